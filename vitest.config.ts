@@ -1,0 +1,12 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    testTimeout: 60_000,
+    hookTimeout: 300_000,
+    // Each worker loads its own ONNX Runtime with spinning threads: more workers than cores only fight.
+    maxWorkers: 2,
+    pool: "forks",
+  },
+});
