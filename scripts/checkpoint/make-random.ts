@@ -1,0 +1,37 @@
+/**
+ * Writes a checkpoint with random weights: for tests, benches and trying a size out without its download.
+ *
+ *   npx tsx scripts/checkpoint/make-random.ts shape06B /tmp/random-0.6b [--dtype BF16] [--shards 1] [--seed 1]
+ *     [--tokenizer DIR] [--set num_hidden_layers=4]
+ */
+import { parseArgs } from "node:util";
+import { odd, shape4B, shape8B, shape06B, tiny, twoLayers06B } from "./presets.js";
+import { writeRandomCheckpoint } from "./random.js";
+
+const presets = { tiny, odd, twoLayers06B, shape06B, shape4B, shape8B };
+const { positionals, values } = parseArgs({
+  allowPositionals: true,
+  options: {
+    dtype: { type: "string", default: "BF16" },
+    shards: { type: "string", default: "1" },
+    seed: { type: "string", default: "1" },
+    tokenizer: { type: "string" },
+    set: { type: "string", multiple: true, default: [] },
+  },
+});
+const [preset, dir] = positionals;
+if (!(preset in presets) || !dir || !["BF16", "F16", "F32"].includes(values.dtype)) {
+  console.error(`usage: make-random.ts ${Object.keys(presets).join("|")} DIR [--dtype BF16|F16|F32] …`);
+  process.exit(2);
+}
+const overrides = values.set.map((pair) => {
+  const [, field, value] = /^(\w+)=(.*)$/.exec(pair) ?? [];
+  return [field, JSON.parse(value)];
+});
+await writeRandomCheckpoint(dir, {
+  config: { ...presets[preset as keyof typeof presets], ...Object.fromEntries(overrides) },
+  dtype: values.dtype as "BF16" | "F16" | "F32",
+  shards: Number(values.shards),
+  seed: Number(values.seed),
+  tokenizerDir: values.tokenizer,
+});

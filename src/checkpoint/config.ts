@@ -1,0 +1,234 @@
+import { CheckpointError } from "../errors.js";
+
+/** What the graph, the engine and the verdicts need to know of a Qwen3Guard-Stream checkpoint's config.json. */
+export interface GuardConfig {
+  hiddenSize: number;
+  layers: number;
+  heads: number;
+  kvHeads: number;
+  /** Width of one attention head; not always hiddenSize / heads. */
+  headDim: number;
+  intermediateSize: number;
+  vocabSize: number;
+  rmsNormEps: number;
+  ropeTheta: number;
+  /** Longest context the model was made for, in tokens. */
+  maxPositions: number;
+  tieWordEmbeddings: boolean;
+  /** Width of the layer between the last hidden state and the heads. */
+  guardInnerSize: number;
+  /** Label names in id order: `labels.responseRisk[2]` names logit 2 of the response's risk head. */
+  labels: {
+    promptRisk: string[];
+    promptCategory: string[];
+    responseRisk: string[];
+    responseCategory: string[];
+  };
+}
+
+const ARCHITECTURE = "Qwen3ForGuardModel";
+const RELEASED = "Qwen/Qwen3Guard-Stream-0.6B (or -4B, -8B)";
+
+/**
+ * Reads config.json's content. `source` names the file in error messages.
+ * Throws CheckpointError: CONFIG_INVALID, ARCHITECTURE_UNSUPPORTED, GUARD_HEADS_MISSING, LABELS_MISSING,
+ * LABELS_INVALID, CONFIG_UNSUPPORTED.
+ */
+export function parseConfig(json: unknown, source: string): GuardConfig {
+  if (!isObject(json)) {
+    throw new CheckpointError(
+      "CONFIG_INVALID",
+      `${source} must hold a JSON object. Fetch the checkpoint again, for example ${RELEASED}.`,
+    );
+  }
+  const fields = new Fields(json, source);
+  checkArchitecture(json, source);
+  checkFeatures(json, source);
+
+  const heads = fields.integer("num_attention_heads", 1, 4096);
+  const kvHeads = fields.integer("num_key_value_heads", 1, 4096);
+  const hiddenSize = fields.integer("hidden_size", 1, 1 << 20);
+  if (heads % kvHeads !== 0) {
+    throw fields.invalid(
+      "num_attention_heads",
+      `is ${heads}, which num_key_value_heads (${kvHeads}) does not divide`,
+    );
+  }
+  if (json.head_dim == null && hiddenSize % heads !== 0) {
+    throw fields.invalid("head_dim", `is missing, and hidden_size / num_attention_heads is not whole`);
+  }
+  const headDim = json.head_dim == null ? hiddenSize / heads : fields.integer("head_dim", 2, 1 << 16);
+  if (headDim % 2 !== 0)
+    throw fields.invalid("head_dim", `is ${headDim}, but rotary positions need an even size`);
+
+  return {
+    hiddenSize,
+    layers: fields.integer("num_hidden_layers", 1, 1024),
+    heads,
+    kvHeads,
+    headDim,
+    intermediateSize: fields.integer("intermediate_size", 1, 1 << 22),
+    vocabSize: fields.integer("vocab_size", 1, 1 << 24),
+    rmsNormEps: fields.positive("rms_norm_eps", 1),
+    ropeTheta: ropeTheta(fields, json),
+    maxPositions: fields.integer("max_position_embeddings", 2, 1 << 24),
+    tieWordEmbeddings: json.tie_word_embeddings === true,
+    guardInnerSize: fields.integer("guard_inner_size", 1, 1 << 20),
+    labels: {
+      promptRisk: riskLabels(fields, "query_risk_level_map", "num_query_risk_level"),
+      promptCategory: labels(fields, "query_category_map", "num_query_category"),
+      responseRisk: riskLabels(fields, "response_risk_level_map", "num_risk_level"),
+      responseCategory: labels(fields, "response_category_map", "num_category"),
+    },
+  };
+}
+
+/** Is this the name of the risk level that means "nothing found"? */
+export function isSafeLabel(label: string): boolean {
+  return label.toLowerCase() === "safe";
+}
+
+type Json = Record<string, unknown>;
+
+function isObject(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+class Fields {
+  constructor(
+    readonly json: Json,
+    readonly source: string,
+  ) {}
+
+  invalid(field: string, complaint: string): CheckpointError {
+    return new CheckpointError(
+      "CONFIG_INVALID",
+      `${this.source}: ${field} ${complaint}. Restore the config.json that came with the checkpoint.`,
+    );
+  }
+
+  integer(field: string, min: number, max: number, from: Json = this.json): number {
+    const value = from[field];
+    if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
+      throw this.invalid(field, `must be a whole number from ${min} to ${max}, not ${show(value)}`);
+    }
+    return value as number;
+  }
+
+  positive(field: string, max: number, from: Json = this.json): number {
+    const value = from[field];
+    if (typeof value !== "number" || !(value > 0) || !(value <= max)) {
+      throw this.invalid(field, `must be a number above 0 and at most ${max}, not ${show(value)}`);
+    }
+    return value;
+  }
+}
+
+function show(value: unknown): string {
+  const text = value === undefined ? "missing" : JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
+}
+
+function checkArchitecture(json: Json, source: string): void {
+  const architectures = Array.isArray(json.architectures) ? json.architectures : [];
+  if (architectures.includes(ARCHITECTURE)) return;
+  if (architectures.includes("Qwen3ForCausalLM")) {
+    throw new CheckpointError(
+      "GUARD_HEADS_MISSING",
+      `${source} describes a plain Qwen3 (Qwen3ForCausalLM; Qwen3Guard-Gen is one too), which has no token-level ` +
+        `moderation heads. Use a Qwen3Guard-Stream checkpoint: ${RELEASED}.`,
+    );
+  }
+  throw new CheckpointError(
+    "ARCHITECTURE_UNSUPPORTED",
+    `${source}: architectures is ${show(json.architectures)}, but only ${ARCHITECTURE} is supported. ` +
+      `Use a Qwen3Guard-Stream checkpoint: ${RELEASED}.`,
+  );
+}
+
+/** Options of a Qwen3 config that would change the computation: unread, they would give wrong verdicts. */
+function checkFeatures(json: Json, source: string): void {
+  const refuse = (field: string, supported: string) => {
+    throw new CheckpointError(
+      "CONFIG_UNSUPPORTED",
+      `${source}: ${field} is ${show(json[field])}, but only ${supported} is supported. ` +
+        `Use a checkpoint without it, for example ${RELEASED}.`,
+    );
+  };
+  if (json.model_type !== undefined && json.model_type !== "qwen3") refuse("model_type", '"qwen3"');
+  if (json.hidden_act != null && json.hidden_act !== "silu") refuse("hidden_act", '"silu"');
+  if (json.attention_bias != null && json.attention_bias !== false) refuse("attention_bias", "false");
+  if (json.use_sliding_window != null && json.use_sliding_window !== false)
+    refuse("use_sliding_window", "false");
+  if (Array.isArray(json.layer_types) && json.layer_types.some((type) => type !== "full_attention")) {
+    refuse("layer_types", '"full_attention" in every layer');
+  }
+  if (json.quantization_config != null) refuse("quantization_config", "an unquantized checkpoint");
+  for (const field of ["rope_scaling", "rope_parameters"]) {
+    const rope = json[field];
+    if (rope == null) continue;
+    const type = isObject(rope) ? (rope.rope_type ?? rope.type ?? "default") : rope;
+    if (type !== "default") refuse(field, 'null or the type "default"');
+  }
+}
+
+/** Older configs keep rope_theta at the top, those of transformers 5 in rope_parameters. */
+function ropeTheta(fields: Fields, json: Json): number {
+  const places = [json, json.rope_parameters, json.rope_scaling].filter(
+    (place): place is Json => isObject(place) && place.rope_theta != null,
+  );
+  const values = places.map((place) => fields.positive("rope_theta", 1e12, place));
+  if (values.length === 0) throw fields.invalid("rope_theta", "is missing");
+  if (values.some((value) => value !== values[0])) {
+    throw fields.invalid("rope_theta", `is given twice with different values (${values.join(", ")})`);
+  }
+  return values[0];
+}
+
+function labels(fields: Fields, mapField: string, countField: string): string[] {
+  const { json, source } = fields;
+  const map = json[mapField];
+  const invalid = (complaint: string) =>
+    new CheckpointError(
+      "LABELS_INVALID",
+      `${source}: ${mapField} ${complaint}. Restore the config.json that came with the checkpoint.`,
+    );
+  if (map == null) {
+    throw new CheckpointError(
+      "LABELS_MISSING",
+      `${source} has no ${mapField}, so the heads' outputs have no names. ` +
+        `Add the label maps of the original checkpoint's config.json ({"0": "Safe", …}).`,
+    );
+  }
+  if (!isObject(map)) throw invalid(`must map ids to names ({"0": "Safe", …}), not ${show(map)}`);
+  const count = Object.keys(map).length;
+  if (count === 0) throw invalid("is empty");
+  if (count > 4096) throw invalid(`has ${count} labels; at most 4096 are supported`);
+  if (json[countField] != null && json[countField] !== count) {
+    throw invalid(`has ${count} labels, but ${countField} is ${show(json[countField])}`);
+  }
+  const names: string[] = [];
+  for (let id = 0; id < count; id++) {
+    const name = map[String(id)];
+    if (name === undefined) throw invalid(`must have exactly the ids 0 to ${count - 1}; ${id} is missing`);
+    if (typeof name !== "string" || name.trim() === "") {
+      throw invalid(`names id ${id} ${show(name)}, which is no usable name`);
+    }
+    if (names.includes(name)) throw invalid(`names two ids ${show(name)}`);
+    names.push(name);
+  }
+  return names;
+}
+
+function riskLabels(fields: Fields, mapField: string, countField: string): string[] {
+  const names = labels(fields, mapField, countField);
+  const safe = names.filter(isSafeLabel).length;
+  if (safe !== 1 || names.length < 2) {
+    throw new CheckpointError(
+      "LABELS_INVALID",
+      `${fields.source}: ${mapField} must have at least two levels, exactly one of them named "Safe" ` +
+        `(it has ${show(names)}). Restore the config.json that came with the checkpoint.`,
+    );
+  }
+  return names;
+}
