@@ -1,0 +1,140 @@
+import { copyFile, readFile, stat, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { Checkpoint } from "../checkpoint/checkpoint.js";
+import { InputError, StorageError } from "../errors.js";
+import { BlockwiseWeights } from "./blockwise.js";
+import { DenseWeights } from "./dense.js";
+import { Graph } from "./graph.js";
+import { addHeads } from "./heads.js";
+import { createManifest, type Device, DTYPES, type Dtype, MANIFEST_FILE, type Manifest } from "./manifest.js";
+import { addBackbone, type Target } from "./qwen3.js";
+import type { WeightFormat } from "./weights.js";
+import { writeFolder, writeModel } from "./writer.js";
+
+export interface ExportOptions {
+  /** Default: fp32 for the CPU, bf16 for CUDA. */
+  dtype?: Dtype;
+  /** Default: cpu. */
+  device?: Device;
+  /** Called as bytes are hashed and written. */
+  onProgress?: (stage: "hash" | "write", doneBytes: number, totalBytes: number) => void;
+  signal?: AbortSignal;
+}
+
+/**
+ * Positions past the model's context that the rotary tables and the cache still cover: a row of a batch that has
+ * nothing to do is padded with as many tokens as the others bring.
+ */
+export const PADDING_POSITIONS = 64;
+
+const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+
+/**
+ * Exports a checkpoint to a model directory: model.onnx, model.onnx.data, guard.json and the tokenizer's files.
+ * Weights stream through, so memory stays bounded whatever the model's size. The directory appears only when it
+ * is complete.
+ *
+ * @throws {CheckpointError} see `Checkpoint.open`
+ * @throws {InputError} UNKNOWN_DTYPE, UNKNOWN_DEVICE, DTYPE_NEEDS_CUDA
+ * @throws {StorageError} OUTPUT_EXISTS, OUTPUT_NOT_WRITABLE, DISK_FULL
+ */
+export async function exportCheckpoint(
+  checkpointDir: string,
+  out: string,
+  options: ExportOptions = {},
+): Promise<Manifest> {
+  const device = options.device ?? "cpu";
+  const dtype = options.dtype ?? (device === "cuda" ? "bf16" : "fp32");
+  const target = chooseTarget(dtype, device);
+  if (await exists(out)) {
+    throw new StorageError(
+      "OUTPUT_EXISTS",
+      `${resolve(out)} exists already. Remove it or choose another folder.`,
+    );
+  }
+  const checkpoint = await Checkpoint.open(checkpointDir);
+  try {
+    const sources = await checkpoint.sha256((done, total) => options.onProgress?.("hash", done, total));
+    const graph = new Graph();
+    const hidden = addBackbone(graph, checkpoint, {
+      weights: createWeights(checkpoint, dtype, target),
+      target,
+      positions: checkpoint.config.maxPositions + PADDING_POSITIONS,
+    });
+    addHeads(graph, checkpoint, hidden, target.activation);
+
+    const producer = await packageInfo();
+    let manifest: Manifest | undefined;
+    await writeFolder(out, async (dir) => {
+      const onWrite = (done: number, total: number) => options.onProgress?.("write", done, total);
+      const files = await writeModel(dir, graph, producer, onWrite, options.signal);
+      for (const file of TOKENIZER_FILES) {
+        if (await exists(join(checkpointDir, file)))
+          await copyFile(join(checkpointDir, file), join(dir, file));
+      }
+      manifest = createManifest({
+        exporter: `${producer.name} ${producer.version}`,
+        dtype,
+        kvCache: CACHE_TYPES[target.activation],
+        device,
+        config: checkpoint.config,
+        sources,
+        files,
+      });
+      await writeFile(join(dir, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`);
+    });
+    return manifest as Manifest;
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+const CACHE_TYPES = { float32: "fp32", bfloat16: "bf16", float16: "fp16" } as const;
+
+/** @throws {InputError} */
+function chooseTarget(dtype: Dtype, device: Device): Target {
+  if (!DTYPES.includes(dtype)) {
+    throw new InputError("UNKNOWN_DTYPE", `Unknown dtype "${dtype}". Choose one of ${DTYPES.join(", ")}.`);
+  }
+  if (device !== "cpu" && device !== "cuda") {
+    throw new InputError("UNKNOWN_DEVICE", `Unknown device "${device}". Choose cpu or cuda.`);
+  }
+  if (device === "cuda") {
+    if (dtype === "fp32") {
+      throw new InputError(
+        "DTYPE_NEEDS_CPU",
+        "CUDA's attention kernel takes 16-bit types alone: choose bf16, fp16, int8 or int4.",
+      );
+    }
+    return { activation: dtype === "fp16" ? "float16" : "bfloat16", fusedQkNorm: true };
+  }
+  if (dtype === "bf16" || dtype === "fp16") {
+    throw new InputError(
+      "DTYPE_NEEDS_CUDA",
+      `The CPU's kernels do not take ${dtype}. Choose fp32, int8 or int4, or export with --device cuda.`,
+    );
+  }
+  return { activation: "float32", fusedQkNorm: false };
+}
+
+function createWeights(checkpoint: Checkpoint, dtype: Dtype, target: Target): WeightFormat {
+  switch (dtype) {
+    case "int8":
+      return new BlockwiseWeights(checkpoint, 8, target.activation);
+    case "int4":
+      return new BlockwiseWeights(checkpoint, 4, target.activation);
+    default:
+      return new DenseWeights(checkpoint, target.activation);
+  }
+}
+
+async function packageInfo(): Promise<{ name: string; version: string }> {
+  return JSON.parse(await readFile(new URL("../../package.json", import.meta.url), "utf8"));
+}
+
+function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}

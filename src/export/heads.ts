@@ -1,0 +1,56 @@
+import type { Checkpoint } from "../checkpoint/checkpoint.js";
+import { DenseWeights } from "./dense.js";
+import type { FloatType } from "./float.js";
+import type { Graph } from "./graph.js";
+import { vector } from "./weights.js";
+
+/** The two moderators' outputs: name in the graph, checkpoint prefix, which label list gives the width. */
+export const MODERATORS = [
+  {
+    prefix: "query_",
+    risk: "prompt_risk",
+    category: "prompt_category",
+    labels: ["promptRisk", "promptCategory"],
+  },
+  {
+    prefix: "",
+    risk: "response_risk",
+    category: "response_category",
+    labels: ["responseRisk", "responseCategory"],
+  },
+] as const;
+
+/**
+ * Adds prompt and response moderator: Linear → RMSNorm → two Linears each. They stay in float whatever the format
+ * of the backbone: they are small, and the verdict hangs on them.
+ *
+ * Outputs: prompt_risk, prompt_category, response_risk, response_category, [batch, length, labels] float32.
+ */
+export function addHeads(graph: Graph, checkpoint: Checkpoint, hidden: string, activation: FloatType): void {
+  const { config } = checkpoint;
+  const weights = new DenseWeights(checkpoint, activation);
+  for (const { prefix, risk, category, labels } of MODERATORS) {
+    const source = `${prefix}risk_level_category`;
+    const inner = config.guardInnerSize;
+    const pre = weights.linear(graph, `${risk}.pre`, hidden, [
+      { tensor: `${source}_pre.weight`, rows: inner, columns: config.hiddenSize },
+    ]);
+    const norm = vector(graph, checkpoint, `${source}_layernorm.weight`, inner, activation);
+    const normed = graph.add("SimplifiedLayerNormalization", [pre, norm], `${risk}.norm`, {
+      axis: -1,
+      epsilon: config.rmsNormEps,
+      stash_type: 1,
+    });
+    for (const [output, tensor, key] of [
+      [risk, `${prefix}risk_level_head.weight`, labels[0]],
+      [category, `${prefix}category_head.weight`, labels[1]],
+    ] as const) {
+      const width = config.labels[key].length;
+      const logits = weights.linear(graph, `${output}.logits`, normed, [
+        { tensor, rows: width, columns: inner },
+      ]);
+      graph.add("Cast", [logits], output, { to: 1 });
+      graph.output(output, "float32", ["batch", "length", width]);
+    }
+  }
+}

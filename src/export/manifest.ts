@@ -1,0 +1,97 @@
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { GuardConfig } from "../checkpoint/config.js";
+import { ModelError } from "../errors.js";
+
+/** Formats of the weights that `qwen3guard export --dtype` writes. */
+export const DTYPES = ["fp32", "bf16", "fp16", "int8", "int4"] as const;
+export type Dtype = (typeof DTYPES)[number];
+
+export type Device = "cpu" | "cuda";
+
+export const MANIFEST_FILE = "guard.json";
+export const MODEL_FILE = "model.onnx";
+export const WEIGHTS_FILE = "model.onnx.data";
+
+/** Raised whenever an older reader could misread what a newer exporter writes. */
+const FORMAT = 1;
+
+/** guard.json: what an exported model directory holds. */
+export interface Manifest {
+  format: number;
+  /** Name and version of the exporter. */
+  exporter: string;
+  dtype: Dtype;
+  /** Element type of the KV cache. */
+  kvCache: "fp32" | "bf16" | "fp16";
+  /** The execution provider the graph was built for. */
+  device: Device;
+  config: GuardConfig;
+  /** SHA-256, in hex, of the checkpoint's files. */
+  sources: Record<string, string>;
+  /** Size in bytes of the exported files. */
+  files: Record<string, number>;
+}
+
+export function createManifest(content: Omit<Manifest, "format">): Manifest {
+  return { format: FORMAT, ...content };
+}
+
+/**
+ * Reads guard.json and checks that the files it names are whole.
+ *
+ * @throws {ModelError} MODEL_NOT_FOUND, MODEL_INVALID, MODEL_TOO_NEW, MODEL_INCOMPLETE
+ */
+export async function readManifest(dir: string): Promise<Manifest> {
+  const path = join(dir, MANIFEST_FILE);
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (cause) {
+    throw new ModelError(
+      "MODEL_NOT_FOUND",
+      `${path} cannot be read: this is no exported model. Make one with \`qwen3guard export CHECKPOINT OUT\`.`,
+      { cause },
+    );
+  }
+  const manifest = parse(text, path);
+  for (const [file, bytes] of Object.entries(manifest.files)) {
+    const size = await stat(join(dir, file)).then(
+      (found) => found.size,
+      () => -1,
+    );
+    if (size !== bytes) {
+      const found = size < 0 ? "is missing" : `has ${size} bytes`;
+      throw new ModelError(
+        "MODEL_INCOMPLETE",
+        `${join(dir, file)} ${found}, but ${MANIFEST_FILE} says ${bytes} bytes. Export the model again.`,
+      );
+    }
+  }
+  return manifest;
+}
+
+function parse(text: string, path: string): Manifest {
+  let manifest: Partial<Manifest> | null;
+  try {
+    manifest = JSON.parse(text);
+  } catch (cause) {
+    throw new ModelError("MODEL_INVALID", `${path} is not JSON. Export the model again.`, { cause });
+  }
+  if (typeof manifest?.format !== "number") {
+    throw new ModelError("MODEL_INVALID", `${path} has no format number. Export the model again.`);
+  }
+  if (manifest.format > FORMAT) {
+    throw new ModelError(
+      "MODEL_TOO_NEW",
+      `${path} has format ${manifest.format}, and this version reads up to ${FORMAT}. ` +
+        "Update qwen3guard-stream, or export the model with this version.",
+    );
+  }
+  for (const key of ["dtype", "kvCache", "device", "config", "sources", "files"] as const) {
+    if (manifest[key] === undefined) {
+      throw new ModelError("MODEL_INVALID", `${path} lacks "${key}". Export the model again.`);
+    }
+  }
+  return manifest as Manifest;
+}

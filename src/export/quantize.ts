@@ -1,0 +1,50 @@
+export type Bits = 4 | 8;
+
+/**
+ * Symmetric block quantization as MatMulNBits reads it: each run of `block` values of a row gets one scale,
+ * w ≈ (q − 2^(bits−1)) · scale with q unsigned; at 4 bits the even column is the low nibble.
+ *
+ * @param data [rows, columns] float32
+ * @returns values [rows, ceil(columns / block), block · bits / 8] uint8, scales [rows, ceil(columns / block)] float32
+ */
+export function quantizeBlocks(
+  data: Float32Array,
+  rows: number,
+  columns: number,
+  block: number,
+  bits: Bits,
+): { values: Uint8Array; scales: Float32Array } {
+  const blocks = Math.ceil(columns / block);
+  const zero = 1 << (bits - 1);
+  const highest = 2 * zero - 1;
+  const values = new Uint8Array((rows * blocks * block * bits) / 8);
+  const scales = new Float32Array(rows * blocks);
+  const unpacked = bits === 8 ? values : new Uint8Array(block);
+  for (let index = 0; index < rows * blocks; index++) {
+    const from = Math.floor(index / blocks) * columns + (index % blocks) * block;
+    const width = Math.min(block, columns - (index % blocks) * block);
+    const scale = blockScale(data, from, width, zero);
+    scales[index] = scale;
+    const inverse = scale === 0 ? 0 : 1 / scale;
+    const to = bits === 8 ? index * block : 0;
+    for (let i = 0; i < width; i++) {
+      const q = Math.round(data[from + i] * inverse) + zero;
+      unpacked[to + i] = q > highest ? highest : q;
+    }
+    for (let i = width; i < block; i++) unpacked[to + i] = zero;
+    if (bits === 4) {
+      const packed = (index * block) / 2;
+      for (let i = 0; i < block; i += 2) values[packed + i / 2] = unpacked[i] | (unpacked[i + 1] << 4);
+    }
+  }
+  return { values, scales };
+}
+
+/** Puts the value of largest magnitude on the range's longer, negative end, so all 2^bits steps are used. */
+function blockScale(data: Float32Array, from: number, width: number, zero: number): number {
+  let extreme = 0;
+  for (let i = from; i < from + width; i++) {
+    if (Math.abs(data[i]) > Math.abs(extreme)) extreme = data[i];
+  }
+  return Math.fround(extreme / -zero);
+}

@@ -1,0 +1,211 @@
+import type { Checkpoint } from "../checkpoint/checkpoint.js";
+import type { GuardConfig } from "../checkpoint/config.js";
+import { encodeFloats, type FloatType } from "./float.js";
+import { type Graph, MICROSOFT } from "./graph.js";
+import { type Matrix, vector, type WeightFormat } from "./weights.js";
+
+/** What differs between the CPU's kernels and CUDA's. */
+export interface Target {
+  /** Type of the activations. The CPU's kernels want float32, CUDA's attention takes the 16-bit types alone. */
+  activation: FloatType;
+  /** GroupQueryAttention normalizes q and k itself: CUDA only, the CPU kernel refuses those inputs. */
+  fusedQkNorm: boolean;
+}
+
+export interface BackboneOptions {
+  weights: WeightFormat;
+  target: Target;
+  /** Positions the rotary tables cover; the cache may not be longer. */
+  positions: number;
+}
+
+/**
+ * Adds the Qwen3 decoder: embedding, layers of grouped-query attention over a cache that is bound from outside,
+ * SwiGLU, final norm. One graph serves prefill, chunks, single tokens and ragged batches.
+ *
+ * Inputs: input_ids [batch, length] int64; seqlens_k [batch] int32, each row's length after this run minus one;
+ * total_sequence_length int32 scalar, the longest row's length after this run; past.N.key and past.N.value
+ * [batch, kv_heads, capacity, head_dim]. Outputs: present.N.key and present.N.value, to be bound to the same memory.
+ *
+ * @returns the name of the last hidden state after the final norm, [batch, length, hidden]
+ */
+export function addBackbone(graph: Graph, checkpoint: Checkpoint, options: BackboneOptions): string {
+  const { config } = checkpoint;
+  const { activation } = options.target;
+  const ids = graph.input("input_ids", "int64", ["batch", "length"]);
+  graph.input("seqlens_k", "int32", ["batch"]);
+  graph.input("total_sequence_length", "int32", []);
+  addRotaryTables(graph, config, options);
+
+  const table = matrix("model.embed_tokens.weight", config.vocabSize, config.hiddenSize);
+  let residual = options.weights.embed(graph, "embedding", ids, table);
+  let hidden = graph.add(
+    "SimplifiedLayerNormalization",
+    [residual, norm(0, "input_layernorm")],
+    "layers.0.input",
+    { axis: -1, epsilon: config.rmsNormEps, stash_type: 1 },
+  );
+  for (let layer = 0; layer < config.layers; layer++) {
+    const name = `layers.${layer}`;
+    const attention = addAttention(graph, checkpoint, options, layer, hidden);
+    [hidden, residual] = addNorm(
+      `${name}.post_attention`,
+      residual,
+      attention,
+      norm(layer, "post_attention_layernorm"),
+    );
+    const mlp = addMlp(graph, config, options.weights, layer, hidden);
+    const next =
+      layer + 1 < config.layers
+        ? norm(layer + 1, "input_layernorm")
+        : vector(graph, checkpoint, "model.norm.weight", config.hiddenSize, activation);
+    [hidden, residual] = addNorm(`${name}.output`, residual, mlp, next);
+  }
+  return hidden;
+
+  function norm(layer: number, which: string): string {
+    return vector(graph, checkpoint, `model.layers.${layer}.${which}.weight`, config.hiddenSize, activation);
+  }
+
+  /** Residual addition and RMSNorm in one kernel: returns [normalized, sum]. */
+  function addNorm(name: string, sum: string, delta: string, weight: string): [string, string] {
+    graph.node(
+      "SkipSimplifiedLayerNormalization",
+      [sum, delta, weight],
+      [`${name}.norm`, "", "", `${name}.residual`],
+      { epsilon: config.rmsNormEps },
+      MICROSOFT,
+    );
+    return [`${name}.norm`, `${name}.residual`];
+  }
+}
+
+function addAttention(
+  graph: Graph,
+  checkpoint: Checkpoint,
+  { weights, target }: BackboneOptions,
+  layer: number,
+  hidden: string,
+): string {
+  const { config } = checkpoint;
+  const name = `layers.${layer}.attention`;
+  const source = `model.layers.${layer}.self_attn`;
+  const qSize = config.heads * config.headDim;
+  const kvSize = config.kvHeads * config.headDim;
+
+  const qkv = weights.linear(graph, `${name}.qkv`, hidden, [
+    matrix(`${source}.q_proj.weight`, qSize, config.hiddenSize),
+    matrix(`${source}.k_proj.weight`, kvSize, config.hiddenSize),
+    matrix(`${source}.v_proj.weight`, kvSize, config.hiddenSize),
+  ]);
+  let [q, k] = [`${name}.q`, `${name}.k`];
+  const v = `${name}.v`;
+  graph.node("Split", [qkv, graph.ints("qkv_sizes", [qSize, kvSize, kvSize])], [q, k, v], { axis: -1 });
+
+  const qNorm = vector(graph, checkpoint, `${source}.q_norm.weight`, config.headDim, target.activation);
+  const kNorm = vector(graph, checkpoint, `${source}.k_norm.weight`, config.headDim, target.activation);
+  if (!target.fusedQkNorm) {
+    q = addHeadNorm(graph, config, q, qNorm, config.heads);
+    k = addHeadNorm(graph, config, k, kNorm, config.kvHeads);
+  }
+
+  const cache = ["batch", config.kvHeads, "capacity", config.headDim];
+  for (const side of ["key", "value"]) {
+    graph.input(`past.${layer}.${side}`, target.activation, cache);
+    graph.output(`present.${layer}.${side}`, target.activation, cache);
+  }
+  const inputs = [q, k, v, `past.${layer}.key`, `past.${layer}.value`];
+  inputs.push("seqlens_k", "total_sequence_length", "rotary_cos", "rotary_sin");
+  const attributes: Record<string, number> = {
+    num_heads: config.heads,
+    kv_num_heads: config.kvHeads,
+    do_rotary: 1,
+    rotary_interleaved: 0,
+  };
+  if (target.fusedQkNorm) {
+    // Inputs 9 to 13 (position ids, attention bias, head sink, cache scales) stay empty.
+    inputs.push("", "", "", "", "", qNorm, kNorm);
+    attributes.qk_norm_epsilon = config.rmsNormEps;
+  }
+  graph.node(
+    "GroupQueryAttention",
+    inputs,
+    [`${name}.mixed`, `present.${layer}.key`, `present.${layer}.value`],
+    attributes,
+    MICROSOFT,
+  );
+  return weights.linear(graph, `${name}.out`, `${name}.mixed`, [
+    matrix(`${source}.o_proj.weight`, config.hiddenSize, qSize),
+  ]);
+}
+
+/** RMSNorm over each head of q or k, before the rotation. */
+function addHeadNorm(
+  graph: Graph,
+  config: GuardConfig,
+  input: string,
+  weight: string,
+  heads: number,
+): string {
+  const split = graph.ints(`heads_${heads}`, [0, 0, heads, config.headDim]);
+  const merged = graph.ints(`merged_${heads}`, [0, 0, heads * config.headDim]);
+  const perHead = graph.add("Reshape", [input, split], `${input}.heads`);
+  const normed = graph.add("SimplifiedLayerNormalization", [perHead, weight], `${input}.normed`, {
+    axis: -1,
+    epsilon: config.rmsNormEps,
+    stash_type: 1,
+  });
+  return graph.add("Reshape", [normed, merged], `${input}.merged`);
+}
+
+function addMlp(
+  graph: Graph,
+  config: GuardConfig,
+  weights: WeightFormat,
+  layer: number,
+  hidden: string,
+): string {
+  const name = `layers.${layer}.mlp`;
+  const source = `model.layers.${layer}.mlp`;
+  const inner = (projection: string) => [
+    matrix(`${source}.${projection}.weight`, config.intermediateSize, config.hiddenSize),
+  ];
+  const gate = weights.linear(graph, `${name}.gate`, hidden, inner("gate_proj"));
+  const up = weights.linear(graph, `${name}.up`, hidden, inner("up_proj"));
+  const sigmoid = graph.add("Sigmoid", [gate], `${name}.sigmoid`);
+  const silu = graph.add("Mul", [gate, sigmoid], `${name}.silu`);
+  const product = graph.add("Mul", [silu, up], `${name}.product`);
+  return weights.linear(graph, `${name}.down`, product, [
+    matrix(`${source}.down_proj.weight`, config.hiddenSize, config.intermediateSize),
+  ]);
+}
+
+/**
+ * cos and sin of position · theta^(−2i / head_dim), [positions, head_dim / 2]. Rounded to float32 after each step,
+ * as the reference computes them.
+ */
+function addRotaryTables(graph: Graph, config: GuardConfig, options: BackboneOptions): void {
+  const half = config.headDim / 2;
+  for (const [name, f] of [
+    ["rotary_cos", Math.cos],
+    ["rotary_sin", Math.sin],
+  ] as const) {
+    const type = options.target.activation;
+    graph.initializer(name, type, [options.positions, half], async (sink) => {
+      const table = new Float32Array(options.positions * half);
+      for (let i = 0; i < half; i++) {
+        const frequency = Math.fround(
+          1 / Math.fround(config.ropeTheta ** Math.fround((2 * i) / config.headDim)),
+        );
+        for (let position = 0; position < options.positions; position++) {
+          table[position * half + i] = f(Math.fround(position * frequency));
+        }
+      }
+      await sink(encodeFloats(table, type));
+    });
+  }
+}
+
+function matrix(tensor: string, rows: number, columns: number): Matrix {
+  return { tensor, rows, columns };
+}

@@ -1,0 +1,167 @@
+import { type FileHandle, mkdir, open, rename, rm, statfs, writeFile } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { GuardError, StorageError } from "../errors.js";
+import type { Graph } from "./graph.js";
+import { MODEL_FILE, WEIGHTS_FILE } from "./manifest.js";
+import { encodeModel, type OnnxTensor } from "./onnx.js";
+
+/** Smaller constants live in the model file itself; larger ones are mapped from the data file. */
+const EXTERNAL_BYTES = 65_536;
+/** Windows maps files at multiples of 64 KiB, Linux and macOS at less. */
+const ALIGNMENT = 65_536;
+
+const OPSETS = [
+  { domain: "", version: 18 },
+  { domain: "com.microsoft", version: 1 },
+];
+
+export type WriteProgress = (writtenBytes: number, totalBytes: number) => void;
+
+/** Writes model.onnx and model.onnx.data into `dir`; returns their sizes in bytes. */
+export async function writeModel(
+  dir: string,
+  graph: Graph,
+  producer: { name: string; version: string },
+  onProgress?: WriteProgress,
+  signal?: AbortSignal,
+): Promise<Record<string, number>> {
+  const tensors: OnnxTensor[] = [];
+  const total = graph.initializers.reduce((sum, { bytes }) => sum + bytes, 0);
+  await requireSpace(dir, total);
+  let end = 0;
+  let written = 0;
+  const file = await open(join(dir, WEIGHTS_FILE), "w");
+  try {
+    for (const { name, type, dims, bytes, write } of graph.initializers) {
+      signal?.throwIfAborted();
+      const report = (length: number) => {
+        written += length;
+        onProgress?.(written, total);
+      };
+      if (bytes < EXTERNAL_BYTES) {
+        const data = await collect(name, bytes, write);
+        report(bytes);
+        tensors.push({ name, type, dims, data });
+        continue;
+      }
+      const offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
+      end = offset;
+      await write(async (piece) => {
+        signal?.throwIfAborted();
+        await writeAt(file, piece, end);
+        end += piece.byteLength;
+        report(piece.byteLength);
+      });
+      requireBytes(name, end - offset, bytes);
+      tensors.push({ name, type, dims, data: { file: WEIGHTS_FILE, offset, length: bytes } });
+    }
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  const model = encodeModel({
+    producer: producer.name,
+    producerVersion: producer.version,
+    opsets: OPSETS,
+    nodes: graph.nodes,
+    tensors,
+    inputs: graph.inputs,
+    outputs: graph.outputs,
+  });
+  await writeFile(join(dir, MODEL_FILE), model);
+  return { [MODEL_FILE]: model.byteLength, [WEIGHTS_FILE]: end };
+}
+
+/**
+ * Fills a folder beside `out` and renames it to `out` once `fill` is done: nobody ever sees it half-written. What
+ * was written is removed when `fill` throws.
+ *
+ * @throws {StorageError} OUTPUT_EXISTS, OUTPUT_NOT_WRITABLE, DISK_FULL
+ */
+export async function writeFolder(out: string, fill: (dir: string) => Promise<void>): Promise<void> {
+  const target = resolve(out);
+  const partial = join(dirname(target), `.${basename(target)}.${process.pid}.partial`);
+  try {
+    await mkdir(dirname(target), { recursive: true });
+    await rm(partial, { recursive: true, force: true });
+    await mkdir(partial);
+    await fill(partial);
+    // Renaming onto an empty folder works; onto a filled one it fails, which is what we want.
+    await rename(partial, target);
+  } catch (error) {
+    await rm(partial, { recursive: true, force: true }).catch(() => {});
+    throw error instanceof GuardError ? error : storageError(error, target);
+  }
+}
+
+function storageError(error: unknown, target: string): unknown {
+  const code = (error as NodeJS.ErrnoException).code;
+  const options = { cause: error };
+  switch (code) {
+    case "ENOTEMPTY":
+    case "EEXIST":
+    case "ENOTDIR":
+      return new StorageError(
+        "OUTPUT_EXISTS",
+        `${target} exists already. Remove it or choose another folder.`,
+        options,
+      );
+    case "EACCES":
+    case "EPERM":
+    case "EROFS":
+      return new StorageError(
+        "OUTPUT_NOT_WRITABLE",
+        `${target} cannot be written (${code}). Choose a folder you may write to.`,
+        options,
+      );
+    case "ENOSPC":
+    case "EDQUOT":
+    case "EFBIG":
+      return new StorageError(
+        "DISK_FULL",
+        `No space left while writing ${target} (${code}). Free some, or choose another disk.`,
+        options,
+      );
+    default:
+      return error;
+  }
+}
+
+async function requireSpace(dir: string, bytes: number): Promise<void> {
+  const { bavail, bsize } = await statfs(dir);
+  if (bavail * bsize >= bytes) return;
+  throw new StorageError(
+    "DISK_FULL",
+    `${dirname(dir)} has ${mebibytes(bavail * bsize)} MiB free, and the model needs ${mebibytes(bytes)} MiB. ` +
+      "Free some, or choose another disk.",
+  );
+}
+
+const mebibytes = (bytes: number) => Math.round(bytes / 2 ** 20);
+
+async function collect(
+  name: string,
+  bytes: number,
+  write: (sink: (piece: Uint8Array) => Promise<void>) => Promise<void>,
+): Promise<Uint8Array> {
+  const data = new Uint8Array(bytes);
+  let filled = 0;
+  await write(async (piece) => {
+    data.set(piece, filled);
+    filled += piece.byteLength;
+  });
+  requireBytes(name, filled, bytes);
+  return data;
+}
+
+async function writeAt(file: FileHandle, piece: Uint8Array, position: number): Promise<void> {
+  let done = 0;
+  while (done < piece.byteLength) {
+    const { bytesWritten } = await file.write(piece, done, piece.byteLength - done, position + done);
+    done += bytesWritten;
+  }
+}
+
+function requireBytes(name: string, found: number, expected: number): void {
+  if (found !== expected) throw new Error(`${name}: wrote ${found} bytes, expected ${expected}`);
+}

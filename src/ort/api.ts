@@ -1,0 +1,156 @@
+import koffi, { type KoffiFunc } from "koffi";
+import { DeviceError } from "../errors.js";
+import { findLibrary, loadLibrary } from "./library.js";
+
+/** Address of an object that lives in ONNX Runtime: OrtSession*, OrtValue*, … */
+export type Handle = bigint;
+
+/** The newest API version whose functions are used here; every later library serves it. */
+const API_VERSION = 23;
+
+const PATH_TYPE = process.platform === "win32" ? "const char16_t*" : "const char*";
+
+/**
+ * The functions of OrtApi in use: index of the pointer in the struct, C parameters. The struct only ever grows at
+ * its end, so an index holds for every later version. All of these return OrtStatus* (null on success).
+ */
+const STATUS_FUNCTIONS = {
+  CreateEnv: [3, "int level, const char* id, _Out_ void** env"],
+  CreateSession: [7, `void* env, ${PATH_TYPE} path, void* options, _Out_ void** session`],
+  CreateSessionOptions: [10, "_Out_ void** options"],
+  EnableProfiling: [14, `void* options, ${PATH_TYPE} prefix`],
+  SetIntraOpNumThreads: [24, "void* options, int threads"],
+  CreateRunOptions: [39, "_Out_ void** options"],
+  CreateTensorWithDataAsOrtValue: [
+    49,
+    "void* info, void* data, size_t bytes, void* shape, size_t rank, int type, _Out_ void** value",
+  ],
+  CreateMemoryInfo: [68, "const char* name, int allocator, int id, int kind, _Out_ void** info"],
+  AllocatorAlloc: [75, "void* allocator, size_t bytes, _Out_ void** data"],
+  AllocatorFree: [76, "void* allocator, void* data"],
+  GetAllocatorWithDefaultOptions: [78, "_Out_ void** allocator"],
+  GetAvailableProviders: [125, "_Out_ void** names, _Out_ int* count"],
+  ReleaseAvailableProviders: [126, "void* names, int count"],
+  AddSessionConfigEntry: [130, "void* options, const char* key, const char* value"],
+  RunWithBinding: [133, "void* session, void* options, void* binding"],
+  CreateIoBinding: [134, "void* session, _Out_ void** binding"],
+  BindInput: [136, "void* binding, const char* name, void* value"],
+  BindOutput: [137, "void* binding, const char* name, void* value"],
+} as const;
+
+/** Functions that release a handle and return nothing. */
+const RELEASE_FUNCTIONS = {
+  ReleaseMemoryInfo: 94,
+  ReleaseSession: 95,
+  ReleaseValue: 96,
+  ReleaseRunOptions: 97,
+  ReleaseSessionOptions: 100,
+  ReleaseIoBinding: 135,
+} as const;
+
+type StatusName = keyof typeof STATUS_FUNCTIONS;
+type ReleaseName = keyof typeof RELEASE_FUNCTIONS;
+type Out = [Handle | null];
+type NativeFunction = KoffiFunc<(...args: unknown[]) => unknown>;
+
+/** ONNX Runtime's C API, called in the library that onnxruntime-node ships. Knows tensors, nothing of guards. */
+export class OrtApi {
+  readonly version: string;
+  readonly libraryPath: string;
+  readonly env: Handle;
+  readonly #call = {} as Record<StatusName, NativeFunction>;
+  readonly #release = {} as Record<ReleaseName, NativeFunction>;
+  readonly #errorMessage: NativeFunction;
+  readonly #releaseStatus: NativeFunction;
+
+  constructor(libraryPath: string) {
+    this.libraryPath = libraryPath;
+    const base = loadLibrary(libraryPath).func("void* OrtGetApiBase()")() as Handle;
+    const [getApi, getVersion] = koffi.decode(base, koffi.array("void*", 2)) as [Handle, Handle];
+    this.version = koffi.decode(getVersion, koffi.proto("const char* ()"))() as string;
+    const table = koffi.decode(getApi, koffi.proto("void* (uint32_t version)"))(API_VERSION) as Handle | null;
+    if (!table) {
+      throw new DeviceError(
+        "ORT_TOO_OLD",
+        `ONNX Runtime ${this.version} at ${libraryPath} lacks C API ${API_VERSION}. Install onnxruntime-node 1.30 or later.`,
+      );
+    }
+    const pointerAt = (index: number) =>
+      koffi.decode(table + BigInt(index * koffi.sizeof("void*")), "void*") as Handle;
+    const bind = (index: number, prototype: string) =>
+      koffi.decode(pointerAt(index), koffi.proto(prototype)) as unknown as NativeFunction;
+
+    this.#errorMessage = bind(2, "const char* (void* status)");
+    this.#releaseStatus = bind(93, "void (void* status)");
+    for (const [name, [index, parameters]] of Object.entries(STATUS_FUNCTIONS)) {
+      this.#call[name as StatusName] = bind(index, `void* (${parameters})`);
+    }
+    for (const [name, index] of Object.entries(RELEASE_FUNCTIONS)) {
+      this.#release[name as ReleaseName] = bind(index, "void (void* handle)");
+    }
+    // 3 = ORT_LOGGING_LEVEL_ERROR: what goes wrong comes back as a status and is thrown from here.
+    this.env = this.create("CreateEnv", 3, "qwen3guard");
+  }
+
+  /** @throws {DeviceError} ORT_ERROR with ONNX Runtime's own message. */
+  call(name: StatusName, ...args: unknown[]): void {
+    this.#check(name, this.#call[name](...args));
+  }
+
+  /** Calls a function whose last parameter is an out pointer, and returns what was written there. */
+  create(name: StatusName, ...args: unknown[]): Handle {
+    const out: Out = [null];
+    this.#check(name, this.#call[name](...args, out));
+    return out[0] as Handle;
+  }
+
+  /** The same on a worker thread: the event loop goes on meanwhile. */
+  callAsync(name: StatusName, ...args: unknown[]): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#call[name].async(...args, (error: unknown, status: unknown) => {
+        if (error) return reject(error);
+        try {
+          this.#check(name, status);
+          resolve();
+        } catch (failure) {
+          reject(failure);
+        }
+      });
+    });
+  }
+
+  async createAsync(name: StatusName, ...args: unknown[]): Promise<Handle> {
+    const out: Out = [null];
+    await this.callAsync(name, ...args, out);
+    return out[0] as Handle;
+  }
+
+  release(name: ReleaseName, handle: Handle): void {
+    this.#release[name](handle);
+  }
+
+  /** Execution providers compiled into the library, as ONNX Runtime names them. */
+  availableProviders(): string[] {
+    const names: Out = [null];
+    const count: [number] = [0];
+    this.call("GetAvailableProviders", names, count);
+    const list = koffi.decode(names[0] as Handle, koffi.array("const char*", count[0])) as string[];
+    this.call("ReleaseAvailableProviders", names[0], count[0]);
+    return list;
+  }
+
+  #check(name: StatusName, status: unknown): void {
+    if (!status) return;
+    const message = this.#errorMessage(status) as string;
+    this.#releaseStatus(status);
+    throw new DeviceError("ORT_ERROR", `ONNX Runtime ${name} failed: ${message}`);
+  }
+}
+
+let shared: OrtApi | undefined;
+
+/** The process-wide API of the installed onnxruntime-node. */
+export function ortApi(): OrtApi {
+  shared ??= new OrtApi(findLibrary().path);
+  return shared;
+}

@@ -1,0 +1,31 @@
+import { type Handle, ortApi } from "./api.js";
+import type { Session } from "./session.js";
+import type { Tensor } from "./tensor.js";
+
+/** Named inputs and outputs bound to fixed memory: a run reads and writes in place and copies nothing. */
+export class Binding {
+  readonly #session: Session;
+  readonly #handle: Handle;
+
+  constructor(session: Session) {
+    this.#session = session;
+    this.#handle = ortApi().create("CreateIoBinding", session.handle);
+  }
+
+  input(name: string, tensor: Tensor): void {
+    ortApi().call("BindInput", this.#handle, name, tensor.handle);
+  }
+
+  output(name: string, tensor: Tensor): void {
+    ortApi().call("BindOutput", this.#handle, name, tensor.handle);
+  }
+
+  /** Runs the model on a worker thread. @throws {DeviceError} ORT_ERROR */
+  run(): Promise<void> {
+    return ortApi().callAsync("RunWithBinding", this.#session.handle, this.#session.runOptions, this.#handle);
+  }
+
+  release(): void {
+    ortApi().release("ReleaseIoBinding", this.#handle);
+  }
+}
