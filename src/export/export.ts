@@ -21,11 +21,8 @@ export interface ExportOptions {
   signal?: AbortSignal;
 }
 
-/**
- * Positions past the model's context that the rotary tables and the cache still cover: a row of a batch that has
- * nothing to do is padded with as many tokens as the others bring.
- */
-export const PADDING_POSITIONS = 64;
+/** A row that has nothing to do in a batch still writes one position past its length. */
+const PADDING_POSITIONS = 1;
 
 const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 

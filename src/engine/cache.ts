@@ -1,0 +1,70 @@
+import { Memory } from "../ort/memory.js";
+import { ELEMENT, type ElementType, Tensor } from "../ort/tensor.js";
+
+export interface CacheShape {
+  layers: number;
+  kvHeads: number;
+  headDim: number;
+  type: ElementType;
+  /** Number of sequences held at once. */
+  slots: number;
+  /** Positions a slot holds, in tokens. */
+  capacity: number;
+}
+
+/** Bytes one slot takes when it is full. */
+export function slotBytes(shape: Omit<CacheShape, "slots">): number {
+  return 2 * shape.layers * rowBytes(shape);
+}
+
+/** Bytes of one slot in one layer's keys or values. */
+function rowBytes({ kvHeads, capacity, headDim, type }: Omit<CacheShape, "slots">): number {
+  return kvHeads * capacity * headDim * ELEMENT[type].bytes;
+}
+
+/**
+ * The KV cache: for each layer one block of keys and one of values, [slots, kv_heads, capacity, head_dim]. A sequence
+ * owns a slot; consecutive slots are a batch without a copy. Memory is touched only as positions fill.
+ */
+export class KvCache {
+  readonly shape: CacheShape;
+  readonly #blocks: Memory[] = [];
+  readonly #free: boolean[];
+
+  /** @throws {DeviceError} OUT_OF_MEMORY */
+  constructor(shape: CacheShape) {
+    this.shape = shape;
+    this.#free = new Array(shape.slots).fill(true);
+    try {
+      for (let i = 0; i < 2 * shape.layers; i++) {
+        this.#blocks.push(Memory.allocate(shape.slots * rowBytes(shape)));
+      }
+    } catch (error) {
+      this.free();
+      throw error;
+    }
+  }
+
+  /** Takes the lowest free slot, which keeps batches dense; null when all are taken. */
+  acquire(): number | null {
+    const slot = this.#free.indexOf(true);
+    if (slot < 0) return null;
+    this.#free[slot] = false;
+    return slot;
+  }
+
+  release(slot: number): void {
+    this.#free[slot] = true;
+  }
+
+  /** Slots first … first + count − 1 of every block, in the order layer 0 keys, layer 0 values, layer 1 keys, … */
+  view(first: number, count: number): Tensor[] {
+    const { kvHeads, capacity, headDim, type } = this.shape;
+    const offset = first * rowBytes(this.shape);
+    return this.#blocks.map((block) => Tensor.view(block, offset, type, [count, kvHeads, capacity, headDim]));
+  }
+
+  free(): void {
+    for (const block of this.#blocks.splice(0)) block.free();
+  }
+}

