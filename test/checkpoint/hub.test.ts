@@ -42,6 +42,10 @@ afterEach(async () => {
   await rm(home, { recursive: true });
 });
 
+async function expectWeights(dir: string): Promise<void> {
+  expect(weights.equals(await readFile(join(dir, "model.safetensors")))).toBe(true);
+}
+
 async function failure(promise: Promise<unknown>): Promise<StorageError> {
   const error = await promise.then(
     () => null,
@@ -57,7 +61,7 @@ test("fills the cache as the Python library lays it out, with what a checkpoint 
 
   expect(dir).toBe(join(repoDir, "snapshots", hub.commit));
   expect((await readdir(dir)).sort()).toEqual(["config.json", "model.safetensors", "tokenizer.json"]);
-  expect(await readFile(join(dir, "model.safetensors"))).toEqual(weights);
+  await expectWeights(dir);
   expect(await readlink(join(dir, "config.json"))).toBe(join("..", "..", "blobs", hub.oid("config.json")));
   expect((await readdir(join(repoDir, "blobs"))).sort()).toEqual(
     ["config.json", "model.safetensors", "tokenizer.json"].map((name) => hub.oid(name)).sort(),
@@ -79,14 +83,14 @@ test("does not fetch again what is there", async () => {
   const next = await pull(FakeHub.repo);
   expect(hub.transfers.slice(before)).toEqual(["config.json bytes=0-"]);
   expect(await readFile(join(next, "config.json"), "utf8")).toBe('{"a": 2}');
-  expect(await readFile(join(next, "model.safetensors"))).toEqual(weights);
+  await expectWeights(next);
 });
 
 test("continues within one pull after a cut connection", async () => {
   hub.fault = (file, count) =>
     file === "model.safetensors" && count <= 2 ? { cutAfter: 100_000 } : undefined;
   const dir = await pull(FakeHub.repo);
-  expect(await readFile(join(dir, "model.safetensors"))).toEqual(weights);
+  await expectWeights(dir);
   const starts = hub.transfers
     .filter((t) => t.startsWith("model."))
     .map((t) => Number(/bytes=(\d+)-/.exec(t)![1]));
@@ -111,7 +115,7 @@ test("continues in the next pull where the last one gave up", async () => {
   });
   expect(hub.transfers.slice(before)).toEqual(["model.safetensors bytes=100000-"]);
   expect(loaded[0]).toBe(100_000);
-  expect(await readFile(join(dir, "model.safetensors"))).toEqual(weights);
+  await expectWeights(dir);
   await expect(stat(incomplete)).rejects.toThrow();
 });
 
@@ -121,13 +125,13 @@ test("starts over with a server that knows no ranges", async () => {
       ? { ignoreRange: true, ...(count === 1 && { cutAfter: 100_000 }) }
       : undefined;
   const dir = await pull(FakeHub.repo);
-  expect(await readFile(join(dir, "model.safetensors"))).toEqual(weights);
+  await expectWeights(dir);
 });
 
 test("tries again when the hub is briefly overloaded", async () => {
   hub.fault = (file, count) => (file === "model.safetensors" && count <= 2 ? { status: 503 } : undefined);
   const dir = await pull(FakeHub.repo);
-  expect(await readFile(join(dir, "model.safetensors"))).toEqual(weights);
+  await expectWeights(dir);
 });
 
 test.each(["model.safetensors", "config.json"])("refuses and deletes a damaged %s", async (name) => {
@@ -145,7 +149,7 @@ test("a damaged or overlong partial download is not passed off as good", async (
   await writeFile(`${blob}.incomplete`, Buffer.alloc(1000, 1));
   expect((await failure(pull(FakeHub.repo))).code).toBe("DOWNLOAD_CORRUPT");
   await writeFile(`${blob}.incomplete`, Buffer.alloc(SIZE + 1));
-  expect(await readFile(join(await pull(FakeHub.repo), "model.safetensors"))).toEqual(weights);
+  await expectWeights(await pull(FakeHub.repo));
 });
 
 test("an interrupted update leaves the old snapshot in use", async () => {
@@ -162,7 +166,7 @@ test("two pulls at once do not disturb each other", async () => {
     file === "model.safetensors" && count <= 3 ? { cutAfter: 70_000 } : undefined;
   const [a, b] = await Promise.all([pull(FakeHub.repo), pull(FakeHub.repo)]);
   expect(a).toBe(b);
-  expect(await readFile(join(a, "model.safetensors"))).toEqual(weights);
+  await expectWeights(a);
 });
 
 test("stops when aborted and continues later", async () => {
