@@ -39,7 +39,7 @@ function bar(stream: NodeJS.WriteStream, label: string, total: number, unit: str
       format: "{label} {bar} {percentage}% | {value} of {total} {unit} | {eta_formatted}",
       formatValue: (value, _options, type) =>
         unit === "bytes" && (type === "value" || type === "total") ? megabytes(value) : String(value),
-      hideCursor: null, // an interrupted bar leaves the cursor as it was
+      linewrap: true, // changes nothing on the screen that Ctrl-C in the middle would leave changed
       barsize: 24,
       fps: 10,
     },

@@ -1,4 +1,5 @@
-import { mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
@@ -255,6 +256,18 @@ test("a download larger than the disk is refused before it starts", async () => 
   expect(error.message).toMatch(/HF_HOME/);
   expect(hub.transfers).toEqual([]);
 });
+
+test.runIf(existsSync("/dev/full"))(
+  "a disk that fills up during the download is named, without retries",
+  async () => {
+    await mkdir(join(repoDir, "blobs"), { recursive: true });
+    await symlink("/dev/full", join(repoDir, "blobs", `${hub.oid("model.safetensors")}.incomplete`));
+    const error = await failure(pull(FakeHub.repo));
+    expect(error.code).toBe("DISK_FULL");
+    expect(error.message).toMatch(/Free some space.*continues where it stopped/);
+    expect(hub.transfers.filter((t) => t.startsWith("model"))).toHaveLength(1);
+  },
+);
 
 test("an unwritable cache is named", async () => {
   await writeFile(join(home, "file"), "");
