@@ -1,0 +1,151 @@
+import { CheckpointError } from "../errors.js";
+import { BYTE_LETTERS, bytesOfLetters } from "./byte-alphabet.js";
+import { PairTable } from "./pair-table.js";
+
+const ROOT = 0;
+
+/**
+ * A byte-level BPE vocabulary, laid out to answer two questions without encoding anything: which tokens do these
+ * bytes spell, and does BPE leave two tokens standing side by side?
+ *
+ * BPE merges, again and again, the leftmost adjacent pair of the lowest rank. The merges inside a stretch of
+ * bytes happen in the same order whatever surrounds it, until a merge crosses the stretch's border. So a token
+ * sequence is what BPE makes of its bytes exactly if it makes each pair of neighbours of theirs, which `apart`
+ * decides from how the two tokens were built.
+ *
+ * That needs every token to have one way of being built, from tokens of lower ranks, so that merges happen in
+ * order of rank. Qwen's vocabularies are like that; the constructor throws CheckpointError
+ * (TOKENIZER_UNSUPPORTED) for one that is not.
+ */
+export class Merges {
+  /** The node of the empty string in the tree of all tokens' bytes. */
+  readonly root = ROOT;
+
+  readonly #left: Int32Array;
+  readonly #right: Int32Array;
+  readonly #rank: Int32Array;
+  readonly #length: Uint16Array;
+  readonly #intact: Uint8Array;
+  readonly #pairs = new PairTable();
+  readonly #edges = new PairTable();
+  readonly #tokenOfNode: Int32Array;
+
+  constructor(
+    vocabulary: Record<string, number>,
+    rules: readonly (readonly [string, string])[],
+    source: string,
+  ) {
+    const ids = new Map(Object.entries(vocabulary));
+    let size = 0;
+    for (const id of ids.values()) size = Math.max(size, id + 1);
+    this.#left = new Int32Array(size).fill(-1);
+    this.#right = new Int32Array(size).fill(-1);
+    this.#rank = new Int32Array(size).fill(-1);
+    this.#length = new Uint16Array(size);
+    this.#intact = new Uint8Array(size);
+
+    const tokens: [id: number, bytes: Uint8Array][] = [];
+    for (const [byte, letter] of BYTE_LETTERS.entries()) {
+      const id = ids.get(letter);
+      if (id === undefined) throw unsupported(source, `has no token for byte ${byte}`);
+      this.#length[id] = 1;
+      this.#intact[id] = 1;
+      tokens.push([id, Uint8Array.of(byte)]);
+    }
+    for (const [rank, [left, right]] of rules.entries()) {
+      const [a, b, merged] = [ids.get(left), ids.get(right), ids.get(left + right)];
+      const bytes = bytesOfLetters(left + right);
+      if (a === undefined || b === undefined || merged === undefined || bytes === null) {
+        throw unsupported(source, `merges "${left}" with "${right}", which its vocabulary does not hold`);
+      }
+      if (this.#length[a] === 0 || this.#length[b] === 0 || this.#length[merged] !== 0) {
+        throw unsupported(source, `builds "${left + right}" in two ways or from tokens of later merges`);
+      }
+      this.#left[merged] = a;
+      this.#right[merged] = b;
+      this.#rank[merged] = rank;
+      this.#length[merged] = bytes.length;
+      this.#pairs.add(a, b, merged);
+      tokens.push([merged, bytes]);
+    }
+
+    let bytes = 1;
+    for (const [, token] of tokens) bytes += token.length;
+    this.#tokenOfNode = new Int32Array(bytes).fill(-1);
+    let nodes = ROOT + 1;
+    for (const [id, token] of tokens) {
+      let node = ROOT;
+      for (const byte of token) {
+        const next = this.#edges.get(node, byte);
+        if (next === -1) this.#edges.add(node, byte, nodes);
+        node = next === -1 ? nodes++ : next;
+      }
+      this.#tokenOfNode[node] = id;
+    }
+  }
+
+  /** Length of a token in bytes. */
+  lengthOf(token: number): number {
+    return this.#length[token];
+  }
+
+  /** The node one byte further down, -1 where no token goes on like that. */
+  step(node: number, byte: number): number {
+    return this.#edges.get(node, byte);
+  }
+
+  /** The token whose bytes lead to this node, -1 where they are but the beginning of others. */
+  tokenAt(node: number): number {
+    return this.#tokenOfNode[node];
+  }
+
+  /** Whether BPE makes this one token of its own bytes: it may never get to a token whose parts are torn apart. */
+  intact(token: number): boolean {
+    if (this.#intact[token] === 0) {
+      const left = this.#left[token];
+      const right = this.#right[token];
+      const whole = this.intact(left) && this.intact(right) && !this.#merge(left, right, this.#rank[token]);
+      this.#intact[token] = whole ? 1 : 2;
+    }
+    return this.#intact[token] === 1;
+  }
+
+  /** Whether BPE leaves two intact tokens as they are when the bytes of `b` follow those of `a`. */
+  apart(a: number, b: number): boolean {
+    return !this.#merge(a, b, -1);
+  }
+
+  /**
+   * Whether a merge crosses the border between `a` and `b`, the one of rank `except` aside. Goes backwards
+   * through their making: at each moment one part of `a` touched one part of `b`; each part came to be by its own
+   * rank's merge and went into a larger one at `aGone`, `bGone`. A pair of equal rank further left goes first.
+   */
+  #merge(a: number, b: number, except: number): boolean {
+    let aGone = Number.POSITIVE_INFINITY;
+    let bGone = Number.POSITIVE_INFINITY;
+    for (;;) {
+      const merged = this.#pairs.get(a, b);
+      if (merged !== -1) {
+        const rank = this.#rank[merged];
+        if (rank !== except && rank < aGone && rank <= bGone) return true;
+      }
+      const aRank = this.#rank[a];
+      const bRank = this.#rank[b];
+      if (aRank === -1 && bRank === -1) return false;
+      if (aRank > bRank) {
+        aGone = aRank;
+        a = this.#right[a];
+      } else {
+        bGone = bRank;
+        b = this.#left[b];
+      }
+    }
+  }
+}
+
+function unsupported(source: string, what: string): CheckpointError {
+  return new CheckpointError(
+    "TOKENIZER_UNSUPPORTED",
+    `${source} ${what}. Use the byte-level BPE tokenizer that comes with Qwen3Guard-Stream.`,
+  );
+}

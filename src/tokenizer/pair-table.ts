@@ -1,0 +1,50 @@
+/**
+ * A map from two non-negative integers to a third. Open addressing over flat arrays: a lookup allocates nothing,
+ * and hundreds of thousands of entries take a few megabytes.
+ */
+export class PairTable {
+  #first = new Int32Array(16).fill(-1);
+  #second = new Int32Array(16);
+  #value = new Int32Array(16);
+  #size = 0;
+
+  /** Adds a pair that is not in the table yet. */
+  add(first: number, second: number, value: number): void {
+    if (++this.#size * 1.5 > this.#first.length) this.#grow();
+    this.#put(first, second, value);
+  }
+
+  /** The value of the pair, -1 when it was never added. */
+  get(first: number, second: number): number {
+    const slot = this.#slot(first, second);
+    return this.#first[slot] === -1 ? -1 : this.#value[slot];
+  }
+
+  #put(first: number, second: number, value: number): void {
+    const slot = this.#slot(first, second);
+    this.#first[slot] = first;
+    this.#second[slot] = second;
+    this.#value[slot] = value;
+  }
+
+  #slot(first: number, second: number): number {
+    const mask = this.#first.length - 1;
+    let hash = Math.imul(first, 0x9e3779b1) ^ Math.imul(second + 1, 0x85ebca6b);
+    hash ^= hash >>> 15;
+    let slot = hash & mask;
+    while (this.#first[slot] !== -1 && (this.#first[slot] !== first || this.#second[slot] !== second)) {
+      slot = (slot + 1) & mask;
+    }
+    return slot;
+  }
+
+  #grow(): void {
+    const [first, second, value] = [this.#first, this.#second, this.#value];
+    this.#first = new Int32Array(first.length * 2).fill(-1);
+    this.#second = new Int32Array(first.length * 2);
+    this.#value = new Int32Array(first.length * 2);
+    for (let slot = 0; slot < first.length; slot++) {
+      if (first[slot] !== -1) this.#put(first[slot], second[slot], value[slot]);
+    }
+  }
+}

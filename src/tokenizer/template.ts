@@ -1,0 +1,260 @@
+import { randomBytes } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { CheckpointError, InputError } from "../errors.js";
+import { JinjaTemplate } from "./jinja-template.js";
+import { Tokenizer, wellFormed } from "./tokenizer.js";
+
+/** One message of a conversation, in the shape of the chat completions API. */
+export interface Message {
+  role: "system" | "user" | "assistant" | "tool" | (string & {});
+  /** null counts as "", as in an assistant message that only calls tools. */
+  content: string | null;
+  tool_calls?: readonly unknown[];
+  reasoning_content?: string | null;
+  name?: string;
+  tool_call_id?: string;
+}
+
+export interface PrefixOptions {
+  /** The response itself begins with the model's `<think>`. Default false: the prefix ends with an empty one. */
+  reasoning?: boolean;
+  /** Tool definitions that the conversation's model was given, as JSON schemas. */
+  tools?: readonly unknown[];
+}
+
+/** A templated conversation up to the first token of the response. */
+export interface Prefix {
+  ids: number[];
+  /** Index in `ids` of the `<|im_end|>` that closes the last user turn; null when there is none. */
+  promptIndex: number | null;
+}
+
+const TURN_START = "<|im_start|>";
+const TURN_END = "<|im_end|>";
+const THINK = "<think>";
+const ROLES = ["system", "user", "assistant", "tool"];
+
+/**
+ * A checkpoint's own chat template. Its control tokens are tokens; the same written out in a message, a tool's
+ * answer or a tool call stay plain text, so that no content can forge a turn.
+ *
+ * To tell the two apart the template is rendered with marks in place of its control tokens: random for each
+ * template, so content cannot hold them. Content itself goes through the template's own string handling as it is.
+ */
+export class ChatTemplate {
+  readonly #tokenizer: Tokenizer;
+  readonly #template: JinjaTemplate;
+  /** The template for conversations with tools, where the checkpoint has a separate one. */
+  readonly #toolTemplate: JinjaTemplate;
+  /** Text that no message holds: stands for the response, and with a number for a control token. */
+  readonly #nonce = randomBytes(16).toString("hex");
+  readonly #marks: ReadonlyMap<string, number>;
+  readonly #variables: Record<string, string> = {};
+
+  private constructor(tokenizer: Tokenizer, sources: Sources, file: string) {
+    this.#tokenizer = tokenizer;
+    const marks = new Map<string, number>();
+    const markOf = new Map<string, string>();
+    for (const [token, id] of tokenizer.controlTokens) {
+      const mark = `${this.#nonce}x${marks.size}x`;
+      marks.set(mark, id);
+      markOf.set(token, mark);
+    }
+    this.#marks = marks;
+    const marked = (text: string): string => {
+      for (const [token, mark] of markOf) text = text.replaceAll(token, mark);
+      return text;
+    };
+    try {
+      this.#template = new JinjaTemplate(marked(sources.template));
+      this.#toolTemplate = new JinjaTemplate(marked(sources.toolTemplate));
+    } catch (cause) {
+      throw new CheckpointError("TEMPLATE_INVALID", `The chat template in ${file} does not parse.`, {
+        cause,
+      });
+    }
+    for (const [name, token] of Object.entries(sources.tokens)) this.#variables[name] = marked(token);
+    if (!this.#marksHold(sources.template)) {
+      throw new CheckpointError(
+        "TEMPLATE_INVALID",
+        `The chat template in ${file} does not write its control tokens out. Use the one of Qwen3Guard-Stream.`,
+      );
+    }
+  }
+
+  /**
+   * Reads the chat template of a checkpoint or model directory: `chat_template.jinja`, else the `chat_template` of
+   * `tokenizer_config.json` (one, or several by name: "default" and, where tools are given, "tool_use").
+   * Throws CheckpointError: TEMPLATE_MISSING, TEMPLATE_INVALID, and those of `Tokenizer.load` where none is given.
+   */
+  static async load(dir: string, tokenizer?: Tokenizer): Promise<ChatTemplate> {
+    const file = join(dir, "tokenizer_config.json");
+    return new ChatTemplate(tokenizer ?? (await Tokenizer.load(dir)), await readSources(dir, file), file);
+  }
+
+  /**
+   * Ids of a conversation up to the response that is about to be streamed. System messages, several turns, tool
+   * calls and tool answers go where the template puts them; a tool's answer is a user turn, as it is in Qwen3's.
+   * Throws InputError (MESSAGES_INVALID): no messages, one that is not what `Message` says, a role that templates
+   * would drop, an assistant's message at the end, or messages that the template refuses.
+   */
+  prefix(messages: readonly Message[], options: PrefixOptions = {}): Prefix {
+    const conversation = checked(messages);
+    const text = this.#render(
+      options.tools?.length ? this.#toolTemplate : this.#template,
+      conversation,
+      options,
+    );
+    const ids = this.#encode(options.reasoning ? this.#beforeThinking(text) : text);
+    return { ids, promptIndex: promptIndexOf(ids, this.#tokenizer) };
+  }
+
+  /** The rendered conversation with its control tokens marked, up to an assistant's answer. */
+  #render(template: JinjaTemplate, messages: Message[], options: PrefixOptions): string {
+    const response = `${this.#nonce}response`;
+    let text: string;
+    try {
+      text = template.render({
+        ...this.#variables,
+        messages: [...messages, { role: "assistant", content: response }],
+        ...(options.tools?.length ? { tools: plain(options.tools) } : {}),
+        add_generation_prompt: false,
+        enable_thinking: false,
+      });
+    } catch (cause) {
+      throw invalid(
+        `the chat template refuses them (${(cause as Error).message}). Check their order and fields`,
+        {
+          cause,
+        },
+      );
+    }
+    const end = text.lastIndexOf(response);
+    if (end === -1) throw invalid("the chat template drops the assistant's answer after them");
+    return text.slice(0, end);
+  }
+
+  /** The text up to the think block that the template put before the answer, if it did. */
+  #beforeThinking(text: string): string {
+    const lastMark = text.lastIndexOf(this.#nonce);
+    const think = text.indexOf(THINK, lastMark);
+    return think === -1 ? text : text.slice(0, think);
+  }
+
+  #encode(text: string): number[] {
+    const ids: number[] = [];
+    const parts = text.split(new RegExp(`(${this.#nonce}x\\d+x)`));
+    for (const part of parts) {
+      const control = this.#marks.get(part);
+      if (control !== undefined) ids.push(control);
+      else if (part !== "") for (const id of this.#tokenizer.encode(part)) ids.push(id);
+    }
+    return ids;
+  }
+
+  /** Whether marks are all it takes: a template that puts control tokens together from parts would lose them. */
+  #marksHold(source: string): boolean {
+    const messages = ["system", "user", "assistant", "user"].map((role) => ({ role, content: role }));
+    const marked = this.#encode(this.#render(this.#template, messages, {}));
+    const whole = this.#tokenizer.encodeTemplated(this.#render(new JinjaTemplate(source), messages, {}));
+    return marked.length === whole.length && marked.every((id, i) => id === whole[i]);
+  }
+}
+
+/** The index of the `<|im_end|>` that closes the last user turn among ids, null when there is none. */
+export function promptIndexOf(ids: readonly number[], tokenizer: Tokenizer): number | null {
+  const start = tokenizer.tokenId(TURN_START);
+  const end = tokenizer.tokenId(TURN_END);
+  const user = tokenizer.encode("user");
+  let turn = ids.length - 1;
+  while (turn >= 0 && !(ids[turn] === start && user.every((id, i) => ids[turn + 1 + i] === id))) turn--;
+  const close = turn === -1 || end === undefined ? -1 : ids.indexOf(end, turn);
+  return close === -1 ? null : close;
+}
+
+/** Messages as plain well-formed data, every one of them something a template shows. */
+function checked(messages: readonly Message[]): Message[] {
+  if (!Array.isArray(messages) || messages.length === 0) {
+    throw invalid("they must be a list with at least one message");
+  }
+  for (const [index, message] of messages.entries()) {
+    const { role, content, reasoning_content: reasoning, tool_calls: calls } = message ?? {};
+    const which = `message ${index}`;
+    if (!ROLES.includes(role)) {
+      throw invalid(`${which} has the role ${JSON.stringify(role)}; roles are ${ROLES.join(", ")}`);
+    }
+    if (typeof content !== "string" && content !== null)
+      throw invalid(`the content of ${which} must be a string`);
+    if (reasoning != null && typeof reasoning !== "string") {
+      throw invalid(`the reasoning_content of ${which} must be a string`);
+    }
+    if (calls != null && !Array.isArray(calls)) throw invalid(`the tool_calls of ${which} must be a list`);
+  }
+  if (messages.at(-1)?.role === "assistant") {
+    throw invalid("the last one is the assistant's. Leave it out: its answer is what you stream");
+  }
+  return messages.map((message) => plain({ ...message, content: message.content ?? "" }) as Message);
+}
+
+/** A copy as JSON would make it, each string well-formed. */
+function plain(value: unknown): unknown {
+  if (typeof value === "string") return wellFormed(value);
+  if (Array.isArray(value)) return value.map(plain);
+  if (typeof value !== "object" || value === null) return value;
+  const fields = Object.entries(value).filter(([, field]) => field !== undefined);
+  return Object.fromEntries(fields.map(([name, field]) => [wellFormed(name), plain(field)]));
+}
+
+function invalid(what: string, options?: ErrorOptions): InputError {
+  return new InputError("MESSAGES_INVALID", `Cannot template the messages: ${what}.`, options);
+}
+
+interface Sources {
+  template: string;
+  toolTemplate: string;
+  /** Variables a template may use: bos_token, eos_token and the like. */
+  tokens: Record<string, string>;
+}
+
+async function readSources(dir: string, file: string): Promise<Sources> {
+  const config = parse((await readIfThere(file)) ?? "{}", file);
+  const own = await readIfThere(join(dir, "chat_template.jinja"));
+  const configured = config.chat_template;
+  const named = new Map<string, unknown>();
+  if (Array.isArray(configured)) for (const { name, template } of configured) named.set(name, template);
+  const template = own ?? (typeof configured === "string" ? configured : named.get("default"));
+  if (typeof template !== "string") {
+    throw new CheckpointError(
+      "TEMPLATE_MISSING",
+      `${dir} has no chat template: neither chat_template.jinja nor a chat_template in tokenizer_config.json. ` +
+        "Copy these files from the checkpoint.",
+    );
+  }
+  const forTools = own === null ? named.get("tool_use") : undefined;
+  const tokens: Record<string, string> = {};
+  for (const [name, value] of Object.entries(config)) {
+    const token = (value as { content?: unknown } | null)?.content ?? value;
+    if (name.endsWith("_token") && typeof token === "string") tokens[name] = token;
+  }
+  return { template, toolTemplate: typeof forTools === "string" ? forTools : template, tokens };
+}
+
+function parse(json: string, file: string): Record<string, unknown> {
+  try {
+    const config: unknown = JSON.parse(json);
+    if (typeof config === "object" && config !== null) return config as Record<string, unknown>;
+  } catch (cause) {
+    throw new CheckpointError("TEMPLATE_INVALID", `${file} is not JSON. Fetch it again.`, { cause });
+  }
+  throw new CheckpointError("TEMPLATE_INVALID", `${file} must hold a JSON object. Fetch it again.`);
+}
+
+async function readIfThere(file: string): Promise<string | null> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw new CheckpointError("TEMPLATE_MISSING", `Cannot read ${file}. Check its permissions.`, { cause });
+  }
+}
