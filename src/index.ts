@@ -1,0 +1,22 @@
+export type { GuardConfig } from "./checkpoint/config.js";
+export { type PullOptions, pull } from "./checkpoint/hub.js";
+export {
+  CheckpointError,
+  ClosedError,
+  ContextLengthError,
+  DeviceError,
+  GuardError,
+  InputError,
+  ModelError,
+  NumericError,
+  QueueFullError,
+  StorageError,
+} from "./errors.js";
+export { type ExportOptions, exportCheckpoint } from "./export/export.js";
+export { type Device, DTYPES, type Dtype, type Manifest } from "./export/manifest.js";
+export { type Decision, decide, type Judged, type Reading } from "./moderation/decision.js";
+export { type Guard, type LoadOptions, loadGuard, type StreamInput } from "./moderation/guard.js";
+export { type Severity, severityOf } from "./moderation/labels.js";
+export type { GuardStream } from "./moderation/stream.js";
+export type { Judgement, Verdict } from "./moderation/verdict.js";
+export type { Message } from "./tokenizer/template.js";

@@ -125,7 +125,8 @@ function createWeights(checkpoint: Checkpoint, dtype: Dtype, target: Target): We
   }
 }
 
-async function packageInfo(): Promise<{ name: string; version: string }> {
+/** Name and version of this package. */
+export async function packageInfo(): Promise<{ name: string; version: string }> {
   return JSON.parse(await readFile(new URL("../../package.json", import.meta.url), "utf8"));
 }
 

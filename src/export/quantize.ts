@@ -28,8 +28,7 @@ export function quantizeBlocks(
     const inverse = scale === 0 ? 0 : 1 / scale;
     const to = bits === 8 ? index * block : 0;
     for (let i = 0; i < width; i++) {
-      const q = Math.round(data[from + i] * inverse) + zero;
-      unpacked[to + i] = q > highest ? highest : q;
+      unpacked[to + i] = Math.min(Math.round(data[from + i] * inverse) + zero, highest);
     }
     for (let i = width; i < block; i++) unpacked[to + i] = zero;
     if (bits === 4) {

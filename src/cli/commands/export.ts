@@ -1,0 +1,75 @@
+import { Command, Option } from "commander";
+import { cachedSnapshot, isHubId, pull } from "../../checkpoint/hub.js";
+import { exportCheckpoint } from "../../export/export.js";
+import { type Device, DTYPES, type Dtype } from "../../export/manifest.js";
+import { interruptSignal } from "../interrupt.js";
+import { StageProgress } from "../stage-progress.js";
+import { createTerminal } from "../terminal.js";
+
+interface Options {
+  dtype?: Dtype;
+  device: Device;
+}
+
+export function exportCommand(): Command {
+  return new Command("export")
+    .summary("convert a checkpoint for ONNX Runtime")
+    .description(
+      "Converts a Qwen3Guard-Stream checkpoint (safetensors, Hugging Face layout) into a folder that ONNX Runtime " +
+        "loads in less than a second. The folder appears only when it is complete.",
+    )
+    .argument("<checkpoint>", "checkpoint folder, or a hub id")
+    .argument("<out>", "folder to create")
+    .addOption(
+      new Option("--dtype <type>", "format of the weights")
+        .choices(DTYPES)
+        .default(undefined, "fp32; bf16 for CUDA"),
+    )
+    .addOption(
+      new Option("--device <device>", "whose kernels the graph is for")
+        .choices(["cpu", "cuda"])
+        .default("cpu"),
+    )
+    .addHelpText(
+      "after",
+      `
+Formats:
+  fp32   exact, four bytes a weight                         CPU
+  int8   one byte a weight, a scale for each block          CPU, CUDA
+  int4   half a byte a weight, the smallest                 CPU, CUDA
+  bf16   as the checkpoint itself, fp16 likewise            CUDA
+
+Examples:
+  $ qwen3guard export ./Qwen3Guard-Stream-0.6B ./guard --dtype int8
+  $ qwen3guard export Qwen/Qwen3Guard-Stream-0.6B ./guard --dtype int8     fetches it first
+  $ qwen3guard scan --model ./guard --prompt "Hi" < answer.txt`,
+    )
+    .action(async (checkpoint: string, out: string, { dtype, device }: Options) => {
+      const signal = interruptSignal();
+      const progress = new StageProgress(createTerminal(process.stderr));
+      try {
+        const dir = isHubId(checkpoint)
+          ? ((await cachedSnapshot(checkpoint)) ??
+            (await pull(checkpoint, {
+              signal,
+              onProgress: (_file, done, total) => progress.update("fetch", done, total),
+            })))
+          : checkpoint;
+        const started = performance.now();
+        const manifest = await exportCheckpoint(dir, out, {
+          dtype,
+          device,
+          signal,
+          onProgress: (stage, done, total) => progress.update(stage, done, total),
+        });
+        progress.stop();
+        const megabytes = Object.values(manifest.files).reduce((sum, bytes) => sum + bytes, 0) / 1e6;
+        const seconds = (performance.now() - started) / 1000;
+        process.stdout.write(
+          `${out}: ${manifest.dtype} for ${manifest.device}, ${megabytes.toFixed(0)} MB in ${seconds.toFixed(1)} s\n`,
+        );
+      } finally {
+        progress.stop();
+      }
+    });
+}

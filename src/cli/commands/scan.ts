@@ -1,0 +1,197 @@
+import { readFile } from "node:fs/promises";
+import { Command, Option } from "commander";
+import { ClosedError, InputError } from "../../errors.js";
+import { DTYPES, type Dtype } from "../../export/manifest.js";
+import type { Decision } from "../../moderation/decision.js";
+import { loadGuard } from "../../moderation/guard.js";
+import { severityOf } from "../../moderation/labels.js";
+import type { GuardStream } from "../../moderation/stream.js";
+import type { Verdict } from "../../moderation/verdict.js";
+import type { Message } from "../../tokenizer/template.js";
+import { interruptSignal } from "../interrupt.js";
+import { createReport, type Latency } from "../report.js";
+import { StageProgress } from "../stage-progress.js";
+import { createTerminal } from "../terminal.js";
+
+interface Options {
+  prompt?: string;
+  messages?: string;
+  input: "text" | "ids";
+  jsonl?: boolean;
+  model?: string;
+  device: "auto" | "cpu" | "cuda";
+  dtype?: Dtype;
+  failOn?: "unsafe" | "controversial";
+  reasoning?: boolean;
+}
+
+const FLAGGED = 3;
+/** Chunks under way before reading waits: the guard never falls behind unboundedly. */
+const MAX_CHUNKS_IN_FLIGHT = 64;
+
+export function scanCommand(): Command {
+  return new Command("scan")
+    .summary("judge a response as it arrives on standard input")
+    .description(
+      "Reads an LLM's response from standard input as it arrives and judges every token. On a terminal the text " +
+        "appears in the colour of its risk; at the end stands what the whole amounts to.",
+    )
+    .addOption(new Option("--prompt <text>", "what the user asked; judged too").conflicts("messages"))
+    .option(
+      "--messages <file>",
+      "JSON file with the conversation so far: [{role, content}, …]; its prompt is judged too",
+    )
+    .addOption(
+      new Option("--input <kind>", "what arrives: text, or ids of this model")
+        .choices(["text", "ids"])
+        .default("text"),
+    )
+    .option("--jsonl", "one JSON object a line, for machines")
+    .option("--model <model>", "exported model, checkpoint folder or hub id (default: the embedded one)")
+    .addOption(
+      new Option("--device <device>", "where to run").choices(["auto", "cpu", "cuda"]).default("auto"),
+    )
+    .addOption(
+      new Option("--dtype <type>", "format, when a checkpoint is exported on first use").choices(DTYPES),
+    )
+    .addOption(
+      new Option(
+        "--fail-on <risk>",
+        "exit with 3 if prompt or response is found so (controversial: or worse)",
+      ).choices(["unsafe", "controversial"]),
+    )
+    .option("--reasoning", "the response starts with the model's <think> … </think>")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ my-llm "How do I bake bread?" | qwen3guard scan --prompt "How do I bake bread?"
+  $ qwen3guard scan --messages chat.json --jsonl < answer.txt > verdicts.jsonl
+  $ qwen3guard scan --prompt "Hi" --fail-on unsafe < answer.txt || echo "flagged or failed"
+  $ echo "9707 0 358" | qwen3guard scan --input ids --model Qwen/Qwen3Guard-Stream-0.6B --prompt "Hi"
+
+Lines of --jsonl:
+  {"type":"prompt","risk",…}                        the prompt's verdict
+  {"type":"token","index","tokenId","text","risk","riskProbability","category","categoryProbability","provisional"}
+                                                    a later line with the same index revises it
+  {"type":"end","risk","category","flaggedAt","tokens","latencyMs":{"p50","p99"}}`,
+    )
+    .action(scan);
+}
+
+async function scan(options: Options): Promise<void> {
+  const signal = interruptSignal();
+  const messages = await readMessages(options);
+  const terminal = createTerminal(process.stdout);
+  const progress = new StageProgress(createTerminal(process.stderr));
+  const guard = await loadGuard(options.model, {
+    device: options.device,
+    dtype: options.dtype,
+    maxStreams: 1,
+    signal,
+    onProgress: (stage, done, total) => progress.update(stage, done, total),
+  }).finally(() => progress.stop());
+  const report = createReport(options.jsonl ? "jsonl" : "text", process.stdout, terminal);
+  try {
+    const stream = guard.stream({ messages, reasoning: options.reasoning, signal });
+    const judgesPrompt = options.prompt !== undefined || options.messages !== undefined;
+    const prompt = judgesPrompt ? await stream.prompt : null;
+    if (prompt) report.prompt(prompt);
+    const latency: number[] = [];
+    await feed(stream, options.input, (verdicts, elapsed) => {
+      latency.push(...verdicts.map(() => elapsed));
+      report.tokens(verdicts);
+    });
+    const decision = await stream.end();
+    report.end(decision, summarize(latency));
+    if (options.failOn && isMet(options.failOn, prompt, decision)) process.exitCode = FLAGGED;
+  } catch (error) {
+    report.interrupted();
+    // Ctrl-C has its own exit code; there is nothing to explain.
+    if (!(signal.aborted && error instanceof ClosedError)) throw error;
+  } finally {
+    await guard.close();
+  }
+}
+
+async function feed(
+  stream: GuardStream,
+  input: Options["input"],
+  onVerdicts: (verdicts: Verdict[], elapsedMs: number) => void,
+): Promise<void> {
+  const inFlight = new Set<Promise<void>>();
+  let failure: unknown;
+  for await (const chunk of input === "ids" ? readIds() : readText()) {
+    if (failure) break;
+    const started = performance.now();
+    const pushed = typeof chunk === "string" ? stream.pushText(chunk) : stream.push(chunk);
+    const done = pushed
+      .then((verdicts) => onVerdicts(verdicts, performance.now() - started))
+      .catch((error) => {
+        failure ??= error;
+      })
+      .finally(() => inFlight.delete(done));
+    inFlight.add(done);
+    if (inFlight.size >= MAX_CHUNKS_IN_FLIGHT) await Promise.race(inFlight);
+  }
+  await Promise.all(inFlight);
+  if (failure) throw failure;
+}
+
+async function* readText(): AsyncGenerator<string> {
+  // The stream decoder holds a character's bytes back until all of them are there.
+  process.stdin.setEncoding("utf8");
+  yield* process.stdin;
+}
+
+async function* readIds(): AsyncGenerator<number[]> {
+  let rest = "";
+  for await (const chunk of readText()) {
+    const words = (rest + chunk).split(/[\s,]+/);
+    rest = words.pop() as string;
+    const ids = words.filter(Boolean).map(parseId);
+    if (ids.length > 0) yield ids;
+  }
+  if (rest) yield [parseId(rest)];
+}
+
+function parseId(word: string): number {
+  if (/^\d+$/.test(word)) return Number(word);
+  throw new InputError(
+    "TOKEN_INVALID",
+    `"${word}" on standard input is no token id. Write ids as whole numbers with spaces between, or use --input text.`,
+  );
+}
+
+async function readMessages({ prompt, messages }: Options): Promise<Message[]> {
+  if (messages === undefined) return [{ role: "user", content: prompt ?? "" }];
+  let text: string;
+  try {
+    text = await readFile(messages, "utf8");
+  } catch (cause) {
+    throw new InputError("MESSAGES_UNREADABLE", `${messages} cannot be read: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new InputError(
+      "MESSAGES_INVALID",
+      `${messages} is not JSON (${(cause as Error).message}). Write [{"role": "user", "content": "…"}].`,
+      { cause },
+    );
+  }
+}
+
+function isMet(failOn: "unsafe" | "controversial", prompt: Verdict | null, decision: Decision): boolean {
+  const severity = prompt ? severityOf(prompt.risk) : "safe";
+  if (failOn === "unsafe") return severity === "unsafe" || decision.loose.flagged;
+  return severity !== "safe" || decision.strict.flagged;
+}
+
+function summarize(latency: number[]): Latency {
+  const sorted = latency.sort((a, b) => a - b);
+  const at = (share: number) => Number((sorted[Math.ceil(share * sorted.length) - 1] ?? 0).toFixed(3));
+  return { p50: at(0.5), p99: at(0.99) };
+}

@@ -1,0 +1,59 @@
+#!/usr/bin/env node
+import { createRequire } from "node:module";
+import { Command, CommanderError } from "commander";
+import { GuardError } from "../errors.js";
+import { doctorCommand } from "./commands/doctor.js";
+import { exportCommand } from "./commands/export.js";
+import { pullCommand } from "./commands/pull.js";
+import { scanCommand } from "./commands/scan.js";
+import { createTerminal } from "./terminal.js";
+
+const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
+
+const USAGE = 2;
+const FAILURE = 1;
+
+const program = new Command("qwen3guard")
+  .description("Judges the output of an LLM token by token, as it streams.")
+  .version(version)
+  .addCommand(scanCommand())
+  .addCommand(exportCommand())
+  .addCommand(pullCommand())
+  .addCommand(doctorCommand())
+  .addHelpText(
+    "after",
+    `
+Examples:
+  $ my-llm "Tell me a story" | qwen3guard scan --prompt "Tell me a story"
+  $ qwen3guard scan --prompt "Hi" --jsonl < answer.txt | jq .risk
+  $ qwen3guard doctor
+
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 what --fail-on names was found.`,
+  );
+
+for (const command of [program, ...program.commands]) {
+  command.exitOverride().showHelpAfterError("(--help shows how it is used)");
+}
+
+// A reader that leaves early, as in `| head`, is no error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(0);
+  throw error;
+});
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : USAGE;
+  else process.exitCode = report(error);
+}
+
+function report(error: unknown): number {
+  const { colors } = createTerminal(process.stderr);
+  if (error instanceof GuardError) {
+    process.stderr.write(`${colors.red("error")} ${colors.dim(`[${error.code}]`)} ${error.message}\n`);
+  } else {
+    process.stderr.write(`${colors.red("error")} ${error instanceof Error ? error.stack : String(error)}\n`);
+  }
+  return FAILURE;
+}

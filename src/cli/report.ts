@@ -1,0 +1,110 @@
+import type { Decision } from "../moderation/decision.js";
+import { severityOf } from "../moderation/labels.js";
+import type { Verdict } from "../moderation/verdict.js";
+import type { Terminal } from "./terminal.js";
+
+/** Milliseconds from a chunk's arrival to its verdicts. */
+export interface Latency {
+  p50: number;
+  p99: number;
+}
+
+/** Shows a scan as it goes. */
+export interface Report {
+  prompt(verdict: Verdict): void;
+  tokens(verdicts: Verdict[]): void;
+  end(decision: Decision, latency: Latency): void;
+  /** The scan failed or was stopped. */
+  interrupted(): void;
+}
+
+export function createReport(kind: "text" | "jsonl", out: NodeJS.WritableStream, terminal: Terminal): Report {
+  return kind === "jsonl" ? new JsonLines(out) : new ColouredText(out, terminal);
+}
+
+class JsonLines implements Report {
+  readonly #out: NodeJS.WritableStream;
+
+  constructor(out: NodeJS.WritableStream) {
+    this.#out = out;
+  }
+
+  prompt({ text, provisional, probabilities, ...verdict }: Verdict): void {
+    this.#write({ type: "prompt", ...verdict });
+  }
+
+  tokens(verdicts: Verdict[]): void {
+    for (const { probabilities, ...verdict } of verdicts) this.#write({ type: "token", ...verdict });
+  }
+
+  end({ risk, category, flaggedAt, tokens, strict, loose }: Decision, latencyMs: Latency): void {
+    this.#write({ type: "end", risk, category, flaggedAt, tokens, strict, loose, latencyMs });
+  }
+
+  interrupted(): void {}
+
+  #write(value: object): void {
+    this.#out.write(`${JSON.stringify(value)}\n`);
+  }
+}
+
+class ColouredText implements Report {
+  readonly #out: NodeJS.WritableStream;
+  readonly #colors: Terminal["colors"];
+  /** Text of each token shown so far. */
+  readonly #shown: string[] = [];
+  /** Characters on the screen that revised tokens cover again. */
+  #covered = 0;
+
+  constructor(out: NodeJS.WritableStream, { colors }: Terminal) {
+    this.#out = out;
+    this.#colors = colors;
+  }
+
+  prompt(verdict: Verdict): void {
+    const share = percent(verdict.riskProbability);
+    this.#out.write(
+      `${this.#colors.bold("prompt")}    ${this.#label(verdict)} ${this.#colors.dim(share)}\n\n`,
+    );
+  }
+
+  tokens(verdicts: Verdict[]): void {
+    let line = "";
+    for (const { index, text, risk } of verdicts) {
+      if (index < this.#shown.length) this.#covered += this.#shown.splice(index).join("").length;
+      this.#shown.push(text);
+      const fresh = text.slice(this.#covered);
+      this.#covered -= text.length - fresh.length;
+      if (fresh) line += this.#paint(fresh, risk);
+    }
+    if (line) this.#out.write(line);
+  }
+
+  end(decision: Decision, { p50, p99 }: Latency): void {
+    const { flaggedAt, tokens } = decision;
+    const { bold, dim } = this.#colors;
+    const where = flaggedAt === null ? "" : dim(` from token ${flaggedAt}`);
+    this.#out.write(
+      `\n\n${bold("response")}  ${this.#label(decision)}${where}\n` +
+        `${bold("tokens")}    ${tokens}\n` +
+        `${bold("latency")}   ${p50.toFixed(2)} ms ${dim("p50")}  ${p99.toFixed(2)} ms ${dim("p99, from a chunk's arrival to its verdict")}\n`,
+    );
+  }
+
+  interrupted(): void {
+    if (this.#shown.length > 0) this.#out.write("\n");
+  }
+
+  #label({ risk, category }: { risk: string; category: string | null }): string {
+    return this.#paint(category ? `${risk} (${category})` : risk, risk);
+  }
+
+  #paint(text: string, risk: string): string {
+    const { green, yellow, red } = this.#colors;
+    return { safe: green, controversial: yellow, unsafe: red }[severityOf(risk)](text);
+  }
+}
+
+function percent(probability: number): string {
+  return `${(100 * probability).toFixed(1)} %`;
+}

@@ -1,0 +1,148 @@
+import { createHash } from "node:crypto";
+import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import envPaths from "env-paths";
+import { Checkpoint } from "../checkpoint/checkpoint.js";
+import { cachedSnapshot, isHubId, pull } from "../checkpoint/hub.js";
+import { DeviceError, InputError, StorageError } from "../errors.js";
+import { type ExportOptions, exportCheckpoint, packageInfo } from "./export.js";
+import { type Dtype, MANIFEST_FILE, readManifest } from "./manifest.js";
+
+export interface ResolveOptions {
+  /** Default auto: CUDA where it works, else the CPU. */
+  device?: "auto" | "cpu" | "cuda";
+  /** Format of the weights when a checkpoint is exported. Default: fp32 for small models, int8 above 256 MiB. */
+  dtype?: Dtype;
+  /** Where exports of checkpoints are kept. Default: the user's cache folder, or QWEN3GUARD_CACHE. */
+  cacheDir?: string;
+  /** Called while a checkpoint is fetched or exported. */
+  onProgress?: (stage: "fetch" | "hash" | "write", doneBytes: number, totalBytes: number) => void;
+  signal?: AbortSignal;
+}
+
+const EMBEDDED = fileURLToPath(new URL("../../models/default", import.meta.url));
+
+/** Above this many bytes in float32, speed and memory matter more than exactness: int8 is the default. */
+const SMALL_MODEL_BYTES = 256 * 2 ** 20;
+
+/**
+ * Finds the model directory for what a user names: an exported directory as it is; a checkpoint, exported on first use
+ * into a cache keyed by its content; a hub id, fetched first.
+ *
+ * @throws {InputError} MODEL_UNKNOWN, DTYPE_MISMATCH, UNKNOWN_DEVICE
+ * @throws {DeviceError} CUDA_UNAVAILABLE
+ * @throws see `exportCheckpoint` and `pull`
+ */
+export async function resolveModel(model: string | undefined, options: ResolveOptions = {}): Promise<string> {
+  requireDevice(options.device ?? "auto");
+  if (model === undefined) return exportOnce(EMBEDDED, options);
+  if (await exists(join(model, MANIFEST_FILE))) {
+    const { dtype } = await readManifest(model);
+    if (options.dtype && options.dtype !== dtype) {
+      throw new InputError(
+        "DTYPE_MISMATCH",
+        `${model} was exported as ${dtype}, not ${options.dtype}. Leave the dtype out, or name the checkpoint.`,
+      );
+    }
+    return resolve(model);
+  }
+  if (await exists(model)) return exportOnce(model, options);
+  if (!isHubId(model)) {
+    throw new InputError(
+      "MODEL_UNKNOWN",
+      `"${model}" is neither a folder nor a hub id. Name an exported model, a checkpoint folder, or an id ` +
+        'such as "Qwen/Qwen3Guard-Stream-0.6B".',
+    );
+  }
+  const onProgress = (_file: string, loaded: number, total: number) =>
+    options.onProgress?.("fetch", loaded, total);
+  const snapshot =
+    (await cachedSnapshot(model)) ?? (await pull(model, { signal: options.signal, onProgress }));
+  return exportOnce(snapshot, options);
+}
+
+/** The folder where exports of checkpoints are kept. */
+export function modelCache(): string {
+  return process.env.QWEN3GUARD_CACHE || envPaths("qwen3guard", { suffix: "" }).cache;
+}
+
+function requireDevice(device: string): void {
+  if (device === "cuda") {
+    throw new DeviceError(
+      "CUDA_UNAVAILABLE",
+      "CUDA was asked for, but this version runs on the CPU alone. Leave the device out, or use --device cpu.",
+    );
+  }
+  if (device !== "auto" && device !== "cpu") {
+    throw new InputError("UNKNOWN_DEVICE", `Unknown device "${device}". Choose auto, cpu or cuda.`);
+  }
+}
+
+async function exportOnce(checkpointDir: string, options: ResolveOptions): Promise<string> {
+  const checkpoint = await Checkpoint.open(checkpointDir);
+  let name: string;
+  let dtype: Dtype;
+  const cache = options.cacheDir ?? modelCache();
+  try {
+    dtype = options.dtype ?? defaultDtype(checkpoint);
+    name = `${basename(resolve(checkpointDir))}-${dtype}-${await contentKey(checkpoint, cache, options)}`;
+  } finally {
+    await checkpoint.close();
+  }
+  const out = join(cache, name);
+  if (await exists(join(out, MANIFEST_FILE))) return out;
+  const exportOptions: ExportOptions = { dtype, onProgress: options.onProgress, signal: options.signal };
+  try {
+    await exportCheckpoint(checkpointDir, out, exportOptions);
+  } catch (error) {
+    // Another process may have finished the same export meanwhile.
+    if (!(error instanceof StorageError && error.code === "OUTPUT_EXISTS")) throw error;
+  }
+  return out;
+}
+
+function defaultDtype(checkpoint: Checkpoint): Dtype {
+  let values = 0;
+  for (const name of checkpoint.tensors.keys())
+    values += checkpoint.shape(name).reduce((n, dim) => n * dim, 1);
+  return values * 4 <= SMALL_MODEL_BYTES ? "fp32" : "int8";
+}
+
+/** Hex digits that stand for the checkpoint's content and the exporter's version. */
+async function contentKey(checkpoint: Checkpoint, cache: string, options: ResolveOptions): Promise<string> {
+  const stamp = await fileStamp(checkpoint.dir);
+  const note = join(cache, "checkpoints", `${digest(stamp)}.json`);
+  // Hashing a large checkpoint takes seconds; files of the same path, size and time are taken as unchanged.
+  let sources = await readFile(note, "utf8").then(JSON.parse, () => null);
+  if (!sources) {
+    sources = await checkpoint.sha256((done, total) => options.onProgress?.("hash", done, total));
+    await mkdir(join(cache, "checkpoints"), { recursive: true });
+    const partial = `${note}.${process.pid}.partial`;
+    await writeFile(partial, JSON.stringify(sources));
+    await rename(partial, note);
+  }
+  return digest(JSON.stringify([(await packageInfo()).version, sources]));
+}
+
+async function fileStamp(dir: string): Promise<string> {
+  const files = (await readdir(dir)).sort();
+  const lines = await Promise.all(
+    files.map(async (file) => {
+      const { size, mtimeMs } = await stat(join(dir, file));
+      return `${file} ${size} ${mtimeMs}`;
+    }),
+  );
+  return [resolve(dir), ...lines].join("\n");
+}
+
+function digest(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 16);
+}
+
+function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}

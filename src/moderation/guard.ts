@@ -1,0 +1,144 @@
+import type { GuardConfig } from "../checkpoint/config.js";
+import { Engine, type EngineOptions } from "../engine/engine.js";
+import { ContextLengthError, InputError, ModelError } from "../errors.js";
+import type { Manifest } from "../export/manifest.js";
+import { type ResolveOptions, resolveModel } from "../export/resolve.js";
+import { ChatTemplate, type Message, type Prefix, promptIndexOf } from "../tokenizer/template.js";
+import { Tokenizer } from "../tokenizer/tokenizer.js";
+import { GuardStream } from "./stream.js";
+
+export interface LoadOptions extends EngineOptions, ResolveOptions {}
+
+/** A conversation up to the response that is about to be streamed. */
+export type StreamInput = {
+  /** Closes the stream when it fires. */
+  signal?: AbortSignal;
+} & (
+  | {
+      /** Chat messages; the last one is not the assistant's, whose answer is what the stream judges. */
+      messages: readonly Message[];
+      /** The response itself starts with the model's `<think>…</think>`. Default false. */
+      reasoning?: boolean;
+      promptIds?: undefined;
+    }
+  | {
+      /** The whole templated prefix as ids, special tokens included; the next token pushed is response index 0. */
+      promptIds: readonly number[];
+      messages?: undefined;
+      reasoning?: undefined;
+    }
+);
+
+/** A loaded guard model. Streams are independent of each other and share its steps. */
+export class Guard {
+  /** The folder the model was loaded from. */
+  readonly modelDir: string;
+  readonly #engine: Engine;
+  readonly #tokenizer: Tokenizer;
+  readonly #template: ChatTemplate;
+
+  constructor(modelDir: string, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate) {
+    this.modelDir = modelDir;
+    this.#engine = engine;
+    this.#tokenizer = tokenizer;
+    this.#template = template;
+  }
+
+  /** guard.json: configuration, labels, dtype, sources. */
+  get manifest(): Manifest {
+    return this.#engine.manifest;
+  }
+
+  get labels(): GuardConfig["labels"] {
+    return this.#engine.manifest.config.labels;
+  }
+
+  /** Streams judged at once; more wait in order. */
+  get maxStreams(): number {
+    return this.#engine.maxStreams;
+  }
+
+  /** Tokens a stream may hold, prefix and response. */
+  get maxTokens(): number {
+    return this.#engine.maxTokens;
+  }
+
+  /** Streams that hold a slot, and streams that wait for one. */
+  get load(): { active: number; waiting: number } {
+    return this.#engine.load;
+  }
+
+  /**
+   * Starts to judge a conversation. Returns at once: the prompt is prefilled beside the event loop, pushes queue
+   * behind it.
+   *
+   * @throws {InputError} MESSAGES_INVALID, PROMPT_EMPTY, TOKEN_INVALID
+   * @throws {ContextLengthError} PROMPT_TOO_LONG
+   * @throws {QueueFullError} QUEUE_FULL
+   * @throws {ClosedError} GUARD_CLOSED
+   */
+  stream(input: StreamInput): GuardStream {
+    const prefix = this.#prefix(input);
+    if (prefix.ids.length >= this.maxTokens) {
+      throw new ContextLengthError(
+        "PROMPT_TOO_LONG",
+        `The prompt takes ${prefix.ids.length} tokens, and a stream holds ${this.maxTokens}, response included. ` +
+          "Drop older turns, or raise maxTokens up to the model's context.",
+      );
+    }
+    return new GuardStream(this.#engine.open(), this.#tokenizer, this.labels, prefix, input.signal);
+  }
+
+  /** Closes every stream and frees the model. Idempotent. */
+  close(): Promise<void> {
+    return this.#engine.close();
+  }
+
+  #prefix(input: StreamInput): Prefix {
+    if (input?.messages) return this.#template.prefix(input.messages, { reasoning: input.reasoning });
+    const ids = input?.promptIds;
+    if (!Array.isArray(ids) || ids.length === 0) {
+      throw new InputError(
+        "PROMPT_EMPTY",
+        "A stream needs the conversation so far: messages, or promptIds with at least one id.",
+      );
+    }
+    const { vocabSize } = this.manifest.config;
+    const wrong = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+    if (wrong !== undefined) {
+      throw new InputError(
+        "TOKEN_INVALID",
+        `Token id ${String(wrong)} in promptIds is not a whole number from 0 to ${vocabSize - 1}.`,
+      );
+    }
+    return { ids: [...ids], promptIndex: promptIndexOf(ids, this.#tokenizer) };
+  }
+}
+
+/**
+ * Loads a guard.
+ *
+ * @param model nothing for the embedded default; or an exported model directory, a checkpoint directory, or a hub id
+ *   such as "Qwen/Qwen3Guard-Stream-0.6B". Checkpoints are exported on first use into a cache, keyed by content.
+ * @throws {InputError} MODEL_UNKNOWN, UNKNOWN_DTYPE, UNKNOWN_DEVICE, OPTION_INVALID
+ * @throws {CheckpointError} a checkpoint that cannot be used
+ * @throws {ModelError} a model directory that cannot be used
+ * @throws {DeviceError} CUDA_UNAVAILABLE, ORT_NOT_FOUND, OUT_OF_MEMORY
+ * @throws {StorageError} no network, no space
+ */
+export async function loadGuard(model?: string, options: LoadOptions = {}): Promise<Guard> {
+  const modelDir = await resolveModel(model, options);
+  const tokenizer = await Tokenizer.load(modelDir);
+  const template = await ChatTemplate.load(modelDir, tokenizer);
+  const engine = await Engine.load(modelDir, options);
+  const { vocabSize } = engine.manifest.config;
+  if (tokenizer.vocabSize > vocabSize) {
+    await engine.close();
+    throw new ModelError(
+      "TOKENIZER_MISMATCH",
+      `The tokenizer in ${modelDir} has ${tokenizer.vocabSize} ids, and the model ${vocabSize}. ` +
+        "Export again from a checkpoint whose tokenizer belongs to it.",
+    );
+  }
+  return new Guard(modelDir, engine, tokenizer, template);
+}

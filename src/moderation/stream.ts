@@ -1,0 +1,209 @@
+import type { GuardConfig } from "../checkpoint/config.js";
+import type { Sequence } from "../engine/sequence.js";
+import { ClosedError, type GuardError, InputError } from "../errors.js";
+import { IncrementalDecoder, IncrementalEncoder, type Revision } from "../tokenizer/incremental.js";
+import type { Prefix } from "../tokenizer/template.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { type Decision, decide, type Judged } from "./decision.js";
+import { severityOf } from "./labels.js";
+import { judgePrompt, judgeResponse, type Verdict } from "./verdict.js";
+
+/** No UTF-8 character spans more tokens than this: that many tokens back, a decoder finds its feet again. */
+const LONGEST_CHARACTER = 4;
+
+/**
+ * One conversation under watch: the prompt's verdict, then a verdict for every token of the response. Work is queued
+ * and runs beside the event loop; promises resolve in the order of the calls. When anything fails, the stream fails:
+ * whatever waits and whatever comes later rejects with the same error, and nothing counts as safe.
+ */
+export class GuardStream {
+  /**
+   * Verdict of the prompt moderator at the `<|im_end|>` that closes the last user turn; null if there is none.
+   * Resolves as soon as that token is judged.
+   */
+  readonly prompt: Promise<Verdict | null>;
+
+  readonly #sequence: Sequence;
+  readonly #tokenizer: Tokenizer;
+  readonly #labels: GuardConfig["labels"];
+  readonly #prefixLength: number;
+  readonly #signal: AbortSignal | undefined;
+  #encoder: IncrementalEncoder | null = null;
+  #decoder: IncrementalDecoder;
+  #input: "ids" | "text" | null = null;
+  #tokenIds: number[] = [];
+  #judged: Judged[] = [];
+  #end: Promise<Decision> | null = null;
+
+  constructor(
+    sequence: Sequence,
+    tokenizer: Tokenizer,
+    labels: GuardConfig["labels"],
+    prefix: Prefix,
+    signal?: AbortSignal,
+  ) {
+    this.#sequence = sequence;
+    this.#tokenizer = tokenizer;
+    this.#labels = labels;
+    this.#prefixLength = prefix.ids.length;
+    this.#decoder = new IncrementalDecoder(tokenizer);
+    this.#signal = signal;
+    signal?.addEventListener("abort", this.#abort);
+    this.prompt = this.#prefill(prefix);
+    // Who never asks for the prompt's verdict must not be killed by its rejection; pushes reject all the same.
+    this.prompt.catch(() => {});
+    if (signal?.aborted) this.#abort();
+  }
+
+  /**
+   * Judges response tokens, given as ids of this model's tokenizer.
+   *
+   * @returns one verdict for each id, in order
+   * @throws {InputError} TOKEN_INVALID (nothing was pushed, the stream goes on), MIXED_INPUT
+   * @throws {ContextLengthError} CONTEXT_EXCEEDED; the stream fails
+   * @throws {NumericError} LOGITS_NOT_FINITE; the stream fails
+   * @throws {ClosedError} STREAM_CLOSED, STREAM_ENDED, STREAM_ABORTED, GUARD_CLOSED
+   */
+  async push(tokens: number | ArrayLike<number>): Promise<Verdict[]> {
+    const ids = typeof tokens === "number" ? [tokens] : toIds(tokens);
+    this.#accept("ids");
+    return this.#judge({ from: this.#sequence.end - this.#prefixLength, ids, provisional: 0 });
+  }
+
+  /**
+   * Judges response text from any tokenizer, in chunks of any size. Tokens whose boundary later text could still move
+   * are judged at once and marked provisional; when it does move, the revised verdicts come out with the same indexes.
+   *
+   * @returns the verdicts this chunk added or revised, in order
+   * @throws as `push`, and InputError TEXT_INVALID
+   */
+  async pushText(chunk: string): Promise<Verdict[]> {
+    if (typeof chunk !== "string") {
+      throw new InputError(
+        "TEXT_INVALID",
+        `pushText takes a string, not ${typeof chunk}. For token ids use push.`,
+      );
+    }
+    this.#accept("text");
+    this.#encoder ??= new IncrementalEncoder(this.#tokenizer);
+    return this.#judge(this.#encoder.push(chunk));
+  }
+
+  /**
+   * Settles the provisional tail, frees the stream's slot and sums up. Further calls return the same decision.
+   *
+   * @throws {InputError} EMPTY_RESPONSE
+   * @throws what made the stream fail
+   */
+  end(): Promise<Decision> {
+    this.#end ??= this.#finish();
+    return this.#end;
+  }
+
+  /** Ends the stream at any time and frees its slot; pushes that wait reject. Idempotent. */
+  close(): void {
+    this.#stop(new ClosedError("STREAM_CLOSED", "The stream was closed. Open another with guard.stream()."));
+  }
+
+  async #prefill({ ids, promptIndex }: Prefix): Promise<Verdict | null> {
+    return new Promise((resolve, reject) => {
+      const done = this.#sequence.feed(ids, (logits, index, position) => {
+        if (position !== promptIndex) return;
+        const tokenId = ids[position];
+        resolve({
+          index: position,
+          tokenId,
+          text: this.#tokenizer.decode([tokenId]),
+          ...judgePrompt(logits, index, this.#labels),
+          provisional: false,
+        });
+      });
+      done.then(() => resolve(null), reject);
+    });
+  }
+
+  async #judge({ from, ids, provisional }: Revision): Promise<Verdict[]> {
+    const settled = from + ids.length - provisional;
+    const verdicts: Verdict[] = [];
+    try {
+      await this.#sequence.feed(
+        ids,
+        (logits, step, position) => {
+          const index = position - this.#prefixLength;
+          const tokenId = ids[index - from];
+          const judgement = judgeResponse(logits, step, this.#labels);
+          this.#rewind(index);
+          this.#tokenIds.push(tokenId);
+          this.#judged.push({ risk: judgement.risk, category: judgement.category });
+          const text = this.#decoder.push(tokenId);
+          verdicts.push({ index, tokenId, text, ...judgement, provisional: index >= settled });
+        },
+        this.#prefixLength + from,
+      );
+    } catch (error) {
+      // A caller's slip leaves the stream as it was; anything else would leave a hole in what was judged.
+      if (!(error instanceof InputError)) this.#stop(error as GuardError);
+      throw error;
+    }
+    return verdicts;
+  }
+
+  async #finish(): Promise<Decision> {
+    if (this.#sequence.failure) throw this.#sequence.failure;
+    const rest = this.#encoder
+      ? this.#encoder.end()
+      : { from: this.#tokenIds.length, ids: [], provisional: 0 };
+    if (this.#encoder) await this.#judge(rest);
+    else await this.#sequence.feed([], () => {});
+    this.#rewind(this.#sequence.end - this.#prefixLength);
+    if (this.#judged.length === 0) {
+      const error = new InputError(
+        "EMPTY_RESPONSE",
+        "The response holds no token, so there is nothing to judge. To judge a prompt alone, await stream.prompt and close the stream.",
+      );
+      this.#stop(error);
+      throw error;
+    }
+    const safe = this.#labels.responseRisk.find((label) => severityOf(label) === "safe") as string;
+    const decision = decide(this.#judged, safe);
+    this.#stop(new ClosedError("STREAM_ENDED", "The stream has ended. Open another with guard.stream()."));
+    return decision;
+  }
+
+  #accept(input: "ids" | "text"): void {
+    if (this.#sequence.failure) throw this.#sequence.failure;
+    if (this.#end)
+      throw new ClosedError("STREAM_ENDED", "The stream has ended. Open another with guard.stream().");
+    if (this.#input && this.#input !== input) {
+      throw new InputError(
+        "MIXED_INPUT",
+        "A stream takes either ids (push) or text (pushText), not both in turns.",
+      );
+    }
+    this.#input = input;
+  }
+
+  /** Forgets the tokens from `length` on. */
+  #rewind(length: number): void {
+    if (length >= this.#tokenIds.length) return;
+    this.#tokenIds.length = length;
+    this.#judged.length = length;
+    this.#decoder = new IncrementalDecoder(this.#tokenizer);
+    for (const id of this.#tokenIds.slice(-LONGEST_CHARACTER)) this.#decoder.push(id);
+  }
+
+  #abort = (): void => {
+    const { reason } = this.#signal as AbortSignal;
+    this.#stop(new ClosedError("STREAM_ABORTED", "The stream was aborted by its signal.", { cause: reason }));
+  };
+
+  #stop(reason: GuardError): void {
+    this.#signal?.removeEventListener("abort", this.#abort);
+    this.#sequence.close(reason);
+  }
+}
+
+function toIds(tokens: ArrayLike<number>): number[] {
+  if (typeof tokens?.length === "number" && typeof tokens !== "string") return Array.from(tokens);
+  throw new InputError("TOKEN_INVALID", "push takes a token id or a list of ids. For text use pushText.");
+}

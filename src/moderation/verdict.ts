@@ -1,0 +1,87 @@
+import type { GuardConfig } from "../checkpoint/config.js";
+import type { Logits } from "../engine/logits.js";
+import { severityOf } from "./labels.js";
+
+/** What the model says of one token, or of the prompt. */
+export interface Verdict {
+  /** Place among the response's tokens, from 0. For a prompt: the place of its `<|im_end|>` among the prefix's tokens. */
+  index: number;
+  tokenId: number;
+  /** The text this token completes: empty while a character's bytes are still incomplete. */
+  text: string;
+  /** Label from the checkpoint's risk map, for example "Safe". */
+  risk: string;
+  /** Softmax probability of `risk`, 0 to 1. */
+  riskProbability: number;
+  /** Label from the checkpoint's category map; null where the risk is safe, since the model learnt none there. */
+  category: string | null;
+  /** Softmax probability of `category`; null where there is none. */
+  categoryProbability: number | null;
+  /** Softmax over all labels, in the order of the checkpoint's maps. */
+  probabilities: { risk: number[]; category: number[] };
+  /** Whether later text could still change the token, and with it the verdict. */
+  provisional: boolean;
+}
+
+/** The judgement alone, without the token it is about. */
+export type Judgement = Pick<
+  Verdict,
+  "risk" | "riskProbability" | "category" | "categoryProbability" | "probabilities"
+>;
+
+/** Reads the prompt moderator's logits of token `index` of a step. */
+export function judgePrompt(logits: Logits, index: number, labels: GuardConfig["labels"]): Judgement {
+  return judge(logits.promptRisk, logits.promptCategory, index, labels.promptRisk, labels.promptCategory);
+}
+
+/** Reads the response moderator's logits of token `index` of a step. */
+export function judgeResponse(logits: Logits, index: number, labels: GuardConfig["labels"]): Judgement {
+  return judge(
+    logits.responseRisk,
+    logits.responseCategory,
+    index,
+    labels.responseRisk,
+    labels.responseCategory,
+  );
+}
+
+function judge(
+  riskLogits: Float32Array,
+  categoryLogits: Float32Array,
+  index: number,
+  riskLabels: string[],
+  categoryLabels: string[],
+): Judgement {
+  const risk = softmax(riskLogits, index * riskLabels.length, riskLabels.length);
+  const category = softmax(categoryLogits, index * categoryLabels.length, categoryLabels.length);
+  const topRisk = indexOfHighest(risk);
+  const safe = severityOf(riskLabels[topRisk]) === "safe";
+  const topCategory = indexOfHighest(category);
+  return {
+    risk: riskLabels[topRisk],
+    riskProbability: risk[topRisk],
+    category: safe ? null : categoryLabels[topCategory],
+    categoryProbability: safe ? null : category[topCategory],
+    probabilities: { risk, category },
+  };
+}
+
+function softmax(logits: Float32Array, from: number, count: number): number[] {
+  let highest = Number.NEGATIVE_INFINITY;
+  for (let i = from; i < from + count; i++) highest = Math.max(highest, logits[i]);
+  const result = new Array<number>(count);
+  let sum = 0;
+  for (let i = 0; i < count; i++) {
+    result[i] = Math.exp(logits[from + i] - highest);
+    sum += result[i];
+  }
+  for (let i = 0; i < count; i++) result[i] /= sum;
+  return result;
+}
+
+/** The first of the highest values, as argmax in the reference. */
+function indexOfHighest(values: number[]): number {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
+  return best;
+}
