@@ -35,6 +35,8 @@ export class FakeHub {
   listing = new Map<string, object>();
   /** Called for each request of the API ("api") and of a file's content (its name). */
   fault: (file: string, count: number) => Fault | undefined = () => undefined;
+  /** Give the file list in two pages, the second one from the other origin. */
+  secondPage = false;
   seen: Seen[] = [];
   private counts = new Map<string, number>();
   private servers: Server[] = [];
@@ -103,7 +105,11 @@ export class FakeHub {
           JSON.stringify({ _id: "1", id: FakeHub.repo, sha: this.commit, siblings: this.siblings() }),
         );
       }
-      if (path === `${api}/tree/${this.commit}`) return void response.end(JSON.stringify(this.tree()));
+      if (path === `${api}/tree/${this.commit}`) {
+        const tree = this.tree();
+        if (this.secondPage) response.setHeader("Link", `<${this.cdn}/page2>; rel="next"`);
+        return void response.end(JSON.stringify(this.secondPage ? tree.slice(0, 2) : tree));
+      }
       return void response.writeHead(404).end();
     }
     const [, file] = /^\/acme\/guard\/resolve\/[^/]+\/(.+)$/.exec(path) ?? [];
@@ -145,6 +151,7 @@ export class FakeHub {
     response: ServerResponse,
   ): Promise<void> {
     const fault = this.note(kind, file, request);
+    if (file === "page2") return void response.end(JSON.stringify(this.tree().slice(2)));
     await fault.gate;
     if (fault.status) {
       return void response

@@ -98,6 +98,12 @@ test("continues within one pull after a cut connection", async () => {
   expect(starts).toEqual([0, 100_000, 200_000]);
 });
 
+test("goes on through many cuts as long as each attempt brings something", async () => {
+  hub.fault = (file) => (file === "model.safetensors" ? { cutAfter: 30_000 } : undefined);
+  await expectWeights(await pull(FakeHub.repo));
+  expect(hub.transfers.filter((t) => t.startsWith("model"))).toHaveLength(10);
+});
+
 test("continues in the next pull where the last one gave up", async () => {
   hub.fault = (file, count) =>
     file === "model.safetensors" ? { cutAfter: count === 1 ? 100_000 : 0 } : undefined;
@@ -198,6 +204,15 @@ test("gives the token to the hub and to nobody else", async () => {
     expect(authorization).toBe(kind === "cdn" ? undefined : "Bearer hf_secret");
   }
   expect(hub.seen.some(({ kind }) => kind === "cdn")).toBe(true);
+});
+
+test("follows a file list over pages, without the token to another origin", async () => {
+  vi.stubEnv("HF_TOKEN", "hf_secret");
+  hub.secondPage = true;
+  await expectWeights(await pull(FakeHub.repo));
+  expect(hub.seen.filter(({ file }) => file === "page2")).toEqual([
+    { kind: "cdn", file: "page2", range: undefined, authorization: undefined },
+  ]);
 });
 
 test("takes the stored token, and the cache folder from HF_HUB_CACHE", async () => {
