@@ -70,10 +70,8 @@ export class Checkpoint {
     const { dtype, shape, file, begin, end } = this.info(name);
     const rows = shape[0] ?? 1;
     const width = rows === 0 ? 0 : (end - begin) / BYTES_PER_VALUE[dtype] / rows;
-    const step = Math.min(
-      rows,
-      rowsPerBlock ?? Math.max(1, Math.floor(VALUES_PER_BLOCK / Math.max(1, width))),
-    );
+    const perBlock = Math.floor(rowsPerBlock ?? VALUES_PER_BLOCK / Math.max(1, width));
+    const step = Math.max(1, Math.min(rows, perBlock));
     const rowBytes = width * BYTES_PER_VALUE[dtype];
     const source = this.open(file);
     const raw = new Uint8Array(step * rowBytes);

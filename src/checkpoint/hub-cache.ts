@@ -12,7 +12,7 @@ export class HubCache {
   readonly dir: string;
 
   constructor(repo: string) {
-    const root = getHFHubCachePath().replace(/^~(?=[/\\]|$)/, homedir());
+    const root = expandHome(getHFHubCachePath());
     this.dir = join(root, getRepoFolderName({ type: "model", name: repo }));
   }
 
@@ -55,6 +55,11 @@ export class HubCache {
 
 export function isCommit(text: string): boolean {
   return /^[0-9a-f]{40}$/.test(text);
+}
+
+/** A path from the environment with the home folder in place of a leading "~". */
+export function expandHome(path: string): string {
+  return path.replace(/^~(?=[/\\]|$)/, homedir());
 }
 
 /** Size in bytes, links followed; -1 if there is no such file. */
