@@ -12,6 +12,7 @@ const { version } = createRequire(import.meta.url)("../../package.json") as { ve
 
 const USAGE = 2;
 const FAILURE = 1;
+const INTERRUPTED = 130;
 
 const program = new Command("qwen3guard")
   .description("Judges the output of an LLM token by token, as it streams.")
@@ -45,7 +46,7 @@ try {
   await program.parseAsync();
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : USAGE;
-  else process.exitCode = report(error);
+  else if (process.exitCode !== INTERRUPTED) process.exitCode = report(error);
 }
 
 function report(error: unknown): number {

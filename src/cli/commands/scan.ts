@@ -91,6 +91,7 @@ async function scan(options: Options): Promise<void> {
     signal,
     onProgress: (stage, done, total) => progress.update(stage, done, total),
   }).finally(() => progress.stop());
+  signal.addEventListener("abort", () => process.stdin.destroy());
   const report = createReport(options.jsonl ? "jsonl" : "text", process.stdout, terminal);
   try {
     const stream = guard.stream({ messages, reasoning: options.reasoning, signal });
@@ -122,13 +123,13 @@ async function feed(
   const inFlight = new Set<Promise<void>>();
   let failure: unknown;
   for await (const chunk of input === "ids" ? readIds() : readText()) {
-    if (failure) break;
     const started = performance.now();
     const pushed = typeof chunk === "string" ? stream.pushText(chunk) : stream.push(chunk);
     const done = pushed
       .then((verdicts) => onVerdicts(verdicts, performance.now() - started))
       .catch((error) => {
         failure ??= error;
+        process.stdin.destroy();
       })
       .finally(() => inFlight.delete(done));
     inFlight.add(done);
@@ -138,10 +139,15 @@ async function feed(
   if (failure) throw failure;
 }
 
+/** Standard input as it comes, until it ends or is destroyed. */
 async function* readText(): AsyncGenerator<string> {
   // The stream decoder holds a character's bytes back until all of them are there.
   process.stdin.setEncoding("utf8");
-  yield* process.stdin;
+  try {
+    yield* process.stdin;
+  } catch (error) {
+    if (!process.stdin.destroyed) throw error;
+  }
 }
 
 async function* readIds(): AsyncGenerator<number[]> {

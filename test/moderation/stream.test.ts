@@ -1,0 +1,278 @@
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ClosedError, ContextLengthError, InputError } from "../../src/errors.js";
+import { decide } from "../../src/moderation/decision.js";
+import { type Guard, loadGuard } from "../../src/moderation/guard.js";
+import type { Verdict } from "../../src/moderation/verdict.js";
+import { Tokenizer } from "../../src/tokenizer/tokenizer.js";
+import { temporaryFolder } from "../support/model.js";
+
+/** Largest difference between probabilities that chunking may make in float32. */
+const TOLERANCE = 1e-3;
+const messages = [{ role: "user", content: "How do I kill a Python process?" }];
+const TEXT =
+  "Open the task manager — find “python.exe”.\r\n\n1. 点击“结束任务”。 2. Café au lait 👍🏽!\n   Then   restart it, you'll see.";
+
+let guard: Guard;
+let tokenizer: Tokenizer;
+let cacheDir: string;
+
+beforeAll(async () => {
+  cacheDir = await temporaryFolder();
+  guard = await loadGuard(undefined, { cacheDir, maxStreams: 4, maxTokens: 512 });
+  tokenizer = await Tokenizer.load(guard.modelDir);
+});
+afterAll(async () => {
+  expect(guard.load).toEqual({ active: 0, waiting: 0 });
+  await guard.close();
+});
+
+/** The verdicts that stand when all is pushed: later ones with the same index replace earlier ones. */
+async function judge(chunks: (string | number[])[], options: { reasoning?: boolean } = {}) {
+  const stream = guard.stream({ messages, ...options });
+  const standing: Verdict[] = [];
+  for (const chunk of chunks) {
+    const verdicts = typeof chunk === "string" ? await stream.pushText(chunk) : await stream.push(chunk);
+    for (const verdict of verdicts) {
+      standing.length = Math.min(standing.length, verdict.index);
+      standing.push(verdict);
+    }
+  }
+  const prompt = await stream.prompt;
+  const decision = await stream.end();
+  return { prompt, verdicts: standing, decision };
+}
+
+function expectSame(verdicts: Verdict[], expected: Verdict[]): void {
+  expect(verdicts.map((v) => v.tokenId)).toEqual(expected.map((v) => v.tokenId));
+  expect(verdicts.map((v) => v.index)).toEqual(expected.map((_, i) => i));
+  expect(verdicts.map((v) => v.text).join("")).toBe(expected.map((v) => v.text).join(""));
+  verdicts.forEach(({ probabilities }, i) => {
+    probabilities.risk.forEach((p, j) => {
+      expect(Math.abs(p - expected[i].probabilities.risk[j])).toBeLessThan(TOLERANCE);
+    });
+    probabilities.category.forEach((p, j) => {
+      expect(Math.abs(p - expected[i].probabilities.category[j])).toBeLessThan(TOLERANCE);
+    });
+  });
+}
+
+describe("however a response comes, its verdicts are the same", () => {
+  let ids: number[];
+  let whole: Awaited<ReturnType<typeof judge>>;
+  beforeAll(async () => {
+    ids = tokenizer.encode(TEXT);
+    whole = await judge([ids]);
+  });
+
+  test("all ids at once", () => {
+    expect(whole.verdicts.map((v) => v.tokenId)).toEqual(ids);
+    expect(whole.verdicts.map((v) => v.text).join("")).toBe(TEXT.normalize("NFC"));
+    expect(whole.prompt).toMatchObject({ tokenId: tokenizer.tokenId("<|im_end|>"), text: "<|im_end|>" });
+    expect(whole.verdicts.every((v) => !v.provisional)).toBe(true);
+    const sum = whole.verdicts[3].probabilities.risk.reduce((a, b) => a + b, 0);
+    expect(sum).toBeCloseTo(1, 5);
+  });
+
+  test("one id at a time", async () => {
+    const { verdicts, prompt } = await judge(ids.map((id) => [id]));
+    expectSame(verdicts, whole.verdicts);
+    expect(prompt?.riskProbability).toBeCloseTo(whole.prompt?.riskProbability as number, 4);
+  });
+
+  test("ids pushed without waiting, from several streams at once", async () => {
+    const results = await Promise.all(
+      Array.from({ length: 9 }, async () => {
+        const stream = guard.stream({ messages });
+        const pushed = await Promise.all(ids.map((id) => stream.push(id)));
+        await stream.end();
+        return pushed.flat();
+      }),
+    );
+    for (const verdicts of results) expectSame(verdicts, whole.verdicts);
+  });
+
+  test("text at once, and text by code unit", async () => {
+    expectSame((await judge([TEXT])).verdicts, whole.verdicts);
+    expectSame((await judge(TEXT.split(""))).verdicts, whole.verdicts);
+  });
+
+  test("text in random chunks", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 5, maxLength: 60 }),
+        async (sizes) => {
+          const chunks: string[] = [];
+          let at = 0;
+          for (const size of sizes) {
+          chunks.push(TEXT.slice(at, at + size));
+          at += size;
+        }
+          chunks.push(TEXT.slice(at));
+          const { verdicts, decision } = await judge(chunks);
+          expectSame(verdicts, whole.verdicts);
+          expect(decision).toEqual(decide(verdicts, "Safe"));
+        },
+      ),
+      { numRuns: 15 },
+    );
+  });
+
+  test("a provisional verdict is revised under its own index", async () => {
+    const stream = guard.stream({ messages });
+    const [first] = await stream.pushText("hel");
+    expect(first).toMatchObject({ index: 0, provisional: true });
+    const revised = await stream.pushText("lo there");
+    expect(revised[0].index).toBe(0);
+    await stream.end();
+  });
+
+  test("what the stream decides is what its standing verdicts say", () => {
+    expect(whole.decision).toEqual(decide(whole.verdicts, "Safe"));
+  });
+});
+
+test("with reasoning the response brings its own think block", async () => {
+  const chunks = ["<thi", "nk>\nhm\n</th", "ink>\n\nHi!"];
+  const { verdicts } = await judge(chunks, { reasoning: true });
+  expect(verdicts[0].tokenId).toBe(tokenizer.tokenId("<think>"));
+  expect(verdicts.map((v) => v.tokenId)).toEqual(tokenizer.encode(chunks.join("")));
+});
+
+test("promptIds stand for the whole prefix", async () => {
+  const [im_start, im_end] = ["<|im_start|>", "<|im_end|>"].map(
+    (token) => tokenizer.tokenId(token) as number,
+  );
+  const promptIds = [im_start, ...tokenizer.encode("user\nHi"), im_end, ...tokenizer.encode("\n")];
+  const stream = guard.stream({ promptIds });
+  expect(await stream.prompt).toMatchObject({ index: promptIds.indexOf(im_end), tokenId: im_end });
+  expect((await stream.push(tokenizer.encode("Hello")))[0].index).toBe(0);
+  stream.close();
+  const none = guard.stream({ promptIds: tokenizer.encode("no turn at all") });
+  expect(await none.prompt).toBeNull();
+  none.close();
+});
+
+describe("ends", () => {
+  test("a closed stream rejects what waits and what comes", async () => {
+    const stream = guard.stream({ messages });
+    const waiting = stream.push([1, 2, 3]);
+    stream.close();
+    stream.close();
+    for (const late of [waiting, stream.push(1), stream.pushText("x"), stream.end(), stream.prompt]) {
+      await expect(late).rejects.toMatchObject({ code: "STREAM_CLOSED" });
+    }
+    await expect(stream.push(1)).rejects.toBeInstanceOf(ClosedError);
+  });
+
+  test("nothing follows end(), which may be asked again", async () => {
+    const stream = guard.stream({ messages });
+    const pushed = stream.push([1, 2]);
+    const decision = await stream.end();
+    expect(decision.tokens).toBe(2);
+    await expect(pushed).resolves.toHaveLength(2);
+    expect(await stream.end()).toBe(decision);
+    await expect(stream.push(1)).rejects.toMatchObject({ code: "STREAM_ENDED" });
+  });
+
+  test("an aborted stream rejects, before its first push and after", async () => {
+    const controller = new AbortController();
+    const stream = guard.stream({ messages, signal: controller.signal });
+    await stream.push(1);
+    const waiting = stream.push([2, 3]);
+    controller.abort(new Error("user left"));
+    await expect(waiting).rejects.toMatchObject({ code: "STREAM_ABORTED" });
+    await expect(stream.push(4)).rejects.toMatchObject({ cause: { message: "user left" } });
+    const stillborn = guard.stream({ messages, signal: AbortSignal.abort() });
+    await expect(stillborn.prompt).rejects.toMatchObject({ code: "STREAM_ABORTED" });
+  });
+
+  test("an empty response has no verdict", async () => {
+    const stream = guard.stream({ messages });
+    expect(await stream.push([])).toEqual([]);
+    await expect(stream.end()).rejects.toMatchObject({ code: "EMPTY_RESPONSE" });
+  });
+
+  test("a slot is free again as soon as its stream is done", async () => {
+    const streams = Array.from({ length: 6 }, () => guard.stream({ messages }));
+    expect(guard.load).toEqual({ active: 4, waiting: 2 });
+    streams[0].close();
+    await streams[4].push(1);
+    for (const stream of streams) stream.close();
+    await new Promise(setImmediate);
+    expect(guard.load).toEqual({ active: 0, waiting: 0 });
+  });
+});
+
+describe("bad input is named, and a caller's slip costs nothing", () => {
+  test("ids out of range, broken, or no ids at all", async () => {
+    const stream = guard.stream({ messages });
+    const { vocabSize } = guard.manifest.config;
+    for (const wrong of [vocabSize, -1, 0.5, Number.NaN, [1, 2 ** 40], "12", null]) {
+      await expect(stream.push(wrong as number)).rejects.toMatchObject({ code: "TOKEN_INVALID" });
+    }
+    await expect(stream.push(vocabSize)).rejects.toBeInstanceOf(InputError);
+    expect((await stream.push(5))[0].index).toBe(0);
+    await expect(stream.pushText("x")).rejects.toMatchObject({ code: "MIXED_INPUT" });
+    expect((await stream.end()).tokens).toBe(1);
+  });
+
+  test("text that is none", async () => {
+    const stream = guard.stream({ messages });
+    await expect(stream.pushText(7 as unknown as string)).rejects.toMatchObject({ code: "TEXT_INVALID" });
+    await stream.pushText("fine");
+    stream.close();
+  });
+
+  test("a response that outgrows the context fails the stream", async () => {
+    const stream = guard.stream({ messages });
+    await stream.push(new Array(400).fill(5));
+    const over = stream.push(new Array(200).fill(5));
+    await expect(over).rejects.toBeInstanceOf(ContextLengthError);
+    await expect(over).rejects.toMatchObject({ code: "CONTEXT_EXCEEDED" });
+    await expect(stream.push(5)).rejects.toMatchObject({ code: "CONTEXT_EXCEEDED" });
+    await expect(stream.end()).rejects.toMatchObject({ code: "CONTEXT_EXCEEDED" });
+  });
+
+  test.each([
+    ["PROMPT_TOO_LONG", { messages: [{ role: "user", content: "word ".repeat(600) }] }],
+    ["PROMPT_EMPTY", { promptIds: [] }],
+    ["PROMPT_EMPTY", {}],
+    ["PROMPT_EMPTY", undefined],
+    ["TOKEN_INVALID", { promptIds: [1, -1] }],
+    ["MESSAGES_INVALID", { messages: [] }],
+    ["MESSAGES_INVALID", { messages: [{ role: "user", content: 7 }] }],
+    [
+      "MESSAGES_INVALID",
+      {
+        messages: [
+          { role: "user", content: "a" },
+          { role: "assistant", content: "b" },
+        ],
+      },
+    ],
+  ])("%s", (code, input) => {
+    expect(() => guard.stream(input as never)).toThrowError(expect.objectContaining({ code }));
+    expect(guard.load.active).toBe(0);
+  });
+
+  test.each([
+    ["MODEL_UNKNOWN", "no such model", {}],
+    ["UNKNOWN_DEVICE", undefined, { device: "tpu" }],
+    ["CUDA_UNAVAILABLE", undefined, { device: "cuda" }],
+    ["UNKNOWN_DTYPE", undefined, { dtype: "int3" }],
+    ["OPTION_INVALID", undefined, { maxTokens: 0 }],
+  ])("loading: %s", async (code, model, options) => {
+    await expect(loadGuard(model, { cacheDir, ...options } as never)).rejects.toMatchObject({ code });
+  });
+});
+
+test("nobody has to listen to a prompt that fails", async () => {
+  const seen: unknown[] = [];
+  const listener = (reason: unknown) => seen.push(reason);
+  process.on("unhandledRejection", listener);
+  guard.stream({ messages }).close();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  process.off("unhandledRejection", listener);
+  expect(seen).toEqual([]);
+});
