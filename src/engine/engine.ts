@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { ClosedError, InputError, ModelError } from "../errors.js";
 import { type Dtype, type Manifest, MODEL_FILE, readManifest } from "../export/manifest.js";
 import { Session } from "../ort/session.js";
+import type { ElementType } from "../ort/tensor.js";
 import { BatchRunner } from "./batch.js";
 import { type CacheShape, KvCache, slotBytes } from "./cache.js";
 import type { HeadWidths } from "./logits.js";
@@ -27,7 +28,7 @@ const MAX_WAITING = 1024;
  * Idle rows that cost less than another run, by weight format: the time to read all weights once over the time that a
  * further row of the same step takes. From the measurements in docs/architecture.md.
  */
-const GAP_TOKENS: Record<Dtype, number> = { fp32: 12, bf16: 64, fp16: 64, int8: 2, int4: 1 };
+const GAP_ROWS: Record<Dtype, number> = { fp32: 12, bf16: 64, fp16: 64, int8: 2, int4: 1 };
 
 /** A loaded model with its KV cache: sequences go in, logits come out. */
 export class Engine {
@@ -35,7 +36,8 @@ export class Engine {
   readonly maxStreams: number;
   readonly maxTokens: number;
   readonly threads: number;
-  readonly #session: Session;
+  /** The loaded graph. Benches run it beside the engine, to see what the engine costs. */
+  readonly session: Session;
   readonly #cache: KvCache;
   readonly #runner: BatchRunner;
   readonly #scheduler: Scheduler;
@@ -60,13 +62,13 @@ export class Engine {
       responseRisk: config.labels.responseRisk.length,
       responseCategory: config.labels.responseCategory.length,
     };
-    this.#session = session;
+    this.session = session;
     this.#cache = new KvCache(shape);
     const largest = Math.max(LONE_CHUNK, shape.slots);
     this.#runner = new BatchRunner(session, this.#cache, widths, largest);
     this.#scheduler = new Scheduler(this.#runner, this.#cache, {
       maxWaiting: MAX_WAITING,
-      gapTokens: GAP_TOKENS[manifest.dtype],
+      gapRows: GAP_ROWS[manifest.dtype],
     });
     this.#limits = { maxTokens, vocabSize: config.vocabSize, widths };
   }
@@ -121,6 +123,10 @@ export class Engine {
     return { active: this.#scheduler.active, waiting: this.#scheduler.waiting };
   }
 
+  get cacheType(): ElementType {
+    return this.#cache.shape.type;
+  }
+
   /** Bytes the cache takes when every slot is full. */
   get cacheBytes(): number {
     return this.#cache.shape.slots * slotBytes(this.#cache.shape);
@@ -143,7 +149,7 @@ export class Engine {
   close(): Promise<void> {
     this.#closed ??= this.#scheduler.stop().then(() => {
       this.#runner.release();
-      this.#session.release();
+      this.session.release();
       this.#cache.free();
     });
     return this.#closed;

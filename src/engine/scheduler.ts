@@ -15,7 +15,7 @@ export interface SchedulerOptions {
    * Idle rows that cost less than one more run of the model: sequences whose rows are further apart step
    * separately.
    */
-  gapTokens: number;
+  gapRows: number;
 }
 
 /** Sequences to step together, by ascending row, and the number of tokens each brings. */
@@ -154,7 +154,7 @@ export class Scheduler implements SequenceOwner {
     let previous = Number.NEGATIVE_INFINITY;
     for (const sequence of sequences.sort((a, b) => a.slot! - b.slot!)) {
       const gap = sequence.slot! - previous - 1;
-      if (gap <= this.#options.gapTokens) groups.at(-1)!.push(sequence);
+      if (gap <= this.#options.gapRows) groups.at(-1)!.push(sequence);
       else groups.push([sequence]);
       previous = sequence.slot!;
     }

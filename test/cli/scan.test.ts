@@ -1,0 +1,159 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
+import { beforeAll, describe, expect, test } from "vitest";
+import { type RunOptions, runCli } from "../support/cli.js";
+import { temporaryFolder } from "../support/model.js";
+
+let dir: string;
+let env: Record<string, string>;
+beforeAll(async () => {
+  dir = await temporaryFolder();
+  env = { QWEN3GUARD_CACHE: join(dir, "cache") };
+});
+
+const scan = (args: string[], input: RunOptions["input"], options: RunOptions = {}) =>
+  runCli(["scan", ...args], { input, env, ...options });
+
+describe("--jsonl", () => {
+  test("a prompt, a token each, an end", async () => {
+    const text = "First knead the dough,\nthen let it rest. 然后烤。";
+    const { code, stdout, stderr } = await scan(["--prompt", "How do I bake bread?", "--jsonl"], text);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    const lines = stdout
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(lines[0]).toMatchObject({
+      type: "prompt",
+      risk: expect.any(String),
+      riskProbability: expect.any(Number),
+    });
+    const standing: { text: string }[] = [];
+    for (const line of lines.filter(({ type }) => type === "token")) {
+      expect(Object.keys(line)).toEqual([
+        "type",
+        "index",
+        "tokenId",
+        "text",
+        "risk",
+        "riskProbability",
+        "category",
+        "categoryProbability",
+        "provisional",
+      ]);
+      standing[line.index] = line;
+    }
+    expect(standing.map((line) => line.text).join("")).toBe(text);
+    expect(lines.at(-1)).toMatchObject({
+      type: "end",
+      risk: expect.any(String),
+      tokens: standing.length,
+      latencyMs: { p50: expect.any(Number), p99: expect.any(Number) },
+    });
+  });
+
+  test("text and ids give the same tokens", async () => {
+    const fromText = await scan(["--jsonl"], "Knead the dough.");
+    const tokens = (stdout: string) =>
+      stdout
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line))
+        .filter(({ type }) => type === "token");
+    const ids = tokens(fromText.stdout).map(({ tokenId }) => tokenId);
+    const fromIds = await scan(["--jsonl", "--input", "ids"], ids.join(" "));
+    expect(tokens(fromIds.stdout).map(({ tokenId }) => tokenId)).toEqual(ids);
+    expect(fromText.stdout).not.toContain('"type":"prompt"');
+  });
+});
+
+test("text goes through unchanged, characters cut in two included", async () => {
+  const text = "naïve 👍🏽 注意\n";
+  const bytes = Buffer.from(text);
+  async function* pieces() {
+    for (const byte of bytes) {
+      yield Buffer.of(byte) as unknown as string;
+      await setTimeout(1);
+    }
+  }
+  const { code, stdout } = await scan([], pieces());
+  expect(code).toBe(0);
+  expect(stdout.startsWith(text)).toBe(true);
+  expect(stdout).toContain("latency");
+});
+
+test("a conversation from a file", async () => {
+  const file = join(dir, "chat.json");
+  const messages = [
+    { role: "system", content: "Be brief." },
+    { role: "user", content: "Hi" },
+    { role: "assistant", content: "Hello!" },
+    { role: "user", content: "How are you?" },
+  ];
+  await writeFile(file, JSON.stringify(messages));
+  const { code, stdout } = await scan(["--messages", file], "Fine, thanks.");
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^prompt/);
+});
+
+describe("exit codes", () => {
+  test.each([
+    [["scan", "--input", "tokens"]],
+    [["scan", "--device", "tpu"]],
+    [["scan", "--no-such-option"]],
+    [["scan", "--prompt", "a", "--messages", "b"]],
+    [["export"]],
+    [["no-such-command"]],
+  ])("2: %j", async (args) => {
+    const { code, stdout, stderr } = await runCli(args, { env });
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toMatch(/error: /);
+  });
+
+  test.each([
+    ["EMPTY_RESPONSE", [], ""],
+    ["MODEL_UNKNOWN", ["--model", "./nowhere"], "x"],
+    ["CUDA_UNAVAILABLE", ["--device", "cuda"], "x"],
+    ["TOKEN_INVALID", ["--input", "ids"], "1 2 three"],
+    ["TOKEN_INVALID", ["--input", "ids"], "1 2 99999999"],
+    ["MESSAGES_UNREADABLE", ["--messages", "no-such-file.json"], "x"],
+    ["CONTEXT_EXCEEDED", [], "word ".repeat(20_000)],
+  ])("1: %s", async (errorCode, args, input) => {
+    const { code, stderr } = await scan(args, input);
+    expect(code).toBe(1);
+    expect(stderr).toContain(`[${errorCode}]`);
+    expect(stderr).not.toContain("    at ");
+  });
+
+  test("0: help", async () => {
+    const { code, stdout } = await runCli(["scan", "--help"], { env });
+    expect(code).toBe(0);
+    expect(stdout).toContain("Examples:");
+  });
+});
+
+test("Ctrl-C ends it cleanly while the response is still coming", async () => {
+  async function* endless() {
+    for (let i = 0; i < 600; i++) {
+      yield `word ${i} `;
+      await setTimeout(50);
+      if (stopped) return;
+    }
+  }
+  let stopped = false;
+  const { code, stderr } = await scan([], endless(), {
+    onOutput: (child) => {
+      child.kill("SIGINT");
+      stopped = true;
+    },
+  });
+  expect({ code, stderr }).toEqual({ code: 130, stderr: "" });
+});
+
+test("a reader that leaves early is no error", async () => {
+  const { code, stderr } = await scan(["--jsonl"], "one two three four. ".repeat(200), {
+    onOutput: (child) => child.stdout?.destroy(),
+  });
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+});
