@@ -101,7 +101,10 @@ export class ChatTemplate {
    */
   prefix(messages: readonly Message[], options: PrefixOptions = {}): Prefix {
     const conversation = checked(messages);
-    const text = this.#render(
+    if (conversation.at(-1)?.role === "assistant") {
+      throw invalid("the last one is the assistant's. Leave it out: its answer is what you stream");
+    }
+    const text = this.#upToAnswer(
       options.tools?.length ? this.#toolTemplate : this.#template,
       conversation,
       options,
@@ -110,14 +113,28 @@ export class ChatTemplate {
     return { ids, promptIndex: promptIndexOf(ids, this.#tokenizer) };
   }
 
+  /**
+   * Ids of a conversation as a whole, the last answer and its end included, as in training and evaluation.
+   * Throws InputError (MESSAGES_INVALID) as `prefix` does, but takes an assistant's message at the end.
+   */
+  conversation(messages: readonly Message[]): number[] {
+    return this.#encode(this.#render(this.#template, checked(messages), {}));
+  }
+
   /** The rendered conversation with its control tokens marked, up to an assistant's answer. */
-  #render(template: JinjaTemplate, messages: Message[], options: PrefixOptions): string {
+  #upToAnswer(template: JinjaTemplate, messages: Message[], options: PrefixOptions): string {
     const response = `${this.#nonce}response`;
-    let text: string;
+    const text = this.#render(template, [...messages, { role: "assistant", content: response }], options);
+    const end = text.lastIndexOf(response);
+    if (end === -1) throw invalid("the chat template drops the assistant's answer after them");
+    return text.slice(0, end);
+  }
+
+  #render(template: JinjaTemplate, messages: Message[], options: PrefixOptions): string {
     try {
-      text = template.render({
+      return template.render({
         ...this.#variables,
-        messages: [...messages, { role: "assistant", content: response }],
+        messages,
         ...(options.tools?.length ? { tools: plain(options.tools) } : {}),
         add_generation_prompt: false,
         enable_thinking: false,
@@ -130,9 +147,6 @@ export class ChatTemplate {
         },
       );
     }
-    const end = text.lastIndexOf(response);
-    if (end === -1) throw invalid("the chat template drops the assistant's answer after them");
-    return text.slice(0, end);
   }
 
   /** The text up to the think block that the template put before the answer, if it did. */
@@ -156,8 +170,8 @@ export class ChatTemplate {
   /** Whether marks are all it takes: a template that puts control tokens together from parts would lose them. */
   #marksHold(source: string): boolean {
     const messages = ["system", "user", "assistant", "user"].map((role) => ({ role, content: role }));
-    const marked = this.#encode(this.#render(this.#template, messages, {}));
-    const whole = this.#tokenizer.encodeTemplated(this.#render(new JinjaTemplate(source), messages, {}));
+    const marked = this.#encode(this.#upToAnswer(this.#template, messages, {}));
+    const whole = this.#tokenizer.encodeTemplated(this.#upToAnswer(new JinjaTemplate(source), messages, {}));
     return marked.length === whole.length && marked.every((id, i) => id === whole[i]);
   }
 }
@@ -190,9 +204,6 @@ function checked(messages: readonly Message[]): Message[] {
       throw invalid(`the reasoning_content of ${which} must be a string`);
     }
     if (calls != null && !Array.isArray(calls)) throw invalid(`the tool_calls of ${which} must be a list`);
-  }
-  if (messages.at(-1)?.role === "assistant") {
-    throw invalid("the last one is the assistant's. Leave it out: its answer is what you stream");
   }
   return messages.map((message) => plain({ ...message, content: message.content ?? "" }) as Message);
 }
