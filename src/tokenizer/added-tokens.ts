@@ -2,11 +2,12 @@
 export class AddedTokens {
   readonly #byFirst = new Map<string, { content: string; id: number }[]>();
 
-  constructor(tokens: Iterable<{ content: string; id: number }>) {
-    for (const token of [...tokens].sort((a, b) => b.content.length - a.content.length)) {
-      const others = this.#byFirst.get(token.content[0]);
-      if (others === undefined) this.#byFirst.set(token.content[0], [token]);
-      else others.push(token);
+  /** `tokens`: text → id. */
+  constructor(tokens: ReadonlyMap<string, number>) {
+    for (const [content, id] of [...tokens].sort(([a], [b]) => b.length - a.length)) {
+      const others = this.#byFirst.get(content[0]);
+      if (others === undefined) this.#byFirst.set(content[0], [{ content, id }]);
+      else others.push({ content, id });
     }
   }
 

@@ -11,17 +11,19 @@ const PRINTABLE: readonly (readonly [number, number])[] = [
 /** `BYTE_LETTERS[byte]` is the letter of that byte. */
 export const BYTE_LETTERS: readonly string[] = letters();
 
-const BYTE_OF_LETTER = new Map(BYTE_LETTERS.map((letter, byte) => [letter, byte]));
+const BYTE_OF_CODE = new Int16Array(0x200).fill(-1);
+for (const [byte, letter] of BYTE_LETTERS.entries()) BYTE_OF_CODE[letter.charCodeAt(0)] = byte;
 
-/** The bytes written by `token`, or null when it holds a character outside the alphabet. */
-export function bytesOfLetters(token: string): Uint8Array | null {
-  const bytes = new Uint8Array(token.length);
-  for (let i = 0; i < token.length; i++) {
-    const byte = BYTE_OF_LETTER.get(token[i]);
-    if (byte === undefined) return null;
-    bytes[i] = byte;
-  }
-  return bytes;
+/** The byte that the letter at `index` of `token` stands for, -1 when it is not in the alphabet. */
+export function byteAt(token: string, index: number): number {
+  const code = token.charCodeAt(index);
+  return code < BYTE_OF_CODE.length ? BYTE_OF_CODE[code] : -1;
+}
+
+/** Whether a token is written in the alphabet throughout. */
+export function isWritten(token: string): boolean {
+  for (let i = 0; i < token.length; i++) if (byteAt(token, i) === -1) return false;
+  return token !== "";
 }
 
 function letters(): string[] {

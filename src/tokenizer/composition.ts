@@ -1,3 +1,5 @@
+import { isInert, normalize } from "./normalization.js";
+
 /**
  * Text brought into NFC as it comes. Only its end can still change: marks join or pass the character before
  * them. Everything up to the last character that neither joins nor is joined to what stands before it is closed.
@@ -25,7 +27,7 @@ export class Composition {
         this.#last = character;
         if (this.#grown !== null) this.#grown += character;
       } else {
-        this.#open = (this.#open + character).normalize("NFC");
+        this.#open = normalize(this.#open + character);
         this.#last = lastOf(this.#open);
         this.#grown = null;
       }
@@ -49,7 +51,7 @@ export class Composition {
   }
 
   #restart(character: string): void {
-    this.#open = character.normalize("NFC");
+    this.#open = normalize(character);
     this.#last = lastOf(this.#open);
     this.#grown = null;
   }
@@ -58,7 +60,7 @@ export class Composition {
 /** Whether NFC never reaches from `next`, or from what follows it, back to `last` or before. */
 function parts(last: string, next: string): boolean {
   // The first character that NFC can join to the one before it is U+0300.
-  if (next < "\u0300") return true;
+  if (next < "\u0300" || isInert(next) || isInert(last)) return true;
   return isStarter(next) && (last + next).normalize("NFC") === last + next.normalize("NFC");
 }
 

@@ -1,5 +1,6 @@
 import { ClosedError } from "../errors.js";
 import { Composition } from "./composition.js";
+import { normalize } from "./normalization.js";
 import { Pieces } from "./pieces.js";
 import { type Tokenizer, wellFormed } from "./tokenizer.js";
 
@@ -107,12 +108,12 @@ export class IncrementalEncoder {
         tail += plain;
       },
       (token) => {
-        this.#ahead.feed(tail.normalize("NFC"));
+        this.#ahead.feed(normalize(tail));
         this.#ahead.interrupt(token);
         tail = "";
       },
     );
-    if (split > 0 || tail !== "") this.#ahead.feed(tail.normalize("NFC"));
+    if (split > 0 || tail !== "") this.#ahead.feed(normalize(tail));
     return true;
   }
 

@@ -1,5 +1,5 @@
 import { CheckpointError } from "../errors.js";
-import { BYTE_LETTERS, bytesOfLetters } from "./byte-alphabet.js";
+import { BYTE_LETTERS, byteAt } from "./byte-alphabet.js";
 import { PairTable } from "./pair-table.js";
 
 const ROOT = 0;
@@ -26,61 +26,70 @@ export class Merges {
   readonly #rank: Int32Array;
   readonly #length: Uint16Array;
   readonly #intact: Uint8Array;
-  readonly #pairs = new PairTable();
-  readonly #edges = new PairTable();
+  readonly #pairs: PairTable;
+  readonly #edges: PairTable;
   readonly #tokenOfNode: Int32Array;
 
+  /** `vocabulary`: token → id, `rules`: the pairs that merge, by rank, both in the byte alphabet. */
   constructor(
-    vocabulary: Record<string, number>,
-    rules: readonly (readonly [string, string])[],
+    vocabulary: ReadonlyMap<string, number>,
+    rules: readonly (readonly string[])[],
     source: string,
   ) {
-    const ids = new Map(Object.entries(vocabulary));
     let size = 0;
-    for (const id of ids.values()) size = Math.max(size, id + 1);
+    let bytes = 0;
+    for (const [token, id] of vocabulary) {
+      size = Math.max(size, id + 1);
+      bytes += token.length;
+    }
     this.#left = new Int32Array(size).fill(-1);
     this.#right = new Int32Array(size).fill(-1);
     this.#rank = new Int32Array(size).fill(-1);
     this.#length = new Uint16Array(size);
     this.#intact = new Uint8Array(size);
-
-    const tokens: [id: number, bytes: Uint8Array][] = [];
-    for (const [byte, letter] of BYTE_LETTERS.entries()) {
-      const id = ids.get(letter);
-      if (id === undefined) throw unsupported(source, `has no token for byte ${byte}`);
-      this.#length[id] = 1;
-      this.#intact[id] = 1;
-      tokens.push([id, Uint8Array.of(byte)]);
-    }
-    for (const [rank, [left, right]] of rules.entries()) {
-      const [a, b, merged] = [ids.get(left), ids.get(right), ids.get(left + right)];
-      const bytes = bytesOfLetters(left + right);
-      if (a === undefined || b === undefined || merged === undefined || bytes === null) {
-        throw unsupported(source, `merges "${left}" with "${right}", which its vocabulary does not hold`);
-      }
-      if (this.#length[a] === 0 || this.#length[b] === 0 || this.#length[merged] !== 0) {
-        throw unsupported(source, `builds "${left + right}" in two ways or from tokens of later merges`);
-      }
-      this.#left[merged] = a;
-      this.#right[merged] = b;
-      this.#rank[merged] = rank;
-      this.#length[merged] = bytes.length;
-      this.#pairs.add(a, b, merged);
-      tokens.push([merged, bytes]);
-    }
-
-    let bytes = 1;
-    for (const [, token] of tokens) bytes += token.length;
-    this.#tokenOfNode = new Int32Array(bytes).fill(-1);
+    this.#pairs = new PairTable(rules.length);
+    this.#edges = new PairTable(rules.length * 2);
+    this.#tokenOfNode = new Int32Array(bytes + 1).fill(-1);
+    const nodeOf = new Int32Array(size);
     let nodes = ROOT + 1;
-    for (const [id, token] of tokens) {
-      let node = ROOT;
-      for (const byte of token) {
+
+    const unsupported = (what: string): CheckpointError =>
+      new CheckpointError(
+        "TOKENIZER_UNSUPPORTED",
+        `${source} ${what}. Use the byte-level BPE tokenizer that comes with Qwen3Guard-Stream.`,
+      );
+    /** Adds the token that `more` makes of the one at `node`. */
+    const add = (token: number, node: number, length: number, more: string): void => {
+      for (let i = 0; i < more.length; i++) {
+        const byte = byteAt(more, i);
         const next = this.#edges.get(node, byte);
         if (next === -1) this.#edges.add(node, byte, nodes);
         node = next === -1 ? nodes++ : next;
       }
-      this.#tokenOfNode[node] = id;
+      this.#tokenOfNode[node] = token;
+      nodeOf[token] = node;
+      this.#length[token] = length + more.length;
+    };
+
+    for (const letter of BYTE_LETTERS) {
+      const id = vocabulary.get(letter);
+      if (id === undefined) throw unsupported(`has no token "${letter}", a byte of its own`);
+      add(id, ROOT, 0, letter);
+      this.#intact[id] = 1;
+    }
+    for (const [rank, [left, right]] of rules.entries()) {
+      const [a, b, merged] = [vocabulary.get(left), vocabulary.get(right), vocabulary.get(left + right)];
+      if (a === undefined || b === undefined || merged === undefined) {
+        throw unsupported(`merges "${left}" and "${right}", which its vocabulary does not hold`);
+      }
+      if (this.#length[a] === 0 || this.#length[b] === 0 || this.#length[merged] > 0) {
+        throw unsupported(`builds "${left + right}" in two ways or of tokens of later merges`);
+      }
+      add(merged, nodeOf[a], this.#length[a], right);
+      this.#left[merged] = a;
+      this.#right[merged] = b;
+      this.#rank[merged] = rank;
+      this.#pairs.add(a, b, merged);
     }
   }
 
@@ -141,11 +150,4 @@ export class Merges {
       }
     }
   }
-}
-
-function unsupported(source: string, what: string): CheckpointError {
-  return new CheckpointError(
-    "TOKENIZER_UNSUPPORTED",
-    `${source} ${what}. Use the byte-level BPE tokenizer that comes with Qwen3Guard-Stream.`,
-  );
 }

@@ -3,10 +3,19 @@
  * and hundreds of thousands of entries take a few megabytes.
  */
 export class PairTable {
-  #first = new Int32Array(16).fill(-1);
-  #second = new Int32Array(16);
-  #value = new Int32Array(16);
+  #first: Int32Array;
+  #second: Int32Array;
+  #value: Int32Array;
   #size = 0;
+
+  /** `expected`: about how many pairs there will be. */
+  constructor(expected: number) {
+    let capacity = 16;
+    while (capacity < expected * 1.5) capacity *= 2;
+    this.#first = new Int32Array(capacity).fill(-1);
+    this.#second = new Int32Array(capacity);
+    this.#value = new Int32Array(capacity);
+  }
 
   /** Adds a pair that is not in the table yet. */
   add(first: number, second: number, value: number): void {

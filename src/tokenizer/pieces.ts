@@ -3,6 +3,13 @@ import type { Merges } from "./merges.js";
 import { Piece } from "./piece.js";
 import { TokenStack } from "./token-stack.js";
 
+/**
+ * How tokenizer.json of the Qwen family writes its split, one piece a match. The reference implementation folds
+ * case as Unicode does: `(?i:'s)` takes the long s (U+017F) too.
+ */
+export const QWEN_SPLIT =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
 /** No state: the piece is over. */
 const OVER = -1;
 /** Between two pieces. */

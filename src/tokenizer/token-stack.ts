@@ -3,7 +3,7 @@
  * A fork shares its parent's ids until it pops them, and must be dropped when the parent changes.
  */
 export class TokenStack {
-  /** The shortest the stack has been since `rise()`. */
+  /** The shortest the stack has been since `takeLow`. */
   #low = 0;
   readonly #parent: TokenStack | null;
   #shared: number;
@@ -57,6 +57,10 @@ export class TokenStack {
 
   truncate(length: number): void {
     while (this.length > length) this.pop();
+  }
+
+  toArray(): number[] {
+    return [...(this.#parent?.toArray().slice(0, this.#shared) ?? []), ...this.#ids];
   }
 
   /** The shortest the stack has been since the last call; what lies below has not changed. */

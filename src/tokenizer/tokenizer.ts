@@ -1,11 +1,12 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
 import { CheckpointError, InputError } from "../errors.js";
 import { AddedTokens } from "./added-tokens.js";
-import { bytesOfLetters } from "./byte-alphabet.js";
+import { isWritten } from "./byte-alphabet.js";
 import { Merges } from "./merges.js";
-import { QWEN_SPLIT, SPELLED_OUT_SPLIT } from "./split-pattern.js";
+import { normalize } from "./normalization.js";
+import { Pieces, QWEN_SPLIT } from "./pieces.js";
+import { Vocabulary } from "./vocabulary.js";
 
 interface AddedToken {
   id: number;
@@ -14,54 +15,47 @@ interface AddedToken {
 }
 
 interface TokenizerFile {
-  added_tokens: AddedToken[];
-  model: { vocab: Record<string, number>; merges: [string, string][] };
-  [part: string]: unknown;
+  tokens: Map<string, number>;
+  merges: string[][];
+  added: AddedToken[];
 }
 
 /**
- * One checkpoint's tokenizer: text ↔ ids. Text is JavaScript's; a lone surrogate counts as U+FFFD, as it does for
- * TextEncoder.
+ * One checkpoint's tokenizer: text ↔ ids. The same machinery encodes text at once and as it comes
+ * (`IncrementalEncoder`); its time grows with the text's length, whatever the text. A lone surrogate counts as
+ * U+FFFD, as it does for TextEncoder.
  */
 export class Tokenizer {
   /** Highest id + 1. */
   readonly vocabSize: number;
-  /** The vocabulary laid out for encoding text as it comes. */
   readonly merges: Merges;
   /** The added tokens that count in content too: those that are not control tokens, `<think>` and the like. */
   readonly contentTokens: AddedTokens;
   /** Control tokens, by their text: `<|im_start|>` and the like. They count in templates alone. */
   readonly controlTokens: ReadonlyMap<string, number>;
 
-  readonly #templated: LibraryTokenizer;
-  readonly #content: LibraryTokenizer;
-  readonly #bytes: (Uint8Array | undefined)[] = [];
+  readonly #vocabulary: Vocabulary;
+  readonly #addedTokens: AddedTokens;
+  readonly #addedIds: ReadonlyMap<string, number>;
 
   private constructor(file: TokenizerFile, source: string) {
-    this.merges = new Merges(file.model.vocab, file.model.merges, source);
-    const contentTokens = file.added_tokens.filter((token) => !token.special);
-    this.contentTokens = new AddedTokens(contentTokens);
-    this.controlTokens = new Map(
-      file.added_tokens.filter((token) => token.special).map((token) => [token.content, token.id]),
-    );
-
-    this.#templated = new LibraryTokenizer(file, {});
-    // The two differ in their added tokens alone and share the vocabulary, the one large part.
-    const nothing = { type: "BPE", vocab: {}, merges: [] };
-    this.#content = new LibraryTokenizer({ ...file, added_tokens: contentTokens, model: nothing }, {});
-    this.#content.model = this.#templated.model;
-
-    for (const [token, id] of Object.entries(file.model.vocab)) {
-      this.#bytes[id] = bytesOfLetters(token) ?? new TextEncoder().encode(token);
-    }
-    for (const { id, content } of file.added_tokens) this.#bytes[id] = new TextEncoder().encode(content);
-    this.vocabSize = this.#bytes.length;
+    const added = (special: boolean): Map<string, number> =>
+      new Map(
+        file.added.filter((token) => token.special === special).map(({ content, id }) => [content, id]),
+      );
+    this.controlTokens = added(true);
+    this.contentTokens = new AddedTokens(added(false));
+    this.#addedIds = new Map([...added(false), ...this.controlTokens]);
+    this.#addedTokens = new AddedTokens(this.#addedIds);
+    this.merges = new Merges(file.tokens, file.merges, source);
+    this.#vocabulary = new Vocabulary(file.tokens, this.#addedIds);
+    this.vocabSize = this.#vocabulary.size;
   }
 
   /**
    * Reads `tokenizer.json` of a checkpoint or model directory.
    * Throws CheckpointError: TOKENIZER_MISSING, TOKENIZER_INVALID, TOKENIZER_UNSUPPORTED (another kind than Qwen3's
-   * byte-level BPE, which is the only one that encoding as text comes is right for).
+   * byte-level BPE).
    */
   static async load(dir: string): Promise<Tokenizer> {
     const source = join(dir, "tokenizer.json");
@@ -73,30 +67,31 @@ export class Tokenizer {
    * `</think>`, `<tool_call>` and the like are tokens.
    */
   encode(text: string): number[] {
-    return this.#content.encode(wellFormed(text), { add_special_tokens: false }).ids;
+    return this.#encode(text, this.contentTokens);
   }
 
   /** Ids of a whole templated conversation: every added token written out is a token. Never for strangers' text. */
   encodeTemplated(text: string): number[] {
-    return this.#templated.encode(wellFormed(text), { add_special_tokens: false }).ids;
+    return this.#encode(text, this.#addedTokens);
   }
 
-  /** The id of a token written as in tokenizer.json, `<|im_end|>` for example. */
+  /** The id of an added token, `<|im_end|>` for example. */
   tokenId(token: string): number | undefined {
-    return this.#templated.token_to_id(token);
+    return this.#addedIds.get(token);
   }
 
-  /** The bytes a token stands for; not always whole characters. Throws InputError (TOKEN_INVALID). */
+  /**
+   * The bytes a token stands for; not always whole characters. They are the tokenizer's own: copy before changing
+   * them. Throws InputError (TOKEN_INVALID).
+   */
   tokenBytes(id: number): Uint8Array {
-    const bytes = this.#bytes[id];
-    if (bytes === undefined) {
-      throw new InputError(
-        "TOKEN_INVALID",
-        `${id} is not a token of this tokenizer: its ids are whole numbers from 0 to ${this.vocabSize - 1}. ` +
-          "Ids of another model's tokenizer do not fit; give its text instead.",
-      );
-    }
-    return bytes;
+    const bytes = this.#vocabulary.bytesOf(id);
+    if (bytes !== null) return bytes;
+    throw new InputError(
+      "TOKEN_INVALID",
+      `${id} is not a token of this tokenizer: its ids are whole numbers from 0 to ${this.vocabSize - 1}. ` +
+        "Ids of another model's tokenizer do not fit; give its text instead.",
+    );
   }
 
   /** The text of ids; bytes that are not UTF-8 become U+FFFD. Throws InputError (TOKEN_INVALID). */
@@ -104,6 +99,17 @@ export class Tokenizer {
     return new TextDecoder("utf-8", { ignoreBOM: true }).decode(
       Buffer.concat(ids.map((id) => this.tokenBytes(id))),
     );
+  }
+
+  #encode(text: string, added: AddedTokens): number[] {
+    const pieces = new Pieces(this.merges);
+    added.split(
+      wellFormed(text),
+      true,
+      (plain) => pieces.feed(normalize(plain)),
+      (token) => pieces.interrupt(token),
+    );
+    return pieces.stack.toArray();
   }
 }
 
@@ -165,26 +171,27 @@ function parse(json: string, source: string): TokenizerFile {
   const added = Array.isArray(parts.added_tokens) ? parts.added_tokens.map(record) : [];
   for (const token of added) {
     const plain = !token.lstrip && !token.rstrip && !token.single_word && token.normalized === false;
-    expect(
-      Number.isInteger(token.id) && typeof token.content === "string",
-      "an added token has no id or text",
-    );
+    expect(isId(token.id) && typeof token.content === "string", "an added token has no id or text");
     expect(token.content !== "" && plain, `the added token ${token.content} takes more than its own text`);
   }
+  const tokens = new Map(Object.entries(record(model.vocab))) as TokenizerFile["tokens"];
+  for (const { content } of added) tokens.delete(content as string);
+  for (const [token, id] of tokens) {
+    if (!isId(id) || !isWritten(token)) expect(false, `its token "${token}" is not bytes with an id`);
+  }
   return {
-    ...parts,
-    added_tokens: added as unknown as AddedToken[],
-    pre_tokenizer: {
-      ...record(parts.pre_tokenizer),
-      pretokenizers: [{ ...split, pattern: { Regex: SPELLED_OUT_SPLIT } }, byteLevel],
-    },
-    model: { ...model, merges: (model.merges as unknown[]).map(pair) } as TokenizerFile["model"],
+    tokens,
+    // A rule is ["a", "b"], in older files "a b".
+    merges: (model.merges as unknown[]).map((rule) =>
+      typeof rule === "string" ? rule.split(" ", 2) : rule,
+    ) as string[][],
+    added: added.map((token) => ({ ...token, special: token.special === true })) as AddedToken[],
   };
 }
 
-/** A merge rule: `["a", "b"]`, or `"a b"` in older files. */
-function pair(rule: unknown): unknown {
-  return typeof rule === "string" ? rule.split(" ", 2) : rule;
+/** Ids fit a table in memory; Qwen3 has 151,669. */
+function isId(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < 1 << 24;
 }
 
 function record(value: unknown): Record<string, unknown> {

@@ -1,82 +1,21 @@
 import fc from "fast-check";
-import { beforeAll, expect, test, vi } from "vitest";
-import { IncrementalEncoder, type Revision } from "../../src/tokenizer/incremental.js";
-import { Piece } from "../../src/tokenizer/piece.js";
+import { beforeAll, expect, test } from "vitest";
+import { IncrementalDecoder, IncrementalEncoder } from "../../src/tokenizer/incremental.js";
 import type { Tokenizer } from "../../src/tokenizer/tokenizer.js";
+import { libraryEncoders } from "./library.js";
 import { qwen3 } from "./qwen3.js";
+import { Reader } from "./reader.js";
+import { chunks, texts } from "./texts.js";
 
-const RUNS = Number(process.env.PROPERTY_RUNS ?? 300);
+/** PROPERTY_RUNS=10000 for a thorough search. */
+const numRuns = Number(process.env.PROPERTY_RUNS ?? 300);
 
 let tokenizer: Tokenizer;
+let library: Awaited<ReturnType<typeof libraryEncoders>>;
 beforeAll(async () => {
   tokenizer = await qwen3();
+  library = await libraryEncoders();
 });
-
-/** Groups of strings that the stages trip over; a case draws from a few of them. */
-const GROUPS: string[][] = [
-  ["a", "b", "the", "x", "Ing", "e", "o"],
-  [" ", "  ", "   ", "        "],
-  ["\n", "\r", "\r\n", "\n\n", "\t", "\u000b", "\u0085", "\u00a0", "\u2028", "\u3000"],
-  ["'", "'s", "'S", "'t", "'re", "'R", "'v", "'ll", "'l", "'d", "'m", "'\u017f", "\u2019s"],
-  ["0", "1", "42", "\u0663", "\u00bd", "\u2167", "\u{1d7d8}"],
-  ["!", "?", ".", ",", "...", "-", "_", "=", "<", ">", "/", "|", "{", "}", '"', "()", ";", "\u037e"],
-  ["\u4f60", "\u597d", "\u4e16\u754c", "\u3042", "\u304b", "\u3099", "\u30d5\u309a", "\u{2f800}", "\uf900"],
-  ["\u1100", "\u1161", "\u11a8", "\uac00", "\uac01", "\u1112", "\u1175", "\u11c2"],
-  ["\u0301", "\u0300", "\u0323", "\u0327", "\u0334", "\u0345", "\u0315", "\u031b", "\u0338", "\u05b0", "\u0307"],
-  ["e\u0301", "\u00e9", "\u1e69", "s\u0323\u0307", "s\u0307\u0323", "\u0344", "\u0958", "\u0915\u093c", "\u0f73"],
-  ["\u0f71", "\u0f72", "\u0f74", "\u09c7", "\u09be", "\u0b47", "\u0b3e", "\u0ddd", "\u1025\u102e", "\u0300\u0301"],
-  ["\u{1f469}\u200d\u{1f469}\u200d\u{1f467}", "\u{1f600}", "\u2764\ufe0f", "\u{1f1e9}\u{1f1ea}", "\u{1f44d}\u{1f3fd}"],
-  ["\ud83d", "\ude00", "\udc00", "\ud800", "\udbff\udfff"],
-  ["<think>", "</think>", "<thi", "nk>", "</", "<tool_call>", "<|im_end|>", "<|im_start|>", "<|", "|>", "<|fim_"],
-  ["\u212b", "\u2126", "\u212a", "\u0340", "\u2000", "\u{1d15e}", "\ufb1d", "\u1f71", "\ufeff", "\u200b"],
-  ["\u0939\u093f", "\u0928\u094d", "\u0e33", "\u0e01\u0e34", "\u0631\u0651", "\u064e", "\u06cc", "\u0647\u0654"],
-];
-
-const text: fc.Arbitrary<string> = fc
-  .subarray(GROUPS, { minLength: 1, maxLength: 4 })
-  .chain((groups) => {
-    const part = fc.constantFrom(...groups.flat());
-    const run = fc.tuple(part, fc.integer({ min: 2, max: 40 })).map(([one, times]) => one.repeat(times));
-    return fc.array(fc.oneof({ weight: 9, arbitrary: part }, { weight: 1, arbitrary: run }), { maxLength: 30 });
-  })
-  .map((parts) => parts.join(""));
-const anyText = fc.oneof(
-  { weight: 6, arbitrary: text },
-  { weight: 1, arbitrary: fc.string({ unit: "binary", maxLength: 60 }) },
-  { weight: 1, arbitrary: fc.string({ unit: "grapheme", maxLength: 60 }) },
-);
-
-/** A text cut anywhere, inside surrogate pairs too; sizes of 1 throughout in some cases. */
-const chunks: fc.Arbitrary<string[]> = fc
-  .tuple(anyText, fc.oneof(fc.constant([1]), fc.array(fc.integer({ min: 0, max: 12 }), { minLength: 1, maxLength: 12 })))
-  .map(([whole, sizes]) => {
-    const cut: string[] = [];
-    let i = 0;
-    for (let n = 0; i < whole.length; n++) {
-      const size = sizes.some((s) => s > 0) ? sizes[n % sizes.length] : 1;
-      cut.push(whole.slice(i, i + size));
-      i += size;
-    }
-    return cut;
-  });
-
-/** What a reader of the revisions knows. */
-class Reader {
-  readonly ids: number[] = [];
-  stable = 0;
-
-  take({ from, ids, provisional }: Revision): void {
-    expect(from).toBeLessThanOrEqual(this.ids.length);
-    expect(from).toBeGreaterThanOrEqual(this.stable);
-    if (ids.length > 0 && from < this.ids.length) expect(ids[0]).not.toBe(this.ids[from]);
-    this.ids.length = from;
-    this.ids.push(...ids);
-    const stable = this.ids.length - provisional;
-    expect(provisional).toBeGreaterThanOrEqual(0);
-    expect(stable).toBeGreaterThanOrEqual(this.stable);
-    this.stable = stable;
-  }
-}
 
 test("after every push the ids are those of all text so far, and what stood stands", () => {
   fc.assert(
@@ -88,14 +27,40 @@ test("after every push the ids are those of all text so far, and what stood stan
         reader.take(encoder.push(chunk));
         soFar += chunk;
         const held = /[\ud800-\udbff]$/.test(soFar) ? soFar.slice(0, -1) : soFar;
-        expect(reader.ids).toEqual(tokenizer.encode(held));
+        expect(reader.ids).toEqual(library.content(held));
         expect(encoder.length).toBe(reader.ids.length);
       }
       const last = encoder.end();
       expect(last.provisional).toBe(0);
       reader.take(last);
-      expect(reader.ids).toEqual(tokenizer.encode(soFar));
+      expect(reader.ids).toEqual(library.content(soFar));
     }),
-    { numRuns: RUNS },
+    { numRuns },
+  );
+});
+
+test("encoding at once", () => {
+  fc.assert(
+    fc.property(texts, (text) => {
+      expect(tokenizer.encode(text)).toEqual(library.content(text));
+      expect(tokenizer.encodeTemplated(text)).toEqual(library.templated(text));
+    }),
+    { numRuns },
+  );
+});
+
+test("decoding id by id gives the text of all ids", () => {
+  const ids = fc.array(fc.integer({ min: 0, max: tokenizer.vocabSize - 1 }), { maxLength: 40 });
+  const bytes = fc.array(fc.constantFrom(0, 64, 160, 161, 162, 187, 222, 223, 235, 241, 188, 253), {
+    maxLength: 40,
+  });
+  fc.assert(
+    fc.property(fc.oneof(ids, bytes), (all) => {
+      const decoder = new IncrementalDecoder(tokenizer);
+      const text = all.map((id) => decoder.push(id)).join("") + decoder.end();
+      expect(text).toBe(tokenizer.decode(all));
+      expect(text).toBe(Buffer.concat(all.map((id) => tokenizer.tokenBytes(id))).toString("utf8"));
+    }),
+    { numRuns },
   );
 });

