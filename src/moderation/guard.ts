@@ -5,7 +5,7 @@ import type { Manifest } from "../export/manifest.js";
 import { type ResolveOptions, resolveModel } from "../export/resolve.js";
 import { ChatTemplate, type Message, type Prefix, promptIndexOf } from "../tokenizer/template.js";
 import { Tokenizer } from "../tokenizer/tokenizer.js";
-import { GuardStream } from "./stream.js";
+import { GuardStream, type Overflow } from "./stream.js";
 
 export interface LoadOptions extends EngineOptions, ResolveOptions {}
 
@@ -13,6 +13,11 @@ export interface LoadOptions extends EngineOptions, ResolveOptions {}
 export type StreamInput = {
   /** Closes the stream when it fires. */
   signal?: AbortSignal;
+  /**
+   * When the response outgrows the model's context: "error" fails with CONTEXT_EXCEEDED, "slide" keeps the prompt and
+   * the newest tokens and judges on. Default "error".
+   */
+  overflow?: Overflow;
 } & (
   | {
       /** Chat messages; the last one is not the assistant's, whose answer is what the stream judges. */
@@ -86,7 +91,7 @@ export class Guard {
           "Drop older turns, or raise maxTokens up to the model's context.",
       );
     }
-    return new GuardStream(this.#engine.open(), this.#tokenizer, this.labels, prefix, input.signal);
+    return new GuardStream(this.#engine.open(), this.#tokenizer, this.labels, prefix, input);
   }
 
   /** Closes every stream and frees the model. Idempotent. */

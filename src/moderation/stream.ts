@@ -1,5 +1,5 @@
 import type { GuardConfig } from "../checkpoint/config.js";
-import type { Sequence } from "../engine/sequence.js";
+import type { LogitsReader, Sequence } from "../engine/sequence.js";
 import { ClosedError, type GuardError, InputError } from "../errors.js";
 import { IncrementalDecoder, IncrementalEncoder, type Revision } from "../tokenizer/incremental.js";
 import type { Prefix } from "../tokenizer/template.js";
@@ -7,6 +7,9 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type Decision, decide, type Judged } from "./decision.js";
 import { severityOf } from "./labels.js";
 import { judgePrompt, judgeResponse, type Verdict } from "./verdict.js";
+
+/** What a stream does when its response outgrows the model's context. */
+export type Overflow = "error" | "slide";
 
 /** No UTF-8 character spans more tokens than this: that many tokens back, a decoder finds its feet again. */
 const LONGEST_CHARACTER = 4;
@@ -28,9 +31,18 @@ export class GuardStream {
   readonly #labels: GuardConfig["labels"];
   readonly #prefixLength: number;
   readonly #signal: AbortSignal | undefined;
+  readonly #overflow: Overflow;
   #encoder: IncrementalEncoder | null = null;
+  /** Response index of the encoder's first token. */
+  #encoderBase = 0;
   #decoder: IncrementalDecoder;
   #input: "ids" | "text" | null = null;
+  /** All response ids given to the sequence so far, judged or not. */
+  readonly #fed: number[] = [];
+  /** Response index of the first token that the context still holds. */
+  #windowStart = 0;
+  #slides = 0;
+  #settled = 0;
   #tokenIds: number[] = [];
   #judged: Judged[] = [];
   #end: Promise<Decision> | null = null;
@@ -40,7 +52,7 @@ export class GuardStream {
     tokenizer: Tokenizer,
     labels: GuardConfig["labels"],
     prefix: Prefix,
-    signal?: AbortSignal,
+    { signal, overflow = "error" }: { signal?: AbortSignal; overflow?: Overflow } = {},
   ) {
     this.#sequence = sequence;
     this.#tokenizer = tokenizer;
@@ -48,11 +60,22 @@ export class GuardStream {
     this.#prefixLength = prefix.ids.length;
     this.#decoder = new IncrementalDecoder(tokenizer);
     this.#signal = signal;
+    this.#overflow = overflow;
     signal?.addEventListener("abort", this.#abort);
     this.prompt = this.#prefill(prefix);
     // Who never asks for the prompt's verdict must not be killed by its rejection; pushes reject all the same.
     this.prompt.catch(() => {});
     if (signal?.aborted) this.#abort();
+  }
+
+  /** How many tokens, from the first, have verdicts that no later text can change. */
+  get settled(): number {
+    return this.#settled;
+  }
+
+  /** How often the context was full and slid on (`overflow: "slide"`). */
+  get slides(): number {
+    return this.#slides;
   }
 
   /**
@@ -67,7 +90,7 @@ export class GuardStream {
   async push(tokens: number | ArrayLike<number>): Promise<Verdict[]> {
     const ids = typeof tokens === "number" ? [tokens] : toIds(tokens);
     this.#accept("ids");
-    return this.#judge({ from: this.#sequence.end - this.#prefixLength, ids, provisional: 0 });
+    return this.#judge({ from: this.#fed.length, ids, provisional: 0 });
   }
 
   /**
@@ -86,7 +109,19 @@ export class GuardStream {
     }
     this.#accept("text");
     this.#encoder ??= new IncrementalEncoder(this.#tokenizer);
-    return this.#judge(this.#encoder.push(chunk));
+    return this.#judgeText(this.#encoder.push(chunk));
+  }
+
+  /**
+   * Settles all text so far, as if it ended here: text pushed later is encoded on its own.
+   *
+   * @returns the verdicts this revised, in order
+   * @throws as `push`
+   */
+  async flush(): Promise<Verdict[]> {
+    if (this.#end)
+      throw new ClosedError("STREAM_ENDED", "The stream has ended. Open another with guard.stream().");
+    return this.#flush();
   }
 
   /**
@@ -122,40 +157,85 @@ export class GuardStream {
     });
   }
 
+  #judgeText({ from, ids, provisional }: Revision): Promise<Verdict[]> {
+    return this.#judge({ from: this.#encoderBase + from, ids, provisional });
+  }
+
   async #judge({ from, ids, provisional }: Revision): Promise<Verdict[]> {
     const settled = from + ids.length - provisional;
     const verdicts: Verdict[] = [];
     try {
-      await this.#sequence.feed(
-        ids,
-        (logits, step, position) => {
-          const index = position - this.#prefixLength;
-          const tokenId = ids[index - from];
-          const judgement = judgeResponse(logits, step, this.#labels);
-          this.#rewind(index);
-          this.#tokenIds.push(tokenId);
-          this.#judged.push({ risk: judgement.risk, category: judgement.category });
-          const text = this.#decoder.push(tokenId);
-          verdicts.push({ index, tokenId, text, ...judgement, provisional: index >= settled });
-        },
-        this.#prefixLength + from,
-      );
+      await this.#feed(from, ids, (logits, step, index) => {
+        const tokenId = ids[index - from];
+        const judgement = judgeResponse(logits, step, this.#labels);
+        this.#rewind(index);
+        this.#tokenIds.push(tokenId);
+        this.#judged.push({ risk: judgement.risk, category: judgement.category });
+        const text = this.#decoder.push(tokenId);
+        verdicts.push({ index, tokenId, text, ...judgement, provisional: index >= settled });
+      });
     } catch (error) {
       // A caller's slip leaves the stream as it was; anything else would leave a hole in what was judged.
       if (!(error instanceof InputError)) this.#stop(error as GuardError);
       throw error;
     }
+    this.#settled = settled;
+    return verdicts;
+  }
+
+  /** Gives ids to the sequence from a response index on; `read` gets each token's response index. */
+  #feed(from: number, ids: readonly number[], read: LogitsReader): Promise<void> {
+    const { maxTokens, vocabSize } = this.#sequence.limits;
+    const valid = ids.every((id) => Number.isInteger(id) && id >= 0 && id < vocabSize);
+    if (!valid) return this.#sequence.feed(ids, read);
+    this.#fed.length = from;
+    for (const id of ids) this.#fed.push(id);
+    const room = maxTokens - this.#prefixLength;
+    const fits = from >= this.#windowStart && from + ids.length <= this.#windowStart + room;
+    if (fits || this.#overflow === "error") return this.#feedWindow(from, ids, read);
+    const done: Promise<void>[] = [];
+    for (let at = from, left = ids; ; ) {
+      if (at < this.#windowStart || at >= this.#windowStart + room) done.push(this.#slide(at, room));
+      const part = left.slice(0, this.#windowStart + room - at);
+      done.push(this.#feedWindow(at, part, read));
+      at += part.length;
+      left = left.slice(part.length);
+      if (left.length === 0) return Promise.all(done).then(() => {});
+    }
+  }
+
+  #feedWindow(from: number, ids: readonly number[], read: LogitsReader): Promise<void> {
+    const offset = this.#prefixLength - this.#windowStart;
+    return this.#sequence.feed(
+      ids,
+      (logits, step, position) => read(logits, step, position - offset),
+      from + offset,
+    );
+  }
+
+  /** Makes room before a response index: the prompt stays, and the newest half of what fits is fed again. */
+  #slide(at: number, room: number): Promise<void> {
+    this.#slides++;
+    this.#windowStart = Math.max(0, at - Math.floor(room / 2));
+    return this.#sequence.feed(this.#fed.slice(this.#windowStart, at), () => {}, this.#prefixLength);
+  }
+
+  async #flush(): Promise<Verdict[]> {
+    if (this.#sequence.failure) throw this.#sequence.failure;
+    if (!this.#encoder) {
+      await this.#sequence.feed([], () => {});
+      return [];
+    }
+    const judged = this.#judgeText(this.#encoder.end());
+    this.#encoder = null;
+    this.#encoderBase = this.#fed.length;
+    const verdicts = await judged;
+    this.#rewind(this.#fed.length);
     return verdicts;
   }
 
   async #finish(): Promise<Decision> {
-    if (this.#sequence.failure) throw this.#sequence.failure;
-    const rest = this.#encoder
-      ? this.#encoder.end()
-      : { from: this.#tokenIds.length, ids: [], provisional: 0 };
-    if (this.#encoder) await this.#judge(rest);
-    else await this.#sequence.feed([], () => {});
-    this.#rewind(this.#sequence.end - this.#prefixLength);
+    await this.#flush();
     if (this.#judged.length === 0) {
       const error = new InputError(
         "EMPTY_RESPONSE",

@@ -1,0 +1,247 @@
+import type { GuardConfig } from "../checkpoint/config.js";
+import { InputError } from "../errors.js";
+import { type Severity, severityOf } from "./labels.js";
+
+/** What happens to what counts: nothing, a note, or an end of it. */
+export type Action = "ignore" | "observe" | "block";
+
+/** strict: controversial counts as unsafe; loose: it counts as safe. */
+export type Strictness = "strict" | "loose";
+
+/** What a category's tokens get. Named alone, it is the action. */
+export type CategoryData = Action | { action?: Action; threshold?: number };
+
+/** Rules as one writes them down; what is left out is inherited, at last from `DEFAULT_POLICY`. */
+export interface RulesData {
+  /** Default "strict". */
+  reading?: Strictness;
+  /** Of categories that `categories` does not name. Default "block". */
+  action?: Action;
+  /**
+   * Probability (0 to 1) from which a token counts as a risk, by label: `{ "Unsafe": 0.8 }`. A label without one
+   * counts where it is the most likely.
+   */
+  thresholds?: Record<string, number>;
+  /** By label. With a threshold, tokens of that category count from that probability of it on. */
+  categories?: Record<string, CategoryData>;
+}
+
+/** A policy as plain data, from JSON or code. The rules at its top are those of prompt and response alike. */
+export interface PolicyData extends RulesData {
+  /** Tokens in a row that must count before anything happens, from 1. Default 2. Responses only. */
+  debounce?: number;
+  prompt?: RulesData;
+  response?: RulesData & { debounce?: number };
+  /** Images, audio and files, which the model cannot read. Default "block". */
+  attachments?: "block" | "ignore";
+  /** Whether text passes unjudged once the guard has failed. Default false. */
+  failOpen?: boolean;
+}
+
+/** One risk label that counts, of those that do. */
+export interface RiskRule {
+  label: string;
+  /** Place in the checkpoint's map, and in `Verdict.probabilities.risk`. */
+  index: number;
+  severity: Exclude<Severity, "safe">;
+  /** Null: it counts where it is the most likely label. */
+  threshold: number | null;
+}
+
+export interface CategoryRule {
+  label: string;
+  action: Action;
+  /** Probability of the category from which it counts; 0 where the policy names none. */
+  threshold: number;
+}
+
+/** Rules for one part of a conversation, checked against the model's labels. */
+export interface Rules {
+  part: "prompt" | "response";
+  reading: Strictness;
+  debounce: number;
+  /** Worst first. */
+  risks: RiskRule[];
+  /** One for each label of the checkpoint's map, in its order. */
+  categories: CategoryRule[];
+}
+
+/** A policy that is complete and fits the model. Plain data. */
+export interface Policy {
+  prompt: Rules;
+  response: Rules;
+  attachments: "block" | "ignore";
+  failOpen: boolean;
+}
+
+/** Strict, two tokens in a row (Qwen3Guard technical report, section 4.4), every category blocks, failures block. */
+export const DEFAULT_POLICY = {
+  reading: "strict",
+  action: "block",
+  debounce: 2,
+  attachments: "block",
+  failOpen: false,
+} as const satisfies PolicyData;
+
+const ACTIONS = ["ignore", "observe", "block"] as const;
+const STRICTNESS = ["strict", "loose"] as const;
+const RULES_FIELDS = ["reading", "action", "thresholds", "categories"];
+const RESPONSE_FIELDS = [...RULES_FIELDS, "debounce"];
+const POLICY_FIELDS = [...RESPONSE_FIELDS, "prompt", "response", "attachments", "failOpen"];
+
+/**
+ * Completes a policy and checks it against the labels of a model.
+ *
+ * @param data a PolicyData, from code or from JSON
+ * @throws {InputError} POLICY_INVALID: an unknown field or label, a value of the wrong kind; the message says where
+ */
+export function resolvePolicy(data: unknown, labels: GuardConfig["labels"]): Policy {
+  const top = record(data ?? {}, "the policy", POLICY_FIELDS);
+  checkRules(
+    top,
+    "",
+    [...labels.promptRisk, ...labels.responseRisk],
+    [...labels.promptCategory, ...labels.responseCategory],
+  );
+  const prompt = record(top.prompt ?? {}, "prompt", RULES_FIELDS);
+  checkRules(prompt, "prompt.", labels.promptRisk, labels.promptCategory);
+  const response = record(top.response ?? {}, "response", RESPONSE_FIELDS);
+  checkRules(response, "response.", labels.responseRisk, labels.responseCategory);
+  return {
+    prompt: {
+      part: "prompt",
+      // A prompt has a single verdict: there is no row of tokens to wait for.
+      debounce: 1,
+      ...resolveRules(top, prompt, labels.promptRisk, labels.promptCategory),
+    },
+    response: {
+      part: "response",
+      debounce: (response.debounce ?? top.debounce ?? DEFAULT_POLICY.debounce) as number,
+      ...resolveRules(top, response, labels.responseRisk, labels.responseCategory),
+    },
+    attachments: choice(top.attachments ?? DEFAULT_POLICY.attachments, "attachments", ["block", "ignore"]),
+    failOpen: flag(top.failOpen ?? DEFAULT_POLICY.failOpen, "failOpen"),
+  };
+}
+
+/**
+ * Reads a policy written as JSON, for example a file's content. It is checked by `resolvePolicy`, where it is used.
+ *
+ * @param source the file's name, for the message
+ * @throws {InputError} POLICY_INVALID
+ */
+export function parsePolicy(json: string, source: string): PolicyData {
+  try {
+    return JSON.parse(json) as PolicyData;
+  } catch (cause) {
+    throw new InputError("POLICY_INVALID", `${source} is not JSON: ${(cause as Error).message}.`, { cause });
+  }
+}
+
+function resolveRules(
+  top: Fields,
+  own: Fields,
+  risks: readonly string[],
+  categories: readonly string[],
+): Omit<Rules, "part" | "debounce"> {
+  const reading = (own.reading ?? top.reading ?? DEFAULT_POLICY.reading) as Strictness;
+  const action = (own.action ?? top.action ?? DEFAULT_POLICY.action) as Action;
+  const inherited = (field: "thresholds" | "categories", label: string): unknown => {
+    for (const rules of [own, top]) {
+      const values = rules[field] as Fields | undefined;
+      if (values && Object.hasOwn(values, label)) return values[label];
+    }
+    return undefined;
+  };
+  const counting: RiskRule[] = [];
+  for (const [index, label] of risks.entries()) {
+    const severity = severityOf(label);
+    if (severity === "safe" || (reading === "loose" && severity === "controversial")) continue;
+    const threshold = (inherited("thresholds", label) as number | undefined) ?? null;
+    counting.push({ label, index, severity, threshold });
+  }
+  counting.sort((a, b) => Number(a.severity !== "unsafe") - Number(b.severity !== "unsafe"));
+  return {
+    reading,
+    risks: counting,
+    categories: categories.map((label) => {
+      const given = inherited("categories", label) as CategoryData | undefined;
+      const rule = typeof given === "string" ? { action: given } : given;
+      return { label, action: rule?.action ?? action, threshold: rule?.threshold ?? 0 };
+    }),
+  };
+}
+
+type Fields = Record<string, unknown>;
+
+function checkRules(
+  rules: Fields,
+  at: string,
+  risks: readonly string[],
+  categories: readonly string[],
+): void {
+  if (rules.reading !== undefined) choice(rules.reading, `${at}reading`, STRICTNESS);
+  if (rules.action !== undefined) choice(rules.action, `${at}action`, ACTIONS);
+  if (
+    rules.debounce !== undefined &&
+    !(Number.isSafeInteger(rules.debounce) && Number(rules.debounce) >= 1)
+  ) {
+    throw wrong(`${at}debounce`, rules.debounce, "a whole number of tokens from 1");
+  }
+  const harmful = unique(risks).filter((label) => severityOf(label) !== "safe");
+  for (const [label, value] of labelled(rules.thresholds, `${at}thresholds`, harmful)) {
+    probability(value, `${at}thresholds[${JSON.stringify(label)}]`);
+  }
+  for (const [label, value] of labelled(rules.categories, `${at}categories`, unique(categories))) {
+    const where = `${at}categories[${JSON.stringify(label)}]`;
+    if (typeof value === "string") choice(value, where, ACTIONS);
+    else {
+      const { action, threshold } = record(value, where, ["action", "threshold"]);
+      if (action !== undefined) choice(action, `${where}.action`, ACTIONS);
+      if (threshold !== undefined) probability(threshold, `${where}.threshold`);
+    }
+  }
+}
+
+function labelled(value: unknown, where: string, labels: readonly string[]): [string, unknown][] {
+  return value === undefined ? [] : Object.entries(record(value, where, labels));
+}
+
+function record(value: unknown, where: string, fields: readonly string[]): Fields {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw wrong(where, value, "an object");
+  }
+  for (const field of Object.keys(value)) {
+    if (!fields.includes(field)) {
+      throw new InputError(
+        "POLICY_INVALID",
+        `${where} has no ${JSON.stringify(field)}. It takes: ${fields.join(", ")}.`,
+      );
+    }
+  }
+  return value as Fields;
+}
+
+function choice<T extends string>(value: unknown, where: string, choices: readonly T[]): T {
+  if (choices.includes(value as T)) return value as T;
+  throw wrong(where, value, `one of ${choices.map((name) => JSON.stringify(name)).join(", ")}`);
+}
+
+function probability(value: unknown, where: string): void {
+  if (!(typeof value === "number" && value >= 0 && value <= 1)) {
+    throw wrong(where, value, "a probability from 0 to 1");
+  }
+}
+
+function flag(value: unknown, where: string): boolean {
+  if (typeof value === "boolean") return value;
+  throw wrong(where, value, "true or false");
+}
+
+function wrong(where: string, value: unknown, expected: string): InputError {
+  return new InputError("POLICY_INVALID", `${where} is ${JSON.stringify(value)}; it must be ${expected}.`);
+}
+
+function unique(labels: readonly string[]): string[] {
+  return [...new Set(labels)];
+}

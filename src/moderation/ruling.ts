@@ -1,0 +1,147 @@
+import type { Policy, Rules } from "./policy.js";
+import type { Verdict } from "./verdict.js";
+
+/** What a policy needs to know of a token. */
+export type Evidence = Pick<Verdict, "index" | "risk" | "probabilities">;
+
+/** How a policy takes one token, where it does not take it as safe. */
+export interface Count {
+  action: "observe" | "block";
+  risk: string;
+  /** 0 to 1. */
+  riskProbability: number;
+  category: string;
+  /** 0 to 1. */
+  categoryProbability: number;
+  /** The threshold that the risk's probability reached; null where it was the most likely label. */
+  threshold: number | null;
+}
+
+/** Something that a policy's rules took note of. */
+export interface Finding {
+  part: "prompt" | "response";
+  action: "observe" | "block";
+  risk: string;
+  riskProbability: number;
+  category: string;
+  categoryProbability: number;
+  /** Softmax over all labels at `index`, in the order of the checkpoint's maps. */
+  probabilities: Verdict["probabilities"];
+  /** The token that made it so: the last of the row that the debounce asks for. For a prompt its `<|im_end|>`. */
+  index: number;
+  /** The first token of that row. */
+  from: number;
+  /** The rule that fired. */
+  rule: {
+    reading: "strict" | "loose";
+    /** The risk's threshold, where the policy names one. */
+    threshold: number | null;
+    debounce: number;
+  };
+}
+
+/** What a policy makes of a prompt, or of a response so far. */
+export interface Ruling {
+  action: "pass" | "observe" | "block";
+  /** What blocks; nothing after it was looked at. */
+  violation: Finding | null;
+  /** What was observed before, once for each row of tokens. */
+  observed: Finding[];
+}
+
+/** How the rules take one token: null where it counts for nothing. */
+export function assess({ risk, probabilities }: Evidence, rules: Rules): Count | null {
+  for (const { label, index, threshold } of rules.risks) {
+    const riskProbability = probabilities.risk[index];
+    if (threshold === null ? risk !== label : !(riskProbability >= threshold)) continue;
+    const top = indexOfHighest(probabilities.category);
+    const categoryProbability = probabilities.category[top];
+    const { label: category, action, threshold: least } = rules.categories[top];
+    if (action === "ignore" || categoryProbability < least) return null;
+    return { action, risk: label, riskProbability, category, categoryProbability, threshold };
+  }
+  return null;
+}
+
+/**
+ * A policy's rules carried along a row of tokens. Tokens that block count in a row for a violation; tokens that block
+ * or are to be observed count in a row for a note.
+ */
+export class Rulebook {
+  readonly #rules: Rules;
+  #blocking = 0;
+  #counting = 0;
+  #violation: Finding | null = null;
+
+  constructor(rules: Rules) {
+    this.#rules = rules;
+  }
+
+  get violation(): Finding | null {
+    return this.#violation;
+  }
+
+  /** Tokens at the end that could still become part of a violation, or are part of it. */
+  get pending(): number {
+    return this.#blocking;
+  }
+
+  /** Takes the next token; returns what it completes. Nothing counts after a violation. */
+  take(evidence: Evidence): Finding | null {
+    if (this.#violation) return null;
+    const count = assess(evidence, this.#rules);
+    this.#counting = count ? this.#counting + 1 : 0;
+    this.#blocking = count?.action === "block" ? this.#blocking + 1 : 0;
+    if (!count) return null;
+    if (this.#blocking === this.#rules.debounce) {
+      this.#violation = this.#finding("block", count, evidence);
+      return this.#violation;
+    }
+    return this.#counting === this.#rules.debounce ? this.#finding("observe", count, evidence) : null;
+  }
+
+  #finding(action: "observe" | "block", count: Count, { index, probabilities }: Evidence): Finding {
+    const { part, reading, debounce } = this.#rules;
+    const { risk, riskProbability, category, categoryProbability, threshold } = count;
+    return {
+      part,
+      action,
+      risk,
+      riskProbability,
+      category,
+      categoryProbability,
+      probabilities,
+      index,
+      from: index - debounce + 1,
+      rule: { reading, threshold, debounce },
+    };
+  }
+}
+
+/** What a policy makes of a prompt's verdict; null, where there is no prompt, passes. */
+export function rulePrompt(verdict: Evidence | null, policy: Policy): Ruling {
+  return rule(verdict ? [verdict] : [], policy.prompt);
+}
+
+/** What a policy makes of a response's verdicts, in order. */
+export function ruleResponse(verdicts: readonly Evidence[], policy: Policy): Ruling {
+  return rule(verdicts, policy.response);
+}
+
+function rule(verdicts: readonly Evidence[], rules: Rules): Ruling {
+  const book = new Rulebook(rules);
+  const observed: Finding[] = [];
+  for (const verdict of verdicts) {
+    const finding = book.take(verdict);
+    if (finding?.action === "observe") observed.push(finding);
+    if (book.violation) break;
+  }
+  const violation = book.violation;
+  return { action: violation ? "block" : observed.length > 0 ? "observe" : "pass", violation, observed };
+}
+
+function indexOfHighest(values: readonly number[]): number {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
+  return best;
+}
