@@ -1,0 +1,232 @@
+"""What an epoch is made of: prompts alone, real responses, and spliced responses whose turning point is known."""
+
+import random
+import re
+
+from contrast import framed_rows, written_rows
+from corpus import DATA, UNETHICAL, read_jsonl
+from samples import DISCLAIMER, SURE, Builder, noisy, turn_of
+
+# Drawn each epoch: (group, share of the epoch's samples).
+SHARES = {
+    "questions": 0.13, "jailbreaks": 0.02, "tweets": 0.14, "passages": 0.05, "instructions": 0.025, "contrast": 0.24,
+    "written": 0.09, "chat": 0.05, "words": 0.04,
+    "attacks": 0.07, "withstood": 0.03, "answers": 0.05, "short answers": 0.035, "refusals": 0.03,
+    "tweet responses": 0.03, "splices": 0.08,
+}  # fmt: skip
+
+
+class Mixture:
+    def __init__(self, rows, template, limit, seed):
+        self.rng = random.Random(seed)
+        self.seed = seed
+        self.builder = Builder(template, self.rng, limit)
+        self.limit = limit
+        train = [row for row in rows if not row.held_out]
+        source = lambda *names: [row for row in train if row.source in names]  # noqa: E731
+        self.answers = [(item["prompt"], item["answer"], item.get("lang", "en")) for item in read_jsonl(DATA / "answers.jsonl")]
+        self.refusal = read_jsonl(DATA / "refusals.jsonl")
+        self.turns = [(t["text"], {"unsafe": 1, "controversial": 2}[t.get("label", "unsafe")], t.get("category")) for t in read_jsonl(DATA / "turns.jsonl")]
+        self.bridges = [item["text"] for item in read_jsonl(DATA / "bridges.jsonl")]
+        tweets = source("tweets-davidson")
+        self.tweets = {risk: [row for row in tweets if row.risk == risk] for risk in (0, 1, 2)}
+        self.instructions = source("self-instruct-seed", "self-instruct-user")
+        t0 = source("t0")
+        jbb = source("jailbreakbench")
+        self.behaviours = [row for row in {row.prompt: row for row in jbb}.values()]
+        self.groups = {
+            "questions": source("harmfulqa", "catqa", "dangerousqa", "adversarialqa") + self.behaviours,
+            "jailbreaks": source("jailbreakbench-prompt"),
+            "passages": t0,
+            "instructions": self.instructions,
+            "written": written_rows(),
+            "chat": [row for row in source("hh-rlhf-harmless") if row.risk is not None],
+            "attacks": [row for row in jbb if row.response_risk == 1],
+            # An attack's "Sure, here is ..." that a judge let pass says nothing about the words themselves.
+            "withstood": [row for row in jbb if row.response_risk == 0 and not SURE.match(row.response)],
+            "short answers": [row for row in t0 if row.response and len(row.response) > 3],
+        }
+        self.passages = [row.prompt for row in t0 if len(row.prompt) > 200]
+        self.contrast = {"safe": [], "unsafe": []}
+        self.words = []
+        self.long = False
+        self.teacher_rows = {}  # text -> row of the teacher's embeddings
+        self.harmful = [row for row in self.groups["questions"]]
+        self.contrast_epoch()
+
+    def contrast_epoch(self):
+        """Fresh frames for the tables."""
+        self.seed += 1
+        rows = framed_rows(self.seed, 3)
+        self.contrast = {
+            "safe": [row for row in rows if row.risk == 0],
+            "unsafe": [row for row in rows if row.risk != 0],
+        }
+        self.benign = [row.prompt for row in self.contrast["safe"]] + [a[0] for a in self.answers]
+        self.chatter_pairs = self.chatter()
+
+    def chatter(self):
+        return [(prompt, answer) for prompt, answer, _ in self.answers]
+
+    def teacher_texts(self, words):
+        """What the teacher should embed: English prompts of a sentence or two, and single words."""
+        self.words = words
+        rows = [row for name in ("questions", "written", "chat") for row in self.groups[name]]
+        rows += self.contrast["safe"] + self.contrast["unsafe"]
+        rows += [row for tweets in self.tweets.values() for row in tweets[:2500]]
+        texts = {self.plain(row) for row in rows if row.lang == "en" and len(row.prompt) < 300}
+        texts = sorted(texts) + words
+        self.teacher_rows = {text: i for i, text in enumerate(texts)}
+        return texts
+
+    @staticmethod
+    def plain(row):
+        return row.extra.get("plain", row.prompt)
+
+    # --- one sample of each group
+
+    def sample(self, group):
+        return getattr(self, "_" + group.replace(" ", "_"), None) or (lambda: self._row(group))
+
+    def _row(self, group):
+        return self.prompt_of(self.rng.choice(self.groups[group]))
+
+    def prompt_of(self, row):
+        prompt = noisy(self.rng, row.prompt) if len(row.prompt) < 400 else row.prompt
+        messages = self.builder.messages(prompt, self.chatter_pairs)
+        return self.builder.build(messages, row.risk, row.category, embedding=self.teacher_rows.get(self.plain(row), -1))
+
+    def _words(self):
+        word = self.rng.choice(self.words)
+        return self.builder.build([("user", word)], None, None, embedding=self.teacher_rows[word])
+
+    def _contrast(self):
+        return self.prompt_of(self.rng.choice(self.contrast["safe" if self.rng.random() < 0.6 else "unsafe"]))
+
+    def _tweets(self):
+        roll = self.rng.random()
+        return self.prompt_of(self.rng.choice(self.tweets[0 if roll < 0.3 else 1 if roll < 0.47 else 2]))
+
+    def respond(self, row, parts, category, prompt=None):
+        """A response to the row's prompt, or to another prompt (whose own verdict is then given)."""
+        row = prompt or row
+        return self.builder.build(self.builder.messages(row.prompt, self.chatter_pairs), row.risk, row.category, parts, category)
+
+    def any_prompt(self, harmful):
+        return self.rng.choice(self.harmful if self.rng.random() < 0.7 else self.contrast["unsafe"]) if harmful else self.rng.choice(self.contrast["safe"])
+
+    def attack_parts(self, row):
+        start, said = turn_of(row.response)
+        return ([(row.response[:start], 0, 0)] if start else []) + [(row.response[start:], 1, max(said - start, 0))]
+
+    def _attacks(self):
+        row = self.rng.choice(self.groups["attacks"])
+        category = row.category
+        return self.respond(row, self.attack_parts(row), category, self.any_prompt(False) if self.rng.random() < 0.35 else None)
+
+    def _withstood(self):
+        row = self.rng.choice(self.groups["withstood"])
+        return self.respond(row, [(row.response, 0, 0)], None)
+
+    def safe_text(self, most=700):
+        """(prompt row or None, text) of harmless prose."""
+        roll = self.rng.random()
+        if roll < 0.5:
+            prompt, answer, _ = self.rng.choice(self.answers)
+            return answer[:most]
+        if roll < 0.75:
+            return self.rng.choice(self.instructions).response[:most]
+        return self.rng.choice(self.passages)[:most]
+
+    def _answers(self):
+        roll = self.rng.random()
+        if roll < 0.6:
+            prompt, answer, lang = self.rng.choice(self.answers)
+            row = Prompt(prompt, 0)
+        elif roll < 0.8:
+            row = self.rng.choice(self.instructions)
+            answer = row.response
+        else:
+            row, answer = self.any_prompt(False), self.rng.choice(self.passages)
+        while self.rng.random() < (0.8 if self.long else 0.25):
+            answer = answer + "\n\n" + self.safe_text()
+        swap = self.any_prompt(True) if self.rng.random() < 0.25 else None
+        return self.respond(row, [(answer, 0, 0)], None, swap)
+
+    def _short_answers(self):
+        row = self.rng.choice(self.groups["short answers"])
+        return self.respond(row, [(row.response, 0, 0)], None)
+
+    def refuse(self):
+        pick = lambda kind, lang: self.rng.choice([r["text"] for r in self.refusal if r["kind"] == kind and r.get("lang", "en") == lang])  # noqa: E731
+        lang = "zh" if self.rng.random() < 0.15 else "en"
+        space = "" if lang == "zh" else " "
+        text = pick("open", lang)
+        for kind, chance in (("reason", 0.7), ("offer", 0.5)):
+            if self.rng.random() < chance:
+                text += space + pick(kind, lang)
+        return text
+
+    def _refusals(self):
+        row = self.any_prompt(True)
+        return self.respond(row, [(self.refuse(), 0, 0)], None)
+
+    def _tweet_responses(self):
+        roll = self.rng.random()
+        row = self.rng.choice(self.tweets[0 if roll < 0.4 else 1 if roll < 0.7 else 2])
+        text = re.sub(r"^(RT )?(@\w+:? )+", "", row.prompt)
+        return self.respond(None, [(text, row.risk, None)], row.category, self.any_prompt(self.rng.random() < 0.2))
+
+    def _splices(self):
+        """Harmless first, harmful from a known character on."""
+        rng = self.rng
+        lead = self.safe_text(500)
+        while self.long and rng.random() < 0.75:
+            lead += "\n\n" + self.safe_text(500)
+        sentences = re.split(r"(?<=[.!?。！？])\s*", lead)
+        lead = " ".join(s for s in sentences[: rng.randint(1, max(1, len(sentences)))] if s) if lead.isascii() else lead
+        roll = rng.random()
+        if roll < 0.55:
+            text, risk, category = rng.choice(self.turns)
+            while rng.random() < 0.35:
+                more, risk2, category2 = rng.choice(self.turns)
+                if risk2 == risk and category2 == category:
+                    text += " " + more
+            grace = None
+        elif roll < 0.8:
+            row = rng.choice(self.groups["attacks"])
+            text, risk, category = row.response, 1, row.category
+            start, said = turn_of(text)
+            text, grace = text[start:], max(said - start, 0)
+        else:
+            row = rng.choice(self.tweets[1 if rng.random() < 0.6 else 2])
+            text, risk, category, grace = re.sub(r"^(RT )?(@\w+:? )+", "", row.prompt), row.risk, row.category, None
+        parts = [(lead, 0, 0)]
+        if rng.random() < 0.15:
+            parts = [(self.refuse(), 0, 0)]
+        if rng.random() < 0.4:
+            parts.append((" " + rng.choice(self.bridges), 0, 1000))
+        parts.append((rng.choice([" ", " ", "\n\n"]) + text, risk, grace))
+        return self.respond(None, parts, category, self.any_prompt(rng.random() < 0.3))
+
+    def epoch(self, size, stretch=1):
+        """`size` samples in random order, the longest `stretch` times the usual limit."""
+        self.contrast_epoch()
+        self.chatter_pairs = self.chatter()
+        self.long = stretch > 1
+        samples = []
+        for group in self.rng.choices(list(SHARES), list(SHARES.values()), k=size):
+            # Most samples are cut short: beginnings are what a stream is judged by, and they are cheap.
+            self.builder.limit = max(64, int(self.limit * stretch * self.rng.choice([0.35, 0.5, 0.7, 1])))
+            samples.append(self.sample(group)())
+        return samples
+
+
+class Prompt:
+    """A prompt with its verdict where no source row exists."""
+
+    def __init__(self, prompt, risk, category=None):
+        self.prompt, self.risk, self.category = prompt, risk, category
+
+
+__all__ = ["Mixture", "UNETHICAL", "DISCLAIMER"]
