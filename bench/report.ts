@@ -1,0 +1,18 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { describeMachine, type Machine } from "./machine.js";
+
+// Taken before the measurement loads the machine.
+const machine: Machine = describeMachine();
+
+/** Writes bench/results/NAME.json. */
+export function report(name: string, result: object): void {
+  const dir = fileURLToPath(new URL("results/", import.meta.url));
+  mkdirSync(dir, { recursive: true });
+  writeFileSync(`${dir}${name}.json`, `${JSON.stringify({ machine, ...result }, null, 1)}\n`);
+  console.log(`wrote bench/results/${name}.json`);
+}
+
+export function resultPath(name: string): string {
+  return fileURLToPath(new URL(`results/${name}.json`, import.meta.url));
+}
