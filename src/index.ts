@@ -15,8 +15,28 @@ export {
 export { type ExportOptions, exportCheckpoint } from "./export/export.js";
 export { type Device, DTYPES, type Dtype, type Manifest } from "./export/manifest.js";
 export { type Decision, decide, type Judged, type Reading } from "./moderation/decision.js";
-export { type Guard, type LoadOptions, loadGuard, type StreamInput } from "./moderation/guard.js";
+export {
+  type Guard,
+  type LoadOptions,
+  loadGuard,
+  type ModerateOptions,
+  type StreamInput,
+} from "./moderation/guard.js";
 export { type Severity, severityOf } from "./moderation/labels.js";
-export type { GuardStream } from "./moderation/stream.js";
+export {
+  type Action,
+  DEFAULT_POLICY,
+  type Policy,
+  type PolicyData,
+  parsePolicy,
+  type RulesData,
+  resolvePolicy,
+} from "./moderation/policy.js";
+export { type Finding, type Ruling, rulePrompt, ruleResponse } from "./moderation/ruling.js";
+export type { GuardStream, Overflow } from "./moderation/stream.js";
 export type { Judgement, Verdict } from "./moderation/verdict.js";
+export type { GateStats, Mode, Outcome } from "./streaming/gate.js";
+export type { Chunk, ModeratedStream } from "./streaming/moderate.js";
+export type { Source } from "./streaming/source.js";
+export { ModerationViolation, type Span } from "./streaming/violation.js";
 export type { Message } from "./tokenizer/template.js";

@@ -3,8 +3,11 @@ import { Engine, type EngineOptions } from "../engine/engine.js";
 import { ContextLengthError, InputError, ModelError } from "../errors.js";
 import type { Manifest } from "../export/manifest.js";
 import { type ResolveOptions, resolveModel } from "../export/resolve.js";
+import { type Chunk, ModeratedStream, type ModerationOptions } from "../streaming/moderate.js";
+import type { Source } from "../streaming/source.js";
 import { ChatTemplate, type Message, type Prefix, promptIndexOf } from "../tokenizer/template.js";
 import { Tokenizer } from "../tokenizer/tokenizer.js";
+import { type PolicyData, resolvePolicy } from "./policy.js";
 import { GuardStream, type Overflow } from "./stream.js";
 
 export interface LoadOptions extends EngineOptions, ResolveOptions {}
@@ -33,6 +36,12 @@ export type StreamInput = {
       reasoning?: undefined;
     }
 );
+
+export type ModerateOptions = StreamInput &
+  Omit<ModerationOptions, "policy"> & {
+    /** Default: DEFAULT_POLICY. */
+    policy?: PolicyData;
+  };
 
 /** A loaded guard model. Streams are independent of each other and share its steps. */
 export class Guard {
@@ -92,6 +101,35 @@ export class Guard {
       );
     }
     return new GuardStream(this.#engine.open(), this.#tokenizer, this.labels, prefix, input);
+  }
+
+  /**
+   * Puts the guard between a stream and its reader: what comes out is what the policy lets pass. Nothing does before
+   * the prompt has passed. Starts when it is first read.
+   *
+   * @param source what the model says, or a function that asks it to: given a signal, it is told when to stop
+   * @returns the source's text (ids for ids), in slices of it; ends with a ModerationViolation where it is stopped
+   * @throws {InputError} POLICY_INVALID
+   */
+  moderate<C extends Chunk>(source: Source<C>, options: ModerateOptions): ModeratedStream<C> {
+    const {
+      policy,
+      mode,
+      promptFirst,
+      onObserve,
+      replacement,
+      signal,
+      overflow = "slide",
+      ...input
+    } = options;
+    return new ModeratedStream(source, () => this.stream({ ...input, overflow } as StreamInput), {
+      policy: resolvePolicy(policy, this.labels),
+      mode,
+      promptFirst,
+      onObserve,
+      replacement,
+      signal,
+    });
   }
 
   /** Closes every stream and frees the model. Idempotent. */

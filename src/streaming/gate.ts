@@ -1,0 +1,470 @@
+import { ClosedError, GuardError, InputError } from "../errors.js";
+import type { Decision } from "../moderation/decision.js";
+import type { Policy } from "../moderation/policy.js";
+import { type Finding, Rulebook, type Ruling, rulePrompt } from "../moderation/ruling.js";
+import type { Verdict } from "../moderation/verdict.js";
+import { Bell } from "./bell.js";
+import { type Held, HeldIds, HeldText, type Part } from "./held.js";
+import { type Source, SourceReader } from "./source.js";
+import { ModerationViolation, type Span } from "./violation.js";
+
+/**
+ * hold-back: nothing leaves before its verdict stands and no flag can reach it any more.
+ * stream-first: text leaves at once and is judged beside; a flag stops what follows.
+ */
+export type Mode = "hold-back" | "stream-first";
+
+/** What a gate needs of a GuardStream. */
+export interface Judge {
+  readonly prompt: Promise<Verdict | null>;
+  readonly settled: number;
+  readonly slides: number;
+  push(ids: readonly number[]): Promise<Verdict[]>;
+  pushText(text: string): Promise<Verdict[]>;
+  flush(): Promise<Verdict[]>;
+  end(): Promise<Decision>;
+  close(): void;
+}
+
+export interface GateOptions {
+  policy: Policy;
+  /** Default "hold-back". */
+  mode?: Mode;
+  /** Asks the source for nothing before the prompt has passed. Default false: both at once. */
+  promptFirst?: boolean;
+  /** Stops everything when it fires. */
+  signal?: AbortSignal;
+  /** Called with what the policy says to observe. */
+  onObserve?: (finding: Finding) => void;
+}
+
+/** Where a gate stands. Amounts are in UTF-16 units of text, or in ids. */
+export interface GateStats {
+  /** Taken from the source. */
+  received: number;
+  /** Of that, judged for good. */
+  judged: number;
+  /** Of that, handed to the reader. */
+  released: number;
+  /** Taken from the source and not given to the guard yet, or still with it: how far the guard is behind. */
+  lag: number;
+  peakLag: number;
+  /** Tokens with a verdict that stands. */
+  tokens: number;
+  /** How often the guard's context slid on. */
+  slides: number;
+  /** Milliseconds from the start to the prompt's verdict; null before it. */
+  promptMs: number | null;
+  /** Milliseconds that the source had to wait because the guard was behind. */
+  waitedForGuardMs: number;
+}
+
+/** How a gate ended. */
+export interface Outcome {
+  /** complete: all passed. flagged: the policy stopped it. failed: guard or source did. cancelled: the reader left. */
+  end: "complete" | "flagged" | "failed" | "cancelled";
+  violation: ModerationViolation | null;
+  observed: Finding[];
+  /** What the guard, or the source, failed of. With `failOpen` also where the text passed all the same. */
+  error: unknown;
+  /** The report's own reading of the whole response; null where there was no text, or not all of it was judged. */
+  decision: Decision | null;
+  stats: GateStats;
+}
+
+/** What may be under way (unjudged, or judged and unread) before the source has to wait: UTF-16 units, or ids. */
+const HIGH_WATER = 16_384;
+/** What an item counts for in that. */
+const ITEM_WEIGHT = 64;
+/** Most that is judged at once, so that a flag is not found long after it could be. */
+const PUSH_TEXT = 1024;
+const PUSH_IDS = 256;
+/** Items that may wait behind text whose fate is open. */
+const MAX_HELD_ITEMS = 8192;
+
+/**
+ * A guard between a source and its reader. Reading, judging and handing on run beside each other; buffers between them
+ * are bounded, so that the slowest sets the pace. It starts with the first `next()` or with `start()`, and from then on
+ * holds a slot of the guard until it ends or is returned.
+ */
+export class Gate<T> implements AsyncIterableIterator<Part<T>> {
+  readonly #open: () => Judge;
+  readonly #policy: Policy;
+  readonly #holdBack: boolean;
+  readonly #options: GateOptions;
+  readonly #source: SourceReader<Part<T>>;
+  readonly #bell = new Bell();
+  readonly #book: Rulebook;
+  readonly #observed: Finding[] = [];
+  readonly #incoming: Part<T>[] = [];
+  readonly #outgoing: Part<T>[] = [];
+  #held: Held<T> = new HeldText<T>();
+  #heldItems = 0;
+  /** Verdicts that more text could still revise. */
+  #tail: Verdict[] = [];
+  /** Offset up to which no flag can reach any more, and where the row of tokens that may become one begins. */
+  #clear = 0;
+  #unjudged = 0;
+  #unread = 0;
+  #judge: Judge | null = null;
+  #judgedText = false;
+  #startedAt: number | null = null;
+  #promptPassed = false;
+  /** The guard has failed and the policy lets everything through. */
+  #unguarded = false;
+  #sourceDone = false;
+  #sourceError: { error: unknown } | null = null;
+  #ended = false;
+  #thrown: { error: unknown } | null = null;
+  #resolvePrompt!: (ruling: Ruling | null) => void;
+  #resolveDone!: (outcome: Outcome) => void;
+  readonly #stats: GateStats = {
+    received: 0,
+    judged: 0,
+    released: 0,
+    lag: 0,
+    peakLag: 0,
+    tokens: 0,
+    slides: 0,
+    promptMs: null,
+    waitedForGuardMs: 0,
+  };
+
+  /** The policy's ruling on the prompt; null where the gate ended before there was one. Never rejects. */
+  readonly prompt: Promise<Ruling | null>;
+  /** How it ended. Never rejects. */
+  readonly done: Promise<Outcome>;
+
+  /** @param open opens the guard's stream, when the gate starts */
+  constructor(source: Source<Part<T>>, open: () => Judge, options: GateOptions) {
+    this.#source = new SourceReader(source);
+    this.#open = open;
+    this.#options = options;
+    this.#policy = options.policy;
+    this.#holdBack = options.mode !== "stream-first";
+    this.#book = new Rulebook(options.policy.response);
+    this.prompt = new Promise((resolve) => {
+      this.#resolvePrompt = resolve;
+    });
+    this.done = new Promise((resolve) => {
+      this.#resolveDone = resolve;
+    });
+  }
+
+  get stats(): Readonly<GateStats> {
+    return { ...this.#stats, lag: this.#unjudged };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  /** Begins to judge the prompt and to read the source. Idempotent. */
+  start(): void {
+    if (this.#startedAt !== null || this.#ended) return;
+    this.#startedAt = performance.now();
+    const { signal } = this.#options;
+    if (signal?.aborted) this.#abort();
+    else {
+      signal?.addEventListener("abort", this.#abort);
+      void this.#run();
+    }
+  }
+
+  /** @throws {ModerationViolation} once what passed has been read; or what the guard or the source failed of */
+  async next(): Promise<IteratorResult<Part<T>, undefined>> {
+    this.start();
+    for (;;) {
+      const part = this.#outgoing.shift();
+      if (part) {
+        this.#unread -= weight(part);
+        this.#stats.released += length(part);
+        this.#bell.ring();
+        return { done: false, value: part };
+      }
+      if (this.#ended) break;
+      await this.#bell.until(() => this.#outgoing.length > 0 || this.#ended);
+    }
+    const thrown = this.#thrown;
+    this.#thrown = null;
+    if (thrown) throw thrown.error;
+    return { done: true, value: undefined };
+  }
+
+  /** Stops everything: the source is told, the guard's slot is free. Idempotent. */
+  async return(): Promise<IteratorResult<Part<T>, undefined>> {
+    this.#outgoing.length = 0;
+    this.#finish("cancelled");
+    return { done: true, value: undefined };
+  }
+
+  #abort = (): void => {
+    const cause = this.#options.signal?.reason;
+    const error = new ClosedError("STREAM_ABORTED", "The stream was aborted by its signal.", { cause });
+    this.#outgoing.length = 0;
+    this.#finish("cancelled", { error });
+  };
+
+  async #run(): Promise<void> {
+    try {
+      if (!this.#options.promptFirst) void this.#read();
+      await this.#guarded();
+    } catch (error) {
+      if (this.#ended) return;
+      if (this.#policy.failOpen && !(error instanceof InputError)) await this.#passUnguarded(error);
+      else this.#finish("failed", { error });
+    }
+  }
+
+  async #guarded(): Promise<void> {
+    const judge = this.#open();
+    this.#judge = judge;
+    const ruling = rulePrompt(await judge.prompt, this.#policy);
+    if (this.#ended) return;
+    this.#stats.promptMs = performance.now() - (this.#startedAt as number);
+    for (const finding of ruling.observed) this.#observe(finding);
+    this.#resolvePrompt(ruling);
+    if (ruling.violation) this.#flag(ruling.violation, null);
+    if (this.#ended) return;
+    this.#promptPassed = true;
+    if (!this.#holdBack) for (const part of this.#incoming) this.#hand(part);
+    this.#bell.ring();
+    if (this.#options.promptFirst) void this.#read();
+
+    while (await this.#arrival()) {
+      const boundary = await this.#judgeIncoming(judge);
+      if (this.#ended) return;
+      if (boundary && this.#judgedText) this.#settle(await judge.flush(), judge.settled);
+      if (this.#ended) return;
+      this.#releaseClear();
+    }
+    if (this.#ended) return;
+    if (this.#judgedText) this.#settle(await judge.flush(), judge.settled);
+    if (this.#ended) return;
+    if (!this.#held.complete) {
+      throw new GuardError(
+        "INTERNAL",
+        "Text is left that no token stands for. Please report the text as a bug.",
+      );
+    }
+    this.#release(this.#held.releaseAll());
+    const decision = this.#stats.tokens > 0 ? await judge.end() : null;
+    this.#conclude({ decision });
+  }
+
+  /** Waits for something to judge. False when all has come, or the gate has ended. */
+  async #arrival(): Promise<boolean> {
+    await this.#bell.until(() => this.#incoming.length > 0 || this.#sourceDone || this.#ended);
+    return !this.#ended && this.#incoming.length > 0;
+  }
+
+  /** Judges what has come, up to the first boundary or a bound. Says whether it stopped at a boundary. */
+  async #judgeIncoming(judge: Judge): Promise<boolean> {
+    let text = "";
+    const ids: number[] = [];
+    let boundary = false;
+    let taken = 0;
+    while (this.#incoming.length > 0 && !boundary && text.length < PUSH_TEXT && ids.length < PUSH_IDS) {
+      const part = this.#takeIncoming(PUSH_TEXT - text.length, PUSH_IDS - ids.length);
+      taken += weight(part);
+      if (part.kind === "ids" && !(this.#held instanceof HeldIds)) this.#held = new HeldIds<T>();
+      this.#held.append(part);
+      if (part.kind === "text") text += part.text;
+      else if (part.kind === "ids") ids.push(...part.ids);
+      else {
+        this.#heldItems++;
+        boundary = part.boundary === true;
+      }
+    }
+    if (this.#heldItems > MAX_HELD_ITEMS) {
+      throw new GuardError("HELD_TOO_MUCH", "Too many events wait behind text whose verdict is still open.");
+    }
+    if (text !== "") {
+      this.#judgedText = true;
+      this.#settle(await judge.pushText(text), judge.settled);
+    } else if (ids.length > 0) {
+      this.#settle(await judge.push(ids), judge.settled);
+    }
+    this.#unjudged -= taken;
+    this.#bell.ring();
+    return boundary;
+  }
+
+  /** The next part; of a long one only so much. */
+  #takeIncoming(mostText: number, mostIds: number): Part<T> {
+    const part = this.#incoming[0];
+    if (part.kind === "text" && part.text.length > mostText) {
+      this.#incoming[0] = { ...part, text: part.text.slice(mostText) };
+      return { ...part, text: part.text.slice(0, mostText) };
+    }
+    if (part.kind === "ids" && part.ids.length > mostIds) {
+      this.#incoming[0] = { ...part, ids: part.ids.slice(mostIds) };
+      return { ...part, ids: part.ids.slice(0, mostIds) };
+    }
+    this.#incoming.shift();
+    return part;
+  }
+
+  /** Takes new verdicts; those that stand go through the rules. */
+  #settle(verdicts: Verdict[], settled: number): void {
+    if (this.#ended) return;
+    const stats = this.#stats;
+    for (const verdict of verdicts) {
+      this.#tail.length = verdict.index - stats.tokens;
+      this.#tail.push(verdict);
+    }
+    const standing = this.#tail.splice(0, settled - stats.tokens);
+    for (const verdict of standing) {
+      const before = this.#held.judged;
+      const after = this.#held.judge(verdict);
+      stats.tokens++;
+      const finding = this.#book.take(verdict);
+      if (this.#book.pending === 0) this.#clear = after;
+      else if (this.#book.pending === 1) this.#clear = before;
+      if (finding?.action === "observe") this.#observe(finding);
+      else if (finding) {
+        this.#releaseClear();
+        const start = this.#clear;
+        this.#flag(finding, { start, end: after, text: this.#held.text(start, after) });
+        break;
+      }
+    }
+    stats.judged = this.#held.judged;
+    stats.slides = this.#judge?.slides ?? 0;
+  }
+
+  #releaseClear(): void {
+    this.#release(this.#held.release(this.#clear));
+  }
+
+  #release(parts: Part<T>[]): void {
+    for (const part of parts) {
+      if (part.kind === "item") this.#heldItems--;
+      if (this.#holdBack) this.#hand(part);
+    }
+  }
+
+  #hand(part: Part<T>): void {
+    if (part.kind === "text" && part.silent) return;
+    this.#outgoing.push(part);
+    this.#unread += weight(part);
+    this.#bell.ring();
+  }
+
+  async #read(): Promise<void> {
+    try {
+      for (;;) {
+        await this.#room();
+        if (this.#ended) return;
+        const { done, value } = await this.#source.next();
+        if (this.#ended) return;
+        if (done) break;
+        this.#receive(value as Part<T>);
+      }
+    } catch (error) {
+      this.#sourceError = { error };
+    }
+    this.#sourceDone = true;
+    this.#bell.ring();
+  }
+
+  #receive(part: Part<T>): void {
+    this.#stats.received += length(part);
+    if (this.#unguarded) {
+      this.#hand(part);
+      return;
+    }
+    this.#incoming.push(part);
+    this.#unjudged += weight(part);
+    this.#stats.peakLag = Math.max(this.#stats.peakLag, this.#unjudged);
+    if (!this.#holdBack && this.#promptPassed) this.#hand(part);
+    this.#bell.ring();
+  }
+
+  /** Waits until the source may give more. */
+  async #room(): Promise<void> {
+    const full = () => Math.max(this.#unjudged, this.#unread) >= HIGH_WATER;
+    while (!this.#ended && full()) {
+      const behind = this.#unjudged >= HIGH_WATER;
+      const since = performance.now();
+      await this.#bell.until(() => this.#ended || !full() || this.#unjudged >= HIGH_WATER !== behind);
+      if (behind) this.#stats.waitedForGuardMs += performance.now() - since;
+    }
+  }
+
+  async #passUnguarded(error: unknown): Promise<void> {
+    this.#unguarded = true;
+    this.#judge?.close();
+    this.#resolvePrompt(null);
+    // With stream-first, what came after the prompt passed is out already.
+    const out = !this.#holdBack && this.#promptPassed;
+    this.#release(this.#held.releaseAll());
+    for (const part of this.#incoming.splice(0)) if (!out) this.#hand(part);
+    this.#unjudged = 0;
+    if (this.#options.promptFirst && !this.#promptPassed) void this.#read();
+    this.#bell.ring();
+    await this.#bell.until(() => this.#sourceDone || this.#ended);
+    this.#conclude({ failure: error });
+  }
+
+  #observe(finding: Finding): void {
+    this.#observed.push(finding);
+    try {
+      this.#options.onObserve?.(finding);
+    } catch (error) {
+      this.#finish("failed", { error });
+    }
+  }
+
+  #flag(finding: Finding, span: Span | null): void {
+    // With stream-first what nobody has read yet was not judged either.
+    if (!this.#holdBack) this.#outgoing.length = 0;
+    const violation = new ModerationViolation(finding, span);
+    this.#finish("flagged", { error: violation, violation });
+  }
+
+  /** The source is at its end. */
+  #conclude({ decision = null, failure }: { decision?: Decision | null; failure?: unknown }): void {
+    if (this.#sourceError) this.#finish("failed", { ...this.#sourceError, decision });
+    else this.#finish("complete", { decision, failure });
+  }
+
+  #finish(
+    end: Outcome["end"],
+    result: {
+      /** Thrown to the reader. */
+      error?: unknown;
+      violation?: ModerationViolation;
+      decision?: Decision | null;
+      failure?: unknown;
+    } = {},
+  ): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    if ("error" in result) this.#thrown = { error: result.error };
+    this.#options.signal?.removeEventListener("abort", this.#abort);
+    this.#judge?.close();
+    if (end !== "complete")
+      this.#source.cancel(result.error ?? new ClosedError("STREAM_CLOSED", "Nobody reads on."));
+    this.#incoming.length = 0;
+    this.#resolvePrompt(null);
+    this.#resolveDone({
+      end,
+      violation: result.violation ?? null,
+      observed: this.#observed,
+      error: result.violation ? null : (result.error ?? result.failure ?? null),
+      decision: result.decision ?? null,
+      stats: this.stats,
+    });
+    this.#bell.ring();
+  }
+}
+
+/** In UTF-16 units, or ids. */
+function length<T>(part: Part<T>): number {
+  return part.kind === "text" ? part.text.length : part.kind === "ids" ? part.ids.length : 0;
+}
+
+function weight<T>(part: Part<T>): number {
+  return part.kind === "item" ? ITEM_WEIGHT : length(part);
+}

@@ -1,0 +1,62 @@
+/** Anything that gives chunks: an async iterable such as an SDK's stream, a Web or Node stream, a generator. */
+export type Chunks<C> = AsyncIterable<C> | ReadableStream<C> | Iterable<C>;
+
+/**
+ * What a gate reads from. As a function it is called with a signal that fires when nobody wants more: hand it to the
+ * model's request, so that the model stops as well.
+ */
+export type Source<C> = Chunks<C> | ((signal: AbortSignal) => Chunks<C> | Promise<Chunks<C>>);
+
+/** A source being read, and stopped at most once. */
+export class SourceReader<C> {
+  readonly #source: Source<C>;
+  readonly #controller = new AbortController();
+  #iterator: AsyncIterator<C> | Iterator<C> | null = null;
+  #over = false;
+
+  constructor(source: Source<C>) {
+    this.#source = source;
+  }
+
+  async next(): Promise<IteratorResult<C, unknown>> {
+    if (this.#over) return { done: true, value: undefined };
+    try {
+      if (!this.#iterator) {
+        const source = this.#source;
+        const chunks = typeof source === "function" ? await source(this.#controller.signal) : source;
+        this.#iterator = iterate(chunks);
+        if (this.#over) {
+          this.#return();
+          return { done: true, value: undefined };
+        }
+      }
+      const result = await this.#iterator.next();
+      if (result.done) this.#over = true;
+      return result;
+    } catch (error) {
+      this.#over = true;
+      throw error;
+    }
+  }
+
+  /** Tells the source that no more is wanted. Never throws, and does not wait: the source may be stuck. */
+  cancel(reason: unknown): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#controller.abort(reason);
+    this.#return();
+  }
+
+  #return(): void {
+    try {
+      Promise.resolve(this.#iterator?.return?.()).catch(() => {});
+    } catch {
+      // A source that fails to stop is out of reach; its text goes nowhere.
+    }
+  }
+}
+
+export function iterate<C>(chunks: Chunks<C>): AsyncIterator<C> | Iterator<C> {
+  if (Symbol.asyncIterator in chunks) return chunks[Symbol.asyncIterator]();
+  return (chunks as Iterable<C>)[Symbol.iterator]();
+}

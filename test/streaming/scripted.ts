@@ -1,0 +1,129 @@
+import { ClosedError } from "../../src/errors.js";
+import { type Decision, decide } from "../../src/moderation/decision.js";
+import { type PolicyData, resolvePolicy } from "../../src/moderation/policy.js";
+import type { Verdict } from "../../src/moderation/verdict.js";
+import type { Judge } from "../../src/streaming/gate.js";
+
+export const LABELS = {
+  promptRisk: ["Safe", "Unsafe", "Controversial"],
+  promptCategory: ["Violent", "PII", "Jailbreak"],
+  responseRisk: ["Safe", "Unsafe", "Controversial"],
+  responseCategory: ["Violent", "PII"],
+};
+
+export const policyOf = (data: PolicyData = {}) => resolvePolicy(data, LABELS);
+
+/** A verdict whose most likely risk has the probability 0.9. */
+export function verdict(index: number, risk: string, text = "", category = "Violent"): Verdict {
+  const others = LABELS.responseRisk.map((label) => (label === risk ? 0.9 : 0.05));
+  const categories = LABELS.responseCategory.map((label) => (label === category ? 0.8 : 0.2));
+  return {
+    index,
+    tokenId: 0,
+    text,
+    risk,
+    riskProbability: 0.9,
+    category: risk === "Safe" ? null : category,
+    categoryProbability: risk === "Safe" ? null : 0.8,
+    probabilities: { risk: others, category: categories },
+    provisional: false,
+  };
+}
+
+interface Script {
+  /** Risk of the prompt. */
+  prompt?: string;
+  /** Resolves before the prompt's verdict comes. */
+  promptAfter?: Promise<unknown>;
+  /** Waits before each push resolves. */
+  beforePush?: () => Promise<unknown> | undefined;
+  /** Fails the push that brings the number of tokens to this. */
+  failAt?: number;
+}
+
+/**
+ * A guard's stream by script. Tokens are words with the white space before them; the last is provisional, as more
+ * letters may come. A word with BAD in it is unsafe, one with HMM controversial; PII names its category.
+ */
+export class ScriptedJudge implements Judge {
+  static open = 0;
+  readonly prompt: Promise<Verdict | null>;
+  settled = 0;
+  slides = 0;
+  closed = false;
+  pushes: string[] = [];
+  readonly #script: Script;
+  #text = "";
+  #verdicts: Verdict[] = [];
+  #flushed = 0;
+
+  constructor(script: Script = {}) {
+    ScriptedJudge.open++;
+    this.#script = script;
+    this.prompt = (script.promptAfter ?? Promise.resolve()).then(() => verdict(3, script.prompt ?? "Safe"));
+    this.prompt.catch(() => {});
+  }
+
+  async pushText(text: string): Promise<Verdict[]> {
+    this.#check();
+    this.pushes.push(text);
+    this.#text += text;
+    await this.#script.beforePush?.();
+    this.#check();
+    return this.#judge(false);
+  }
+
+  async push(ids: readonly number[]): Promise<Verdict[]> {
+    this.#check();
+    await this.#script.beforePush?.();
+    this.#check();
+    const added = ids.map((id, i) => verdict(this.settled + i, id === 666 ? "Unsafe" : "Safe"));
+    this.#verdicts.push(...added);
+    this.settled = this.#verdicts.length;
+    return added;
+  }
+
+  async flush(): Promise<Verdict[]> {
+    this.#check();
+    await this.#script.beforePush?.();
+    this.#check();
+    const verdicts = this.#judge(true);
+    this.#flushed = this.#text.length;
+    return verdicts;
+  }
+
+  async end(): Promise<Decision> {
+    this.#check();
+    this.close();
+    return decide(this.#verdicts, "Safe");
+  }
+
+  close(): void {
+    if (!this.closed) ScriptedJudge.open--;
+    this.closed = true;
+  }
+
+  #judge(complete: boolean): Verdict[] {
+    const before = this.#text.slice(0, this.#flushed).match(WORD) ?? [];
+    const words = [...before, ...(this.#text.slice(this.#flushed).match(WORD) ?? [])];
+    if (this.#script.failAt !== undefined && words.length >= this.#script.failAt)
+      throw new Error("scripted failure");
+    let from = 0;
+    while (from < this.#verdicts.length && this.#verdicts[from].text === words[from]) from++;
+    this.#verdicts.length = from;
+    const added = words.slice(from).map((word, i) => {
+      const risk = word.includes("BAD") ? "Unsafe" : word.includes("HMM") ? "Controversial" : "Safe";
+      const category = word.includes("PII") ? "PII" : "Violent";
+      return verdict(from + i, risk, word.normalize("NFC"), category);
+    });
+    this.#verdicts.push(...added);
+    this.settled = complete ? words.length : Math.max(0, words.length - 1);
+    return added;
+  }
+
+  #check(): void {
+    if (this.closed) throw new ClosedError("STREAM_CLOSED", "closed");
+  }
+}
+
+const WORD = /\s*\S+|\s+$/g;
