@@ -44,41 +44,43 @@ const ROLES = ["system", "user", "assistant", "tool"];
  */
 export class ChatTemplate {
   readonly #tokenizer: Tokenizer;
-  readonly #template: JinjaTemplate;
+  readonly #template: Form;
   /** The template for conversations with tools, where the checkpoint has a separate one. */
-  readonly #toolTemplate: JinjaTemplate;
-  /** Text that no message holds: stands for the response, and with a number for a control token. */
+  readonly #toolTemplate: Form;
+  /** Text that no message holds: part of each mark, and of what stands for the response. */
   readonly #nonce = randomBytes(16).toString("hex");
-  readonly #marks: ReadonlyMap<string, number>;
-  readonly #variables: Record<string, string> = {};
+  readonly #marks = new Map<string, number>();
 
   private constructor(tokenizer: Tokenizer, sources: Sources, file: string) {
     this.#tokenizer = tokenizer;
-    const marks = new Map<string, number>();
     const markOf = new Map<string, string>();
     for (const [token, id] of tokenizer.controlTokens) {
-      const mark = `${this.#nonce}x${marks.size}x`;
-      marks.set(mark, id);
+      const mark = `${this.#nonce}x${this.#marks.size}x`;
+      this.#marks.set(mark, id);
       markOf.set(token, mark);
     }
-    this.#marks = marks;
     const marked = (text: string): string => {
       for (const [token, mark] of markOf) text = text.replaceAll(token, mark);
       return text;
     };
+    const variables = Object.fromEntries(
+      Object.entries(sources.tokens).map(([name, token]) => [name, marked(token)]),
+    );
     try {
-      this.#template = new JinjaTemplate(marked(sources.template));
-      this.#toolTemplate = new JinjaTemplate(marked(sources.toolTemplate));
+      this.#template = { template: new JinjaTemplate(marked(sources.template)), variables };
+      this.#toolTemplate = { template: new JinjaTemplate(marked(sources.toolTemplate)), variables };
     } catch (cause) {
       throw new CheckpointError("TEMPLATE_INVALID", `The chat template in ${file} does not parse.`, {
         cause,
       });
     }
-    for (const [name, token] of Object.entries(sources.tokens)) this.#variables[name] = marked(token);
-    if (!this.#marksHold(sources.template)) {
+    const refused =
+      this.#trial(this.#template, sources.template, sources) ??
+      this.#trial(this.#toolTemplate, sources.toolTemplate, sources);
+    if (refused !== null) {
       throw new CheckpointError(
         "TEMPLATE_INVALID",
-        `The chat template in ${file} does not write its control tokens out. Use the one of Qwen3Guard-Stream.`,
+        `The chat template in ${file} ${refused}. Use the one that comes with Qwen3Guard-Stream.`,
       );
     }
   }
@@ -122,30 +124,26 @@ export class ChatTemplate {
   }
 
   /** The rendered conversation with its control tokens marked, up to an assistant's answer. */
-  #upToAnswer(template: JinjaTemplate, messages: Message[], options: PrefixOptions): string {
+  #upToAnswer(form: Form, messages: Message[], options: PrefixOptions): string {
     const response = `${this.#nonce}response`;
-    const text = this.#render(template, [...messages, { role: "assistant", content: response }], options);
+    const text = this.#render(form, [...messages, { role: "assistant", content: response }], options);
     const end = text.lastIndexOf(response);
     if (end === -1) throw invalid("the chat template drops the assistant's answer after them");
     return text.slice(0, end);
   }
 
-  #render(template: JinjaTemplate, messages: Message[], options: PrefixOptions): string {
+  #render({ template, variables }: Form, messages: Message[], options: PrefixOptions): string {
     try {
       return template.render({
-        ...this.#variables,
+        ...variables,
         messages,
         ...(options.tools?.length ? { tools: plain(options.tools) } : {}),
         add_generation_prompt: false,
         enable_thinking: false,
       });
     } catch (cause) {
-      throw invalid(
-        `the chat template refuses them (${(cause as Error).message}). Check their order and fields`,
-        {
-          cause,
-        },
-      );
+      const reason = (cause as Error).message;
+      throw invalid(`the chat template refuses them (${reason}). Check their order and fields`, { cause });
     }
   }
 
@@ -167,12 +165,18 @@ export class ChatTemplate {
     return ids;
   }
 
-  /** Whether marks are all it takes: a template that puts control tokens together from parts would lose them. */
-  #marksHold(source: string): boolean {
+  /** What is wrong with the template: it must take an ordinary conversation, and marks must be all it takes. */
+  #trial(form: Form, source: string, { tokens }: Sources): string | null {
     const messages = ["system", "user", "assistant", "user"].map((role) => ({ role, content: role }));
-    const marked = this.#encode(this.#upToAnswer(this.#template, messages, {}));
-    const whole = this.#tokenizer.encodeTemplated(this.#upToAnswer(new JinjaTemplate(source), messages, {}));
-    return marked.length === whole.length && marked.every((id, i) => id === whole[i]);
+    try {
+      const marked = this.#encode(this.#upToAnswer(form, messages, {}));
+      const plainly = { template: new JinjaTemplate(source), variables: tokens };
+      const whole = this.#tokenizer.encodeTemplated(this.#upToAnswer(plainly, messages, {}));
+      const same = marked.length === whole.length && marked.every((id, i) => id === whole[i]);
+      return same ? null : "puts its control tokens together from parts";
+    } catch (error) {
+      return `does not take a conversation of system, user and assistant: ${(error as Error).message}`;
+    }
   }
 }
 
@@ -198,8 +202,9 @@ function checked(messages: readonly Message[]): Message[] {
     if (!ROLES.includes(role)) {
       throw invalid(`${which} has the role ${JSON.stringify(role)}; roles are ${ROLES.join(", ")}`);
     }
-    if (typeof content !== "string" && content !== null)
+    if (typeof content !== "string" && content !== null) {
       throw invalid(`the content of ${which} must be a string`);
+    }
     if (reasoning != null && typeof reasoning !== "string") {
       throw invalid(`the reasoning_content of ${which} must be a string`);
     }
@@ -219,6 +224,12 @@ function plain(value: unknown): unknown {
 
 function invalid(what: string, options?: ErrorOptions): InputError {
   return new InputError("MESSAGES_INVALID", `Cannot template the messages: ${what}.`, options);
+}
+
+/** A template and the values of the variables that name tokens. */
+interface Form {
+  template: JinjaTemplate;
+  variables: Record<string, string>;
 }
 
 interface Sources {

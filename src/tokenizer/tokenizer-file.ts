@@ -1,0 +1,111 @@
+import { readFile } from "node:fs/promises";
+import { CheckpointError } from "../errors.js";
+import { isWritten } from "./byte-alphabet.js";
+import { QWEN_SPLIT } from "./pieces.js";
+
+interface AddedToken {
+  id: number;
+  content: string;
+  special: boolean;
+}
+
+/** What encoding needs of a tokenizer.json; all else about it is as in Qwen3's. */
+export interface TokenizerFile {
+  /** Token in the byte alphabet → id, added tokens left out. */
+  tokens: Map<string, number>;
+  /** Pairs of tokens that merge, by rank. */
+  merges: string[][];
+  added: AddedToken[];
+}
+
+/**
+ * Reads a tokenizer.json.
+ * Throws CheckpointError: TOKENIZER_MISSING, TOKENIZER_INVALID, TOKENIZER_UNSUPPORTED.
+ */
+export async function readTokenizerFile(source: string): Promise<TokenizerFile> {
+  return parse(await read(source), source);
+}
+
+async function read(source: string): Promise<string> {
+  try {
+    return await readFile(source, "utf8");
+  } catch (cause) {
+    throw new CheckpointError(
+      "TOKENIZER_MISSING",
+      `Cannot read ${source}. Copy tokenizer.json from the checkpoint the model was exported from.`,
+      { cause },
+    );
+  }
+}
+
+function parse(json: string, source: string): TokenizerFile {
+  let file: unknown;
+  try {
+    file = JSON.parse(json);
+  } catch (cause) {
+    throw new CheckpointError("TOKENIZER_INVALID", `${source} is not JSON. Fetch it again.`, { cause });
+  }
+  const parts = record(file);
+  const model = record(parts.model);
+  const expect = (holds: boolean, what: string): void => {
+    if (holds) return;
+    throw new CheckpointError(
+      "TOKENIZER_UNSUPPORTED",
+      `${source} is not a tokenizer of Qwen3's kind: ${what}. Use the tokenizer.json of Qwen3Guard-Stream.`,
+    );
+  };
+
+  expect(
+    model.type === "BPE" && typeof model.vocab === "object" && model.vocab !== null,
+    "its model is not BPE",
+  );
+  expect(Array.isArray(model.merges) && model.merges.length > 0, "it has no merges");
+  expect(!model.dropout && !model.ignore_merges && !model.byte_fallback, "it changes how BPE merges");
+  expect(!model.continuing_subword_prefix && !model.end_of_word_suffix, "it marks parts of words");
+  expect(record(parts.normalizer).type === "NFC", "it does not normalize to NFC");
+
+  const steps = record(parts.pre_tokenizer).pretokenizers;
+  const [split, byteLevel] = Array.isArray(steps) && steps.length === 2 ? steps.map(record) : [{}, {}];
+  const pattern = record(split.pattern);
+  expect(
+    split.type === "Split" && pattern.Regex === QWEN_SPLIT && split.behavior === "Isolated" && !split.invert,
+    "it splits text by another expression",
+  );
+  expect(
+    byteLevel.type === "ByteLevel" && byteLevel.use_regex === false && !byteLevel.add_prefix_space,
+    "it does not go on to bytes as they are",
+  );
+
+  const added = Array.isArray(parts.added_tokens) ? parts.added_tokens.map(record) : [];
+  for (const token of added) {
+    const plain = !token.lstrip && !token.rstrip && !token.single_word && token.normalized === false;
+    expect(isId(token.id) && typeof token.content === "string", "an added token has no id or text");
+    expect(token.content !== "" && plain, `the added token ${token.content} takes more than its own text`);
+  }
+  const tokens = new Map(Object.entries(record(model.vocab))) as TokenizerFile["tokens"];
+  for (const { content } of added) tokens.delete(content as string);
+  for (const [token, id] of tokens) {
+    if (!isId(id) || !isWritten(token)) expect(false, `its token "${token}" is not bytes with an id`);
+  }
+  // A rule is ["a", "b"], in older files "a b".
+  const merges = (model.merges as unknown[]).map((rule) =>
+    typeof rule === "string" ? rule.split(" ") : rule,
+  );
+  for (const rule of merges) {
+    if (!Array.isArray(rule) || rule.length !== 2) expect(false, "a merge is not of two tokens");
+  }
+  return {
+    tokens,
+    merges: merges as string[][],
+    added: added.map((token) => ({ ...token, special: token.special === true })) as AddedToken[],
+  };
+}
+
+/** Ids fit a table in memory; Qwen3 has 151,669. */
+function isId(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < 1 << 24;
+}
+
+function record(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+}

@@ -1,0 +1,148 @@
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { IncrementalDecoder, IncrementalEncoder } from "../../src/tokenizer/incremental.js";
+import { Merges } from "../../src/tokenizer/merges.js";
+import { Piece } from "../../src/tokenizer/piece.js";
+import type { Tokenizer } from "../../src/tokenizer/tokenizer.js";
+import { qwen3 } from "./qwen3.js";
+
+let tokenizer: Tokenizer;
+beforeAll(async () => {
+  tokenizer = await qwen3();
+});
+
+test("a word that grows is revised from its first id that changes", () => {
+  const encoder = new IncrementalEncoder(tokenizer);
+  const [hel] = tokenizer.encode(" hel");
+  const [hello] = tokenizer.encode(" hello");
+  expect(encoder.push(" hel")).toEqual({ from: 0, ids: [hel], provisional: 1 });
+  expect(encoder.push("lo")).toEqual({ from: 0, ids: [hello], provisional: 1 });
+  expect(encoder.push(",")).toEqual({ from: 1, ids: tokenizer.encode(","), provisional: 2 });
+  // A mark could still join the comma. After the next word's first letter both stand.
+  expect(encoder.push(" w").provisional).toBe(1);
+  expect(encoder.push("")).toEqual({ from: 3, ids: [], provisional: 1 });
+  expect(encoder.end()).toEqual({ from: 3, ids: [], provisional: 0 });
+});
+
+test("half a surrogate pair waits for the other half", () => {
+  const encoder = new IncrementalEncoder(tokenizer);
+  expect(encoder.push("\ud83d")).toEqual({ from: 0, ids: [], provisional: 0 });
+  expect(encoder.push("\ude00").ids).toEqual(tokenizer.encode("😀"));
+  encoder.push("\ud83d");
+  expect(encoder.end().ids.length).toBeGreaterThan(0);
+  expect(encoder.length).toBe(tokenizer.encode("😀\ufffd").length);
+});
+
+test("<think> in pieces becomes one token, a control token in pieces stays text", () => {
+  const encoder = new IncrementalEncoder(tokenizer);
+  encoder.push("a<thi");
+  expect(encoder.push("nk>")).toEqual({ from: 1, ids: [tokenizer.tokenId("<think>")], provisional: 0 });
+  encoder.push("<|im_");
+  encoder.push("end|>");
+  encoder.end();
+  expect(encoder.length).toBe(2 + tokenizer.encode("<|im_end|>").length);
+  expect(tokenizer.encode("<|im_end|>").length).toBeGreaterThan(1);
+});
+
+test("an encoder that has ended takes no more", () => {
+  const encoder = new IncrementalEncoder(tokenizer);
+  encoder.end();
+  expect(() => encoder.push("a")).toThrow(expect.objectContaining({ code: "ENCODER_ENDED" }));
+  expect(() => encoder.end()).toThrow(expect.objectContaining({ code: "ENCODER_ENDED" }));
+});
+
+test("an unfinished character decodes to nothing until it cannot be finished", () => {
+  const decoder = new IncrementalDecoder(tokenizer);
+  const bytes = [...Buffer.from("é")].map((byte) =>
+    Array.from({ length: 256 }, (_, id) => id).find((id) => tokenizer.tokenBytes(id)[0] === byte),
+  ) as number[];
+  expect(decoder.push(bytes[0])).toBe("");
+  expect(decoder.push(bytes[1])).toBe("é");
+  decoder.push(bytes[0]);
+  expect(decoder.end()).toBe("\ufffd");
+});
+
+describe("what a push costs", () => {
+  const CHUNK = 4;
+  const LENGTH = 24_000;
+  const LONGEST_TOKEN = 128;
+  const times = (text: string) => text.repeat(Math.ceil(LENGTH / text.length)).slice(0, LENGTH);
+  const drawn = (alphabet: string) => {
+    const letters = [...alphabet];
+    let seed = 1;
+    return Array.from({ length: LENGTH }, () => {
+      seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
+      return letters[(seed >>> 8) % letters.length];
+    }).join("");
+  };
+
+  let appended = 0;
+  let looked = 0;
+  const { append } = Piece.prototype;
+  const { step, lengthOf } = Merges.prototype;
+  // Counted by hand: spies keep every call.
+  beforeEach(() => {
+    Piece.prototype.append = function (byte) {
+      appended++;
+      append.call(this, byte);
+    };
+    Merges.prototype.step = function (node, byte) {
+      looked++;
+      return step.call(this, node, byte);
+    };
+    Merges.prototype.lengthOf = function (token) {
+      looked++;
+      return lengthOf.call(this, token);
+    };
+  });
+  afterEach(() => {
+    Piece.prototype.append = append;
+    Object.assign(Merges.prototype, { step, lengthOf });
+  });
+
+  test.each([
+    ["prose", times("The quick brown fox, who didn't care, jumped over 12 lazy dogs.\r\n\r\nIt's fine.\n")],
+    ["spaces", times(" ")],
+    ["newlines", times("\n")],
+    ["CRLF", times("\r\n")],
+    ["a newline and spaces", `\n${times(" ")}`],
+    ["spaces and newlines in turns", times(" \n")],
+    ["one letter", times("a")],
+    ["two letters", times("ab")],
+    ["signs", times("=")],
+    ["digits", times("7")],
+    ["letters without a break", drawn("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")],
+    [
+      "Chinese without a break",
+      drawn("的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学"),
+    ],
+    ["Thai", drawn("กขคงจชซญฎดตถทนบปผพฟมยรลวสหอฮะาิีึืุูเแโใไ่้๊๋")],
+    ["one mark", `a${times("\u0301")}`],
+    ["vowel jamo", times("\u1161")],
+    ["signs NFC replaces", times("\u2126")],
+    ["emoji", times("👩‍")],
+    ["the beginning of a token", times("<")],
+    ["more of the beginning of a token", times("<think")],
+  ])("does not grow with the text: %s", (_, text) => {
+    const encoder = new IncrementalEncoder(tokenizer);
+    for (let i = 0; i < text.length; i += CHUNK) {
+      appended = 0;
+      looked = 0;
+      encoder.push(text.slice(i, i + CHUNK));
+      // A chunk's bytes, up to 3 a code unit; again those of the open end; white space in two ways.
+      expect(appended).toBeLessThanOrEqual(CHUNK * 3 * 3);
+      expect(looked).toBeLessThanOrEqual(CHUNK * 3 * 3 * LONGEST_TOKEN);
+    }
+    expect(encoder.length).toBeGreaterThan(0);
+    encoder.end();
+  });
+
+  test("marks of one class after marks of another are sorted once", () => {
+    const encoder = new IncrementalEncoder(tokenizer);
+    const text = `a${times("\u0323")}${times("\u0301")}`;
+    appended = 0;
+    for (let i = 0; i < text.length; i += CHUNK) encoder.push(text.slice(i, i + CHUNK));
+    encoder.end();
+    // 2 bytes a mark: once as they come, the first half again where the second begins, all when the run is over.
+    expect(appended).toBeLessThanOrEqual(text.length * 2 * 3);
+  });
+});

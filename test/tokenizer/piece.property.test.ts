@@ -1,0 +1,86 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { BYTE_LETTERS } from "../../src/tokenizer/byte-alphabet.js";
+import { Merges } from "../../src/tokenizer/merges.js";
+import { Piece } from "../../src/tokenizer/piece.js";
+import { TokenStack } from "../../src/tokenizer/token-stack.js";
+
+const numRuns = Number(process.env.PROPERTY_RUNS ?? 500);
+
+interface Language {
+  merges: Merges;
+  rules: [string, string][];
+  ids: Map<string, number>;
+}
+
+/** Vocabularies of three letters with rules in any order that building allows: torn tokens, overlaps, ties. */
+const language: fc.Arbitrary<Language> = fc
+  .array(fc.tuple(fc.nat(), fc.nat()), { minLength: 1, maxLength: 14 })
+  .map((picks) => {
+    const tokens = ["a", "b", "c"];
+    const rules: [string, string][] = [];
+    for (const [i, j] of picks) {
+      const [left, right] = [tokens[i % tokens.length], tokens[j % tokens.length]];
+      if (tokens.includes(left + right) || left.length + right.length > 12) continue;
+      tokens.push(left + right);
+      rules.push([left, right]);
+    }
+    const ids = new Map([...BYTE_LETTERS, ...tokens.slice(3)].map((token, id) => [token, id]));
+    return { merges: new Merges(ids, rules, "test"), rules, ids };
+  });
+
+/** BPE by the book. */
+function bpe(text: string, { rules, ids }: Language): number[] {
+  let parts = [...text];
+  for (;;) {
+    const rule = rules.find(([a, b]) => parts.some((part, i) => part === a && parts[i + 1] === b));
+    if (rule === undefined) return parts.map((part) => ids.get(part) as number);
+    const at = parts.findIndex((part, i) => part === rule[0] && parts[i + 1] === rule[1]);
+    parts = [...parts.slice(0, at), rule.join(""), ...parts.slice(at + 2)];
+  }
+}
+
+const word = fc.string({ unit: fc.constantFrom("a", "b", "c"), minLength: 1, maxLength: 30 });
+
+test("byte by byte, for any vocabulary whose tokens have one way of being built", () => {
+  fc.assert(
+    fc.property(language, word, word, (some, text, more) => {
+      const piece = new Piece(some.merges, 0);
+      const stack = new TokenStack();
+      for (let n = 1; n <= text.length; n++) {
+        piece.append(text.charCodeAt(n - 1));
+        piece.write(stack);
+        expect(stack.toArray()).toEqual(bpe(text.slice(0, n), some));
+      }
+
+      const settled = piece.settled();
+      const border = stack.toArray().findIndex((_, i) => stack.endAt(i) === settled) + 1;
+      expect(border > 0).toBe(settled > 0);
+      for (let n = 0; n <= more.length; n++) {
+        const longer = bpe(text + more.slice(0, n), some);
+        expect(longer.slice(0, border)).toEqual(stack.toArray().slice(0, border));
+      }
+
+      piece.write(stack, text.length - 1);
+      expect(stack.toArray()).toEqual(bpe(text.slice(0, -1), some));
+    }),
+    { numRuns },
+  );
+});
+
+test("a fork goes its own way", () => {
+  fc.assert(
+    fc.property(language, word, word, word, (some, text, one, other) => {
+      const piece = new Piece(some.merges, 0);
+      for (const letter of text) piece.append(letter.charCodeAt(0));
+      for (const rest of [one, other]) {
+        const fork = piece.fork();
+        for (const letter of rest) fork.append(letter.charCodeAt(0));
+        const stack = new TokenStack();
+        fork.write(stack);
+        expect(stack.toArray()).toEqual(bpe(text + rest, some));
+      }
+    }),
+    { numRuns },
+  );
+});
