@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { GuardError } from "../errors.js";
 import { doctorCommand } from "./commands/doctor.js";
+import { evalCommand } from "./commands/eval.js";
 import { exportCommand } from "./commands/export.js";
 import { pullCommand } from "./commands/pull.js";
 import { scanCommand } from "./commands/scan.js";
@@ -18,6 +19,7 @@ const program = new Command("qwen3guard")
   .description("Judges the output of an LLM token by token, as it streams.")
   .version(version)
   .addCommand(scanCommand())
+  .addCommand(evalCommand())
   .addCommand(exportCommand())
   .addCommand(pullCommand())
   .addCommand(doctorCommand())

@@ -36,22 +36,28 @@ function bar(stream: NodeJS.WriteStream, label: string, total: number, unit: str
   const display = new cliProgress.SingleBar(
     {
       stream,
-      format: "{label} {bar} {percentage}% | {value} of {total} {unit} | {eta_formatted}",
+      format: "{label} {bar} {percentage}% | {value} of {total} {unit} | {rate}/s | {eta_formatted}",
       formatValue: (value, _options, type) =>
         unit === "bytes" && (type === "value" || type === "total") ? megabytes(value) : String(value),
       linewrap: true, // changes nothing on the screen that Ctrl-C in the middle would leave changed
       barsize: 24,
       fps: 10,
+      etaBuffer: 100,
     },
     cliProgress.Presets.shades_classic,
   );
-  display.start(total, 0, { label, unit: unit === "bytes" ? "MB" : unit });
-  return { update: (value) => display.update(value), stop: () => display.stop() };
+  const started = performance.now();
+  display.start(total, 0, { label, unit: unit === "bytes" ? "MB" : unit, rate: rate(0, started, unit) });
+  return {
+    update: (value) => display.update(value, { rate: rate(value, started, unit) }),
+    stop: () => display.stop(),
+  };
 }
 
 /** In a log: a line now and then for what takes long, nothing for what is done at once. */
 function lines(stream: NodeJS.WriteStream, label: string, total: number, unit: string): Progress {
-  let last = performance.now();
+  const started = performance.now();
+  let last = started;
   return {
     update(value) {
       const now = performance.now();
@@ -59,10 +65,18 @@ function lines(stream: NodeJS.WriteStream, label: string, total: number, unit: s
       last = now;
       const amount =
         unit === "bytes" ? `${megabytes(value)} of ${megabytes(total)} MB` : `${value} of ${total} ${unit}`;
-      stream.write(`${label}: ${Math.floor((100 * value) / Math.max(1, total))}% (${amount})\n`);
+      const left = ((total - value) * (now - started)) / Math.max(1, value) / 1000;
+      const pace = `${rate(value, started, unit)}/s, ${Math.ceil(left)} s left`;
+      stream.write(`${label}: ${Math.floor((100 * value) / Math.max(1, total))}% (${amount}, ${pace})\n`);
     },
     stop() {},
   };
+}
+
+/** What a second brought on average, as text. */
+function rate(value: number, started: number, unit: string): string {
+  const perSecond = value / Math.max(1e-3, (performance.now() - started) / 1000);
+  return unit === "bytes" ? `${megabytes(perSecond)} MB` : perSecond.toFixed(perSecond < 10 ? 1 : 0);
 }
 
 function megabytes(bytes: number): string {

@@ -61,5 +61,5 @@ test("in a pipe: a line at most every few seconds, nothing for what is quick", (
   vi.advanceTimersByTime(4000);
   for (let done = 7; done < 14; done++) progress.update(done);
   progress.stop();
-  expect(pipe.text()).toBe("layers: 25% (7 of 28 tensors)\n");
+  expect(pipe.text()).toBe("layers: 25% (7 of 28 tensors, 1.2/s, 18 s left)\n");
 });

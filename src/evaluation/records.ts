@@ -1,0 +1,125 @@
+import { createReadStream } from "node:fs";
+import { open } from "node:fs/promises";
+import { createGunzip } from "node:zlib";
+import { InputError } from "../errors.js";
+
+/** One record of a dataset file, not yet looked at: JSON, or what is wrong with it. */
+export type DatasetRecord = { line: number } & ({ value: unknown } | { problem: string });
+
+const NEWLINE = 0x0a;
+const OPENING_BRACKET = 0x5b;
+const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf];
+const GZIP_MAGIC = [0x1f, 0x8b];
+
+/**
+ * Reads a dataset file: JSON lines, a line at a time, or one JSON array (held in memory); either may be gzipped.
+ * `line` counts from 1: the line, or in an array the element. Blank lines are no records.
+ *
+ * @throws {InputError} DATASET_UNREADABLE, DATASET_INVALID (broken gzip data, an array that is not JSON)
+ */
+export async function* readRecords(path: string): AsyncGenerator<DatasetRecord> {
+  const lines = readLines(path);
+  let line = 0;
+  for await (const bytes of lines) {
+    line++;
+    if (isBlank(bytes)) continue;
+    if (line === 1 && bytes.find((byte) => byte > 0x20) === OPENING_BRACKET) {
+      yield* readArray(path, bytes, lines);
+      return;
+    }
+    yield { line, ...parse(bytes) };
+  }
+}
+
+async function* readArray(
+  path: string,
+  firstLine: Buffer,
+  rest: AsyncIterable<Buffer>,
+): AsyncGenerator<DatasetRecord> {
+  const parts = [firstLine];
+  for await (const bytes of rest) parts.push(bytes);
+  const whole = parse(Buffer.concat(parts.flatMap((part) => [part, Buffer.of(NEWLINE)])));
+  if ("problem" in whole || !Array.isArray(whole.value)) {
+    const problem = "problem" in whole ? whole.problem : "no array";
+    throw new InputError(
+      "DATASET_INVALID",
+      `${path} begins like a JSON array, but is ${problem}. Write one array of rows, or a row a line.`,
+    );
+  }
+  for (const [index, value] of whole.value.entries()) yield { line: index + 1, value };
+}
+
+function parse(bytes: Buffer): { value: unknown } | { problem: string } {
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return { problem: "not UTF-8" };
+  }
+  try {
+    return { value: JSON.parse(text) };
+  } catch {
+    return { problem: "not JSON" };
+  }
+}
+
+async function* readLines(path: string): AsyncGenerator<Buffer> {
+  let pending: Buffer[] = [];
+  let first = true;
+  const take = (end: Buffer): Buffer => {
+    const line = pending.length === 0 ? end : Buffer.concat([...pending, end]);
+    pending = [];
+    const marked = first && BYTE_ORDER_MARK.every((byte, i) => line[i] === byte);
+    first = false;
+    return marked ? line.subarray(BYTE_ORDER_MARK.length) : line;
+  };
+  for await (const chunk of readBytes(path)) {
+    let start = 0;
+    for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, start)) {
+      yield take(chunk.subarray(start, end));
+      start = end + 1;
+    }
+    if (start < chunk.length) pending.push(chunk.subarray(start));
+  }
+  if (pending.length > 0) yield take(Buffer.alloc(0));
+}
+
+async function* readBytes(path: string): AsyncGenerator<Buffer> {
+  try {
+    const zipped = await isGzip(path);
+    const file = createReadStream(path);
+    if (!zipped) yield* file;
+    else {
+      const unpacked = createGunzip();
+      file.on("error", (error) => unpacked.destroy(error));
+      yield* file.pipe(unpacked);
+    }
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    // zlib's codes begin with Z_; a file that ends early gives Z_BUF_ERROR.
+    if (code?.startsWith("Z_")) {
+      throw new InputError(
+        "DATASET_INVALID",
+        `${path} is damaged: ${message}. Fetch it again, or unpack what is left of it.`,
+        { cause },
+      );
+    }
+    throw new InputError("DATASET_UNREADABLE", `${path} cannot be read: ${message}. Check its path.`, {
+      cause,
+    });
+  }
+}
+
+async function isGzip(path: string): Promise<boolean> {
+  const file = await open(path);
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(GZIP_MAGIC.length), 0, GZIP_MAGIC.length, 0);
+    return bytesRead === GZIP_MAGIC.length && GZIP_MAGIC.every((byte, i) => buffer[i] === byte);
+  } finally {
+    await file.close();
+  }
+}
+
+function isBlank(bytes: Buffer): boolean {
+  return bytes.every((byte) => byte === 0x20 || byte === 0x09 || byte === 0x0d);
+}

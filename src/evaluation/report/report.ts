@@ -1,0 +1,134 @@
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { StorageError } from "../../errors.js";
+import type { Guard } from "../../moderation/guard.js";
+import { IncrementalDecoder } from "../../tokenizer/incremental.js";
+import { Tokenizer } from "../../tokenizer/tokenizer.js";
+import type { Evaluation, JudgedRow } from "../evaluation.js";
+import type { EvaluationType } from "../row.js";
+import { scriptJson } from "./html.js";
+import { labelNames, PAGE_TAIL, pageHead, type Subject } from "./page.js";
+
+/**
+ * One self-contained page: metrics, the delays' histogram, each conversation as a heat map of its tokens. Rows are
+ * kept as the text they will be on the page; the file appears when it is complete.
+ */
+export class Report {
+  readonly #path: string;
+  readonly #file: FileHandle;
+  readonly #type: EvaluationType;
+  readonly #labels: string[];
+  readonly #categories: string[];
+  readonly #tokenizer: Tokenizer;
+  /** Each distinct text of a token, and its place. */
+  readonly #texts = new Map<string, number>();
+  readonly #rows: { line: number; json: string }[] = [];
+
+  private constructor(
+    path: string,
+    file: FileHandle,
+    type: EvaluationType,
+    guard: Guard,
+    tokenizer: Tokenizer,
+  ) {
+    this.#path = path;
+    this.#file = file;
+    this.#type = type;
+    const { labels } = guard;
+    this.#labels = type === "prompt" ? labels.promptRisk : labels.responseRisk;
+    this.#categories = type === "prompt" ? labels.promptCategory : labels.responseCategory;
+    this.#tokenizer = tokenizer;
+  }
+
+  /**
+   * Begins the file, so that a path that cannot be written shows before hours of work.
+   * @throws {StorageError} REPORT_UNWRITABLE
+   */
+  static async create(path: string, type: EvaluationType, guard: Guard): Promise<Report> {
+    const tokenizer = await Tokenizer.load(guard.modelDir);
+    const file = await open(partial(path), "w").catch((cause) => {
+      throw unwritable(path, cause);
+    });
+    return new Report(path, file, type, guard, tokenizer);
+  }
+
+  add({ row, judgements, outcome }: JudgedRow): void {
+    const { annotation, messages, line } = row;
+    const { label, unsafe, span, source, category, lang } = annotation;
+    const {
+      pred_risk_levels,
+      pred_risk_prob,
+      pred_categories,
+      split_idx_eval: start,
+      input_ids,
+    } = judgements;
+    const json = scriptJson({
+      line,
+      label,
+      unsafe,
+      found: outcome.found,
+      flagged: outcome.flaggedAt,
+      delay: outcome.delay,
+      span,
+      start,
+      source,
+      category,
+      lang,
+      messages: messages.map(({ role, content }) => ({ role, content: content ?? "" })),
+      levels: pred_risk_levels,
+      probabilities: pred_risk_prob.map((probability) => Number(probability.toFixed(3))),
+      categories: pred_categories.map((name) => this.#categories.indexOf(name)),
+      texts: this.#type === "prompt" ? [] : this.#textsOf(input_ids.slice(start)),
+    });
+    this.#rows.push({ line, json });
+  }
+
+  /** @throws {StorageError} REPORT_UNWRITABLE */
+  async finish(subject: Subject, evaluation: Evaluation): Promise<void> {
+    this.#rows.sort((a, b) => a.line - b.line);
+    try {
+      for (const piece of this.#page(subject, evaluation)) await this.#file.appendFile(piece);
+      await this.#file.close();
+      await rename(partial(this.#path), this.#path);
+    } catch (cause) {
+      throw unwritable(this.#path, cause as Error);
+    }
+  }
+
+  /** Leaves nothing behind where the page was not finished. */
+  async discard(): Promise<void> {
+    await this.#file.close();
+    await rm(partial(this.#path), { force: true });
+  }
+
+  *#page(subject: Subject, evaluation: Evaluation): Generator<string> {
+    yield pageHead(subject, evaluation);
+    const head = scriptJson({
+      type: this.#type,
+      labels: labelNames(this.#labels),
+      categories: this.#categories,
+      texts: [...this.#texts.keys()],
+    });
+    yield `${head.slice(0, -1)},"rows":[`;
+    for (const [index, { json }] of this.#rows.entries()) yield index === 0 ? json : `,\n${json}`;
+    yield "]}";
+    yield PAGE_TAIL;
+  }
+
+  #textsOf(ids: readonly number[]): number[] {
+    const decoder = new IncrementalDecoder(this.#tokenizer);
+    return ids.map((id, index) => {
+      const text = decoder.push(id) + (index === ids.length - 1 ? decoder.end() : "");
+      const known = this.#texts.get(text) ?? this.#texts.size;
+      this.#texts.set(text, known);
+      return known;
+    });
+  }
+}
+
+function partial(path: string): string {
+  return `${path}.partial`;
+}
+
+function unwritable(path: string, cause: Error): StorageError {
+  return new StorageError("REPORT_UNWRITABLE", `${path} cannot be written: ${cause.message}.`, { cause });
+}
