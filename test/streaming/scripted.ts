@@ -55,7 +55,6 @@ export class ScriptedJudge implements Judge {
   readonly #script: Script;
   #text = "";
   #verdicts: Verdict[] = [];
-  #flushed = 0;
 
   constructor(script: Script = {}) {
     ScriptedJudge.open++;
@@ -87,9 +86,7 @@ export class ScriptedJudge implements Judge {
     this.#check();
     await this.#script.beforePush?.();
     this.#check();
-    const verdicts = this.#judge(true);
-    this.#flushed = this.#text.length;
-    return verdicts;
+    return this.#judge(true);
   }
 
   async end(): Promise<Decision> {
@@ -104,20 +101,22 @@ export class ScriptedJudge implements Judge {
   }
 
   #judge(complete: boolean): Verdict[] {
-    const before = this.#text.slice(0, this.#flushed).match(WORD) ?? [];
-    const words = [...before, ...(this.#text.slice(this.#flushed).match(WORD) ?? [])];
-    if (this.#script.failAt !== undefined && words.length >= this.#script.failAt)
-      throw new Error("scripted failure");
+    const words = (this.#text.match(WORD) ?? []).map((word) => word.normalize("NFC"));
+    const { failAt = Infinity } = this.#script;
+    if (this.settled + words.length >= failAt) throw new Error("scripted failure");
+    const known = this.#verdicts.slice(this.settled);
     let from = 0;
-    while (from < this.#verdicts.length && this.#verdicts[from].text === words[from]) from++;
-    this.#verdicts.length = from;
+    while (from < known.length && known[from].text === words[from]) from++;
+    this.#verdicts.length = this.settled + from;
     const added = words.slice(from).map((word, i) => {
       const risk = word.includes("BAD") ? "Unsafe" : word.includes("HMM") ? "Controversial" : "Safe";
       const category = word.includes("PII") ? "PII" : "Violent";
-      return verdict(from + i, risk, word.normalize("NFC"), category);
+      return verdict(this.settled + from + i, risk, word, category);
     });
     this.#verdicts.push(...added);
-    this.settled = complete ? words.length : Math.max(0, words.length - 1);
+    const open = complete ? 0 : Math.min(1, words.length);
+    this.settled += words.length - open;
+    this.#text = open ? (this.#text.match(WORD) as string[]).at(-1)! : "";
     return added;
   }
 
