@@ -77,11 +77,11 @@ function spans(line: Cell[]): string {
       text += line[i].text;
     }
     const weight = bold ? ' font-weight="bold"' : "";
-    svg += `<tspan fill="${color}"${weight}${dim ? ' opacity="0.6"' : ""}>${escape(text)}</tspan>`;
+    svg += `<tspan fill="${color}"${weight}${dim ? ' opacity="0.6"' : ""}>${escaped(text)}</tspan>`;
   }
   return svg;
 }
 
-function escape(text: string): string {
+function escaped(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 }

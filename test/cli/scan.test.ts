@@ -144,7 +144,7 @@ test("Ctrl-C ends it cleanly while the response is still coming", async () => {
   let stopped = false;
   const { code, stderr } = await scan([], endless(), {
     onOutput: (child) => {
-      child.kill("SIGINT");
+      if (!stopped) child.kill("SIGINT");
       stopped = true;
     },
   });

@@ -105,9 +105,9 @@ describe("however a response comes, its verdicts are the same", () => {
           const chunks: string[] = [];
           let at = 0;
           for (const size of sizes) {
-          chunks.push(TEXT.slice(at, at + size));
-          at += size;
-        }
+            chunks.push(TEXT.slice(at, at + size));
+            at += size;
+          }
           chunks.push(TEXT.slice(at));
           const { verdicts, decision } = await judge(chunks);
           expectSame(verdicts, whole.verdicts);
