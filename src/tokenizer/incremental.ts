@@ -78,12 +78,11 @@ export class IncrementalEncoder {
   #read(text: string, complete: boolean): boolean {
     const composition = this.#composition;
     const hadHeld = this.#held !== "";
-    let closed = "";
     const stop = this.#tokenizer.contentTokens.split(
       text,
       complete,
       (plain) => {
-        closed = composition.push(plain);
+        const closed = composition.push(plain);
         if (closed !== "") this.#certain.feed(closed);
       },
       (token) => {
@@ -101,7 +100,7 @@ export class IncrementalEncoder {
     }
     this.#ahead = this.#certain.fork();
     let tail = composition.open;
-    const split = this.#tokenizer.contentTokens.split(
+    this.#tokenizer.contentTokens.split(
       this.#held,
       true,
       (plain) => {
@@ -113,7 +112,7 @@ export class IncrementalEncoder {
         tail = "";
       },
     );
-    if (split > 0 || tail !== "") this.#ahead.feed(normalize(tail));
+    this.#ahead.feed(normalize(tail));
     return true;
   }
 

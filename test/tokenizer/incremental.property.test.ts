@@ -9,6 +9,7 @@ import { chunks, texts } from "./texts.js";
 
 /** PROPERTY_RUNS=10000 for a thorough search. */
 const numRuns = Number(process.env.PROPERTY_RUNS ?? 300);
+const timeout = Math.max(60_000, numRuns * 200);
 
 let tokenizer: Tokenizer;
 let library: Awaited<ReturnType<typeof libraryEncoders>>;
@@ -17,50 +18,62 @@ beforeAll(async () => {
   library = await libraryEncoders();
 });
 
-test("after every push the ids are those of all text so far, and what stood stands", () => {
-  fc.assert(
-    fc.property(chunks, (cut) => {
-      const encoder = new IncrementalEncoder(tokenizer);
-      const reader = new Reader();
-      let soFar = "";
-      for (const chunk of cut) {
-        reader.take(encoder.push(chunk));
-        soFar += chunk;
-        const held = /[\ud800-\udbff]$/.test(soFar) ? soFar.slice(0, -1) : soFar;
-        expect(reader.ids).toEqual(library.content(held));
-        expect(encoder.length).toBe(reader.ids.length);
-      }
-      const last = encoder.end();
-      expect(last.provisional).toBe(0);
-      reader.take(last);
-      expect(reader.ids).toEqual(library.content(soFar));
-    }),
-    { numRuns },
-  );
-});
+test(
+  "after every push the ids are those of all text so far, and what stood stands",
+  () => {
+    fc.assert(
+      fc.property(chunks, (cut) => {
+        const encoder = new IncrementalEncoder(tokenizer);
+        const reader = new Reader();
+        let soFar = "";
+        for (const chunk of cut) {
+          reader.take(encoder.push(chunk));
+          soFar += chunk;
+          const held = /[\ud800-\udbff]$/.test(soFar) ? soFar.slice(0, -1) : soFar;
+          expect(reader.ids).toEqual(library.content(held));
+          expect(encoder.length).toBe(reader.ids.length);
+        }
+        const last = encoder.end();
+        expect(last.provisional).toBe(0);
+        reader.take(last);
+        expect(reader.ids).toEqual(library.content(soFar));
+      }),
+      { numRuns },
+    );
+  },
+  timeout,
+);
 
-test("encoding at once", () => {
-  fc.assert(
-    fc.property(texts, (text) => {
-      expect(tokenizer.encode(text)).toEqual(library.content(text));
-      expect(tokenizer.encodeTemplated(text)).toEqual(library.templated(text));
-    }),
-    { numRuns },
-  );
-});
+test(
+  "encoding at once",
+  () => {
+    fc.assert(
+      fc.property(texts, (text) => {
+        expect(tokenizer.encode(text)).toEqual(library.content(text));
+        expect(tokenizer.encodeTemplated(text)).toEqual(library.templated(text));
+      }),
+      { numRuns },
+    );
+  },
+  timeout,
+);
 
-test("decoding id by id gives the text of all ids", () => {
-  const ids = fc.array(fc.integer({ min: 0, max: tokenizer.vocabSize - 1 }), { maxLength: 40 });
-  const bytes = fc.array(fc.constantFrom(0, 64, 160, 161, 162, 187, 222, 223, 235, 241, 188, 253), {
-    maxLength: 40,
-  });
-  fc.assert(
-    fc.property(fc.oneof(ids, bytes), (all) => {
-      const decoder = new IncrementalDecoder(tokenizer);
-      const text = all.map((id) => decoder.push(id)).join("") + decoder.end();
-      expect(text).toBe(tokenizer.decode(all));
-      expect(text).toBe(Buffer.concat(all.map((id) => tokenizer.tokenBytes(id))).toString("utf8"));
-    }),
-    { numRuns },
-  );
-});
+test(
+  "decoding id by id gives the text of all ids",
+  () => {
+    const ids = fc.array(fc.integer({ min: 0, max: tokenizer.vocabSize - 1 }), { maxLength: 40 });
+    const bytes = fc.array(fc.constantFrom(0, 64, 160, 161, 162, 187, 222, 223, 235, 241, 188, 253), {
+      maxLength: 40,
+    });
+    fc.assert(
+      fc.property(fc.oneof(ids, bytes), (all) => {
+        const decoder = new IncrementalDecoder(tokenizer);
+        const text = all.map((id) => decoder.push(id)).join("") + decoder.end();
+        expect(text).toBe(tokenizer.decode(all));
+        expect(text).toBe(Buffer.concat(all.map((id) => tokenizer.tokenBytes(id))).toString("utf8"));
+      }),
+      { numRuns },
+    );
+  },
+  timeout,
+);

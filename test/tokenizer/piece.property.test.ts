@@ -6,6 +6,7 @@ import { Piece } from "../../src/tokenizer/piece.js";
 import { TokenStack } from "../../src/tokenizer/token-stack.js";
 
 const numRuns = Number(process.env.PROPERTY_RUNS ?? 500);
+const timeout = Math.max(60_000, numRuns * 200);
 
 interface Language {
   merges: Merges;
@@ -42,45 +43,53 @@ function bpe(text: string, { rules, ids }: Language): number[] {
 
 const word = fc.string({ unit: fc.constantFrom("a", "b", "c"), minLength: 1, maxLength: 30 });
 
-test("byte by byte, for any vocabulary whose tokens have one way of being built", () => {
-  fc.assert(
-    fc.property(language, word, word, (some, text, more) => {
-      const piece = new Piece(some.merges, 0);
-      const stack = new TokenStack();
-      for (let n = 1; n <= text.length; n++) {
-        piece.append(text.charCodeAt(n - 1));
-        piece.write(stack);
-        expect(stack.toArray()).toEqual(bpe(text.slice(0, n), some));
-      }
-
-      const settled = piece.settled();
-      const border = stack.toArray().findIndex((_, i) => stack.endAt(i) === settled) + 1;
-      expect(border > 0).toBe(settled > 0);
-      for (let n = 0; n <= more.length; n++) {
-        const longer = bpe(text + more.slice(0, n), some);
-        expect(longer.slice(0, border)).toEqual(stack.toArray().slice(0, border));
-      }
-
-      piece.write(stack, text.length - 1);
-      expect(stack.toArray()).toEqual(bpe(text.slice(0, -1), some));
-    }),
-    { numRuns },
-  );
-});
-
-test("a fork goes its own way", () => {
-  fc.assert(
-    fc.property(language, word, word, word, (some, text, one, other) => {
-      const piece = new Piece(some.merges, 0);
-      for (const letter of text) piece.append(letter.charCodeAt(0));
-      for (const rest of [one, other]) {
-        const fork = piece.fork();
-        for (const letter of rest) fork.append(letter.charCodeAt(0));
+test(
+  "byte by byte, for any vocabulary whose tokens have one way of being built",
+  () => {
+    fc.assert(
+      fc.property(language, word, word, (some, text, more) => {
+        const piece = new Piece(some.merges, 0);
         const stack = new TokenStack();
-        fork.write(stack);
-        expect(stack.toArray()).toEqual(bpe(text + rest, some));
-      }
-    }),
-    { numRuns },
-  );
-});
+        for (let n = 1; n <= text.length; n++) {
+          piece.append(text.charCodeAt(n - 1));
+          piece.write(stack);
+          expect(stack.toArray()).toEqual(bpe(text.slice(0, n), some));
+        }
+
+        const settled = piece.settled();
+        const border = stack.toArray().findIndex((_, i) => stack.endAt(i) === settled) + 1;
+        expect(border > 0).toBe(settled > 0);
+        for (let n = 0; n <= more.length; n++) {
+          const longer = bpe(text + more.slice(0, n), some);
+          expect(longer.slice(0, border)).toEqual(stack.toArray().slice(0, border));
+        }
+
+        piece.write(stack, text.length - 1);
+        expect(stack.toArray()).toEqual(bpe(text.slice(0, -1), some));
+      }),
+      { numRuns },
+    );
+  },
+  timeout,
+);
+
+test(
+  "a fork goes its own way",
+  () => {
+    fc.assert(
+      fc.property(language, word, word, word, (some, text, one, other) => {
+        const piece = new Piece(some.merges, 0);
+        for (const letter of text) piece.append(letter.charCodeAt(0));
+        for (const rest of [one, other]) {
+          const fork = piece.fork();
+          for (const letter of rest) fork.append(letter.charCodeAt(0));
+          const stack = new TokenStack();
+          fork.write(stack);
+          expect(stack.toArray()).toEqual(bpe(text + rest, some));
+        }
+      }),
+      { numRuns },
+    );
+  },
+  timeout,
+);
