@@ -34,7 +34,7 @@ export function pageHead(subject: Subject, evaluation: Evaluation): string {
 <style>${new Html(STYLE)}</style>
 <main>
 <h1>${name}</h1>
-<p class="about">${run.type}s${reasoning}, judged by ${subject.model} (${run.dtype}, ${subject.device})</p>
+<p class="about">${run.type === "prompt" ? "Prompts" : "Responses"}${reasoning}, judged by ${subject.model} (${run.dtype}, ${subject.device})</p>
 ${evaluation.warnings.map((warning) => html`<p class="card warning">${warning}</p>`)}
 ${tiles(evaluation)}
 <div class="panels">
@@ -60,7 +60,10 @@ export function labelNames(labels: readonly string[]): { name: string; severity:
 
 function tiles({ summary, badRows, missing }: Evaluation): Html {
   const absent = Object.values(missing).reduce((sum, rows) => sum + rows, 0);
-  const left = [badRows.length > 0 ? `${badRows.length} bad` : "", absent > 0 ? `${absent} unlabelled` : ""];
+  const left = [
+    badRows.length > 0 ? `${count(badRows.length)} bad` : "",
+    absent > 0 ? `${count(absent)} left out` : "",
+  ];
   return html`<div class="tiles">
 ${score("F1, controversial as unsafe", summary.strict)}
 ${score("F1, controversial as safe", summary.loose)}

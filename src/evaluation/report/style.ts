@@ -74,7 +74,7 @@ details.more table { margin-top: .6rem; }
 .turn { margin: .5rem 0 0; }
 .turn .role { color: var(--faint); font-size: .78rem; text-transform: uppercase; letter-spacing: .05em; }
 .turn .content { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; max-height: 14rem; overflow: auto; }
-.tokens { line-height: 1.75; max-height: 27rem; }
+.turn .tokens { line-height: 1.75; max-height: 27rem; }
 .token { --strength: calc(12% + var(--p, 1) * 42%); background: color-mix(in srgb, var(--tint) var(--strength), transparent); border-radius: .15rem; }
 .token.safe { --strength: calc(4% + var(--p, 1) * 12%); }
 .token.span { border-bottom: 3px solid var(--span); border-radius: .15rem .15rem 0 0; }
