@@ -1,13 +1,14 @@
 import { copyFile, readFile, stat, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Checkpoint } from "../checkpoint/checkpoint.js";
-import { InputError, StorageError } from "../errors.js";
+import { CheckpointError, InputError, StorageError } from "../errors.js";
 import { BlockwiseWeights } from "./blockwise.js";
 import { DenseWeights } from "./dense.js";
 import { Graph } from "./graph.js";
 import { addHeads } from "./heads.js";
 import { createManifest, type Device, DTYPES, type Dtype, MANIFEST_FILE, type Manifest } from "./manifest.js";
 import { addBackbone, type Target } from "./qwen3.js";
+import { RowwiseWeights } from "./rowwise.js";
 import type { WeightFormat } from "./weights.js";
 import { writeFolder, writeModel } from "./writer.js";
 
@@ -24,6 +25,9 @@ export interface ExportOptions {
 /** A row that has nothing to do in a batch still writes one position past its length. */
 const PADDING_POSITIONS = 1;
 
+/** GroupQueryAttention with rotary positions takes no other head sizes. */
+const HEAD_SIZE_STEP = 16;
+
 const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 
 /**
@@ -31,8 +35,8 @@ const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_templa
  * Weights stream through, so memory stays bounded whatever the model's size. The directory appears only when it
  * is complete.
  *
- * @throws {CheckpointError} see `Checkpoint.open`
- * @throws {InputError} UNKNOWN_DTYPE, UNKNOWN_DEVICE, DTYPE_NEEDS_CUDA
+ * @throws {CheckpointError} HEAD_SIZE_UNSUPPORTED, NON_FINITE_WEIGHT, and see `Checkpoint.open`
+ * @throws {InputError} UNKNOWN_DTYPE, UNKNOWN_DEVICE, DTYPE_NEEDS_CUDA, DTYPE_NEEDS_CPU
  * @throws {StorageError} OUTPUT_EXISTS, OUTPUT_NOT_WRITABLE, DISK_FULL
  */
 export async function exportCheckpoint(
@@ -51,6 +55,7 @@ export async function exportCheckpoint(
   }
   const checkpoint = await Checkpoint.open(checkpointDir);
   try {
+    requireHeadSize(checkpoint);
     const sources = await checkpoint.sha256((done, total) => options.onProgress?.("hash", done, total));
     const graph = new Graph();
     const hidden = addBackbone(graph, checkpoint, {
@@ -103,15 +108,31 @@ function chooseTarget(dtype: Dtype, device: Device): Target {
         "CUDA's attention kernel takes 16-bit types alone: choose bf16, fp16, int8 or int4.",
       );
     }
+    if (dtype === "w8a8") {
+      throw new InputError(
+        "DTYPE_NEEDS_CPU",
+        "w8a8 is for the CPU's integer kernels: for CUDA choose bf16, fp16, int8 or int4.",
+      );
+    }
     return { activation: dtype === "fp16" ? "float16" : "bfloat16", fusedQkNorm: true };
   }
   if (dtype === "bf16" || dtype === "fp16") {
     throw new InputError(
       "DTYPE_NEEDS_CUDA",
-      `The CPU's kernels do not take ${dtype}. Choose fp32, int8 or int4, or export with --device cuda.`,
+      `The CPU's kernels do not take ${dtype}. Choose fp32, int8, w8a8 or int4, or export with --device cuda.`,
     );
   }
   return { activation: "float32", fusedQkNorm: false };
+}
+
+/** @throws {CheckpointError} HEAD_SIZE_UNSUPPORTED */
+function requireHeadSize({ config, dir }: Checkpoint): void {
+  if (config.headDim % HEAD_SIZE_STEP === 0) return;
+  throw new CheckpointError(
+    "HEAD_SIZE_UNSUPPORTED",
+    `${dir} has heads of ${config.headDim} values, but ONNX Runtime's attention rotates heads of a multiple of ` +
+      `${HEAD_SIZE_STEP} alone. Every released Qwen3Guard-Stream has 128: choose such a head_dim for your own.`,
+  );
 }
 
 function createWeights(checkpoint: Checkpoint, dtype: Dtype, target: Target): WeightFormat {
@@ -120,6 +141,8 @@ function createWeights(checkpoint: Checkpoint, dtype: Dtype, target: Target): We
       return new BlockwiseWeights(checkpoint, 8, target.activation);
     case "int4":
       return new BlockwiseWeights(checkpoint, 4, target.activation);
+    case "w8a8":
+      return new RowwiseWeights(checkpoint);
     default:
       return new DenseWeights(checkpoint, target.activation);
   }

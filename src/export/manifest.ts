@@ -4,7 +4,7 @@ import type { GuardConfig } from "../checkpoint/config.js";
 import { ModelError } from "../errors.js";
 
 /** Formats of the weights that `qwen3guard export --dtype` writes. */
-export const DTYPES = ["fp32", "bf16", "fp16", "int8", "int4"] as const;
+export const DTYPES = ["fp32", "bf16", "fp16", "int8", "w8a8", "int4"] as const;
 export type Dtype = (typeof DTYPES)[number];
 
 export type Device = "cpu" | "cuda";
@@ -92,6 +92,12 @@ function parse(text: string, path: string): Manifest {
     if (manifest[key] === undefined) {
       throw new ModelError("MODEL_INVALID", `${path} lacks "${key}". Export the model again.`);
     }
+  }
+  if (!DTYPES.includes(manifest.dtype as Dtype)) {
+    throw new ModelError(
+      "MODEL_INVALID",
+      `${path} says dtype ${JSON.stringify(manifest.dtype)}, which is none of ${DTYPES.join(", ")}. Export the model again.`,
+    );
   }
   return manifest as Manifest;
 }

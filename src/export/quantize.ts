@@ -47,3 +47,30 @@ function blockScale(data: Float32Array, from: number, width: number, zero: numbe
   }
   return Math.fround(extreme / -zero);
 }
+
+/** Largest magnitude of a signed byte that its opposite has too. */
+export const HIGHEST = 127;
+
+/**
+ * Symmetric quantization with one scale a row: w ≈ q · scale.
+ *
+ * @param data [rows, columns] float32
+ * @returns values [rows, columns] int8 in −127 … 127, scales [rows] float32
+ */
+export function quantizeRows(
+  data: Float32Array,
+  rows: number,
+  columns: number,
+): { values: Int8Array; scales: Float32Array } {
+  const values = new Int8Array(rows * columns);
+  const scales = new Float32Array(rows);
+  for (let row = 0; row < rows; row++) {
+    const from = row * columns;
+    let extreme = 0;
+    for (let i = from; i < from + columns; i++) extreme = Math.max(extreme, Math.abs(data[i]));
+    scales[row] = extreme / HIGHEST;
+    const inverse = extreme === 0 ? 0 : HIGHEST / extreme;
+    for (let i = from; i < from + columns; i++) values[i] = Math.round(data[i] * inverse);
+  }
+  return { values, scales };
+}

@@ -95,8 +95,15 @@ export async function writeFolder(out: string, fill: (dir: string) => Promise<vo
 }
 
 function storageError(error: unknown, target: string): unknown {
-  const code = (error as NodeJS.ErrnoException).code;
+  const { code, syscall } = error as NodeJS.ErrnoException;
   const options = { cause: error };
+  if (syscall === "mkdir" && (code === "ENOTDIR" || code === "EEXIST")) {
+    return new StorageError(
+      "OUTPUT_NOT_WRITABLE",
+      `${target} cannot be made: something on its way is a file, not a folder. Choose another folder.`,
+      options,
+    );
+  }
   switch (code) {
     case "ENOTEMPTY":
     case "EEXIST":

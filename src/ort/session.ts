@@ -21,6 +21,8 @@ export class Session {
     const settings = api.create("CreateSessionOptions");
     try {
       api.call("SetIntraOpNumThreads", settings, options.threads);
+      // Where the processor has no VNNI, u8 × s8 products saturate in 16 bits: take the u8 × u8 kernels there.
+      api.call("AddSessionConfigEntry", settings, "session.x64quantprecision", "1");
       return new Session(await api.createAsync("CreateSession", api.env, path, settings));
     } finally {
       api.release("ReleaseSessionOptions", settings);

@@ -1,0 +1,236 @@
+import { access, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { odd, tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
+import { CheckpointError, InputError, StorageError } from "../../src/errors.js";
+import { exportCheckpoint } from "../../src/export/export.js";
+import type { Device, Dtype } from "../../src/export/manifest.js";
+import { OFFICIAL_TOKENIZER, temporaryFolder } from "../support/model.js";
+
+/** Faults that the file system is told to have. */
+const faults = vi.hoisted(() => ({ freeBytes: null as number | null, writesLeft: Number.POSITIVE_INFINITY }));
+
+vi.mock("node:fs/promises", async (original) => {
+  const fs = await original<typeof import("node:fs/promises")>();
+  return {
+    ...fs,
+    statfs: async (path: string) =>
+      faults.freeBytes === null ? fs.statfs(path) : { bavail: faults.freeBytes, bsize: 1 },
+    open: async (path: string, flags?: string) => {
+      const file = await fs.open(path, flags);
+      if (flags !== "w") return file;
+      const write = file.write.bind(file) as (...args: unknown[]) => unknown;
+      file.write = (async (...args: unknown[]) => {
+        if (faults.writesLeft-- <= 0) throw Object.assign(new Error("no space"), { code: "ENOSPC" });
+        return write(...args);
+      }) as typeof file.write;
+      return file;
+    },
+  };
+});
+
+let root: string;
+let checkpoint: string;
+
+beforeAll(async () => {
+  root = await temporaryFolder();
+  checkpoint = join(root, "checkpoint");
+  await writeRandomCheckpoint(checkpoint, { config: tiny, dtype: "BF16" });
+});
+
+afterEach(() => {
+  faults.freeBytes = null;
+  faults.writesLeft = Number.POSITIVE_INFINITY;
+});
+
+describe("the folder", () => {
+  test("holds graph, weights and manifest, and nothing is left beside it", async () => {
+    const dir = await emptyFolder("plain");
+    const manifest = await exportCheckpoint(checkpoint, join(dir, "out"), { dtype: "int8" });
+    expect(await readdir(dir)).toEqual(["out"]);
+    expect((await readdir(join(dir, "out"))).sort()).toEqual(["guard.json", "model.onnx", "model.onnx.data"]);
+    expect(JSON.parse(await readFile(join(dir, "out", "guard.json"), "utf8"))).toEqual(manifest);
+    expect(manifest).toMatchObject({ dtype: "int8", device: "cpu", kvCache: "fp32" });
+    expect(Object.keys(manifest.sources).sort()).toEqual(["config.json", "model.safetensors"]);
+    expect(manifest.sources["model.safetensors"]).toMatch(/^[0-9a-f]{64}$/);
+  });
+
+  test("takes the tokenizer's files along", async () => {
+    const withTokenizer = join(root, "with-tokenizer");
+    await writeRandomCheckpoint(withTokenizer, {
+      config: { ...tiny, vocab_size: 151936, hidden_size: 32 },
+      dtype: "BF16",
+      tokenizerDir: OFFICIAL_TOKENIZER,
+    });
+    const out = join(root, "tokenizer-out");
+    await exportCheckpoint(withTokenizer, out);
+    const original = await readFile(join(OFFICIAL_TOKENIZER, "tokenizer.json"));
+    expect(original.equals(await readFile(join(out, "tokenizer.json")))).toBe(true);
+  });
+
+  test("is the same, byte for byte, each time", async () => {
+    const dir = await emptyFolder("twice");
+    for (const name of ["a", "b"]) await exportCheckpoint(checkpoint, join(dir, name), { dtype: "w8a8" });
+    for (const file of ["model.onnx", "model.onnx.data", "guard.json"]) {
+      const [a, b] = await Promise.all(["a", "b"].map((name) => readFile(join(dir, name, file))));
+      expect(a.equals(b), file).toBe(true);
+    }
+  });
+
+  test("shows progress up to its whole size", async () => {
+    const dir = await emptyFolder("progress");
+    const seen: Record<string, [number, number]> = {};
+    await exportCheckpoint(checkpoint, join(dir, "out"), {
+      onProgress: (stage, done, total) => {
+        expect(done).toBeGreaterThanOrEqual(seen[stage]?.[0] ?? 0);
+        seen[stage] = [done, total];
+      },
+    });
+    expect(Object.keys(seen)).toEqual(["hash", "write"]);
+    for (const [done, total] of Object.values(seen)) expect(done).toBe(total);
+  });
+});
+
+describe("refusals name what is wrong and leave nothing behind", () => {
+  test.each([
+    ["dtype", { dtype: "int3" as Dtype }, "UNKNOWN_DTYPE"],
+    ["device", { device: "tpu" as Device }, "UNKNOWN_DEVICE"],
+    ["bf16 on the CPU", { dtype: "bf16" as Dtype }, "DTYPE_NEEDS_CUDA"],
+    ["fp32 on CUDA", { dtype: "fp32" as Dtype, device: "cuda" as Device }, "DTYPE_NEEDS_CPU"],
+    ["w8a8 on CUDA", { dtype: "w8a8" as Dtype, device: "cuda" as Device }, "DTYPE_NEEDS_CPU"],
+  ])("%s", async (_, options, code) => {
+    const dir = await emptyFolder("options");
+    await expectError(exportCheckpoint(checkpoint, join(dir, "out"), options), InputError, code);
+    expect(await readdir(dir)).toEqual([]);
+  });
+
+  test("a checkpoint that is not there", async () => {
+    const dir = await emptyFolder("absent");
+    await expectError(
+      exportCheckpoint(join(root, "nowhere"), join(dir, "out")),
+      CheckpointError,
+      "CHECKPOINT_MISSING",
+    );
+    expect(await readdir(dir)).toEqual([]);
+  });
+
+  test("a head size that the attention kernel cannot rotate", async () => {
+    const unsuited = join(root, "head-size");
+    await writeRandomCheckpoint(unsuited, { config: { ...odd, head_dim: 40 }, dtype: "F16" });
+    const dir = await emptyFolder("head-size-out");
+    await expectError(exportCheckpoint(unsuited, join(dir, "out")), CheckpointError, "HEAD_SIZE_UNSUPPORTED");
+    expect(await readdir(dir)).toEqual([]);
+  });
+
+  test.each(["fp32", "int8", "w8a8", "int4"] as const)("a weight that is NaN, as %s", async (dtype) => {
+    const broken = join(root, `nan-${dtype}`);
+    await writeRandomCheckpoint(broken, { config: tiny, dtype: "F32" });
+    const file = join(broken, "model.safetensors");
+    const bytes = await readFile(file);
+    bytes.writeFloatLE(Number.NaN, bytes.length - 4 * 1000);
+    await writeFile(file, bytes);
+    const dir = await emptyFolder(`nan-out-${dtype}`);
+    await expectError(
+      exportCheckpoint(broken, join(dir, "out"), { dtype }),
+      CheckpointError,
+      "NON_FINITE_WEIGHT",
+    );
+    expect(await readdir(dir)).toEqual([]);
+  });
+
+  test("an output that exists, before anything is read", async () => {
+    const dir = await emptyFolder("exists");
+    await mkdir(join(dir, "out"));
+    await writeFile(join(dir, "out", "mine.txt"), "keep");
+    await expectError(exportCheckpoint(checkpoint, join(dir, "out")), StorageError, "OUTPUT_EXISTS");
+    expect(await readdir(join(dir, "out"))).toEqual(["mine.txt"]);
+  });
+
+  test("an output that appears meanwhile is not overwritten", async () => {
+    const dir = await emptyFolder("race");
+    const out = join(dir, "out");
+    let made: Promise<unknown> | undefined;
+    const exporting = exportCheckpoint(checkpoint, out, {
+      onProgress: (stage) => {
+        if (stage === "write") made ??= mkdir(out).then(() => writeFile(join(out, "mine.txt"), "keep"));
+      },
+    });
+    await expectError(exporting, StorageError, "OUTPUT_EXISTS");
+    await made;
+    expect(await readdir(dir)).toEqual(["out"]);
+    expect(await readdir(out)).toEqual(["mine.txt"]);
+  });
+
+  test("an output under a file", async () => {
+    const dir = await emptyFolder("under-file");
+    await writeFile(join(dir, "file"), "");
+    for (const out of [join(dir, "file", "out"), join(dir, "file", "deeper", "out")]) {
+      await expectError(exportCheckpoint(checkpoint, out), StorageError, "OUTPUT_NOT_WRITABLE");
+    }
+    expect(await readdir(dir)).toEqual(["file"]);
+  });
+
+  test("a dangling link in the output's place", async () => {
+    const dir = await emptyFolder("dangling");
+    await symlink(join(dir, "nowhere"), join(dir, "out"));
+    await expectError(exportCheckpoint(checkpoint, join(dir, "out")), StorageError, "OUTPUT_EXISTS");
+    expect(await readdir(dir)).toEqual(["out"]);
+  });
+
+  test("a disk with too little room, before anything is written", async () => {
+    const dir = await emptyFolder("no-room");
+    faults.freeBytes = 1000;
+    await expectError(exportCheckpoint(checkpoint, join(dir, "out")), StorageError, "DISK_FULL");
+    expect(await readdir(dir)).toEqual([]);
+  });
+
+  test.each([0, 1])("a disk that fills up after %i writes", async (writes) => {
+    const dir = await emptyFolder(`fills-up-${writes}`);
+    faults.writesLeft = writes;
+    await expectError(exportCheckpoint(checkpoint, join(dir, "out")), StorageError, "DISK_FULL");
+    expect(await readdir(dir)).toEqual([]);
+  });
+
+  test("an interruption", async () => {
+    const dir = await emptyFolder("interrupted");
+    const controller = new AbortController();
+    const exporting = exportCheckpoint(checkpoint, join(dir, "out"), {
+      signal: controller.signal,
+      onProgress: (stage, done) => {
+        if (stage === "write" && done > 0) controller.abort(new Error("enough"));
+      },
+    });
+    await expect(exporting).rejects.toThrow("enough");
+    expect(await readdir(dir)).toEqual([]);
+  });
+
+  test("what an earlier, killed process left is swept away", async () => {
+    const dir = await emptyFolder("swept");
+    const partial = join(dir, `.out.${process.pid}.partial`);
+    await mkdir(partial);
+    await writeFile(join(partial, "model.onnx.data"), "half");
+    await exportCheckpoint(checkpoint, join(dir, "out"));
+    expect(await readdir(dir)).toEqual(["out"]);
+    await expect(access(partial)).rejects.toThrow();
+  });
+});
+
+let folders = 0;
+async function emptyFolder(name: string): Promise<string> {
+  const dir = join(root, `${name}-${folders++}`);
+  await mkdir(dir);
+  return dir;
+}
+
+async function expectError(
+  promise: Promise<unknown>,
+  type: new (...args: never[]) => Error,
+  code: string,
+): Promise<void> {
+  const error = await promise.then(
+    () => null,
+    (error) => error,
+  );
+  expect(error).toBeInstanceOf(type);
+  expect(error).toMatchObject({ code });
+}

@@ -1,0 +1,66 @@
+import { cp, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, expect, test } from "vitest";
+import { tiny } from "../../scripts/checkpoint/random.js";
+import { Engine } from "../../src/engine/engine.js";
+import { ModelError } from "../../src/errors.js";
+import { readManifest } from "../../src/export/manifest.js";
+import { randomModel, temporaryFolder } from "../support/model.js";
+
+let root: string;
+let model: string;
+
+beforeAll(async () => {
+  root = await temporaryFolder();
+  model = (await randomModel({ config: tiny, dtype: "BF16" })).modelDir;
+});
+
+test("a whole model is read", async () => {
+  const { config, files } = await readManifest(model);
+  expect(config.layers).toBe(tiny.num_hidden_layers);
+  expect(config.labels.responseRisk).toEqual(["Safe", "Unsafe", "Controversial"]);
+  expect(Object.keys(files).sort()).toEqual(["model.onnx", "model.onnx.data"]);
+});
+
+test.each<[string, string, (dir: string) => Promise<unknown>]>([
+  ["no folder", "MODEL_NOT_FOUND", (dir) => rm(dir, { recursive: true })],
+  ["no manifest", "MODEL_NOT_FOUND", (dir) => rm(join(dir, "guard.json"))],
+  ["no JSON", "MODEL_INVALID", (dir) => writeFile(join(dir, "guard.json"), '{"format": 1,')],
+  ["null", "MODEL_INVALID", (dir) => writeFile(join(dir, "guard.json"), "null")],
+  ["no format", "MODEL_INVALID", (dir) => edit(dir, { format: undefined })],
+  ["no labels", "MODEL_INVALID", (dir) => edit(dir, { config: undefined })],
+  ["no dtype", "MODEL_INVALID", (dir) => edit(dir, { dtype: undefined })],
+  ["an unknown dtype", "MODEL_INVALID", (dir) => edit(dir, { dtype: "int3" })],
+  ["a newer format", "MODEL_TOO_NEW", (dir) => edit(dir, { format: 99 })],
+  ["no graph", "MODEL_INCOMPLETE", (dir) => rm(join(dir, "model.onnx"))],
+  ["no weights", "MODEL_INCOMPLETE", (dir) => rm(join(dir, "model.onnx.data"))],
+  ["truncated weights", "MODEL_INCOMPLETE", (dir) => truncate(join(dir, "model.onnx.data"), 70_000)],
+  ["a truncated graph", "MODEL_INCOMPLETE", (dir) => truncate(join(dir, "model.onnx"), 100)],
+])("%s: %s", async (_, code, damage) => {
+  const dir = join(root, `model-${Math.random()}`);
+  await cp(model, dir, { recursive: true });
+  await damage(dir);
+  for (const attempt of [readManifest(dir), Engine.load(dir)]) {
+    const error = await attempt.then(
+      () => null,
+      (error) => error,
+    );
+    expect(error).toBeInstanceOf(ModelError);
+    expect(error.code).toBe(code);
+    expect(error.message).toMatch(/\w[.`]+$/);
+  }
+});
+
+test("a graph of the right size but with other content is not loaded", async () => {
+  const dir = join(root, "scrambled");
+  await cp(model, dir, { recursive: true });
+  const path = join(dir, "model.onnx");
+  const bytes = await readFile(path);
+  await writeFile(path, bytes.fill(7));
+  await expect(Engine.load(dir)).rejects.toMatchObject({ code: "MODEL_NOT_LOADED" });
+});
+
+async function edit(dir: string, changes: object): Promise<void> {
+  const path = join(dir, "guard.json");
+  await writeFile(path, JSON.stringify({ ...JSON.parse(await readFile(path, "utf8")), ...changes }));
+}
