@@ -318,14 +318,15 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
       const before = this.#held.judged;
       const after = this.#held.judge(verdict);
       stats.tokens++;
-      const finding = this.#book.take(verdict);
+      // A row of tokens goes on across what only the guard reads.
+      const silent = this.#held.isSilent(before, after);
+      const finding = silent ? null : this.#book.take(verdict);
       if (this.#book.pending === 0) this.#clear = after;
-      else if (this.#book.pending === 1) this.#clear = before;
+      else if (this.#book.pending === 1 && !silent) this.#clear = before;
       if (finding?.action === "observe") this.#observe(finding);
       else if (finding) {
         this.#releaseClear();
-        const start = this.#clear;
-        this.#flag(finding, { start, end: after, text: this.#held.text(start, after) });
+        this.#flag(finding, this.#held.span(this.#clear, after));
         break;
       }
     }

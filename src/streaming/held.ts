@@ -1,12 +1,13 @@
 import { GuardError } from "../errors.js";
 import { wellFormed } from "../tokenizer/tokenizer.js";
+import type { Span } from "./violation.js";
 
 /** Response text with a tag that comes out with it. */
 export interface TextPart<T> {
   kind: "text";
   text: string;
   tag?: T;
-  /** Judged as part of the response, but not passed on. */
+  /** Read by the guard as part of the response, but neither judged nor passed on. */
   silent?: boolean;
 }
 
@@ -45,8 +46,10 @@ export interface Held<T> {
   release(to: number): Part<T>[];
   /** Removes everything and returns it. */
   releaseAll(): Part<T>[];
-  /** The source between two offsets, as far as it is still held. */
-  text(start: number, end: number): string | null;
+  /** Whether all between two offsets is silent. */
+  isSilent(start: number, end: number): boolean;
+  /** The stretch between two offsets, as its source counts. */
+  span(start: number, end: number): Span;
 }
 
 /**
@@ -61,6 +64,7 @@ export class HeldText<T> implements Held<T> {
   /** Judged token text, in NFC, that is not yet matched: part of a character that several tokens make up. */
   #unmatched = "";
   readonly #stretches: Stretch<T>[] = [];
+  readonly #silent: { start: number; end: number }[] = [];
   #cluster = { offset: -1, until: -1, length: 0, form: "" };
 
   get judged(): number {
@@ -77,7 +81,11 @@ export class HeldText<T> implements Held<T> {
 
   append(part: Part<T>): void {
     if (part.kind === "ids") throw new GuardError("INTERNAL", "ids among text");
-    if (part.kind === "text") this.#text += part.text;
+    if (part.kind === "text") {
+      const start = this.#end;
+      this.#text += part.text;
+      if (part.silent) this.#silent.push({ start, end: this.#end });
+    }
     this.#stretches.push({ part, end: this.#end });
   }
 
@@ -127,8 +135,19 @@ export class HeldText<T> implements Held<T> {
     return this.release(this.#end);
   }
 
-  text(start: number, end: number): string | null {
-    return start < this.#start ? null : this.#text.slice(start - this.#start, end - this.#start);
+  isSilent(start: number, end: number): boolean {
+    return start < end && this.#silent.some((stretch) => stretch.start <= start && end <= stretch.end);
+  }
+
+  span(start: number, end: number): Span {
+    const text = start < this.#start ? null : this.#text.slice(start - this.#start, end - this.#start);
+    return { start: this.#visible(start), end: this.#visible(end), text };
+  }
+
+  #visible(offset: number): number {
+    let count = offset;
+    for (const { start, end } of this.#silent) count -= Math.max(0, Math.min(end, offset) - start);
+    return count;
   }
 
   /** The character at a place in the text with what joins it; kept, as its tokens come one by one. */
@@ -185,8 +204,12 @@ export class HeldIds<T> implements Held<T> {
     return this.release(this.#start + this.#ids.length);
   }
 
-  text(): null {
-    return null;
+  isSilent(): boolean {
+    return false;
+  }
+
+  span(start: number, end: number): Span {
+    return { start, end, text: null };
   }
 }
 

@@ -111,7 +111,9 @@ describe("stretches", () => {
     for (const token of ["<think>", "hm"]) held.judge({ text: token });
     expect(held.release(held.judged)).toEqual([{ kind: "text", text: "hm", tag: "reasoning" }]);
     for (const token of ["m", "ye"]) held.judge({ text: token });
-    expect(held.text(9, 12)).toBe("mye");
+    expect(held.isSilent(0, 7)).toBe(true);
+    expect(held.isSilent(6, 8)).toBe(false);
+    expect(held.span(9, 12)).toEqual({ start: 2, end: 5, text: "mye" });
     expect(held.release(held.judged)).toEqual([
       { kind: "text", text: "m", tag: "reasoning" },
       { kind: "item", item: "second" },

@@ -1,5 +1,6 @@
 import { ClosedError } from "../../src/errors.js";
 import { type Decision, decide } from "../../src/moderation/decision.js";
+import type { Guard, StreamInput } from "../../src/moderation/guard.js";
 import { type PolicyData, resolvePolicy } from "../../src/moderation/policy.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
 import type { Judge } from "../../src/streaming/gate.js";
@@ -126,3 +127,24 @@ export class ScriptedJudge implements Judge {
 }
 
 const WORD = /\s*\S+|\s+$/g;
+
+/** A guard whose streams go by script. Remembers what they were opened with. */
+export function scriptedGuard(script: Script | ((input: StreamInput) => Script) = {}) {
+  const inputs: StreamInput[] = [];
+  const judges: ScriptedJudge[] = [];
+  const guard = {
+    labels: LABELS,
+    maxStreams: 8,
+    modelDir: "scripted",
+    get load() {
+      return { active: ScriptedJudge.open, waiting: 0 };
+    },
+    stream(input: StreamInput) {
+      inputs.push(input);
+      const judge = new ScriptedJudge(typeof script === "function" ? script(input) : script);
+      judges.push(judge);
+      return judge;
+    },
+  };
+  return { guard: guard as unknown as Guard, inputs, judges };
+}
