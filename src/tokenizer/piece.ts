@@ -97,20 +97,12 @@ export class Piece {
    */
   settled(cut = this.#length): number {
     const ends = [...this.#starts];
-    if (ends.at(-1) !== this.#length) ends.push(this.#length);
-    if (!ends.includes(cut))
-      ends.splice(
-        ends.findIndex((end) => end > cut),
-        0,
-        cut,
-      );
+    insert(ends, this.#length);
+    insert(ends, cut);
     for (let steps = 0; ends.length > 1; steps++) {
       if (steps === PATIENCE) return -1;
       const end = ends.pop() as number;
-      const before = end - this.#merges.lengthOf(this.#last[end]);
-      let at = ends.length;
-      while (at > 0 && ends[at - 1] > before) at--;
-      if (at === 0 || ends[at - 1] !== before) ends.splice(at, 0, before);
+      insert(ends, end - this.#merges.lengthOf(this.#last[end]));
     }
     return ends[0];
   }
@@ -120,4 +112,11 @@ export class Piece {
     last.set(this.#last);
     this.#last = last;
   }
+}
+
+/** Puts a number in its place among ascending ones, unless it is there. */
+function insert(sorted: number[], value: number): void {
+  let at = sorted.length;
+  while (at > 0 && sorted[at - 1] > value) at--;
+  if (at === 0 || sorted[at - 1] !== value) sorted.splice(at, 0, value);
 }
