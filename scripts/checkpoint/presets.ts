@@ -112,7 +112,7 @@ export const odd: RawConfig = {
   num_hidden_layers: 5,
   num_attention_heads: 10,
   num_key_value_heads: 2,
-  head_dim: 48,
+  head_dim: 24,
   intermediate_size: 176,
   vocab_size: 517,
   rms_norm_eps: 1e-5,

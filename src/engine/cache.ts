@@ -64,6 +64,12 @@ export class KvCache {
     return this.#blocks.map((block) => Tensor.view(block, offset, type, [count, kvHeads, capacity, headDim]));
   }
 
+  /** One slot's values of every block, in the order of `view`, for a cache of float32. */
+  contents(slot: number): Float32Array[] {
+    const bytes = rowBytes(this.shape);
+    return this.#blocks.map((block) => new Float32Array(block.view(), slot * bytes, bytes / 4));
+  }
+
   free(): void {
     for (const block of this.#blocks.splice(0)) block.free();
   }

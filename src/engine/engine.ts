@@ -92,7 +92,7 @@ export class Engine {
     const slot = {
       layers: config.layers,
       kvHeads: config.kvHeads,
-      headDim: config.headDim,
+      headDim: manifest.cachedHeadSize,
       type: CACHE_TYPES[manifest.kvCache],
       // A full row that idles in a batch with others still writes one position.
       capacity: maxTokens + 1,
@@ -103,7 +103,11 @@ export class Engine {
       options.maxStreams ?? Math.max(1, Math.min(DEFAULT_STREAMS, affordable)),
       4096,
     );
-    const session = await Session.load(join(dir, MODEL_FILE), { threads }).catch((cause) => {
+    const session = await Session.load(join(dir, MODEL_FILE), {
+      threads,
+      // Over an int8 cache the kernel without tiling is the faster one for single tokens (bench/results).
+      flashAttention: manifest.kvCache !== "int8",
+    }).catch((cause) => {
       throw new ModelError(
         "MODEL_NOT_LOADED",
         `ONNX Runtime cannot load ${join(dir, MODEL_FILE)}: ${cause.message}. Export the model again.`,
@@ -116,6 +120,14 @@ export class Engine {
       session.release();
       throw error;
     }
+  }
+
+  /**
+   * The cached keys and values of a sequence that holds a slot: layer 0 keys, layer 0 values, layer 1 keys, … each
+   * [kv_heads, capacity, head_dim] float32, filled up to the sequence's length. The cache's own memory, not a copy.
+   */
+  cached(sequence: Sequence): Float32Array[] {
+    return this.#cache.contents(sequence.slot!);
   }
 
   /** Sequences that hold a slot, and sequences that wait for one. */
@@ -156,7 +168,7 @@ export class Engine {
   }
 }
 
-const CACHE_TYPES = { fp32: "float32", bf16: "bfloat16", fp16: "float16" } as const;
+const CACHE_TYPES = { fp32: "float32", bf16: "bfloat16", fp16: "float16", int8: "int8" } as const;
 
 function whole(name: string, value: number, highest: number): number {
   if (Number.isInteger(value) && value >= 1 && value <= highest) return value;

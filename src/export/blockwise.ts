@@ -1,20 +1,19 @@
-import type { Checkpoint } from "../checkpoint/checkpoint.js";
 import { encodeFloats, type FloatType } from "./float.js";
 import { type Graph, MICROSOFT, type Sink } from "./graph.js";
 import { type Bits, quantizeBlocks } from "./quantize.js";
-import { type Matrix, readRows, stackedRows, type WeightFormat } from "./weights.js";
+import { type Matrix, readRows, stackedRows, type WeightFormat, type WeightSource } from "./weights.js";
 
 /** accuracy_level of MatMulNBits: activations are quantized to int8 a block at a time, the fast CPU kernels. */
 const INT8_ACTIVATIONS = 4;
 
 /** Weights as int8 or int4 with one scale for each block of a row: MatMulNBits. */
 export class BlockwiseWeights implements WeightFormat {
-  readonly #checkpoint: Checkpoint;
+  readonly #source: WeightSource;
   readonly #bits: Bits;
   readonly #activation: FloatType;
 
-  constructor(checkpoint: Checkpoint, bits: Bits, activation: FloatType) {
-    this.#checkpoint = checkpoint;
+  constructor(source: WeightSource, bits: Bits, activation: FloatType) {
+    this.#source = source;
     this.#bits = bits;
     this.#activation = activation;
   }
@@ -53,7 +52,7 @@ export class BlockwiseWeights implements WeightFormat {
     const block = blockSize(columns);
     const kept: Float32Array[] = [];
     const values = async (sink: Sink) => {
-      for await (const { data, rows } of readRows(this.#checkpoint, sources)) {
+      for await (const { data, rows } of readRows(this.#source, sources)) {
         const quantized = quantizeBlocks(data, rows, columns, block, bits);
         kept.push(quantized.scales);
         await sink(quantized.values);

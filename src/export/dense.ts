@@ -1,15 +1,14 @@
-import type { Checkpoint } from "../checkpoint/checkpoint.js";
 import { encodeFloats, type FloatType } from "./float.js";
 import type { Graph } from "./graph.js";
-import { type Matrix, readRows, stackedRows, type WeightFormat } from "./weights.js";
+import { type Matrix, readRows, stackedRows, type WeightFormat, type WeightSource } from "./weights.js";
 
 /** Weights as plain floats: MatMul and Gather. */
 export class DenseWeights implements WeightFormat {
-  readonly #checkpoint: Checkpoint;
+  readonly #source: WeightSource;
   readonly #type: FloatType;
 
-  constructor(checkpoint: Checkpoint, type: FloatType) {
-    this.#checkpoint = checkpoint;
+  constructor(source: WeightSource, type: FloatType) {
+    this.#source = source;
     this.#type = type;
   }
 
@@ -19,7 +18,7 @@ export class DenseWeights implements WeightFormat {
     const weight = graph.initializer(`${name}.weight`, this.#type, [columns, rows], async (sink) => {
       // MatMul wants [columns, rows]: the matrix is turned in memory, the one place that needs it whole.
       const turned = new Float32Array(columns * rows);
-      for await (const block of readRows(this.#checkpoint, sources)) {
+      for await (const block of readRows(this.#source, sources)) {
         for (let column = 0; column < columns; column++) {
           const to = column * rows + block.row;
           for (let r = 0; r < block.rows; r++) turned[to + r] = block.data[r * columns + column];
@@ -36,7 +35,7 @@ export class DenseWeights implements WeightFormat {
       this.#type,
       [table.rows, table.columns],
       async (sink) => {
-        for await (const block of readRows(this.#checkpoint, [table])) {
+        for await (const block of readRows(this.#source, [table])) {
           await sink(encodeFloats(block.data, this.#type));
         }
       },

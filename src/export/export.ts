@@ -1,22 +1,36 @@
-import { copyFile, readFile, stat, writeFile } from "node:fs/promises";
+import { copyFile, readFile, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Checkpoint } from "../checkpoint/checkpoint.js";
-import { CheckpointError, InputError, StorageError } from "../errors.js";
+import { InputError, StorageError } from "../errors.js";
 import { BlockwiseWeights } from "./blockwise.js";
 import { DenseWeights } from "./dense.js";
 import { Graph } from "./graph.js";
 import { addHeads } from "./heads.js";
-import { createManifest, type Device, DTYPES, type Dtype, MANIFEST_FILE, type Manifest } from "./manifest.js";
-import { addBackbone, type Target } from "./qwen3.js";
+import {
+  createManifest,
+  type Device,
+  DTYPES,
+  type Dtype,
+  type Manifest,
+  MODEL_FILE,
+  writeManifest,
+} from "./manifest.js";
+import { padHeads } from "./padded-heads.js";
+import { addBackbone, type CacheScales, type Target } from "./qwen3.js";
 import { RowwiseWeights } from "./rowwise.js";
-import type { WeightFormat } from "./weights.js";
-import { writeFolder, writeModel } from "./writer.js";
+import type { WeightFormat, WeightSource } from "./weights.js";
+import { rewriteGraph, writeFolder, writeModel } from "./writer.js";
 
 export interface ExportOptions {
   /** Default: fp32 for the CPU, bf16 for CUDA. */
   dtype?: Dtype;
   /** Default: cpu. */
   device?: Device;
+  /**
+   * Makes the KV cache int8: gets the finished model with a float cache, and returns what a step of each channel
+   * stands for, one entry a layer. See `calibrate` in conversion/.
+   */
+  calibrate?: (modelDir: string) => Promise<CacheScales[]>;
   /** Called as bytes are hashed and written. */
   onProgress?: (stage: "hash" | "write", doneBytes: number, totalBytes: number) => void;
   signal?: AbortSignal;
@@ -25,9 +39,6 @@ export interface ExportOptions {
 /** A row that has nothing to do in a batch still writes one position past its length. */
 const PADDING_POSITIONS = 1;
 
-/** GroupQueryAttention with rotary positions takes no other head sizes. */
-const HEAD_SIZE_STEP = 16;
-
 const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 
 /**
@@ -35,7 +46,7 @@ const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_templa
  * Weights stream through, so memory stays bounded whatever the model's size. The directory appears only when it
  * is complete.
  *
- * @throws {CheckpointError} HEAD_SIZE_UNSUPPORTED, NON_FINITE_WEIGHT, and see `Checkpoint.open`
+ * @throws {CheckpointError} NON_FINITE_WEIGHT, and see `Checkpoint.open`
  * @throws {InputError} UNKNOWN_DTYPE, UNKNOWN_DEVICE, DTYPE_NEEDS_CUDA, DTYPE_NEEDS_CPU
  * @throws {StorageError} OUTPUT_EXISTS, OUTPUT_NOT_WRITABLE, DISK_FULL
  */
@@ -55,21 +66,25 @@ export async function exportCheckpoint(
   }
   const checkpoint = await Checkpoint.open(checkpointDir);
   try {
-    requireHeadSize(checkpoint);
     const sources = await checkpoint.sha256((done, total) => options.onProgress?.("hash", done, total));
-    const graph = new Graph();
-    const hidden = addBackbone(graph, checkpoint, {
-      weights: createWeights(checkpoint, dtype, target),
-      target,
-      positions: checkpoint.config.maxPositions + PADDING_POSITIONS,
-    });
-    addHeads(graph, checkpoint, hidden, target.activation);
-
+    const source = padHeads(checkpoint);
+    const build = (cacheScales?: CacheScales[]) => {
+      const graph = new Graph();
+      const hidden = addBackbone(graph, source, {
+        weights: createWeights(source, dtype, target),
+        target,
+        cacheScales,
+        headSize: checkpoint.config.headDim,
+        positions: checkpoint.config.maxPositions + PADDING_POSITIONS,
+      });
+      addHeads(graph, source, hidden, target.activation);
+      return graph;
+    };
     const producer = await packageInfo();
     let manifest: Manifest | undefined;
     await writeFolder(out, async (dir) => {
       const onWrite = (done: number, total: number) => options.onProgress?.("write", done, total);
-      const files = await writeModel(dir, graph, producer, onWrite, options.signal);
+      const { files, tensors } = await writeModel(dir, build(), producer, onWrite, options.signal);
       for (const file of TOKENIZER_FILES) {
         if (await exists(join(checkpointDir, file)))
           await copyFile(join(checkpointDir, file), join(dir, file));
@@ -80,10 +95,18 @@ export async function exportCheckpoint(
         kvCache: CACHE_TYPES[target.activation],
         device,
         config: checkpoint.config,
+        cachedHeadSize: source.config.headDim,
         sources,
         files,
       });
-      await writeFile(join(dir, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`);
+      await writeManifest(dir, manifest);
+      if (options.calibrate) {
+        const graph = build(await options.calibrate(dir));
+        options.signal?.throwIfAborted();
+        files[MODEL_FILE] = await rewriteGraph(dir, graph, producer, tensors);
+        manifest = { ...manifest, kvCache: "int8", files };
+        await writeManifest(dir, manifest);
+      }
     });
     return manifest as Manifest;
   } finally {
@@ -125,26 +148,16 @@ function chooseTarget(dtype: Dtype, device: Device): Target {
   return { activation: "float32", fusedQkNorm: false };
 }
 
-/** @throws {CheckpointError} HEAD_SIZE_UNSUPPORTED */
-function requireHeadSize({ config, dir }: Checkpoint): void {
-  if (config.headDim % HEAD_SIZE_STEP === 0) return;
-  throw new CheckpointError(
-    "HEAD_SIZE_UNSUPPORTED",
-    `${dir} has heads of ${config.headDim} values, but ONNX Runtime's attention rotates heads of a multiple of ` +
-      `${HEAD_SIZE_STEP} alone. Every released Qwen3Guard-Stream has 128: choose such a head_dim for your own.`,
-  );
-}
-
-function createWeights(checkpoint: Checkpoint, dtype: Dtype, target: Target): WeightFormat {
+function createWeights(source: WeightSource, dtype: Dtype, target: Target): WeightFormat {
   switch (dtype) {
     case "int8":
-      return new BlockwiseWeights(checkpoint, 8, target.activation);
+      return new BlockwiseWeights(source, 8, target.activation);
     case "int4":
-      return new BlockwiseWeights(checkpoint, 4, target.activation);
+      return new BlockwiseWeights(source, 4, target.activation);
     case "w8a8":
-      return new RowwiseWeights(checkpoint);
+      return new RowwiseWeights(source);
     default:
-      return new DenseWeights(checkpoint, target.activation);
+      return new DenseWeights(source, target.activation);
   }
 }
 

@@ -1,8 +1,7 @@
-import type { Checkpoint } from "../checkpoint/checkpoint.js";
 import { DenseWeights } from "./dense.js";
 import type { FloatType } from "./float.js";
 import type { Graph } from "./graph.js";
-import { vector } from "./weights.js";
+import { vector, type WeightSource } from "./weights.js";
 
 /** The two moderators' outputs: name in the graph, checkpoint prefix, which label list gives the width. */
 export const MODERATORS = [
@@ -26,16 +25,16 @@ export const MODERATORS = [
  *
  * Outputs: prompt_risk, prompt_category, response_risk, response_category, [batch, length, labels] float32.
  */
-export function addHeads(graph: Graph, checkpoint: Checkpoint, hidden: string, activation: FloatType): void {
-  const { config } = checkpoint;
-  const weights = new DenseWeights(checkpoint, activation);
+export function addHeads(graph: Graph, source: WeightSource, hidden: string, activation: FloatType): void {
+  const { config } = source;
+  const weights = new DenseWeights(source, activation);
   for (const { prefix, risk, category, labels } of MODERATORS) {
-    const source = `${prefix}risk_level_category`;
+    const tensors = `${prefix}risk_level_category`;
     const inner = config.guardInnerSize;
     const pre = weights.linear(graph, `${risk}.pre`, hidden, [
-      { tensor: `${source}_pre.weight`, rows: inner, columns: config.hiddenSize },
+      { tensor: `${tensors}_pre.weight`, rows: inner, columns: config.hiddenSize },
     ]);
-    const norm = vector(graph, checkpoint, `${source}_layernorm.weight`, inner, activation);
+    const norm = vector(graph, source, `${tensors}_layernorm.weight`, inner, activation);
     const normed = graph.add("SimplifiedLayerNormalization", [pre, norm], `${risk}.norm`, {
       axis: -1,
       epsilon: config.rmsNormEps,

@@ -1,4 +1,4 @@
-import { readFile, stat } from "node:fs/promises";
+import { readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { GuardConfig } from "../checkpoint/config.js";
 import { ModelError } from "../errors.js";
@@ -16,6 +16,20 @@ export const WEIGHTS_FILE = "model.onnx.data";
 /** Raised whenever an older reader could misread what a newer exporter writes. */
 const FORMAT = 1;
 
+/** How far a format's verdicts are from those of fp32 on the same conversations. */
+export interface Comparison {
+  /** Prompts and response tokens judged by both. */
+  verdicts: number;
+  /** Share of verdicts with the same risk label, 0 to 1. */
+  riskAgreement: number;
+  /** Share with the same category, among the verdicts that fp32 has one for. */
+  categoryAgreement: number;
+  /** Largest change of any risk label's probability, 0 to 1. */
+  largestChange: number;
+  /** Mean change of the risk labels' probabilities, 0 to 1. */
+  meanChange: number;
+}
+
 /** guard.json: what an exported model directory holds. */
 export interface Manifest {
   format: number;
@@ -23,18 +37,26 @@ export interface Manifest {
   exporter: string;
   dtype: Dtype;
   /** Element type of the KV cache. */
-  kvCache: "fp32" | "bf16" | "fp16";
+  kvCache: "fp32" | "bf16" | "fp16" | "int8";
   /** The execution provider the graph was built for. */
   device: Device;
   config: GuardConfig;
+  /** Width of a head in the KV cache: the model's own, or more where the kernel wants padding. */
+  cachedHeadSize: number;
   /** SHA-256, in hex, of the checkpoint's files. */
   sources: Record<string, string>;
   /** Size in bytes of the exported files. */
   files: Record<string, number>;
+  /** What the format costs against fp32, where `export --verify` measured it. */
+  comparison?: Comparison;
 }
 
 export function createManifest(content: Omit<Manifest, "format">): Manifest {
   return { format: FORMAT, ...content };
+}
+
+export async function writeManifest(dir: string, manifest: Manifest): Promise<void> {
+  await writeFile(join(dir, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`);
 }
 
 /**
@@ -88,7 +110,7 @@ function parse(text: string, path: string): Manifest {
         "Update qwen3guard-stream, or export the model with this version.",
     );
   }
-  for (const key of ["dtype", "kvCache", "device", "config", "sources", "files"] as const) {
+  for (const key of ["dtype", "kvCache", "device", "config", "cachedHeadSize", "sources", "files"] as const) {
     if (manifest[key] === undefined) {
       throw new ModelError("MODEL_INVALID", `${path} lacks "${key}". Export the model again.`);
     }

@@ -1,8 +1,7 @@
-import type { Checkpoint } from "../checkpoint/checkpoint.js";
 import type { GuardConfig } from "../checkpoint/config.js";
 import { encodeFloats, type FloatType } from "./float.js";
 import { type Graph, MICROSOFT } from "./graph.js";
-import { type Matrix, vector, type WeightFormat } from "./weights.js";
+import { type Matrix, vector, type WeightFormat, type WeightSource } from "./weights.js";
 
 /** What differs between the CPU's kernels and CUDA's. */
 export interface Target {
@@ -12,9 +11,19 @@ export interface Target {
   fusedQkNorm: boolean;
 }
 
+/** What one step of the int8 cache stands for, [kv_heads, head_dim] float32, for a layer's keys and values. */
+export interface CacheScales {
+  key: Float32Array;
+  value: Float32Array;
+}
+
 export interface BackboneOptions {
   weights: WeightFormat;
   target: Target;
+  /** One entry a layer makes the cache int8; without, it has the activations' type. */
+  cacheScales?: CacheScales[];
+  /** The model's own head size. `config.headDim` is what the kernel gets, and may be padded. */
+  headSize: number;
   /** Positions the rotary tables cover; the cache may not be longer. */
   positions: number;
 }
@@ -29,8 +38,8 @@ export interface BackboneOptions {
  *
  * @returns the name of the last hidden state after the final norm, [batch, length, hidden]
  */
-export function addBackbone(graph: Graph, checkpoint: Checkpoint, options: BackboneOptions): string {
-  const { config } = checkpoint;
+export function addBackbone(graph: Graph, source: WeightSource, options: BackboneOptions): string {
+  const { config } = source;
   const { activation } = options.target;
   const ids = graph.input("input_ids", "int64", ["batch", "length"]);
   graph.input("seqlens_k", "int32", ["batch"]);
@@ -47,7 +56,7 @@ export function addBackbone(graph: Graph, checkpoint: Checkpoint, options: Backb
   );
   for (let layer = 0; layer < config.layers; layer++) {
     const name = `layers.${layer}`;
-    const attention = addAttention(graph, checkpoint, options, layer, hidden);
+    const attention = addAttention(graph, source, options, layer, hidden);
     [hidden, residual] = addNorm(
       `${name}.post_attention`,
       residual,
@@ -58,13 +67,13 @@ export function addBackbone(graph: Graph, checkpoint: Checkpoint, options: Backb
     const next =
       layer + 1 < config.layers
         ? norm(layer + 1, "input_layernorm")
-        : vector(graph, checkpoint, "model.norm.weight", config.hiddenSize, activation);
+        : vector(graph, source, "model.norm.weight", config.hiddenSize, activation);
     [hidden, residual] = addNorm(`${name}.output`, residual, mlp, next);
   }
   return hidden;
 
   function norm(layer: number, which: string): string {
-    return vector(graph, checkpoint, `model.layers.${layer}.${which}.weight`, config.hiddenSize, activation);
+    return vector(graph, source, `model.layers.${layer}.${which}.weight`, config.hiddenSize, activation);
   }
 
   /** Residual addition and RMSNorm in one kernel: returns [normalized, sum]. */
@@ -82,50 +91,66 @@ export function addBackbone(graph: Graph, checkpoint: Checkpoint, options: Backb
 
 function addAttention(
   graph: Graph,
-  checkpoint: Checkpoint,
-  { weights, target }: BackboneOptions,
+  source: WeightSource,
+  { weights, target, headSize, cacheScales }: BackboneOptions,
   layer: number,
   hidden: string,
 ): string {
-  const { config } = checkpoint;
+  const { config } = source;
   const name = `layers.${layer}.attention`;
-  const source = `model.layers.${layer}.self_attn`;
+  const tensors = `model.layers.${layer}.self_attn`;
   const qSize = config.heads * config.headDim;
   const kvSize = config.kvHeads * config.headDim;
 
   const qkv = weights.linear(graph, `${name}.qkv`, hidden, [
-    matrix(`${source}.q_proj.weight`, qSize, config.hiddenSize),
-    matrix(`${source}.k_proj.weight`, kvSize, config.hiddenSize),
-    matrix(`${source}.v_proj.weight`, kvSize, config.hiddenSize),
+    matrix(`${tensors}.q_proj.weight`, qSize, config.hiddenSize),
+    matrix(`${tensors}.k_proj.weight`, kvSize, config.hiddenSize),
+    matrix(`${tensors}.v_proj.weight`, kvSize, config.hiddenSize),
   ]);
   let [q, k] = [`${name}.q`, `${name}.k`];
   const v = `${name}.v`;
   graph.node("Split", [qkv, graph.ints("qkv_sizes", [qSize, kvSize, kvSize])], [q, k, v], { axis: -1 });
 
-  const qNorm = vector(graph, checkpoint, `${source}.q_norm.weight`, config.headDim, target.activation);
-  const kNorm = vector(graph, checkpoint, `${source}.k_norm.weight`, config.headDim, target.activation);
+  const qNorm = vector(graph, source, `${tensors}.q_norm.weight`, config.headDim, target.activation);
+  const kNorm = vector(graph, source, `${tensors}.k_norm.weight`, config.headDim, target.activation);
+  // A padded head's mean of squares is smaller by the share of padding, and so must epsilon be.
+  const epsilon = config.rmsNormEps * (headSize / config.headDim);
   if (!target.fusedQkNorm) {
-    q = addHeadNorm(graph, config, q, qNorm, config.heads);
-    k = addHeadNorm(graph, config, k, kNorm, config.kvHeads);
+    q = addHeadNorm(graph, config, epsilon, q, qNorm, config.heads);
+    k = addHeadNorm(graph, config, epsilon, k, kNorm, config.kvHeads);
   }
 
   const cache = ["batch", config.kvHeads, "capacity", config.headDim];
+  const cacheType = cacheScales ? "int8" : target.activation;
   for (const side of ["key", "value"]) {
-    graph.input(`past.${layer}.${side}`, target.activation, cache);
-    graph.output(`present.${layer}.${side}`, target.activation, cache);
+    graph.input(`past.${layer}.${side}`, cacheType, cache);
+    graph.output(`present.${layer}.${side}`, cacheType, cache);
   }
   const inputs = [q, k, v, `past.${layer}.key`, `past.${layer}.value`];
   inputs.push("seqlens_k", "total_sequence_length", "rotary_cos", "rotary_sin");
-  const attributes: Record<string, number> = {
+  const attributes: Record<string, number | string> = {
     num_heads: config.heads,
     kv_num_heads: config.kvHeads,
     do_rotary: 1,
     rotary_interleaved: 0,
+    scale: 1 / Math.sqrt(headSize),
   };
+  // Inputs 9 to 11 are position ids, attention bias and head sink, 12 and 13 the cache's scales.
+  if (cacheScales) {
+    const { key, value } = cacheScales[layer];
+    const dims = [config.kvHeads, 1, config.headDim];
+    inputs.push("", "", "");
+    inputs.push(graph.constant(`layers.${layer}.key_scale`, "float32", dims, key));
+    inputs.push(graph.constant(`layers.${layer}.value_scale`, "float32", dims, value));
+    attributes.kv_cache_bit_width = 8;
+    attributes.k_quant_type = "PER_CHANNEL";
+    attributes.v_quant_type = "PER_CHANNEL";
+  } else if (target.fusedQkNorm) {
+    inputs.push("", "", "", "", "");
+  }
   if (target.fusedQkNorm) {
-    // Inputs 9 to 13 (position ids, attention bias, head sink, cache scales) stay empty.
-    inputs.push("", "", "", "", "", qNorm, kNorm);
-    attributes.qk_norm_epsilon = config.rmsNormEps;
+    inputs.push(qNorm, kNorm);
+    attributes.qk_norm_epsilon = epsilon;
   }
   graph.node(
     "GroupQueryAttention",
@@ -135,7 +160,7 @@ function addAttention(
     MICROSOFT,
   );
   return weights.linear(graph, `${name}.out`, `${name}.mixed`, [
-    matrix(`${source}.o_proj.weight`, config.hiddenSize, qSize),
+    matrix(`${tensors}.o_proj.weight`, config.hiddenSize, qSize),
   ]);
 }
 
@@ -143,6 +168,7 @@ function addAttention(
 function addHeadNorm(
   graph: Graph,
   config: GuardConfig,
+  epsilon: number,
   input: string,
   weight: string,
   heads: number,
@@ -152,7 +178,7 @@ function addHeadNorm(
   const perHead = graph.add("Reshape", [input, split], `${input}.heads`);
   const normed = graph.add("SimplifiedLayerNormalization", [perHead, weight], `${input}.normed`, {
     axis: -1,
-    epsilon: config.rmsNormEps,
+    epsilon,
     stash_type: 1,
   });
   return graph.add("Reshape", [normed, merged], `${input}.merged`);
@@ -166,9 +192,9 @@ function addMlp(
   hidden: string,
 ): string {
   const name = `layers.${layer}.mlp`;
-  const source = `model.layers.${layer}.mlp`;
+  const tensors = `model.layers.${layer}.mlp`;
   const inner = (projection: string) => [
-    matrix(`${source}.${projection}.weight`, config.intermediateSize, config.hiddenSize),
+    matrix(`${tensors}.${projection}.weight`, config.intermediateSize, config.hiddenSize),
   ];
   const gate = weights.linear(graph, `${name}.gate`, hidden, inner("gate_proj"));
   const up = weights.linear(graph, `${name}.up`, hidden, inner("up_proj"));
@@ -176,13 +202,13 @@ function addMlp(
   const silu = graph.add("Mul", [gate, sigmoid], `${name}.silu`);
   const product = graph.add("Mul", [silu, up], `${name}.product`);
   return weights.linear(graph, `${name}.down`, product, [
-    matrix(`${source}.down_proj.weight`, config.hiddenSize, config.intermediateSize),
+    matrix(`${tensors}.down_proj.weight`, config.hiddenSize, config.intermediateSize),
   ]);
 }
 
 /**
- * cos and sin of position · theta^(−2i / head_dim), [positions, head_dim / 2]. Rounded to float32 after each step,
- * as the reference computes them.
+ * cos and sin of position · theta^(−2i / head size), [positions, head size / 2]. Rounded to float32 after each step,
+ * as the reference computes them. Padding is not rotated: its columns are cos 1 and sin 0.
  */
 function addRotaryTables(graph: Graph, config: GuardConfig, options: BackboneOptions): void {
   const half = config.headDim / 2;
@@ -194,11 +220,12 @@ function addRotaryTables(graph: Graph, config: GuardConfig, options: BackboneOpt
     graph.initializer(name, type, [options.positions, half], async (sink) => {
       const table = new Float32Array(options.positions * half);
       for (let i = 0; i < half; i++) {
+        const padding = i >= options.headSize / 2;
         const frequency = Math.fround(
-          1 / Math.fround(config.ropeTheta ** Math.fround((2 * i) / config.headDim)),
+          1 / Math.fround(config.ropeTheta ** Math.fround((2 * i) / options.headSize)),
         );
         for (let position = 0; position < options.positions; position++) {
-          table[position * half + i] = f(Math.fround(position * frequency));
+          table[position * half + i] = f(padding ? 0 : Math.fround(position * frequency));
         }
       }
       await sink(encodeFloats(table, type));

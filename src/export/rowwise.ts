@@ -1,9 +1,8 @@
-import type { Checkpoint } from "../checkpoint/checkpoint.js";
 import { BlockwiseWeights } from "./blockwise.js";
 import { bytesOf } from "./float.js";
 import { type Graph, MICROSOFT, type Sink } from "./graph.js";
 import { HIGHEST, quantizeRows } from "./quantize.js";
-import { type Matrix, readRows, stackedRows, type WeightFormat } from "./weights.js";
+import { type Matrix, readRows, stackedRows, type WeightFormat, type WeightSource } from "./weights.js";
 
 /** Activations in [−1, 1] become unsigned bytes around this. */
 const ZERO_POINT = 128;
@@ -22,13 +21,13 @@ interface QuantizedInput {
  * (DynamicQuantizeMatMul would take one scale from the whole batch.)
  */
 export class RowwiseWeights implements WeightFormat {
-  readonly #checkpoint: Checkpoint;
+  readonly #source: WeightSource;
   readonly #table: BlockwiseWeights;
   readonly #quantized = new Map<string, QuantizedInput>();
 
-  constructor(checkpoint: Checkpoint) {
-    this.#checkpoint = checkpoint;
-    this.#table = new BlockwiseWeights(checkpoint, 8, "float32");
+  constructor(source: WeightSource) {
+    this.#source = source;
+    this.#table = new BlockwiseWeights(source, 8, "float32");
   }
 
   linear(graph: Graph, name: string, input: string, sources: Matrix[]): string {
@@ -85,7 +84,7 @@ export class RowwiseWeights implements WeightFormat {
   async #transposed(sources: Matrix[], rows: number, columns: number) {
     const values = new Int8Array(columns * rows);
     const scales = new Float32Array(rows);
-    for await (const block of readRows(this.#checkpoint, sources)) {
+    for await (const block of readRows(this.#source, sources)) {
       const part = quantizeRows(block.data, block.rows, columns);
       scales.set(part.scales, block.row);
       for (let column = 0; column < columns; column++) {

@@ -2,6 +2,9 @@ import type { Checkpoint } from "../checkpoint/checkpoint.js";
 import { encodeFloats, type FloatType } from "./float.js";
 import type { Graph } from "./graph.js";
 
+/** Where weights come from: a checkpoint, or one made fit for the kernels. */
+export type WeightSource = Pick<Checkpoint, "config" | "rows" | "read">;
+
 /** A checkpoint's matrix: [rows, columns], as a Linear stores it: y = x · Wᵀ. */
 export interface Matrix {
   tensor: string;
@@ -23,12 +26,12 @@ export function stackedRows(sources: Matrix[]): number {
 
 /** Streams the rows of several matrices one after the other, blocks of rows at a time. */
 export async function* readRows(
-  checkpoint: Checkpoint,
+  source: WeightSource,
   sources: Matrix[],
 ): AsyncGenerator<{ row: number; rows: number; data: Float32Array }> {
   let base = 0;
   for (const { tensor, rows, columns } of sources) {
-    for await (const { row, data } of checkpoint.rows(tensor, rowsPerBlock(columns))) {
+    for await (const { row, data } of source.rows(tensor, rowsPerBlock(columns))) {
       yield { row: base + row, rows: data.length / columns, data };
     }
     base += rows;
@@ -43,12 +46,12 @@ function rowsPerBlock(columns: number): number {
 /** A norm's weight or another small vector, in the activations' type. */
 export function vector(
   graph: Graph,
-  checkpoint: Checkpoint,
+  source: WeightSource,
   tensor: string,
   length: number,
   type: FloatType,
 ): string {
   return graph.initializer(tensor, type, [length], async (sink) =>
-    sink(encodeFloats(await checkpoint.read(tensor), type)),
+    sink(encodeFloats(await source.read(tensor), type)),
   );
 }

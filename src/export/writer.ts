@@ -17,14 +17,20 @@ const OPSETS = [
 
 export type WriteProgress = (writtenBytes: number, totalBytes: number) => void;
 
-/** Writes model.onnx and model.onnx.data into `dir`; returns their sizes in bytes. */
+/** What was written: sizes of the files in bytes, and the graph's constants with their place in the data file. */
+export interface WrittenModel {
+  files: Record<string, number>;
+  tensors: OnnxTensor[];
+}
+
+/** Writes model.onnx and model.onnx.data into `dir`. */
 export async function writeModel(
   dir: string,
   graph: Graph,
   producer: { name: string; version: string },
   onProgress?: WriteProgress,
   signal?: AbortSignal,
-): Promise<Record<string, number>> {
+): Promise<WrittenModel> {
   const tensors: OnnxTensor[] = [];
   const total = graph.initializers.reduce((sum, { bytes }) => sum + bytes, 0);
   await requireSpace(dir, total);
@@ -59,6 +65,34 @@ export async function writeModel(
   } finally {
     await file.close();
   }
+  const modelBytes = await writeGraph(dir, graph, producer, tensors);
+  return { files: { [MODEL_FILE]: modelBytes, [WEIGHTS_FILE]: end }, tensors };
+}
+
+/**
+ * Writes model.onnx anew over weights that are there already; constants that came to the graph since must be small.
+ * Returns its size in bytes.
+ */
+export async function rewriteGraph(
+  dir: string,
+  graph: Graph,
+  producer: { name: string; version: string },
+  written: OnnxTensor[],
+): Promise<number> {
+  const known = new Set(written.map(({ name }) => name));
+  const tensors = [...written];
+  for (const { name, type, dims, bytes, write } of graph.initializers) {
+    if (!known.has(name)) tensors.push({ name, type, dims, data: await collect(name, bytes, write) });
+  }
+  return writeGraph(dir, graph, producer, tensors);
+}
+
+async function writeGraph(
+  dir: string,
+  graph: Graph,
+  producer: { name: string; version: string },
+  tensors: OnnxTensor[],
+): Promise<number> {
   const model = encodeModel({
     producer: producer.name,
     producerVersion: producer.version,
@@ -69,7 +103,7 @@ export async function writeModel(
     outputs: graph.outputs,
   });
   await writeFile(join(dir, MODEL_FILE), model);
-  return { [MODEL_FILE]: model.byteLength, [WEIGHTS_FILE]: end };
+  return model.byteLength;
 }
 
 /**

@@ -3,7 +3,12 @@ import { type Handle, ortApi } from "./api.js";
 export interface SessionOptions {
   /** Threads of the intra-op pool; the thread that calls run is one of them. */
   threads: number;
+  /** Whether GroupQueryAttention may use its tiled CPU kernel. Default true. */
+  flashAttention?: boolean;
 }
+
+/** ONNX Runtime reads it from the environment alone, while it makes the kernels of a session. */
+const NO_FLASH_ATTENTION = "ORT_GQA_DISABLE_FLASH_ATTENTION";
 
 /** A loaded model. */
 export class Session {
@@ -19,12 +24,16 @@ export class Session {
   static async load(path: string, options: SessionOptions): Promise<Session> {
     const api = ortApi();
     const settings = api.create("CreateSessionOptions");
+    const inherited = process.env[NO_FLASH_ATTENTION];
     try {
       api.call("SetIntraOpNumThreads", settings, options.threads);
       // Where the processor has no VNNI, u8 × s8 products saturate in 16 bits: take the u8 × u8 kernels there.
       api.call("AddSessionConfigEntry", settings, "session.x64quantprecision", "1");
+      if (options.flashAttention === false) process.env[NO_FLASH_ATTENTION] = "1";
       return new Session(await api.createAsync("CreateSession", api.env, path, settings));
     } finally {
+      if (inherited === undefined) delete process.env[NO_FLASH_ATTENTION];
+      else process.env[NO_FLASH_ATTENTION] = inherited;
       api.release("ReleaseSessionOptions", settings);
     }
   }

@@ -114,14 +114,6 @@ describe("refusals name what is wrong and leave nothing behind", () => {
     expect(await readdir(dir)).toEqual([]);
   });
 
-  test("a head size that the attention kernel cannot rotate", async () => {
-    const unsuited = join(root, "head-size");
-    await writeRandomCheckpoint(unsuited, { config: { ...odd, head_dim: 40 }, dtype: "F16" });
-    const dir = await emptyFolder("head-size-out");
-    await expectError(exportCheckpoint(unsuited, join(dir, "out")), CheckpointError, "HEAD_SIZE_UNSUPPORTED");
-    expect(await readdir(dir)).toEqual([]);
-  });
-
   test.each(["fp32", "int8", "w8a8", "int4"] as const)("a weight that is NaN, as %s", async (dtype) => {
     const broken = join(root, `nan-${dtype}`);
     await writeRandomCheckpoint(broken, { config: tiny, dtype: "F32" });

@@ -40,8 +40,8 @@ test.each<[string, string, (dir: string) => Promise<unknown>]>([
   const dir = join(root, `model-${Math.random()}`);
   await cp(model, dir, { recursive: true });
   await damage(dir);
-  for (const attempt of [readManifest(dir), Engine.load(dir)]) {
-    const error = await attempt.then(
+  for (const load of [readManifest, Engine.load]) {
+    const error = await load(dir).then(
       () => null,
       (error) => error,
     );
