@@ -64,8 +64,8 @@ export function evaluationText(subject: Subject, evaluation: Evaluation, colors:
   const rate = resumed < summary.rows ? `, ${(tokens / seconds).toFixed(0)} tokens/s` : "";
   lines.push(
     "",
-    `${bold(count(summary.rows))} rows, ${count(summary.tokens)} tokens${rate}${resumed > 0 ? `; ${count(resumed)} rows were there already` : ""}`,
-    ...Object.entries(missing).map(([field, rows]) => `${count(rows)} rows left out: they have no ${field}`),
+    `${bold(rowCount(summary.rows))}, ${count(summary.tokens)} tokens${rate}${resumed > 0 ? `; ${rowCount(resumed)} of them in the file already` : ""}`,
+    ...Object.entries(missing).map(([field, rows]) => `${rowCount(rows)} left out, without ${field}`),
     ...badRowLines(badRows).map((line) => yellow(line)),
     ...warnings.map((warning) => yellow(`Beware: ${warning}`)),
   );
@@ -84,7 +84,7 @@ function groupLines(
     .slice(0, SHOWN_VALUES)
     .map(
       ([value, { rows, strict }]) =>
-        pad(value, 30) +
+        pad(printable(value), 30) +
         cell(count(rows)) +
         cell(count(strict.truePositives + strict.falseNegatives)) +
         scoreCells(strict),
@@ -108,7 +108,7 @@ function badRowLines(badRows: readonly BadRow[]): string[] {
   const lines = [...byProblem].map(
     ([problem, rows]) => `  ${problem}: ${rows.length > 1 ? "rows" : "row"} ${ranges(rows)}`,
   );
-  return lines.length === 0 ? [] : [`${count(badRows.length)} bad rows were not judged:`, ...lines];
+  return lines.length === 0 ? [] : [`${rowCount(badRows.length, "bad ")} not judged:`, ...lines];
 }
 
 function ranges(ascending: readonly number[]): string {
@@ -119,6 +119,16 @@ function ranges(ascending: readonly number[]): string {
     else parts.push([line, line]);
   }
   return parts.map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`)).join(", ");
+}
+
+/** A dataset's text cannot steer the terminal. */
+function printable(text: string): string {
+  return text.replace(/\p{C}/gu, "\ufffd");
+}
+
+/** "1 row", "2 rows". */
+function rowCount(rows: number, kind = ""): string {
+  return `${count(rows)} ${kind}${rows === 1 ? "row" : "rows"}`;
 }
 
 function scoreCells(score: Score): string {

@@ -30,8 +30,9 @@ export class Conversations {
     this.#blankLine = tokenizer.encode("\n\n");
   }
 
-  static async load(modelDir: string, part: JudgedPart): Promise<Conversations> {
-    const tokenizer = await Tokenizer.load(modelDir);
+  /** @throws {CheckpointError} as `Tokenizer.load` and `ChatTemplate.load` */
+  static async load(modelDir: string, part: JudgedPart, loaded?: Tokenizer): Promise<Conversations> {
+    const tokenizer = loaded ?? (await Tokenizer.load(modelDir));
     return new Conversations(tokenizer, await ChatTemplate.load(modelDir, tokenizer), part);
   }
 

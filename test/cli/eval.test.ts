@@ -134,7 +134,10 @@ describe("resuming", () => {
     expect(second.rows.resumed).toBeLessThan(120);
 
     const third = await run(dataset, "--type", "response", "--out", broken);
-    expect(third).toMatchObject({ code: 0, stdout: expect.stringContaining("120 rows were there already") });
+    expect(third).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining("120 rows of them in the file already"),
+    });
   }, 180_000);
 
   test("Ctrl-C stops with 130 and says how to go on", async () => {
@@ -201,8 +204,8 @@ describe("bad rows", () => {
     const { code, stdout } = await run(dataset, "--type", "response");
     expect(code).toBe(0);
     expect(stdout).toMatch(/4 rows, /);
-    expect(stdout).toMatch(/1 rows left out: they have no response/);
-    expect(stdout).toMatch(/5 bad rows were not judged/);
+    expect(stdout).toMatch(/1 row left out, without response/);
+    expect(stdout).toMatch(/5 bad rows not judged/);
     expect(stdout).toMatch(/not JSON: row 5\n/);
     expect(stdout).toMatch(/neither message nor prompt: rows 6-7\n/);
     expect(stdout).toMatch(/tokens, and the model holds \d+: row 9\n/);
@@ -246,6 +249,16 @@ test("no such dataset: named, and no report is begun", async () => {
   expect(code).toBe(1);
   expect(stderr).toContain("[DATASET_UNREADABLE]");
   await expect(readFile(`${report}.partial`)).rejects.toThrow();
+});
+
+test("a report does not overwrite dataset or predictions", async () => {
+  await writeFile(dataset, jsonLines(RESPONSES));
+  const out = join(dir, "out.jsonl");
+  for (const report of [dataset, out]) {
+    const { code, stderr } = await run(dataset, "--type", "response", "--out", out, "--report", report);
+    expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining("[REPORT_PATH_TAKEN]") });
+  }
+  expect(await readFile(dataset, "utf8")).toBe(jsonLines(RESPONSES));
 });
 
 test("positions of another tokenizer are warned of", async () => {

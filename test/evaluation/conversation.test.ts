@@ -10,8 +10,9 @@ let reasoning: Conversations;
 let prompts: Conversations;
 beforeAll(async () => {
   responses = await Conversations.load(OFFICIAL_TOKENIZER, { type: "response", reasoning: false });
-  reasoning = await Conversations.load(OFFICIAL_TOKENIZER, { type: "response", reasoning: true });
-  prompts = await Conversations.load(OFFICIAL_TOKENIZER, { type: "prompt", reasoning: false });
+  const { tokenizer } = responses;
+  reasoning = await Conversations.load(OFFICIAL_TOKENIZER, { type: "response", reasoning: true }, tokenizer);
+  prompts = await Conversations.load(OFFICIAL_TOKENIZER, { type: "prompt", reasoning: false }, tokenizer);
 });
 
 /** The conversation before and from the first position judged. */

@@ -1,4 +1,6 @@
+import { resolve } from "node:path";
 import { Command, Option } from "commander";
+import { InputError } from "../../errors.js";
 import { type EvaluationOptions, evaluate, type JudgedRow } from "../../evaluation/evaluation.js";
 import { Report } from "../../evaluation/report/report.js";
 import type { EvaluationType } from "../../evaluation/row.js";
@@ -60,6 +62,7 @@ Examples:
 }
 
 async function evalDataset(dataset: string, options: Options): Promise<void> {
+  checkPaths(dataset, options);
   const signal = interruptSignal();
   const terminal = createTerminal(process.stderr);
   const stages = new StageProgress(terminal);
@@ -108,5 +111,14 @@ async function evalDataset(dataset: string, options: Options): Promise<void> {
     throw error;
   } finally {
     await guard.close();
+  }
+}
+
+/** The report replaces what is at its path. */
+function checkPaths(dataset: string, { out, report }: Options): void {
+  if (!report) return;
+  const other = [dataset, out].find((path) => path && resolve(path) === resolve(report));
+  if (other) {
+    throw new InputError("REPORT_PATH_TAKEN", `--report would overwrite ${other}. Name another file.`);
   }
 }

@@ -129,6 +129,7 @@ function filters(type: "prompt" | "response"): Html {
       : html`<span><span class="token safe span">underlined</span> annotated as unsafe</span><span><span class="token unsafe fired">framed</span> where the guard fired</span>`;
   return html`<div class="filters"><h2>Conversations</h2>
 ${kinds.map((kind) => html`<button data-outcome="${kind}" aria-pressed="false"></button>`)}
+<button id="delay" hidden></button>
 <label>controversial counts as <select id="reading"><option value="strict">unsafe</option><option value="loose">safe</option></select></label></div>
 <p class="legend"><span class="token safe">safe</span><span class="token controversial">controversial</span><span class="token unsafe">unsafe</span><span>the stronger the colour, the surer</span>${marks}<span>hover for probabilities</span></p>`;
 }

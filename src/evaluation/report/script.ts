@@ -7,6 +7,8 @@ export const SCRIPT = String.raw`
 const { type, labels, categories, texts, rows } = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 20;
 const NAMES = { caught: "caught", missed: "missed", alarm: "false alarm", passed: "passed" };
+const DELAYS = { hit: "hits", ahead: "ahead", missed: "missed" };
+const only = document.getElementById("delay");
 const list = document.getElementById("rows");
 const more = document.getElementById("more");
 const tip = document.getElementById("tip");
@@ -155,7 +157,7 @@ function strip(row) {
 function draw() {
   const counts = { all: rows.length, caught: 0, missed: 0, alarm: 0, passed: 0 };
   for (const row of rows) counts[outcome(row)]++;
-  for (const button of document.querySelectorAll(".filters button")) {
+  for (const button of document.querySelectorAll("[data-outcome]")) {
     const { outcome: kind } = button.dataset;
     button.textContent = (NAMES[kind] || "all") + " " + counts[kind];
     button.setAttribute("aria-pressed", String(state.outcome === kind));
@@ -163,6 +165,8 @@ function draw() {
   for (const button of document.querySelectorAll(".histogram button")) {
     button.setAttribute("aria-pressed", String(state.delay === button.dataset.delay));
   }
+  only.hidden = state.delay === null;
+  only.textContent = "only " + (state.delay === null ? "" : DELAYS[state.delay] || state.delay + " late") + " ✕";
   const matching = rows.filter((row) =>
     (state.outcome === "all" || outcome(row) === state.outcome) && (state.delay === null || row.delay === state.delay));
   list.replaceChildren(...matching.slice(0, state.shown).map(card));
@@ -177,7 +181,7 @@ function update(changes) {
   draw();
 }
 
-for (const button of document.querySelectorAll(".filters button")) {
+for (const button of document.querySelectorAll("[data-outcome]")) {
   button.addEventListener("click", () => update({ outcome: button.dataset.outcome }));
 }
 for (const button of document.querySelectorAll(".histogram button")) {
@@ -185,6 +189,7 @@ for (const button of document.querySelectorAll(".histogram button")) {
   button.addEventListener("click", () => update({ delay: state.delay === delay ? null : delay }));
 }
 document.getElementById("reading").addEventListener("change", (event) => update({ reading: event.target.value }));
+only.addEventListener("click", () => update({ delay: null }));
 more.addEventListener("click", () => update({ shown: state.shown + PAGE }));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 

@@ -56,7 +56,7 @@ details.more table { margin-top: .6rem; }
 .filters label { margin-left: auto; color: var(--faint); font-size: .9rem; }
 .filters select { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line); border-radius: .4rem; padding: .2rem .4rem; }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; color: var(--faint); font-size: .85rem; margin: 0 0 .8rem; }
-.legend .token { padding: 0 .3em; }
+.legend .token { padding: 0 .3em; color: var(--text); }
 
 .row { margin-bottom: .8rem; }
 .row header { display: flex; flex-wrap: wrap; gap: .35rem .6rem; align-items: center; font-size: .9rem; }
@@ -82,7 +82,7 @@ details.more table { margin-top: .6rem; }
 .token.fired::before { content: "▼ "; font-size: .75em; color: var(--text); }
 .token.control { font-family: ui-monospace, monospace; font-size: .8em; color: var(--faint); }
 .token .break { color: var(--faint); font-size: .8em; font-style: normal; }
-.token:hover { outline: 1px solid var(--accent); }
+[data-tip]:hover:not(.fired) { outline: 1px solid var(--accent); }
 #tip { position: fixed; z-index: 3; pointer-events: none; background: light-dark(#1b1f24, #eef1f5); color: light-dark(#fff, #14161a); border-radius: .35rem; padding: .3rem .6rem; font-size: .85rem; line-height: 1.4; max-width: 22rem; white-space: pre-line; box-shadow: 0 2px 10px #0005; }
 .show-more { display: block; margin: 1rem auto; padding: .45rem 1.4rem; }
 .empty { color: var(--faint); text-align: center; padding: 2rem; }
