@@ -1,12 +1,11 @@
 import { CheckpointError } from "../errors.js";
-import { BYTE_LETTERS, byteAt } from "./byte-alphabet.js";
+import { BYTE_LETTERS } from "./byte-alphabet.js";
 import { PairTable } from "./pair-table.js";
-
-const ROOT = 0;
+import { TokenTree } from "./token-tree.js";
 
 /**
- * A byte-level BPE vocabulary, laid out to answer two questions without encoding anything: which tokens do these
- * bytes spell, and does BPE leave two tokens standing side by side?
+ * A byte-level BPE vocabulary, laid out to tell without encoding anything whether BPE leaves two tokens standing
+ * side by side.
  *
  * BPE merges, again and again, the leftmost adjacent pair of the lowest rank. The merges inside a stretch of
  * bytes happen in the same order whatever surrounds it, until a merge crosses the stretch's border. So a token
@@ -18,17 +17,14 @@ const ROOT = 0;
  * (TOKENIZER_UNSUPPORTED) for one that is not.
  */
 export class Merges {
-  /** The node of the empty string in the tree of all tokens' bytes. */
-  readonly root = ROOT;
-
+  /** All tokens that BPE can make. */
+  readonly tree: TokenTree;
   readonly #left: Int32Array;
   readonly #right: Int32Array;
   readonly #rank: Int32Array;
   readonly #length: Uint16Array;
   readonly #intact: Uint8Array;
   readonly #pairs: PairTable;
-  readonly #edges: PairTable;
-  readonly #tokenOfNode: Int32Array;
 
   /** `vocabulary`: token → id, `rules`: the pairs that merge, by rank, both in the byte alphabet. */
   constructor(
@@ -48,33 +44,19 @@ export class Merges {
     this.#length = new Uint16Array(size);
     this.#intact = new Uint8Array(size);
     this.#pairs = new PairTable(rules.length);
-    this.#edges = new PairTable(rules.length * 2);
-    this.#tokenOfNode = new Int32Array(bytes + 1).fill(-1);
-    const nodeOf = new Int32Array(size);
-    let nodes = ROOT + 1;
+    this.tree = new TokenTree(rules.length * 2, bytes + 1);
+    const nodes = new Int32Array(size);
 
     const unsupported = (what: string): CheckpointError =>
       new CheckpointError(
         "TOKENIZER_UNSUPPORTED",
         `${source} ${what}. Use the byte-level BPE tokenizer that comes with Qwen3Guard-Stream.`,
       );
-    /** Adds the token that `more` makes of the one at `node`. */
-    const add = (token: number, node: number, length: number, more: string): void => {
-      for (let i = 0; i < more.length; i++) {
-        const byte = byteAt(more, i);
-        const next = this.#edges.get(node, byte);
-        if (next === -1) this.#edges.add(node, byte, nodes);
-        node = next === -1 ? nodes++ : next;
-      }
-      this.#tokenOfNode[node] = token;
-      nodeOf[token] = node;
-      this.#length[token] = length + more.length;
-    };
-
     for (const letter of BYTE_LETTERS) {
       const id = vocabulary.get(letter);
       if (id === undefined) throw unsupported(`has no token "${letter}", a byte of its own`);
-      add(id, ROOT, 0, letter);
+      nodes[id] = this.tree.add(id, this.tree.root, letter);
+      this.#length[id] = 1;
       this.#intact[id] = 1;
     }
     for (const [rank, [left, right]] of rules.entries()) {
@@ -85,7 +67,8 @@ export class Merges {
       if (this.#length[a] === 0 || this.#length[b] === 0 || this.#length[merged] > 0) {
         throw unsupported(`builds "${left + right}" in two ways or of tokens of later merges`);
       }
-      add(merged, nodeOf[a], this.#length[a], right);
+      nodes[merged] = this.tree.add(merged, nodes[a], right);
+      this.#length[merged] = this.#length[a] + right.length;
       this.#left[merged] = a;
       this.#right[merged] = b;
       this.#rank[merged] = rank;
@@ -96,16 +79,6 @@ export class Merges {
   /** Length of a token in bytes. */
   lengthOf(token: number): number {
     return this.#length[token];
-  }
-
-  /** The node one byte further down, -1 where no token goes on like that. */
-  step(node: number, byte: number): number {
-    return this.#edges.get(node, byte);
-  }
-
-  /** The token whose bytes lead to this node, -1 where they are but the beginning of others. */
-  tokenAt(node: number): number {
-    return this.#tokenOfNode[node];
   }
 
   /** Whether BPE makes this one token of its own bytes: it may never get to a token whose parts are torn apart. */

@@ -20,13 +20,13 @@ export class Piece {
   /** `#last[n]`: the last token of the first n bytes. */
   #last: Int32Array;
   #length = 0;
-  /** Where a token could still be under way, ascending, and how far down the tree of tokens each has come. */
-  #starts: number[] = [];
-  #nodes: number[] = [];
+  /** Where the end of the bytes is in the tree of tokens. */
+  #node: number;
 
   constructor(merges: Merges, first: number, shared?: Int32Array) {
     this.#merges = merges;
     this.first = first;
+    this.#node = merges.tree.root;
     this.#last = shared ?? new Int32Array(16);
   }
 
@@ -39,42 +39,43 @@ export class Piece {
   fork(): Piece {
     const copy = new Piece(this.#merges, this.first, this.#last);
     copy.#length = this.#length;
-    copy.#starts = this.#starts.slice();
-    copy.#nodes = this.#nodes.slice();
+    copy.#node = this.#node;
     return copy;
   }
 
   append(byte: number): void {
-    const merges = this.#merges;
-    const starts = this.#starts;
-    const nodes = this.#nodes;
-    starts.push(this.#length);
-    nodes.push(merges.root);
-    const end = ++this.#length;
-    if (end === this.#last.length) this.#grow();
-
-    let last = -1;
-    let kept = 0;
-    for (let i = 0; i < starts.length; i++) {
-      const node = merges.step(nodes[i], byte);
-      if (node === -1) continue;
-      const start = starts[i];
-      starts[kept] = start;
-      nodes[kept++] = node;
-      if (last !== -1) continue;
-      const token = merges.tokenAt(node);
-      if (token === -1 || !merges.intact(token)) continue;
-      if (start === 0 || merges.apart(this.#last[start], token)) last = token;
-    }
-    starts.length = kept;
-    nodes.length = kept;
+    this.#node = this.#merges.tree.step(this.#node, byte);
+    const before = this.#length++;
+    if (this.#length === this.#last.length) this.#grow();
+    // Most often the last token has just grown.
+    const grown = before === 0 ? 1 : this.#merges.lengthOf(this.#last[before]) + 1;
+    let last = this.#find(grown);
+    if (last === -1) last = this.#find();
     if (last === -1) {
       throw new GuardError(
         "INTERNAL",
         "No token ends here, which cannot be. Please report the text as a bug.",
       );
     }
-    this.#last[end] = last;
+    this.#last[this.#length] = last;
+  }
+
+  /** The token, of this length if one is given, that can be the last; -1 when none can. */
+  #find(length = 0): number {
+    const merges = this.#merges;
+    const tree = merges.tree;
+    for (let node = this.#node; node !== tree.root; node = tree.shorter(node)) {
+      const depth = tree.depth(node);
+      if (length > 0 && depth !== length) {
+        if (depth < length) return -1;
+        continue;
+      }
+      const token = tree.tokenAt(node);
+      if (token === -1 || !merges.intact(token)) continue;
+      const start = this.#length - depth;
+      if (start === 0 || merges.apart(this.#last[start], token)) return token;
+    }
+    return -1;
   }
 
   /** Makes `stack`, from this piece's first token on, hold the tokens of the first `length` bytes. */
@@ -96,8 +97,12 @@ export class Piece {
    * end; that is where the ways back from all of these have met. -1 when that is too far to look for now.
    */
   settled(cut = this.#length): number {
-    const ends = [...this.#starts];
-    insert(ends, this.#length);
+    const { tree } = this.#merges;
+    const ends: number[] = [];
+    for (let node = this.#node; node !== tree.root; node = tree.shorter(node)) {
+      ends.push(this.#length - tree.depth(node));
+    }
+    ends.push(this.#length);
     insert(ends, cut);
     for (let steps = 0; ends.length > 1; steps++) {
       if (steps === PATIENCE) return -1;

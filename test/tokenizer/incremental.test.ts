@@ -2,6 +2,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest
 import { IncrementalDecoder, IncrementalEncoder } from "../../src/tokenizer/incremental.js";
 import { Merges } from "../../src/tokenizer/merges.js";
 import { Piece } from "../../src/tokenizer/piece.js";
+import { TokenTree } from "../../src/tokenizer/token-tree.js";
 import type { Tokenizer } from "../../src/tokenizer/tokenizer.js";
 import { qwen3 } from "./qwen3.js";
 
@@ -78,16 +79,17 @@ describe("what a push costs", () => {
   let appended = 0;
   let looked = 0;
   const { append } = Piece.prototype;
-  const { step, lengthOf } = Merges.prototype;
+  const { lengthOf } = Merges.prototype;
+  const { shorter } = TokenTree.prototype;
   // Counted by hand: spies keep every call.
   beforeEach(() => {
     Piece.prototype.append = function (byte) {
       appended++;
       append.call(this, byte);
     };
-    Merges.prototype.step = function (node, byte) {
+    TokenTree.prototype.shorter = function (node) {
       looked++;
-      return step.call(this, node, byte);
+      return shorter.call(this, node);
     };
     Merges.prototype.lengthOf = function (token) {
       looked++;
@@ -96,7 +98,8 @@ describe("what a push costs", () => {
   });
   afterEach(() => {
     Piece.prototype.append = append;
-    Object.assign(Merges.prototype, { step, lengthOf });
+    Merges.prototype.lengthOf = lengthOf;
+    TokenTree.prototype.shorter = shorter;
   });
 
   test.each([
