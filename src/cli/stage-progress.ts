@@ -1,6 +1,13 @@
 import type { Progress, Terminal } from "./terminal.js";
 
-const LABELS: Record<string, string> = { fetch: "Fetching", hash: "Hashing", write: "Exporting" };
+const STAGES: Record<string, { label: string; unit: string }> = {
+  fetch: { label: "Fetching", unit: "bytes" },
+  hash: { label: "Hashing", unit: "bytes" },
+  write: { label: "Exporting", unit: "bytes" },
+  calibrate: { label: "Calibrating", unit: "tokens" },
+  reference: { label: "Exporting fp32 to compare with", unit: "bytes" },
+  verify: { label: "Comparing", unit: "conversations" },
+};
 
 /** One bar after another for the stages of fetching and exporting a checkpoint. */
 export class StageProgress {
@@ -18,7 +25,7 @@ export class StageProgress {
     if (key !== this.#stage) {
       this.stop();
       this.#stage = key;
-      this.#bar = this.#terminal.progress(LABELS[stage], total, "bytes");
+      this.#bar = this.#terminal.progress(STAGES[stage].label, total, STAGES[stage].unit);
     }
     this.#bar?.update(done);
   }

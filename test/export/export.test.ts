@@ -1,7 +1,7 @@
 import { access, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
-import { odd, tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
+import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
 import { CheckpointError, InputError, StorageError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
 import type { Device, Dtype } from "../../src/export/manifest.js";

@@ -1,0 +1,76 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { InputError } from "../errors.js";
+import { type ExportOptions, exportCheckpoint } from "../export/export.js";
+import { type Manifest, readManifest, writeManifest } from "../export/manifest.js";
+import { calibrate } from "./calibration.js";
+import { compareModels } from "./comparison.js";
+import { sampleIds } from "./samples.js";
+
+export interface ConvertOptions extends Omit<ExportOptions, "calibrate" | "onProgress"> {
+  /** Element type of the KV cache on the CPU. Default fp32. */
+  kvCache?: "fp32" | "int8";
+  /** Compare the verdicts with fp32's on sample conversations, and keep the outcome in guard.json. */
+  verify?: boolean;
+  onProgress?: (stage: ConvertStage, done: number, total: number) => void;
+}
+
+export type ConvertStage = "hash" | "write" | "calibrate" | "reference" | "verify";
+
+/** Longest sample that calibration and comparison run, in tokens. */
+const SAMPLE_TOKENS = 512;
+
+/**
+ * Exports a checkpoint as `exportCheckpoint` does, with what needs the exported model to run: the int8 cache's
+ * calibration, and the comparison with fp32 (which is exported beside for the time being).
+ *
+ * @throws {CheckpointError} TOKENIZER_MISSING, and see `exportCheckpoint`
+ * @throws {InputError} KV_CACHE_UNKNOWN, VERIFY_NEEDS_CPU, and see `exportCheckpoint`
+ */
+export async function convertCheckpoint(
+  checkpointDir: string,
+  out: string,
+  options: ConvertOptions = {},
+): Promise<Manifest> {
+  const { kvCache, verify, onProgress, ...exportOptions } = options;
+  const device = options.device ?? "cpu";
+  if (kvCache !== undefined && kvCache !== "fp32" && kvCache !== "int8") {
+    throw new InputError("KV_CACHE_UNKNOWN", `Unknown cache type "${kvCache}". Choose fp32 or int8.`);
+  }
+  if (device !== "cpu" && (verify || kvCache !== undefined)) {
+    throw new InputError(
+      "VERIFY_NEEDS_CPU",
+      "Calibration and verification run on the CPU: leave --verify and --kv-cache out with --device cuda.",
+    );
+  }
+  const manifest = await exportCheckpoint(checkpointDir, out, {
+    ...exportOptions,
+    onProgress,
+    calibrate:
+      kvCache === "int8"
+        ? async (dir) => {
+            const { maxPositions } = (await readManifest(dir)).config;
+            const samples = await sampleIds(dir, Math.min(SAMPLE_TOKENS, maxPositions));
+            return calibrate(dir, samples, (done, total) => onProgress?.("calibrate", done, total));
+          }
+        : undefined,
+  });
+  if (!verify) return manifest;
+  const beside = await mkdtemp(join(dirname(resolve(out)), ".reference-"));
+  try {
+    const reference = join(beside, "fp32");
+    await exportCheckpoint(checkpointDir, reference, {
+      dtype: "fp32",
+      signal: options.signal,
+      onProgress: (stage, done, total) => stage === "write" && onProgress?.("reference", done, total),
+    });
+    const comparison = await compareModels(reference, out, (done, total) =>
+      onProgress?.("verify", done, total),
+    );
+    const verified = { ...manifest, comparison };
+    await writeManifest(out, verified);
+    return verified;
+  } finally {
+    await rm(beside, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,125 @@
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, expect, test } from "vitest";
+import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
+import { calibrate } from "../../src/conversion/calibration.js";
+import { convertCheckpoint } from "../../src/conversion/convert.js";
+import { Engine } from "../../src/engine/engine.js";
+import { HEAD_NAMES, type Logits } from "../../src/engine/logits.js";
+import { CheckpointError, ClosedError, InputError } from "../../src/errors.js";
+import { exportCheckpoint } from "../../src/export/export.js";
+import { readManifest } from "../../src/export/manifest.js";
+import { OFFICIAL_TOKENIZER, readGolden, temporaryFolder } from "../support/model.js";
+
+let root: string;
+let bare: string;
+let checkpoint: string;
+
+beforeAll(async () => {
+  root = await temporaryFolder();
+  bare = join(root, "bare");
+  await writeRandomCheckpoint(bare, { config: tiny, dtype: "BF16" });
+  checkpoint = join(root, "checkpoint");
+  await writeRandomCheckpoint(checkpoint, {
+    config: { ...tiny, vocab_size: 151936 },
+    dtype: "BF16",
+    tokenizerDir: OFFICIAL_TOKENIZER,
+  });
+});
+
+test("an int8 cache stays near the golden logits", async () => {
+  const golden = await readGolden<{ ids: number[]; logits: Record<keyof Logits, number[][]> }>("tiny");
+  const out = join(root, "kv-golden");
+  await exportCheckpoint(bare, out, {
+    // Half of the sequence: the other half shows what ranges it did not see cost.
+    calibrate: (dir) => calibrate(dir, [golden.ids.slice(0, 80)]),
+  });
+  const engine = await Engine.load(out, { maxStreams: 2, maxTokens: 256 });
+  expect(engine.cacheType).toBe("int8");
+  for (const chunk of [1, 7, golden.ids.length]) {
+    let largest = 0;
+    const sequence = engine.open();
+    for (let at = 0; at < golden.ids.length; at += chunk) {
+      await sequence.feed(golden.ids.slice(at, at + chunk), (logits, index, position) => {
+        for (const head of HEAD_NAMES) {
+          const expected = golden.logits[head][position];
+          expected.forEach((x, i) => {
+            largest = Math.max(largest, Math.abs(logits[head][index * expected.length + i] - x));
+          });
+        }
+      });
+    }
+    sequence.close(new ClosedError("STREAM_CLOSED", "done"));
+    expect(largest).toBeLessThan(0.1);
+    // The float cache would be exact.
+    expect(largest).toBeGreaterThan(1e-4);
+  }
+  await engine.close();
+});
+
+test("calibration and comparison run on the package's own conversations", async () => {
+  const out = join(root, "out");
+  const stages = new Set<string>();
+  const manifest = await convertCheckpoint(checkpoint, out, {
+    dtype: "w8a8",
+    kvCache: "int8",
+    verify: true,
+    onProgress: (stage) => stages.add(stage),
+  });
+  expect([...stages]).toEqual(["hash", "write", "calibrate", "reference", "verify"]);
+  expect(await readManifest(out)).toEqual(manifest);
+  expect(manifest).toMatchObject({ dtype: "w8a8", kvCache: "int8" });
+  const { verdicts, riskAgreement, largestChange, meanChange } = manifest.comparison!;
+  expect(verdicts).toBeGreaterThan(1000);
+  expect(riskAgreement).toBeGreaterThan(0.9);
+  expect(riskAgreement).toBeLessThanOrEqual(1);
+  expect(largestChange).toBeGreaterThan(meanChange);
+  expect(meanChange).toBeGreaterThan(0);
+  expect((await readdir(root)).filter((name) => name.startsWith("."))).toEqual([]);
+});
+
+test("fp32 compared with itself agrees in everything", async () => {
+  const { comparison } = await convertCheckpoint(checkpoint, join(root, "itself"), { verify: true });
+  expect(comparison).toMatchObject({
+    riskAgreement: 1,
+    categoryAgreement: 1,
+    largestChange: 0,
+    meanChange: 0,
+  });
+});
+
+test("only the graph differs between a float and an int8 cache", async () => {
+  const data = (name: string) => readFile(join(root, name, "model.onnx.data"));
+  await convertCheckpoint(checkpoint, join(root, "int8-kv"), { dtype: "int8", kvCache: "int8" });
+  await convertCheckpoint(checkpoint, join(root, "int8-plain"), { dtype: "int8" });
+  expect((await data("int8-kv")).equals(await data("int8-plain"))).toBe(true);
+});
+
+test("refusals leave nothing behind", async () => {
+  const out = join(root, "refused");
+  await expectError(convertCheckpoint(bare, out, { kvCache: "int8" }), CheckpointError, "TOKENIZER_MISSING");
+  await expectError(
+    convertCheckpoint(checkpoint, out, { kvCache: "int3" as "int8" }),
+    InputError,
+    "KV_CACHE_UNKNOWN",
+  );
+  await expectError(
+    convertCheckpoint(checkpoint, out, { device: "cuda", verify: true }),
+    InputError,
+    "VERIFY_NEEDS_CPU",
+  );
+  expect((await readdir(root)).filter((name) => name.includes("refused"))).toEqual([]);
+});
+
+async function expectError(
+  promise: Promise<unknown>,
+  type: new (...args: never[]) => Error,
+  code: string,
+): Promise<void> {
+  const error = await promise.then(
+    () => null,
+    (error) => error,
+  );
+  expect(error).toBeInstanceOf(type);
+  expect(error.code).toBe(code);
+}
