@@ -5,6 +5,7 @@ import { GuardError } from "../errors.js";
 import { doctorCommand } from "./commands/doctor.js";
 import { evalCommand } from "./commands/eval.js";
 import { exportCommand } from "./commands/export.js";
+import { proxyCommand } from "./commands/proxy.js";
 import { pullCommand } from "./commands/pull.js";
 import { scanCommand } from "./commands/scan.js";
 import { createTerminal } from "./terminal.js";
@@ -22,6 +23,7 @@ const program = new Command("qwen3guard")
   .addCommand(evalCommand())
   .addCommand(exportCommand())
   .addCommand(pullCommand())
+  .addCommand(proxyCommand())
   .addCommand(doctorCommand())
   .addHelpText(
     "after",

@@ -396,7 +396,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   async #passUnguarded(error: unknown): Promise<void> {
     this.#unguarded = true;
     this.#judge?.close();
-    this.#resolvePrompt(null);
+    this.#resolvePrompt({ action: "pass", violation: null, observed: [] });
     // With stream-first, what came after the prompt passed is out already.
     const out = !this.#holdBack && this.#promptPassed;
     this.#release(this.#held.releaseAll());

@@ -1,0 +1,164 @@
+import { readFile } from "node:fs/promises";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { InputError } from "../../errors.js";
+import { DTYPES, type Dtype } from "../../export/manifest.js";
+import type { PolicyData } from "../../moderation/policy.js";
+import type { Mode } from "../../streaming/gate.js";
+import { StageProgress } from "../stage-progress.js";
+import { createTerminal } from "../terminal.js";
+
+interface Options {
+  upstream: string;
+  port: number;
+  host: string;
+  policy?: string;
+  mode: Mode;
+  promptFirst?: boolean;
+  otherPaths: "pass" | "refuse";
+  maxStreams?: number;
+  maxBody: number;
+  timeout: number;
+  grace: number;
+  logText?: boolean;
+  model?: string;
+  device: "auto" | "cpu" | "cuda";
+  dtype?: Dtype;
+}
+
+export function proxyCommand(): Command {
+  return new Command("proxy")
+    .summary("stand between an OpenAI-compatible API and its clients")
+    .description(
+      "Answers like the API behind it, with the guard between: prompts and answers are judged as they pass. " +
+        "Judged are POST …/chat/completions, …/completions, …/responses; /v1/moderations, /metrics and /healthz are its own.",
+    )
+    .addOption(
+      new Option("--upstream <url>", "the API, with or without /v1").makeOptionMandatory().argParser(url),
+    )
+    .addOption(new Option("--port <port>", "where to listen").default(8787).argParser(whole(0, 65535)))
+    .option("--host <address>", "address to listen on; 0.0.0.0 for all", "127.0.0.1")
+    .option("--policy <file>", "JSON file with a policy (default: strict, everything blocks)")
+    .addOption(
+      new Option("--mode <mode>", "hold text back until it is judged, or judge it while it passes")
+        .choices(["hold-back", "stream-first"])
+        .default("hold-back"),
+    )
+    .option("--prompt-first", "ask the model only once the prompt has passed")
+    .addOption(
+      new Option("--other-paths <what>", "paths that are not judged")
+        .choices(["pass", "refuse"])
+        .default("pass"),
+    )
+    .addOption(
+      new Option("--max-streams <n>", "choices judged at once; more get 429").argParser(whole(1, 4096)),
+    )
+    .addOption(
+      new Option("--max-body <bytes>", "of a request").default(10 * 2 ** 20).argParser(whole(1, 2 ** 31)),
+    )
+    .addOption(
+      new Option("--timeout <seconds>", "a request may take").default(600).argParser(whole(1, 86_400)),
+    )
+    .addOption(
+      new Option("--grace <seconds>", "for what is under way, at SIGTERM")
+        .default(30)
+        .argParser(whole(0, 3600)),
+    )
+    .option("--log-text", "let log entries hold the text that was flagged")
+    .option("--model <model>", "exported model, checkpoint folder or hub id (default: the embedded one)")
+    .addOption(
+      new Option("--device <device>", "where to run").choices(["auto", "cpu", "cuda"]).default("auto"),
+    )
+    .addOption(
+      new Option("--dtype <type>", "format, when a checkpoint is exported on first use").choices(DTYPES),
+    )
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ qwen3guard proxy --upstream https://api.openai.com --port 8787
+  $ qwen3guard proxy --upstream http://127.0.0.1:11434 --policy policy.json --prompt-first
+  $ curl -N http://127.0.0.1:8787/v1/chat/completions -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \\
+      -d '{"model": "gpt-4o-mini", "stream": true, "messages": [{"role": "user", "content": "Hi"}]}'
+
+Log: one JSON object a request on standard error, without anybody's text unless --log-text asks for it.`,
+    )
+    .action(proxy);
+}
+
+async function proxy(options: Options): Promise<void> {
+  const [{ loadGuard }, { GuardProxy }, { listen }, { parsePolicy }] = await Promise.all([
+    import("../../moderation/guard.js"),
+    import("../../streaming/proxy/proxy.js"),
+    import("../../streaming/proxy/server.js"),
+    import("../../moderation/policy.js"),
+  ]);
+  const policy = options.policy && parsePolicy(await readPolicy(options.policy), options.policy);
+  const terminal = createTerminal(process.stderr);
+  const progress = new StageProgress(terminal);
+  const guard = await loadGuard(options.model, {
+    device: options.device,
+    dtype: options.dtype,
+    maxStreams: options.maxStreams,
+    onProgress: (stage, done, total) => progress.update(stage, done, total),
+  }).finally(() => progress.stop());
+  try {
+    const { upstream, mode, promptFirst, otherPaths, maxBody, timeout, logText } = options;
+    const server = await listen(
+      new GuardProxy(guard, {
+        upstream,
+        policy: policy as PolicyData | undefined,
+        mode,
+        promptFirst,
+        otherPaths,
+        maxBody,
+        timeout,
+        logText,
+        log: (entry) => process.stderr.write(`${JSON.stringify(entry)}\n`),
+      }),
+      options.port,
+      options.host,
+    );
+    process.stdout.write(`${terminal.colors.bold(server.url)} guards ${upstream} (${mode})\n`);
+    await signalled();
+    // A second signal does not wait.
+    const impatient = signalled().then(() => server.close(0));
+    await Promise.race([server.close(options.grace * 1000), impatient]);
+  } finally {
+    await guard.close();
+  }
+}
+
+function signalled(): Promise<void> {
+  return new Promise((resolve) => {
+    const stop = () => {
+      process.off("SIGINT", stop);
+      process.off("SIGTERM", stop);
+      resolve();
+    };
+    process.on("SIGINT", stop);
+    process.on("SIGTERM", stop);
+  });
+}
+
+async function readPolicy(file: string): Promise<string> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (cause) {
+    throw new InputError("POLICY_UNREADABLE", `${file} cannot be read: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+}
+
+function url(value: string): string {
+  if (/^https?:\/\//.test(value) && URL.canParse(value)) return value;
+  throw new InvalidArgumentError("it must be an address such as https://api.openai.com");
+}
+
+function whole(least: number, most: number): (value: string) => number {
+  return (value) => {
+    const number = Number(value);
+    if (value.trim() !== "" && Number.isInteger(number) && number >= least && number <= most) return number;
+    throw new InvalidArgumentError(`it must be a whole number from ${least} to ${most}`);
+  };
+}

@@ -1,0 +1,44 @@
+import { GuardError } from "../../errors.js";
+import { ModerationViolation } from "../violation.js";
+
+/** An error as OpenAI's API writes them. */
+export interface ApiError {
+  error: { message: string; type: string; param: string | null; code: string; moderation?: object };
+}
+
+/** What ends a request, with its HTTP status. */
+export class RequestError extends Error {
+  readonly status: 400 | 404 | 413 | 429 | 500 | 502 | 503 | 504;
+  readonly body: ApiError;
+
+  constructor(status: RequestError["status"], code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.status = status;
+    const type =
+      status < 500 ? (status === 429 ? "rate_limit_error" : "invalid_request_error") : "server_error";
+    this.body = { error: { message, type, param: null, code } };
+  }
+}
+
+/** Any error as one of the API's. Of what is not known it says no more than that it happened. */
+export function toRequestError(error: unknown): RequestError {
+  if (error instanceof RequestError) return error;
+  if (error instanceof ModerationViolation) return blocked(error);
+  if (error instanceof GuardError) {
+    const code = error.code.toLowerCase();
+    if (error.code === "QUEUE_FULL") return new RequestError(429, code, error.message, { cause: error });
+    const caller = ["InputError", "ContextLengthError"].includes(error.name);
+    return caller
+      ? new RequestError(400, code, error.message, { cause: error })
+      : new RequestError(503, code, `The guard cannot judge now: ${error.message}`, { cause: error });
+  }
+  return new RequestError(500, "internal_error", "The proxy failed.", { cause: error });
+}
+
+/** A prompt (or, before anything was sent, an answer) that the policy stopped. */
+function blocked(violation: ModerationViolation): RequestError {
+  const error = new RequestError(400, "content_filter", violation.message, { cause: violation });
+  error.body.error.param = violation.part === "prompt" ? "messages" : null;
+  error.body.error.moderation = violation.toJSON();
+  return error;
+}

@@ -1,0 +1,80 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import type { Guard } from "../../moderation/guard.js";
+import type { Finding } from "../../moderation/ruling.js";
+
+/** How a moderated request ended. */
+export type RequestEnd = "passed" | "flagged" | "blocked" | "refused" | "failed" | "cancelled";
+
+/** What the proxy counts, for Prometheus. Labels hold no text and no paths of strangers. */
+export class Metrics {
+  readonly registry = new Registry();
+  readonly requests: Counter<"endpoint" | "end">;
+  readonly findings: Counter<"part" | "action" | "risk" | "category">;
+  readonly tokens: Counter;
+  readonly promptSeconds: Histogram;
+  readonly requestSeconds: Histogram<"endpoint">;
+  readonly waitedSeconds: Counter;
+
+  constructor(guard: Pick<Guard, "load">, streams: () => number) {
+    const registers = [this.registry];
+    collectDefaultMetrics({ register: this.registry });
+    this.requests = new Counter({
+      name: "qwen3guard_requests_total",
+      help: "Moderated requests, by how they ended.",
+      labelNames: ["endpoint", "end"],
+      registers,
+    });
+    this.findings = new Counter({
+      name: "qwen3guard_findings_total",
+      help: "What the policy blocked or observed.",
+      labelNames: ["part", "action", "risk", "category"],
+      registers,
+    });
+    this.tokens = new Counter({
+      name: "qwen3guard_tokens_total",
+      help: "Response tokens judged.",
+      registers,
+    });
+    this.promptSeconds = new Histogram({
+      name: "qwen3guard_prompt_seconds",
+      help: "From a request's arrival to its prompt's verdict.",
+      buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+      registers,
+    });
+    this.requestSeconds = new Histogram({
+      name: "qwen3guard_request_seconds",
+      help: "Whole moderated requests.",
+      labelNames: ["endpoint"],
+      buckets: [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300],
+      registers,
+    });
+    this.waitedSeconds = new Counter({
+      name: "qwen3guard_waited_for_guard_seconds_total",
+      help: "Time that models had to wait because the guard was behind.",
+      registers,
+    });
+    new Gauge({
+      name: "qwen3guard_streams",
+      help: "Choices being moderated.",
+      registers,
+      collect() {
+        this.set(streams());
+      },
+    });
+    new Gauge({
+      name: "qwen3guard_slots",
+      help: "The guard's streams: those that hold a slot and those that wait for one.",
+      labelNames: ["state"],
+      registers,
+      collect() {
+        const { active, waiting } = guard.load;
+        this.set({ state: "active" }, active);
+        this.set({ state: "waiting" }, waiting);
+      },
+    });
+  }
+
+  found({ part, action, risk, category }: Finding): void {
+    this.findings.inc({ part, action, risk, category });
+  }
+}

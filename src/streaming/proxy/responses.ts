@@ -1,0 +1,125 @@
+import { conversation, Reply } from "../reply.js";
+import type { ApiError } from "./api-error.js";
+import type { Answer, Dialect, Event, Place, Routed, WholeText } from "./dialect.js";
+import { isRecord, type Json, list, record, text } from "./json.js";
+import { responsesMessages } from "./messages.js";
+
+const TEXT_DELTAS: Record<string, "reasoning" | "content"> = {
+  "response.output_text.delta": "content",
+  "response.refusal.delta": "content",
+  "response.reasoning_text.delta": "reasoning",
+  "response.reasoning_summary_text.delta": "reasoning",
+};
+/** What an answer says in a way that cannot be judged. */
+const UNREADABLE = /audio/;
+
+/** `/v1/responses` */
+export const responses: Dialect = {
+  ask(body, policy) {
+    const prompt = conversation(responsesMessages(body, policy));
+    return { choices: [prompt], stream: body.stream === true };
+  },
+
+  answer: (ask) => new ResponsesAnswer(new Reply<Event | Place>(ask.choices[0].lead)),
+
+  whole(body) {
+    delete body.output_text;
+    return list(body.output).flatMap((item): WholeText[] => {
+      const { type, content, summary } = record(item);
+      const channel = type === "reasoning" ? "reasoning" : "content";
+      return [...list(summary), ...list(content)].filter(isRecord).flatMap((part): WholeText[] =>
+        ["text", "refusal"].flatMap((field): WholeText[] => {
+          const set = (passed: string) => {
+            part[field] = passed;
+            if ("logprobs" in part && passed !== text(part[field])) part.logprobs = [];
+          };
+          return typeof part[field] === "string" ? [{ choice: 0, channel, text: part[field], set }] : [];
+        }),
+      );
+    });
+  },
+
+  stopWhole(body, [violation]) {
+    if (!violation) return;
+    body.status = "incomplete";
+    body.incomplete_details = { reason: "content_filter" };
+    body.moderation = violation.toJSON();
+    body.output = list(body.output).filter((item) =>
+      ["message", "reasoning"].includes(text(record(item).type)),
+    );
+    for (const item of list(body.output)) {
+      const fields = record(item);
+      if ("status" in fields) fields.status = "incomplete";
+      for (const part of list(fields.content).filter(isRecord)) if ("logprobs" in part) part.logprobs = [];
+    }
+  },
+};
+
+class ResponsesAnswer implements Answer {
+  readonly terminator = null;
+  readonly #reply: Reply<Event | Place>;
+  readonly #places = new Map<string, Place>();
+  /** Text that went out, by item. */
+  readonly #messages = new Map<string, { id: string; text: string }>();
+  #response: Json = {};
+  #sequence = 0;
+
+  constructor(reply: Reply<Event | Place>) {
+    this.#reply = reply;
+  }
+
+  read(event: Json): Routed[] {
+    const type = text(event.type);
+    if (isRecord(event.response)) this.#response = { ...event.response, output: [] };
+    const channel = TEXT_DELTAS[type];
+    if (channel) {
+      const { delta, sequence_number: _, logprobs: __, ...base } = event;
+      const key = `${type} ${text(base.item_id)} ${base.output_index} ${base.content_index ?? base.summary_index}`;
+      const place = this.#places.get(key) ?? { field: type, base };
+      this.#places.set(key, place);
+      return this.#reply.text(channel, text(delta), place).map((part) => ({ choice: 0, part }));
+    }
+    if (UNREADABLE.test(type)) return [];
+    const boundary = !/^response\.(created|in_progress|queued)$|\.added$/.test(type);
+    return [{ choice: 0, part: { kind: "item", item: event, boundary } }];
+  }
+
+  write(_choice: number, released: string, { field, base }: Place): Event {
+    if (TEXT_DELTAS[field] === "content") {
+      const id = text(base.item_id);
+      const message = this.#messages.get(id) ?? { id, text: "" };
+      message.text += released;
+      this.#messages.set(id, message);
+    }
+    return { ...base, delta: released, ...(field === "response.output_text.delta" && { logprobs: [] }) };
+  }
+
+  stop(_choice: number, violation: { toJSON(): object }): Event[] {
+    const output = [...this.#messages.values()].map(({ id, text: said }) => ({
+      id,
+      type: "message",
+      role: "assistant",
+      status: "incomplete",
+      content: [{ type: "output_text", text: said, annotations: [] }],
+    }));
+    const response = {
+      object: "response",
+      ...this.#response,
+      status: "incomplete",
+      incomplete_details: { reason: "content_filter" },
+      output,
+      moderation: violation.toJSON(),
+    };
+    return [{ type: "response.incomplete", response }];
+  }
+
+  fail({ error }: ApiError): Event {
+    return { type: "error", code: error.code, message: error.message, param: error.param };
+  }
+
+  /** Events are numbered as they go out: some were joined, some are new. */
+  name(event: Event): string {
+    event.sequence_number = this.#sequence++;
+    return text(event.type);
+  }
+}

@@ -1,0 +1,47 @@
+import type { AddressInfo } from "node:net";
+import { createAdaptorServer } from "@hono/node-server";
+import { InputError } from "../../errors.js";
+import type { GuardProxy } from "./proxy.js";
+
+/** Milliseconds for an aborted request to say so. */
+const TELL_MS = 500;
+
+export interface Listening {
+  /** Address to reach it at. */
+  url: string;
+  /** Takes no more requests, lets those under way end for so long, then ends them. A second call can shorten that. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** Answers HTTP requests with a proxy. @throws {InputError} PORT_UNAVAILABLE */
+export async function listen(proxy: GuardProxy, port: number, hostname: string): Promise<Listening> {
+  const server = createAdaptorServer({ fetch: proxy.fetch });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (cause: NodeJS.ErrnoException) => {
+      const message = `Cannot listen on ${hostname}:${port} (${cause.code}). Choose another with --host and --port.`;
+      reject(new InputError("PORT_UNAVAILABLE", message, { cause }));
+    });
+    server.listen(port, hostname, resolve);
+  });
+  const address = server.address() as AddressInfo;
+  const host = address.family === "IPv6" ? `[${address.address}]` : address.address;
+  let closed: Promise<void> | null = null;
+  return {
+    url: `http://${host}:${address.port}`,
+    close(graceMs) {
+      closed ??= new Promise<void>((resolve) => {
+        proxy.drain();
+        server.close(() => resolve());
+        if ("closeIdleConnections" in server) server.closeIdleConnections();
+      });
+      const timer = setTimeout(end, graceMs);
+      return closed.finally(() => clearTimeout(timer));
+    },
+  };
+
+  function end(): void {
+    proxy.abort();
+    // What was aborted still tells its client.
+    setTimeout(() => "closeAllConnections" in server && server.closeAllConnections(), TELL_MS).unref();
+  }
+}

@@ -1,0 +1,89 @@
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+
+export interface Asked {
+  method: string;
+  path: string;
+  headers: IncomingMessage["headers"];
+  body: string;
+  /** Whether the proxy left before the answer was over. */
+  aborted: Promise<boolean>;
+}
+
+/** What the server sends: bytes, one write each; numbers are milliseconds to wait; "die" cuts the connection. */
+export type Script = Iterable<string | Uint8Array | number | "die">;
+
+/** An API by script on loopback. */
+export async function scriptedUpstream() {
+  const asked: Asked[] = [];
+  let answer: (asked: Asked) => { status?: number; type?: string; script: Script } = () => ({ script: [] });
+
+  const server = createServer(async (request: IncomingMessage, response: ServerResponse) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const entry: Asked = {
+      method: request.method ?? "",
+      path: request.url ?? "",
+      headers: request.headers,
+      body: Buffer.concat(chunks).toString(),
+      aborted: new Promise((resolve) => response.on("close", () => resolve(!response.writableFinished))),
+    };
+    asked.push(entry);
+    const { status = 200, type = "text/event-stream", script } = answer(entry);
+    response.writeHead(status, { "content-type": type, "x-upstream": "yes" });
+    response.flushHeaders();
+    for (const step of script) {
+      if (response.destroyed) return;
+      if (typeof step === "number") await sleep(step);
+      else if (step === "die") return void response.destroy();
+      else {
+        if (!response.write(step)) await Promise.race([once(response, "drain"), once(response, "close")]);
+        await sleep(0);
+      }
+    }
+    response.end();
+  });
+  server.keepAliveTimeout = 1000;
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    asked,
+    answerWith(next: typeof answer) {
+      answer = next;
+    },
+    /** Answers every request with these events. */
+    stream(...events: (object | string | number)[]) {
+      answer = () => ({ script: events.map((event) => (typeof event === "number" ? event : sse(event))) });
+    },
+    json(body: object, status = 200) {
+      answer = () => ({ status, type: "application/json", script: [JSON.stringify(body)] });
+    },
+    async close() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+export const sse = (event: object | string) =>
+  `data: ${typeof event === "string" ? event : JSON.stringify(event)}\n\n`;
+
+const base = { id: "c1", object: "chat.completion.chunk", created: 1, model: "m" };
+
+/** A chunk of a chat completion. */
+export function chunk(delta: object, finish_reason: string | null = null, index = 0): object {
+  return { ...base, choices: [{ index, delta, finish_reason }] };
+}
+
+/** A whole chat completion's events. */
+export function reply(...deltas: string[]): (object | string)[] {
+  return [
+    chunk({ role: "assistant", content: "" }),
+    ...deltas.map((content) => chunk({ content })),
+    chunk({}, "stop"),
+    { ...base, choices: [], usage: { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3 } },
+    "[DONE]",
+  ];
+}
