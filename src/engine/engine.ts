@@ -6,6 +6,7 @@ import { Session } from "../ort/session.js";
 import type { ElementType } from "../ort/tensor.js";
 import { BatchRunner } from "./batch.js";
 import { type CacheShape, KvCache, slotBytes } from "./cache.js";
+import { requireExactIntegerKernels } from "./integer-kernels.js";
 import type { HeadWidths } from "./logits.js";
 import { LONE_CHUNK, Scheduler } from "./scheduler.js";
 import { Sequence, type SequenceLimits } from "./sequence.js";
@@ -78,7 +79,7 @@ export class Engine {
    *
    * @throws {ModelError} MODEL_NOT_FOUND, MODEL_INVALID, MODEL_TOO_NEW, MODEL_INCOMPLETE, MODEL_NOT_LOADED
    * @throws {InputError} OPTION_INVALID
-   * @throws {DeviceError} ORT_NOT_FOUND, OUT_OF_MEMORY
+   * @throws {DeviceError} ORT_NOT_FOUND, OUT_OF_MEMORY, KERNEL_INEXACT
    */
   static async load(dir: string, options: EngineOptions = {}): Promise<Engine> {
     const manifest = await readManifest(dir);
@@ -103,6 +104,7 @@ export class Engine {
       options.maxStreams ?? Math.max(1, Math.min(DEFAULT_STREAMS, affordable)),
       4096,
     );
+    if (manifest.dtype === "w8a8") await requireExactIntegerKernels();
     const session = await Session.load(join(dir, MODEL_FILE), {
       threads,
       // Over an int8 cache the kernel without tiling is the faster one for single tokens (bench/results).

@@ -17,6 +17,7 @@ const PATH_TYPE = process.platform === "win32" ? "const char16_t*" : "const char
 const STATUS_FUNCTIONS = {
   CreateEnv: [3, "int level, const char* id, _Out_ void** env"],
   CreateSession: [7, `void* env, ${PATH_TYPE} path, void* options, _Out_ void** session`],
+  CreateSessionFromArray: [8, "void* env, void* model, size_t bytes, void* options, _Out_ void** session"],
   CreateSessionOptions: [10, "_Out_ void** options"],
   EnableProfiling: [14, `void* options, ${PATH_TYPE} prefix`],
   SetIntraOpNumThreads: [24, "void* options, int threads"],

@@ -1,4 +1,4 @@
-import { type Handle, ortApi } from "./api.js";
+import { type Handle, type OrtApi, ortApi } from "./api.js";
 
 export interface SessionOptions {
   /** Threads of the intra-op pool; the thread that calls run is one of them. */
@@ -21,7 +21,23 @@ export class Session {
   }
 
   /** Loads an ONNX file on a worker thread. @throws {DeviceError} ORT_ERROR */
-  static async load(path: string, options: SessionOptions): Promise<Session> {
+  static load(path: string, options: SessionOptions): Promise<Session> {
+    return Session.#create(options, (api, settings) =>
+      api.createAsync("CreateSession", api.env, path, settings),
+    );
+  }
+
+  /** Loads an ONNX model from memory. @throws {DeviceError} ORT_ERROR */
+  static loadBytes(model: Uint8Array, options: SessionOptions): Promise<Session> {
+    return Session.#create(options, async (api, settings) =>
+      api.create("CreateSessionFromArray", api.env, model, model.byteLength, settings),
+    );
+  }
+
+  static async #create(
+    options: SessionOptions,
+    create: (api: OrtApi, settings: Handle) => Promise<Handle>,
+  ): Promise<Session> {
     const api = ortApi();
     const settings = api.create("CreateSessionOptions");
     const inherited = process.env[NO_FLASH_ATTENTION];
@@ -30,7 +46,7 @@ export class Session {
       // Where the processor has no VNNI, u8 × s8 products saturate in 16 bits: take the u8 × u8 kernels there.
       api.call("AddSessionConfigEntry", settings, "session.x64quantprecision", "1");
       if (options.flashAttention === false) process.env[NO_FLASH_ATTENTION] = "1";
-      return new Session(await api.createAsync("CreateSession", api.env, path, settings));
+      return new Session(await create(api, settings));
     } finally {
       if (inherited === undefined) delete process.env[NO_FLASH_ATTENTION];
       else process.env[NO_FLASH_ATTENTION] = inherited;

@@ -1,0 +1,95 @@
+import { DeviceError } from "../errors.js";
+import { Graph, MICROSOFT } from "../export/graph.js";
+import { encodeModel, type OnnxTensor } from "../export/onnx.js";
+import { Binding } from "../ort/binding.js";
+import { Memory } from "../ort/memory.js";
+import { Session } from "../ort/session.js";
+import { ELEMENT, type ElementType, Tensor } from "../ort/tensor.js";
+
+const DEPTH = 256;
+const WIDTH = 64;
+/** One row takes another kernel than several do. */
+const ROWS = [1, 16];
+
+/**
+ * Multiplies the largest bytes there are. Processors without VNNI add pairs of such products in 16 bits, where they are
+ * cut off without notice; ONNX Runtime is told to take slower kernels there (see `Session.load`), and this sees to it.
+ *
+ * @throws {DeviceError} KERNEL_INEXACT
+ */
+export async function requireExactIntegerKernels(): Promise<void> {
+  // A column of the largest, one of the smallest, one of mixed weights, and so on: [DEPTH, WIDTH].
+  const weights = Int8Array.from({ length: DEPTH * WIDTH }, (_, i) => {
+    const column = i % WIDTH;
+    return column % 3 === 0 ? 127 : column % 3 === 1 ? -127 : ((i * 37) % 255) - 127;
+  });
+  const session = await Session.loadBytes(buildProduct(weights), { threads: 1 });
+  try {
+    for (const rows of ROWS) {
+      for (const value of [255, 1]) {
+        const product = await multiply(session, rows, value);
+        for (let i = 0; i < product.length; i++) {
+          let expected = 0;
+          for (let k = 0; k < DEPTH; k++) expected += (value - 128) * weights[k * WIDTH + (i % WIDTH)];
+          if (product[i] === expected) continue;
+          throw new DeviceError(
+            "KERNEL_INEXACT",
+            `This processor multiplies bytes inexactly (${product[i]} for ${expected}), so w8a8 would judge wrongly. ` +
+              "Export the checkpoint with --dtype int8 or int4 instead.",
+          );
+        }
+      }
+    }
+  } finally {
+    session.release();
+  }
+}
+
+function buildProduct(weights: Int8Array): Uint8Array {
+  const graph = new Graph();
+  graph.input("a", "uint8", ["rows", DEPTH]);
+  graph.output("y", "float32", ["rows", WIDTH]);
+  graph.node("MatMulIntegerToFloat", ["a", "b", "one", "one", "zero"], ["y"], {}, MICROSOFT);
+  const tensors: OnnxTensor[] = [
+    { name: "b", type: "int8", dims: [DEPTH, WIDTH], data: new Uint8Array(weights.buffer) },
+    { name: "one", type: "float32", dims: [], data: new Uint8Array(Float32Array.of(1).buffer) },
+    { name: "zero", type: "uint8", dims: [], data: Uint8Array.of(128) },
+  ];
+  return encodeModel({
+    producer: "",
+    producerVersion: "",
+    opsets: [
+      { domain: "", version: 18 },
+      { domain: MICROSOFT, version: 1 },
+    ],
+    nodes: graph.nodes,
+    tensors,
+    inputs: graph.inputs,
+    outputs: graph.outputs,
+  });
+}
+
+/** Rows of one and the same byte times the weights. */
+async function multiply(session: Session, rows: number, value: number): Promise<Float32Array> {
+  const memories: Memory[] = [];
+  const allocate = (type: ElementType, dims: number[]) => {
+    const memory = Memory.allocate(dims.reduce((n, dim) => n * dim, ELEMENT[type].bytes));
+    memories.push(memory);
+    return { memory, tensor: Tensor.view(memory, 0, type, dims) };
+  };
+  const binding = new Binding(session);
+  const input = allocate("uint8", [rows, DEPTH]);
+  const output = allocate("float32", [rows, WIDTH]);
+  try {
+    new Uint8Array(input.memory.view()).fill(value);
+    binding.input("a", input.tensor);
+    binding.output("y", output.tensor);
+    await binding.run();
+    return Float32Array.from(new Float32Array(output.memory.view()));
+  } finally {
+    binding.release();
+    input.tensor.release();
+    output.tensor.release();
+    for (const memory of memories) memory.free();
+  }
+}
