@@ -3,10 +3,12 @@ import type { BatchRunner } from "./batch.js";
 import type { KvCache } from "./cache.js";
 import type { Sequence, SequenceOwner } from "./sequence.js";
 
-/** Chunk of a prefill while other sequences are open: they wait no longer than this takes. */
+/** Chunk of a prefill while tokens of other sequences keep coming: they wait no longer than this takes. */
 const SHARED_CHUNK = 32;
-/** Chunk of a prefill that nobody waits for. */
-export const LONE_CHUNK = 512;
+/** Chunk of a prefill otherwise: enough for the kernels to be at their best. */
+export const LONE_CHUNK = 256;
+/** Tokens keep coming while the last came less than this many milliseconds ago: a slow LLM's pace, and some. */
+const RECENT_MS = 500;
 
 export interface SchedulerOptions {
   /** Sequences that may wait for a slot. */
@@ -40,6 +42,8 @@ export class Scheduler implements SequenceOwner {
   #running: Sequence[] = [];
   #loop: Promise<void> | null = null;
   #chunkNext = false;
+  /** When sequences last stepped together. */
+  #togetherAt = Number.NEGATIVE_INFINITY;
 
   constructor(runner: BatchRunner, cache: KvCache, options: SchedulerOptions) {
     this.#runner = runner;
@@ -141,10 +145,11 @@ export class Scheduler implements SequenceOwner {
     }
     if (alone && (this.#chunkNext || together.length === 0)) {
       this.#chunkNext = false;
-      const chunk = this.active > 1 ? SHARED_CHUNK : LONE_CHUNK;
+      const chunk = performance.now() - this.#togetherAt < RECENT_MS ? SHARED_CHUNK : LONE_CHUNK;
       return [{ group: [alone], length: Math.min(pending.get(alone)!, chunk) }];
     }
     this.#chunkNext = true;
+    if (together.length > 0) this.#togetherAt = performance.now();
     return this.#neighbours(together).map((group) => ({ group, length: 1 }));
   }
 
