@@ -7,7 +7,10 @@ export const OTHER = 5;
 
 const known = new Uint8Array(0x110000);
 
-/** The class of a code point: LETTER, NUMBER, NEWLINE (CR, LF), SPACE (other white space) or OTHER. */
+/**
+ * The class of a code point: LETTER, NUMBER, NEWLINE (CR, LF), SPACE (other white space) or OTHER. By the Unicode
+ * tables of this Node; the reference implementation has those of Unicode 16, to which later letters are OTHER.
+ */
 export function classOf(codePoint: number): number {
   if (known[codePoint] === 0) known[codePoint] = classify(codePoint);
   return known[codePoint];
