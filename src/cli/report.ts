@@ -1,5 +1,6 @@
 import type { Decision } from "../moderation/decision.js";
 import { severityOf } from "../moderation/labels.js";
+import type { Finding } from "../moderation/ruling.js";
 import type { Verdict } from "../moderation/verdict.js";
 import type { Terminal } from "./terminal.js";
 
@@ -13,6 +14,10 @@ export interface Latency {
 export interface Report {
   prompt(verdict: Verdict): void;
   tokens(verdicts: Verdict[]): void;
+  /** Tokens that the policy lets pass, where only those are shown. */
+  clear(verdicts: Verdict[]): void;
+  /** The policy blocks. */
+  violation(finding: Finding): void;
   end(decision: Decision, latency: Latency): void;
   /** The scan failed or was stopped. */
   interrupted(): void;
@@ -35,6 +40,13 @@ class JsonLines implements Report {
 
   tokens(verdicts: Verdict[]): void {
     for (const { probabilities, ...verdict } of verdicts) this.#write({ type: "token", ...verdict });
+  }
+
+  /** Lines tell of every token as it is judged. */
+  clear(): void {}
+
+  violation({ probabilities, ...finding }: Finding): void {
+    this.#write({ type: "violation", ...finding });
   }
 
   end({ risk, category, flaggedAt, tokens, strict, loose }: Decision, latencyMs: Latency): void {
@@ -78,6 +90,18 @@ class ColouredText implements Report {
       if (fresh) line += this.#paint(fresh, risk);
     }
     if (line) this.#out.write(line);
+  }
+
+  clear(verdicts: Verdict[]): void {
+    this.tokens(verdicts);
+  }
+
+  violation(finding: Finding): void {
+    const { part, index, riskProbability } = finding;
+    const where = part === "prompt" ? "the prompt" : `from token ${finding.from} to ${index}`;
+    this.#out.write(
+      `\n\n${this.#colors.bold("blocked")}   ${this.#label(finding)} ${this.#colors.dim(`${where}, ${percent(riskProbability)}`)}\n`,
+    );
   }
 
   end(decision: Decision, { p50, p99 }: Latency): void {

@@ -2,6 +2,7 @@ import { ClosedError, GuardError, InputError } from "../errors.js";
 import type { Decision } from "../moderation/decision.js";
 import type { Policy } from "../moderation/policy.js";
 import { type Finding, Rulebook, type Ruling, rulePrompt } from "../moderation/ruling.js";
+import { StandingVerdicts } from "../moderation/standing.js";
 import type { Verdict } from "../moderation/verdict.js";
 import { Bell } from "./bell.js";
 import { type Held, HeldIds, HeldText, type Part } from "./held.js";
@@ -100,8 +101,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   readonly #outgoing: Part<T>[] = [];
   #held: Held<T> = new HeldText<T>();
   #heldItems = 0;
-  /** Verdicts that more text could still revise. */
-  #tail: Verdict[] = [];
+  readonly #standing = new StandingVerdicts();
   /** Offset up to which no flag can reach any more, and where the row of tokens that may become one begins. */
   #clear = 0;
   #unjudged = 0;
@@ -309,12 +309,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   #settle(verdicts: Verdict[], settled: number): void {
     if (this.#ended) return;
     const stats = this.#stats;
-    for (const verdict of verdicts) {
-      this.#tail.length = verdict.index - stats.tokens;
-      this.#tail.push(verdict);
-    }
-    const standing = this.#tail.splice(0, settled - stats.tokens);
-    for (const verdict of standing) {
+    for (const verdict of this.#standing.take(verdicts, settled)) {
       const before = this.#held.judged;
       const after = this.#held.judge(verdict);
       stats.tokens++;

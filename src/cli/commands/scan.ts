@@ -5,18 +5,27 @@ import { DTYPES, type Dtype } from "../../export/manifest.js";
 import type { Decision } from "../../moderation/decision.js";
 import { loadGuard } from "../../moderation/guard.js";
 import { severityOf } from "../../moderation/labels.js";
+import { type Policy, type PolicyData, parsePolicy, resolvePolicy } from "../../moderation/policy.js";
+import { type Finding, Rulebook, rulePrompt } from "../../moderation/ruling.js";
+import { StandingVerdicts } from "../../moderation/standing.js";
 import type { GuardStream } from "../../moderation/stream.js";
 import type { Verdict } from "../../moderation/verdict.js";
+import { jsonlText } from "../../streaming/inputs/jsonl.js";
+import { ollamaText } from "../../streaming/inputs/ollama.js";
+import { sseText } from "../../streaming/inputs/sse.js";
+import { ModerationViolation } from "../../streaming/violation.js";
 import type { Message } from "../../tokenizer/template.js";
 import { interruptSignal } from "../interrupt.js";
-import { createReport, type Latency } from "../report.js";
+import { createReport, type Latency, type Report } from "../report.js";
 import { StageProgress } from "../stage-progress.js";
 import { createTerminal } from "../terminal.js";
 
 interface Options {
   prompt?: string;
   messages?: string;
-  input: "text" | "ids";
+  input: "text" | "ids" | "sse" | "jsonl" | "ollama";
+  policy?: string;
+  stop?: boolean;
   jsonl?: boolean;
   model?: string;
   device: "auto" | "cpu" | "cuda";
@@ -28,6 +37,8 @@ interface Options {
 const FLAGGED = 3;
 /** Chunks under way before reading waits: the guard never falls behind unboundedly. */
 const MAX_CHUNKS_IN_FLIGHT = 64;
+/** UTF-16 units, or ids. */
+const PIECE = 1024;
 
 export function scanCommand(): Command {
   return new Command("scan")
@@ -42,8 +53,11 @@ export function scanCommand(): Command {
       "JSON file with the conversation so far: [{role, content}, …]; its prompt is judged too",
     )
     .addOption(
-      new Option("--input <kind>", "what arrives: text, or ids of this model")
-        .choices(["text", "ids"])
+      new Option(
+        "--input <kind>",
+        "what arrives: text, ids of this model, an API's event stream, JSON lines, Ollama's stream",
+      )
+        .choices(["text", "ids", "sse", "jsonl", "ollama"])
         .default("text"),
     )
     .option("--jsonl", "one JSON object a line, for machines")
@@ -60,6 +74,8 @@ export function scanCommand(): Command {
         "exit with 3 if prompt or response is found so (controversial: or worse)",
       ).choices(["unsafe", "controversial"]),
     )
+    .option("--policy <file>", "JSON file with a policy; exit with 3 where it blocks")
+    .option("--stop", "show only what the policy lets pass, and stop reading where it blocks (exit 3)")
     .option("--reasoning", "the response starts with the model's <think> … </think>")
     .addHelpText(
       "after",
@@ -68,12 +84,14 @@ Examples:
   $ my-llm "How do I bake bread?" | qwen3guard scan --prompt "How do I bake bread?"
   $ qwen3guard scan --messages chat.json --jsonl < answer.txt > verdicts.jsonl
   $ qwen3guard scan --prompt "Hi" --fail-on unsafe < answer.txt || echo "flagged or failed"
+  $ curl -N https://api.openai.com/v1/chat/completions … | qwen3guard scan --input sse --stop
   $ echo "9707 0 358" | qwen3guard scan --input ids --model Qwen/Qwen3Guard-Stream-0.6B --prompt "Hi"
 
 Lines of --jsonl:
   {"type":"prompt","risk",…}                        the prompt's verdict
   {"type":"token","index","tokenId","text","risk","riskProbability","category","categoryProbability","provisional"}
                                                     a later line with the same index revises it
+  {"type":"violation","part","risk","category","index",…}   what the policy blocked; with --stop the last line
   {"type":"end","risk","category","flaggedAt","tokens","latencyMs":{"p50","p99"}}`,
     )
     .action(scan);
@@ -82,6 +100,8 @@ Lines of --jsonl:
 async function scan(options: Options): Promise<void> {
   const signal = interruptSignal();
   const messages = await readMessages(options);
+  const data = options.policy === undefined ? undefined : await readPolicy(options.policy);
+  const enforced = data !== undefined || options.stop === true;
   const terminal = createTerminal(process.stdout);
   const progress = new StageProgress(createTerminal(process.stderr));
   const guard = await loadGuard(options.model, {
@@ -94,20 +114,45 @@ async function scan(options: Options): Promise<void> {
   signal.addEventListener("abort", () => process.stdin.destroy());
   const report = createReport(options.jsonl ? "jsonl" : "text", process.stdout, terminal);
   try {
-    const stream = guard.stream({ messages, reasoning: options.reasoning, signal });
+    const policy = resolvePolicy(data, guard.labels);
+    const stream = guard.stream({
+      messages,
+      reasoning: options.reasoning,
+      overflow: enforced ? "slide" : "error",
+      signal,
+    });
     const judgesPrompt = options.prompt !== undefined || options.messages !== undefined;
     const prompt = judgesPrompt ? await stream.prompt : null;
     if (prompt) report.prompt(prompt);
+    const stopOf = options.stop ? (finding: Finding) => new ModerationViolation(finding, null) : null;
+    const blocked = enforced ? rulePrompt(prompt, policy).violation : null;
+    if (blocked) report.violation(blocked);
+    if (blocked && stopOf) throw stopOf(blocked);
     const latency: number[] = [];
-    await feed(stream, options.input, (verdicts, elapsed) => {
+    const watch = enforced ? new Watch(policy, report, options.stop === true) : null;
+    const take = (verdicts: Verdict[]) => {
+      const violation = watch?.take(verdicts, stream.settled);
+      if (violation && stopOf) throw stopOf(violation);
+      if (!options.stop || options.jsonl) report.tokens(verdicts);
+    };
+    await feed(stream, options.input, enforced ? 1 : MAX_CHUNKS_IN_FLIGHT, (verdicts, elapsed) => {
       latency.push(...verdicts.map(() => elapsed));
-      report.tokens(verdicts);
+      take(verdicts);
     });
+    take(await stream.flush());
+    watch?.end();
+    if (blocked || watch?.violation) process.exitCode = FLAGGED;
     const decision = await stream.end();
     report.end(decision, summarize(latency));
     if (options.failOn && isMet(options.failOn, prompt, decision)) process.exitCode = FLAGGED;
   } catch (error) {
     report.interrupted();
+    if (error instanceof ModerationViolation) {
+      // Whoever writes the response finds the pipe closed, and ends.
+      process.stdin.destroy();
+      process.exitCode = FLAGGED;
+      return;
+    }
     // Ctrl-C has its own exit code; there is nothing to explain.
     if (!(signal.aborted && error instanceof ClosedError)) throw error;
   } finally {
@@ -118,11 +163,13 @@ async function scan(options: Options): Promise<void> {
 async function feed(
   stream: GuardStream,
   input: Options["input"],
+  mostInFlight: number,
   onVerdicts: (verdicts: Verdict[], elapsedMs: number) => void,
 ): Promise<void> {
   const inFlight = new Set<Promise<void>>();
   let failure: unknown;
-  for await (const chunk of input === "ids" ? readIds() : readText()) {
+  for await (const chunk of pieces(READERS[input]())) {
+    if (failure) break;
     const started = performance.now();
     const pushed = typeof chunk === "string" ? stream.pushText(chunk) : stream.push(chunk);
     const done = pushed
@@ -133,10 +180,67 @@ async function feed(
       })
       .finally(() => inFlight.delete(done));
     inFlight.add(done);
-    if (inFlight.size >= MAX_CHUNKS_IN_FLIGHT) await Promise.race(inFlight);
+    if (inFlight.size >= mostInFlight) await Promise.race(inFlight);
   }
   await Promise.all(inFlight);
   if (failure) throw failure;
+}
+
+/** Long chunks in pieces, so that a verdict is not waited for longer than it must be. */
+async function* pieces(chunks: AsyncIterable<string | number[]>): AsyncGenerator<string | number[]> {
+  for await (const chunk of chunks) {
+    for (let at = 0; at < chunk.length; at += PIECE) yield chunk.slice(at, at + PIECE);
+  }
+}
+
+const READERS: Record<Options["input"], () => AsyncIterable<string | number[]>> = {
+  text: readText,
+  ids: readIds,
+  sse: () => sseText(readText()),
+  jsonl: () => jsonlText(readText()),
+  ollama: () => ollamaText(readText()),
+};
+
+/** A policy over a scan: finds where it blocks, and shows only what it lets pass where that is asked for. */
+class Watch {
+  readonly #standing = new StandingVerdicts();
+  readonly #book: Rulebook;
+  readonly #report: Report;
+  readonly #shows: boolean;
+  #held: Verdict[] = [];
+
+  constructor(policy: Policy, report: Report, shows: boolean) {
+    this.#book = new Rulebook(policy.response);
+    this.#report = report;
+    this.#shows = shows;
+  }
+
+  get violation(): Finding | null {
+    return this.#book.violation;
+  }
+
+  /** Returns the violation when these verdicts complete it. */
+  take(verdicts: Verdict[], settled: number): Finding | null {
+    for (const verdict of this.#standing.take(verdicts, settled)) {
+      if (this.#book.violation) return null;
+      this.#held.push(verdict);
+      const finding = this.#book.take(verdict);
+      this.#show(this.#held.length - this.#book.pending);
+      if (finding?.action !== "block") continue;
+      this.#report.violation(finding);
+      return finding;
+    }
+    return null;
+  }
+
+  end(): void {
+    this.#show(this.#held.length);
+  }
+
+  #show(count: number): void {
+    const clear = this.#held.splice(0, count);
+    if (this.#shows && clear.length > 0) this.#report.clear(clear);
+  }
 }
 
 /** Standard input as it comes, until it ends or is destroyed. */
@@ -167,6 +271,17 @@ function parseId(word: string): number {
     "TOKEN_INVALID",
     `"${word}" on standard input is no token id. Write ids as whole numbers with spaces between, or use --input text.`,
   );
+}
+
+async function readPolicy(file: string): Promise<PolicyData> {
+  try {
+    return parsePolicy(await readFile(file, "utf8"), file);
+  } catch (cause) {
+    if (cause instanceof InputError) throw cause;
+    throw new InputError("POLICY_UNREADABLE", `${file} cannot be read: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
 }
 
 async function readMessages({ prompt, messages }: Options): Promise<Message[]> {

@@ -1,0 +1,132 @@
+import { describe, expect, test } from "vitest";
+import { InputError } from "../../../src/errors.js";
+import { jsonlText } from "../../../src/streaming/inputs/jsonl.js";
+import { ollamaText } from "../../../src/streaming/inputs/ollama.js";
+import { sseText } from "../../../src/streaming/inputs/sse.js";
+
+type Reader = (chunks: AsyncIterable<string>) => AsyncGenerator<string>;
+
+/** What a reader makes of an input, cut into pieces of every size from 1 to 5, and whole. */
+async function read(reader: Reader, input: string): Promise<string[]> {
+  let result: string[] = [];
+  for (const size of [1, 2, 3, 5, input.length + 1]) {
+    async function* chunks() {
+      for (let at = 0; at < input.length; at += size) yield input.slice(at, at + size);
+    }
+    const texts: string[] = [];
+    for await (const text of reader(chunks())) texts.push(text);
+    if (size > 1) expect(texts).toEqual(result);
+    result = texts;
+  }
+  return result;
+}
+
+const sse = (...events: unknown[]) =>
+  events.map((event) => `data: ${typeof event === "string" ? event : JSON.stringify(event)}\n\n`).join("");
+const delta = (fields: object, index = 0) => ({ choices: [{ index, delta: fields }] });
+
+describe("an API's event stream", () => {
+  test.each<[string, string, string]>([
+    [
+      "chat completions",
+      sse(
+        delta({ role: "assistant" }),
+        delta({ content: "Hel" }),
+        delta({ content: "lo" }),
+        { choices: [], usage: {} },
+        "[DONE]",
+      ),
+      "Hello",
+    ],
+    ["completions", sse({ choices: [{ index: 0, text: "Hello" }] }, "[DONE]"), "Hello"],
+    [
+      "responses",
+      `event: response.created\n${sse({ type: "response.created" })}event: x\n${sse({ type: "response.output_text.delta", delta: "Hello" }, { type: "response.output_text.done", text: "Hello" })}`,
+      "Hello",
+    ],
+    [
+      "Anthropic's messages",
+      sse(
+        { type: "message_start", message: { content: [] } },
+        { type: "content_block_delta", delta: { type: "text_delta", text: "Hello" } },
+        { type: "message_stop" },
+      ),
+      "Hello",
+    ],
+    [
+      "reasoning",
+      sse(
+        delta({ reasoning_content: "well" }),
+        delta({ reasoning_content: "…" }),
+        delta({ content: "Hello" }),
+      ),
+      "<think>\nwell…\n</think>\n\nHello",
+    ],
+    [
+      "comments and CRLF",
+      ': hi\r\n\r\ndata: {"choices":[{"delta":{"content":"Grüße 👍"}}]}\r\n\r\n',
+      "Grüße 👍",
+    ],
+    [
+      "a last event without its blank line",
+      `${sse(delta({ content: "Hel" }))}data: ${JSON.stringify(delta({ content: "lo" }))}`,
+      "Hello",
+    ],
+    ["what comes after [DONE]", sse(delta({ content: "Hello" }), "[DONE]", "rubbish"), "Hello"],
+  ])("%s", async (_, input, text) => {
+    expect((await read(sseText, input)).join("")).toBe(text);
+  });
+
+  test.each<[string, string, RegExp]>([
+    ["no JSON", sse(delta({ content: "a" }), "{broken"), /event 2 is not JSON/],
+    ["no object", sse("1"), /event 1 is not a JSON object/],
+    ["a second choice", sse(delta({ content: "a" }, 1)), /event 1 belongs to a second choice/],
+    ["an error", sse({ error: { message: "overloaded" } }), /tells of an error: .*overloaded/],
+    ["no event at all", '{"error":{"message":"bad key"}}', /holds no event/],
+    ["nothing", "", /holds no event/],
+  ])("not %s", async (_, input, message) => {
+    await expect(read(sseText, input)).rejects.toThrow(InputError);
+    await expect(read(sseText, input)).rejects.toThrow(message);
+  });
+});
+
+describe("JSON lines", () => {
+  test("strings and objects with text", async () => {
+    const input = '"a"\n\n{"text":"b"}\r\n{"content":"c","id":1}\n{"delta":"d"}\n{"token":"é"}';
+    expect(await read(jsonlText, input)).toEqual(["a", "b", "c", "d", "é"]);
+  });
+
+  test.each<[string, RegExp]>([
+    ['"a"\n{"value": 1}', /Line 2 holds no text/],
+    ["\n\nrubbish", /Line 3 is not JSON/],
+    ["null", /Line 1 holds no text/],
+  ])("not %j", async (input, message) => {
+    await expect(read(jsonlText, input)).rejects.toThrow(message);
+  });
+});
+
+describe("Ollama's stream", () => {
+  test("chat, with thinking", async () => {
+    const input = [
+      { message: { role: "assistant", thinking: "hm" } },
+      { message: { content: "Hel" } },
+      { message: { content: "lo" } },
+      { done: true },
+    ];
+    expect((await read(ollamaText, input.map((line) => `${JSON.stringify(line)}\n`).join(""))).join("")).toBe(
+      "<think>\nhm\n</think>\n\nHello",
+    );
+  });
+
+  test("generate", async () => {
+    expect(
+      await read(ollamaText, '{"response":"Hel"}\n{"response":"lo"}\n{"response":"","done":true}\n'),
+    ).toEqual(["Hel", "lo"]);
+  });
+
+  test("an error is an error", async () => {
+    await expect(read(ollamaText, '{"error":"model not found"}\n')).rejects.toThrow(
+      /line 1 tells of an error: "model not found"/,
+    );
+  });
+});

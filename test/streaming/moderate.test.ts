@@ -1,0 +1,201 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Guard, loadGuard } from "../../src/moderation/guard.js";
+import { resolvePolicy } from "../../src/moderation/policy.js";
+import { ruleResponse } from "../../src/moderation/ruling.js";
+import type { Verdict } from "../../src/moderation/verdict.js";
+import { ModerationViolation } from "../../src/streaming/violation.js";
+import { temporaryFolder } from "../support/model.js";
+
+const messages = [{ role: "user", content: "How do I bake bread?" }];
+const TEXT = `Mix flour, water, salt & yeast — “knead” for 10 minutes.\r\n\r\n  Let it rise (ca. 1 h) 🍞.  Cafe\u0301 style:\t日本のパン。\n`;
+
+let guard: Guard;
+let cacheDir: string;
+beforeAll(async () => {
+  cacheDir = await temporaryFolder();
+  guard = await loadGuard(undefined, { cacheDir, maxStreams: 4, maxTokens: 512 });
+});
+afterAll(async () => {
+  expect(guard.load).toEqual({ active: 0, waiting: 0 });
+  await guard.close();
+});
+
+/** Every token's standing verdict. */
+async function verdictsOf(text: string, open = guard): Promise<Verdict[]> {
+  const stream = open.stream({ messages });
+  const verdicts = await stream.pushText(text);
+  for (const verdict of await stream.flush()) {
+    verdicts.length = verdict.index;
+    verdicts.push(verdict);
+  }
+  expect(stream.settled).toBe(verdicts.length);
+  await stream.end();
+  return verdicts;
+}
+
+function cut(text: string, size: number): string[] {
+  return Array.from({ length: Math.ceil(text.length / size) }, (_, i) =>
+    text.slice(i * size, (i + 1) * size),
+  );
+}
+
+describe("with the embedded guard", () => {
+  test.each([1, 2, 3, 7, 1000])("text in chunks of %i comes out as it went in", async (size) => {
+    const stream = guard.moderate(cut(TEXT, size), { messages, policy: { action: "observe" } });
+    let out = "";
+    for await (const text of stream) out += text;
+    expect(out).toBe(TEXT);
+    const { end, decision } = await stream.done;
+    expect(end).toBe("complete");
+    expect(decision?.tokens).toBe((await verdictsOf(TEXT)).length);
+  });
+
+  test.each([1, 4, 1000])("a flag falls where the policy says, in chunks of %i too", async (size) => {
+    const verdicts = await verdictsOf(TEXT);
+    // Whatever the model thinks of bread: from the highest probability it gave, two in a row are flagged.
+    const index = verdicts[0].probabilities.risk.length - 1;
+    const label = guard.labels.responseRisk[index];
+    const pairs = verdicts
+      .slice(1)
+      .map((verdict, i) =>
+        Math.min(verdict.probabilities.risk[index], verdicts[i].probabilities.risk[index]),
+      );
+    // A hair below, as chunks of other sizes round differently.
+    const policy = {
+      thresholds: { [label]: Math.max(...pairs.slice(5)) - 1e-3 },
+      prompt: { action: "ignore" as const },
+    };
+    const expected = ruleResponse(verdicts, resolvePolicy(policy, guard.labels)).violation;
+    expect(expected).not.toBeNull();
+    const stream = guard.moderate(cut(TEXT, size), { messages, policy });
+    let out = "";
+    const error = await (async () => {
+      for await (const text of stream) out += text;
+    })().catch((caught) => caught);
+    expect(error).toBeInstanceOf(ModerationViolation);
+    expect(error.index).toBe(expected?.index);
+    expect(out.normalize("NFC")).toBe(
+      verdicts
+        .slice(0, expected?.from)
+        .map(({ text }) => text)
+        .join(""),
+    );
+    expect(TEXT.slice(error.span.start, error.span.end)).toBe(error.span.text);
+  });
+
+  test("ids come out as ids", async () => {
+    const ids = (await verdictsOf(TEXT)).map(({ tokenId }) => tokenId);
+    const out: number[] = [];
+    for await (const released of guard.moderate(ids, { messages, policy: { action: "ignore" } }))
+      out.push(...released);
+    expect(out).toEqual(ids);
+  });
+
+  test("more streams than slots take turns", async () => {
+    const streams = Array.from({ length: 12 }, (_, i) =>
+      guard.moderate(cut(`${i} ${TEXT}`, 5), { messages, policy: { action: "ignore" } }),
+    );
+    const texts = await Promise.all(
+      streams.map(async (stream) => {
+        let out = "";
+        for await (const text of stream) out += text;
+        return out;
+      }),
+    );
+    expect(texts).toEqual(streams.map((_, i) => `${i} ${TEXT}`));
+  });
+
+  test("a guard that is closed meanwhile fails closed", async () => {
+    const other = await loadGuard(undefined, { cacheDir, maxStreams: 1 });
+    const stream = other.moderate(cut(TEXT, 3), { messages, policy: { action: "ignore" } });
+    await stream.next();
+    await other.close();
+    const rest = (async () => {
+      for await (const _ of stream);
+    })();
+    await expect(rest).rejects.toMatchObject({ code: "GUARD_CLOSED" });
+  });
+
+  test("a policy for labels the model does not have is refused at once", () => {
+    expect(() => guard.moderate([], { messages, policy: { categories: { Weather: "block" } } })).toThrow(
+      /categories has no "Weather"/,
+    );
+  });
+});
+
+describe("responses longer than the context", () => {
+  let small: Guard;
+  beforeAll(async () => {
+    small = await loadGuard(undefined, { cacheDir, maxStreams: 2, maxTokens: 96 });
+  });
+  afterAll(async () => {
+    expect(small.load).toEqual({ active: 0, waiting: 0 });
+    await small.close();
+  });
+  const LONG = TEXT.repeat(6);
+
+  test("slide on: every token has its verdict, once and in order", async () => {
+    for (const size of [3, 10_000]) {
+      const stream = small.stream({ messages, overflow: "slide" });
+      const standing: Verdict[] = [];
+      const settledOnce: number[] = [];
+      for (const chunk of cut(LONG, size)) {
+        const verdicts = await stream.pushText(chunk);
+        for (const verdict of verdicts) {
+          expect(verdict.index).toBeLessThanOrEqual(standing.length);
+          expect(verdict.index).toBeGreaterThanOrEqual(settledOnce.length);
+          standing.length = verdict.index;
+          standing.push(verdict);
+        }
+        while (settledOnce.length < stream.settled) settledOnce.push(settledOnce.length);
+      }
+      const { tokens } = await stream.end();
+      expect(tokens).toBe(standing.length);
+      expect(standing.map(({ text }) => text).join("")).toBe(LONG.normalize("NFC"));
+      expect(stream.slides).toBeGreaterThan(2);
+    }
+  });
+
+  test("verdicts before the first slide are those of an unbounded context", async () => {
+    const stream = small.stream({ messages, overflow: "slide" });
+    const verdicts = await stream.pushText(LONG);
+    stream.close();
+    const unbounded = await verdictsOf(TEXT);
+    for (const [i, { probabilities }] of verdicts.slice(0, 30).entries()) {
+      for (const [j, p] of probabilities.risk.entries())
+        expect(p).toBeCloseTo(unbounded[i].probabilities.risk[j], 2);
+    }
+  });
+
+  test("ids slide as well, and a wrong one among them pushes nothing", async () => {
+    const ids = (await verdictsOf(TEXT)).map(({ tokenId }) => tokenId);
+    const many = Array.from({ length: 5 }, () => ids).flat();
+    const stream = small.stream({ messages, overflow: "slide" });
+    await expect(stream.push([...many, -1])).rejects.toMatchObject({ code: "TOKEN_INVALID" });
+    const verdicts = [...(await stream.push(many)), ...(await stream.push(many[0]))];
+    expect(verdicts.map(({ index }) => index)).toEqual(verdicts.map((_, i) => i));
+    expect((await stream.end()).tokens).toBe(many.length + 1);
+  });
+
+  test("gates slide unless they are told not to", async () => {
+    let out = "";
+    const sliding = small.moderate(cut(LONG, 20), { messages, policy: { action: "ignore" } });
+    for await (const text of sliding) out += text;
+    expect(out).toBe(LONG);
+    expect(sliding.stats.slides).toBeGreaterThan(2);
+    const strict = small.moderate(cut(LONG, 20), {
+      messages,
+      policy: { action: "ignore" },
+      overflow: "error",
+    });
+    const reading = (async () => {
+      for await (const _ of strict);
+    })();
+    await expect(reading).rejects.toMatchObject({ code: "CONTEXT_EXCEEDED" });
+  });
+
+  test("a stream by itself does not slide unasked", async () => {
+    const stream = small.stream({ messages });
+    await expect(stream.pushText(LONG)).rejects.toMatchObject({ code: "CONTEXT_EXCEEDED" });
+  });
+});

@@ -1,0 +1,113 @@
+import { execFile } from "node:child_process";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { beforeAll, describe, expect, test } from "vitest";
+import { type RunOptions, runCli } from "../support/cli.js";
+import { temporaryFolder } from "../support/model.js";
+
+let dir: string;
+let env: Record<string, string>;
+let everything: string;
+let nothing: string;
+
+beforeAll(async () => {
+  dir = await temporaryFolder();
+  env = { QWEN3GUARD_CACHE: join(dir, "cache") };
+  // Policies that block, and let pass, whatever the model thinks.
+  everything = join(dir, "everything.json");
+  nothing = join(dir, "nothing.json");
+  await writeFile(
+    everything,
+    JSON.stringify({ prompt: { action: "ignore" }, thresholds: { Unsafe: 0 }, debounce: 3 }),
+  );
+  await writeFile(nothing, JSON.stringify({ action: "ignore" }));
+});
+
+const scan = (args: string[], input: RunOptions["input"]) => runCli(["scan", ...args], { input, env });
+const lines = (stdout: string) =>
+  stdout
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+
+const TEXT = "Knead the dough, let it rest, bake it for an hour.";
+
+describe("--policy and --stop", () => {
+  test("a policy that lets all pass shows all", async () => {
+    const { code, stdout } = await scan(["--policy", nothing, "--stop"], TEXT);
+    expect(code).toBe(0);
+    expect(stdout).toContain(TEXT);
+  });
+
+  test("one that blocks stops the output where it does", async () => {
+    const { code, stdout } = await scan(["--policy", everything, "--stop"], TEXT);
+    expect(code).toBe(3);
+    expect(stdout).not.toContain("Knead");
+    expect(stdout).toMatch(/blocked.*Unsafe/);
+  });
+
+  test("as lines: a violation is the last, and no token after it", async () => {
+    const { code, stdout } = await scan(["--policy", everything, "--stop", "--jsonl"], TEXT);
+    expect(code).toBe(3);
+    expect(lines(stdout).at(-1)).toMatchObject({
+      type: "violation",
+      part: "response",
+      index: 2,
+      from: 0,
+      rule: { debounce: 3, threshold: 0 },
+    });
+  });
+
+  test("without --stop all is read, and the exit code tells", async () => {
+    const { code, stdout } = await scan(["--policy", everything, "--jsonl"], TEXT);
+    expect(code).toBe(3);
+    const types = lines(stdout).map(({ type }) => type);
+    expect(types).toContain("violation");
+    expect(types.at(-1)).toBe("end");
+  });
+
+  test("whoever writes the response finds the pipe closed", async () => {
+    const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+    const pipeline = `yes "knead the dough" | "${process.execPath}" --import tsx "${main}" scan --policy "${everything}" --stop >/dev/null; echo "\${PIPESTATUS[*]}"`;
+    const { stdout } = await promisify(execFile)("bash", ["-c", pipeline], {
+      env: { ...process.env, ...env },
+    });
+    // 141: ended by SIGPIPE.
+    expect(stdout.trim()).toBe("141 3");
+  });
+
+  test("a policy that is none is named", async () => {
+    const file = join(dir, "wrong.json");
+    await writeFile(file, '{"reading": "harsh"}');
+    const wrong = await scan(["--policy", file], TEXT);
+    expect(wrong).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/POLICY_INVALID.*reading is "harsh"/),
+    });
+    const missing = await scan(["--policy", join(dir, "absent.json")], TEXT);
+    expect(missing).toMatchObject({ code: 1, stderr: expect.stringContaining("POLICY_UNREADABLE") });
+  });
+});
+
+describe("--input", () => {
+  test("sse, jsonl and ollama read the text out of it", async () => {
+    const inputs = {
+      sse: `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content: TEXT } }] })}\n\ndata: [DONE]\n\n`,
+      jsonl: `${JSON.stringify(TEXT)}\n`,
+      ollama: `${JSON.stringify({ message: { content: TEXT } })}\n${JSON.stringify({ done: true })}\n`,
+    };
+    for (const [kind, input] of Object.entries(inputs)) {
+      const { code, stdout } = await scan(["--input", kind], input);
+      expect({ kind, code }).toEqual({ kind, code: 0 });
+      expect(stdout).toContain(TEXT);
+    }
+  });
+
+  test("what is none is an error", async () => {
+    const { code, stderr } = await scan(["--input", "sse"], "data: rubbish\n\n");
+    expect(code).toBe(1);
+    expect(stderr).toContain("EVENT_INVALID");
+  });
+});
