@@ -6,7 +6,7 @@ import { Session } from "../ort/session.js";
 import type { ElementType } from "../ort/tensor.js";
 import { BatchRunner } from "./batch.js";
 import { type CacheShape, KvCache, slotBytes } from "./cache.js";
-import { requireExactIntegerKernels } from "./integer-kernels.js";
+import { mustWidenBytes } from "./integer-kernels.js";
 import type { HeadWidths } from "./logits.js";
 import { LONE_CHUNK, Scheduler } from "./scheduler.js";
 import { Sequence, type SequenceLimits } from "./sequence.js";
@@ -104,9 +104,10 @@ export class Engine {
       options.maxStreams ?? Math.max(1, Math.min(DEFAULT_STREAMS, affordable)),
       4096,
     );
-    if (manifest.dtype === "w8a8") await requireExactIntegerKernels();
+    const widenBytes = manifest.dtype === "w8a8" && (await mustWidenBytes());
     const session = await Session.load(join(dir, MODEL_FILE), {
       threads,
+      widenBytes,
       // Over an int8 cache the kernel without tiling is the faster one for single tokens (bench/results).
       flashAttention: manifest.kvCache !== "int8",
     }).catch((cause) => {

@@ -11,19 +11,40 @@ const WIDTH = 64;
 /** One row takes another kernel than several do. */
 const ROWS = [1, 16];
 
+/** Whether sessions need `widenBytes` here. Found out once in a process. */
+let needed: Promise<boolean> | undefined;
+
 /**
- * Multiplies the largest bytes there are. Processors without VNNI add pairs of such products in 16 bits, where they are
- * cut off without notice; ONNX Runtime is told to take slower kernels there (see `Session.load`), and this sees to it.
+ * Finds the kernels that multiply bytes exactly. Processors without VNNI add pairs of u8 × s8 products in 16 bits, where
+ * the largest are cut off without notice: there, the slower u8 × u8 kernels must do. Trying out beats reading the
+ * processor's flags: what counts is which kernel ONNX Runtime takes.
  *
+ * @returns whether sessions that multiply bytes must be loaded with `widenBytes`
  * @throws {DeviceError} KERNEL_INEXACT
  */
-export async function requireExactIntegerKernels(): Promise<void> {
+export function mustWidenBytes(): Promise<boolean> {
+  needed ??= findKernels();
+  return needed;
+}
+
+/** The same, without a memory of earlier answers. */
+export async function findKernels(): Promise<boolean> {
+  for (const widenBytes of [false, true]) if (await areExact(widenBytes)) return widenBytes;
+  throw new DeviceError(
+    "KERNEL_INEXACT",
+    "This processor multiplies bytes inexactly, so w8a8 would judge wrongly. " +
+      "Export the checkpoint with --dtype int8 or int4 instead.",
+  );
+}
+
+/** Multiplies the largest bytes there are. */
+async function areExact(widenBytes: boolean): Promise<boolean> {
   // A column of the largest, one of the smallest, one of mixed weights, and so on: [DEPTH, WIDTH].
   const weights = Int8Array.from({ length: DEPTH * WIDTH }, (_, i) => {
     const column = i % WIDTH;
     return column % 3 === 0 ? 127 : column % 3 === 1 ? -127 : ((i * 37) % 255) - 127;
   });
-  const session = await Session.loadBytes(buildProduct(weights), { threads: 1 });
+  const session = await Session.loadBytes(buildProduct(weights), { threads: 1, widenBytes });
   try {
     for (const rows of ROWS) {
       for (const value of [255, 1]) {
@@ -31,15 +52,11 @@ export async function requireExactIntegerKernels(): Promise<void> {
         for (let i = 0; i < product.length; i++) {
           let expected = 0;
           for (let k = 0; k < DEPTH; k++) expected += (value - 128) * weights[k * WIDTH + (i % WIDTH)];
-          if (product[i] === expected) continue;
-          throw new DeviceError(
-            "KERNEL_INEXACT",
-            `This processor multiplies bytes inexactly (${product[i]} for ${expected}), so w8a8 would judge wrongly. ` +
-              "Export the checkpoint with --dtype int8 or int4 instead.",
-          );
+          if (product[i] !== expected) return false;
         }
       }
     }
+    return true;
   } finally {
     session.release();
   }

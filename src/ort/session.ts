@@ -5,6 +5,11 @@ export interface SessionOptions {
   threads: number;
   /** Whether GroupQueryAttention may use its tiled CPU kernel. Default true. */
   flashAttention?: boolean;
+  /**
+   * Whether products of bytes take the u8 × u8 kernels, exact on x64 processors of any age. Where u8 × s8 is exact too
+   * (VNNI, AMX) those kernels are several times faster. Default false.
+   */
+  widenBytes?: boolean;
 }
 
 /** ONNX Runtime reads it from the environment alone, while it makes the kernels of a session. */
@@ -43,8 +48,7 @@ export class Session {
     const inherited = process.env[NO_FLASH_ATTENTION];
     try {
       api.call("SetIntraOpNumThreads", settings, options.threads);
-      // Where the processor has no VNNI, u8 × s8 products saturate in 16 bits: take the u8 × u8 kernels there.
-      api.call("AddSessionConfigEntry", settings, "session.x64quantprecision", "1");
+      if (options.widenBytes) api.call("AddSessionConfigEntry", settings, "session.x64quantprecision", "1");
       if (options.flashAttention === false) process.env[NO_FLASH_ATTENTION] = "1";
       return new Session(await create(api, settings));
     } finally {
