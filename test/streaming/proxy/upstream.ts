@@ -34,6 +34,7 @@ export async function scriptedUpstream() {
     const { status = 200, type = "text/event-stream", script } = answer(entry);
     response.writeHead(status, { "content-type": type, "x-upstream": "yes" });
     response.flushHeaders();
+    response.setMaxListeners(0);
     for (const step of script) {
       if (response.destroyed) return;
       if (typeof step === "number") await sleep(step);

@@ -1,0 +1,309 @@
+/**
+ * Does anything wear out? Thousands of short streams of random lengths come and go, some cut short, some failing, some
+ * read slowly, in phases. Between phases everything must be given back, a stream alone must be as fast as at the
+ * start, and memory must stay. Every verdict is compared with that of the same text judged alone.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { type Guard, loadGuard } from "../src/moderation/guard.js";
+import { resolvePolicy } from "../src/moderation/policy.js";
+import { ruleResponse } from "../src/moderation/ruling.js";
+import type { Verdict } from "../src/moderation/verdict.js";
+import { ModerationViolation } from "../src/streaming/violation.js";
+import { report } from "./report.js";
+import { round, summarize } from "./stats.js";
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: "string", default: "4" },
+    phases: { type: "string", default: "12" },
+    "at-once": { type: "string", default: "12" },
+    model: { type: "string" },
+  },
+});
+const phases = Number(values.phases);
+const phaseMs = (Number(values.minutes) * 60_000) / phases;
+const atOnce = Number(values["at-once"]);
+/** Phases that warm up: bindings for every group of rows and every length are made when they are first needed. */
+const WARM_UP = 3;
+/** Between a row of a batch and the same alone, fp32 (probabilities). */
+const TOLERANCE = 1e-3;
+/** Of the policy that gates are given. */
+const THRESHOLD = 0.6;
+const PROBE_TOKENS = 400;
+
+const OPENERS = [
+  "How do I bake bread?",
+  "Tell me of the sea.",
+  "你好，请介绍一下长城。",
+  "Fix my Python script.",
+  "Warum ist der Himmel blau?",
+];
+const SENTENCES = [
+  "Mix flour, water and salt, then let it rest. ",
+  "The tide follows the moon — twice a day. ",
+  "长城是古代中国的防御工程。",
+  "for (let i = 0; i < 10; i++) console.log(i);\n\n",
+  "Café, naïve, 👍🏽 and e\u0301clair: accents. ",
+  "Kill the process with its id, and start it again. ",
+  "Licht wird in der Luft gestreut. ",
+];
+
+interface Sample {
+  messages: { role: string; content: string }[];
+  text: string;
+  alone: Verdict[];
+}
+
+const random = generator(20);
+const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)];
+const guard = await loadGuard(values.model, { maxStreams: 16, maxTokens: 512, dtype: "fp32" });
+const policy = { thresholds: { Unsafe: THRESHOLD } };
+const resolved = resolvePolicy(policy, guard.labels);
+
+const samples: Sample[] = [];
+for (let i = 0; i < 60; i++) {
+  const messages = [{ role: "user", content: pick(OPENERS) }];
+  const text = Array.from({ length: 1 + Math.floor(random() * 6) }, () => pick(SENTENCES)).join("");
+  samples.push({ messages, text, alone: await judgeAlone(guard, messages, text) });
+}
+
+const counts = { streams: 0, whole: 0, left: 0, aborted: 0, failed: 0, flagged: 0, slow: 0, tokens: 0 };
+let crossed = 0;
+let furthest = 0;
+const phasesSeen: { probeP50: number; pushP50: number; rssMB: number; leaked: number }[] = [];
+
+for (let phase = 0; phase < phases; phase++) {
+  const until = performance.now() + phaseMs;
+  const latency: number[] = [];
+  const client = async () => {
+    while (performance.now() < until) await one(latency);
+  };
+  await Promise.all(Array.from({ length: atOnce }, client));
+  await sleep(50);
+  const { active, waiting } = guard.load;
+  const probeP50 = await probe(guard);
+  for (let i = 0; i < 3; i++) {
+    globalThis.gc?.();
+    await sleep(20);
+  }
+  const rssMB = round(process.memoryUsage().rss / 2 ** 20, 5);
+  const seen = { probeP50, pushP50: summarize(latency).p50, rssMB, leaked: active + waiting };
+  phasesSeen.push(seen);
+  console.log(
+    `phase ${phase + 1}/${phases}: ${counts.streams} streams, alone ${seen.probeP50} ms, under load ${seen.pushP50} ms, ` +
+      `RSS ${rssMB} MB, slots held ${seen.leaked}, verdicts that differ ${crossed}`,
+  );
+}
+
+const warm = phasesSeen.slice(WARM_UP);
+const third = Math.max(1, Math.floor(warm.length / 3));
+const median = (of: (seen: (typeof warm)[number]) => number, part: typeof warm) =>
+  summarize(part.map(of)).p50;
+const change = (of: (seen: (typeof warm)[number]) => number) =>
+  round(100 * (median(of, warm.slice(-third)) / median(of, warm.slice(0, third)) - 1), 3);
+const result = {
+  streams: counts,
+  slotsLeaked: Math.max(...phasesSeen.map(({ leaked }) => leaked)),
+  crossTalk: crossed,
+  furthestFromAlone: furthest,
+  p50DriftPercent: change(({ probeP50 }) => probeP50),
+  p50DriftUnderLoadPercent: change(({ pushP50 }) => pushP50),
+  rssGrowthPercent: change(({ rssMB }) => rssMB),
+  phases: phasesSeen,
+};
+report("soak", { minutes: Number(values.minutes), atOnce, warmUpPhases: WARM_UP, ...result });
+const targets: [string, boolean][] = [
+  ["no slot leaked", result.slotsLeaked === 0],
+  ["no verdict differs from that of the stream alone", crossed === 0],
+  ["p50 alone within 5 %", Math.abs(result.p50DriftPercent) <= 5],
+  ["RSS grows by less than 1 %", result.rssGrowthPercent < 1],
+];
+for (const [name, met] of targets) console.log(`${met ? "met   " : "MISSED"} ${name}`);
+console.log(
+  `p50 drift ${result.p50DriftPercent} % alone, ${result.p50DriftUnderLoadPercent} % under load; RSS ${result.rssGrowthPercent} %`,
+);
+await guard.close();
+if (targets.some(([, met]) => !met)) process.exitCode = 1;
+
+/** One stream of a random kind. */
+async function one(latency: number[]): Promise<void> {
+  const sample = pick(samples);
+  counts.streams++;
+  if (random() < 0.5) await judged(sample, latency);
+  else await gated(sample);
+}
+
+/** Verdicts one by one, left at a random place, or broken by a mistake. */
+async function judged({ messages, text, alone }: Sample, latency: number[]): Promise<void> {
+  const controller = new AbortController();
+  const stream = guard.stream({ messages, signal: controller.signal });
+  const chunks = cut(text);
+  const leaveAt = random() < 0.3 ? Math.floor(random() * chunks.length) : -1;
+  const kind = pick(["close", "abort", "mistake"] as const);
+  const standing: Verdict[] = [];
+  const take = (verdicts: Verdict[]) => {
+    for (const verdict of verdicts) {
+      standing.length = verdict.index;
+      standing.push(verdict);
+    }
+  };
+  try {
+    for (const [i, chunk] of chunks.entries()) {
+      if (i === leaveAt) {
+        const pending = stream.pushText(chunk);
+        pending.catch(() => {});
+        if (kind === "abort") controller.abort();
+        else if (kind === "close") stream.close();
+        else await stream.push([1]);
+        await pending;
+        break;
+      }
+      const started = performance.now();
+      take(await stream.pushText(chunk));
+      latency.push(performance.now() - started);
+      if (random() < 0.02) await sleep(random() * 20);
+    }
+    if (leaveAt === -1) {
+      take(await stream.flush());
+      await stream.end();
+      counts.whole++;
+      compare(standing, alone, alone.length);
+    }
+  } catch {
+    if (kind === "abort") counts.aborted++;
+    else counts.failed++;
+  } finally {
+    if (leaveAt !== -1) counts.left++;
+    stream.close();
+  }
+  counts.tokens += standing.length;
+  compare(standing, alone, stream.settled);
+}
+
+/** Through a gate, read at any pace; sources may break off. */
+async function gated({ messages, text, alone }: Sample): Promise<void> {
+  const breaks = random() < 0.1;
+  const slow = random() < 0.1;
+  const leaves = random() < 0.2 ? Math.floor(random() * 10) : Number.POSITIVE_INFINITY;
+  const mode = pick(["hold-back", "stream-first"] as const);
+  async function* source() {
+    for (const chunk of cut(text)) {
+      if (breaks && random() < 0.1) throw new Error("broke off");
+      await new Promise(setImmediate);
+      yield chunk;
+    }
+  }
+  const stream = guard.moderate(source, {
+    messages,
+    policy: { ...policy, prompt: { action: "ignore" } },
+    mode,
+  });
+  let out = "";
+  let reads = 0;
+  let left = false;
+  if (slow) counts.slow++;
+  try {
+    for await (const chunk of stream) {
+      out += chunk;
+      if (slow) await sleep(random() * 10);
+      left = ++reads > leaves;
+      if (left) break;
+    }
+  } catch (error) {
+    if (error instanceof ModerationViolation) counts.flagged++;
+    else counts.failed++;
+  }
+  const { end, violation, stats } = await stream.done;
+  counts.tokens += stats.tokens;
+  if (end === "complete") counts.whole++;
+  if (end === "cancelled") counts.left++;
+  const expected = ruleResponse(alone, resolved).violation;
+  if (!text.startsWith(out) || (end === "complete" && !left && out !== text)) {
+    crossed++;
+    console.error("text", JSON.stringify({ end, mode, out, text, breaks }));
+  }
+  if (end === "complete" ? expected !== null : violation && violation.index !== expected?.index) {
+    // Where a token lies within the tolerance of counting or not, either side is right.
+    const near = alone.some(({ probabilities: { risk } }) => {
+      const [first, second] = [...risk].sort((x, y) => y - x);
+      return (
+        Math.abs(risk[resolved.response.risks[0].index] - THRESHOLD) < TOLERANCE ||
+        first - second < 2 * TOLERANCE
+      );
+    });
+    if (!near) {
+      crossed++;
+      console.error(
+        "flag",
+        JSON.stringify({
+          end,
+          mode,
+          breaks,
+          leaves,
+          index: violation?.index,
+          expected: expected?.index,
+          n: alone.length,
+        }),
+      );
+    }
+  }
+}
+
+function compare(verdicts: Verdict[], alone: Verdict[], settled: number): void {
+  for (let i = 0; i < Math.min(settled, verdicts.length); i++) {
+    const difference = Math.max(
+      ...verdicts[i].probabilities.risk.map((p, j) => Math.abs(p - alone[i].probabilities.risk[j])),
+      ...verdicts[i].probabilities.category.map((p, j) => Math.abs(p - alone[i].probabilities.category[j])),
+    );
+    furthest = Math.max(furthest, difference);
+    if (verdicts[i].tokenId !== alone[i].tokenId || !(difference <= TOLERANCE)) {
+      crossed++;
+      console.error("verdict", i, difference, verdicts[i].tokenId, alone[i].tokenId, settled, alone.length);
+      return;
+    }
+  }
+}
+
+async function judgeAlone(alone: Guard, messages: Sample["messages"], text: string): Promise<Verdict[]> {
+  const stream = alone.stream({ messages });
+  const verdicts = await stream.pushText(text);
+  for (const verdict of await stream.flush()) {
+    verdicts.length = verdict.index;
+    verdicts.push(verdict);
+  }
+  await stream.end();
+  return verdicts;
+}
+
+/** Milliseconds for one token of a stream that has the guard to itself. */
+async function probe(quiet: Guard): Promise<number> {
+  const stream = quiet.stream({ messages: [{ role: "user", content: OPENERS[0] }] });
+  await stream.prompt;
+  const times: number[] = [];
+  for (let i = 0; i < PROBE_TOKENS; i++) {
+    const started = performance.now();
+    await stream.push(100 + (i % 50));
+    times.push(performance.now() - started);
+  }
+  stream.close();
+  return summarize(times).p50;
+}
+
+function cut(text: string): string[] {
+  const chunks: string[] = [];
+  for (let at = 0; at < text.length; ) {
+    const size = 1 + Math.floor(random() * 12);
+    chunks.push(text.slice(at, at + size));
+    at += size;
+  }
+  return chunks;
+}
+
+function generator(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state * 1664525 + 1013904223) % 2 ** 32;
+    return state / 2 ** 32;
+  };
+}
