@@ -5,25 +5,23 @@ import { DTYPES, type Dtype } from "../../export/manifest.js";
 import type { Decision } from "../../moderation/decision.js";
 import { loadGuard } from "../../moderation/guard.js";
 import { severityOf } from "../../moderation/labels.js";
-import { type Policy, type PolicyData, parsePolicy, resolvePolicy } from "../../moderation/policy.js";
-import { type Finding, Rulebook, rulePrompt } from "../../moderation/ruling.js";
-import { StandingVerdicts } from "../../moderation/standing.js";
+import { type PolicyData, parsePolicy, resolvePolicy } from "../../moderation/policy.js";
+import { type Finding, rulePrompt } from "../../moderation/ruling.js";
 import type { GuardStream } from "../../moderation/stream.js";
 import type { Verdict } from "../../moderation/verdict.js";
-import { jsonlText } from "../../streaming/inputs/jsonl.js";
-import { ollamaText } from "../../streaming/inputs/ollama.js";
-import { sseText } from "../../streaming/inputs/sse.js";
 import { ModerationViolation } from "../../streaming/violation.js";
 import type { Message } from "../../tokenizer/template.js";
+import { INPUT_KINDS, type InputKind, readInput } from "../input.js";
 import { interruptSignal } from "../interrupt.js";
-import { createReport, type Latency, type Report } from "../report.js";
+import { createReport, type Latency } from "../report.js";
 import { StageProgress } from "../stage-progress.js";
 import { createTerminal } from "../terminal.js";
+import { Watch } from "../watch.js";
 
 interface Options {
   prompt?: string;
   messages?: string;
-  input: "text" | "ids" | "sse" | "jsonl" | "ollama";
+  input: InputKind;
   policy?: string;
   stop?: boolean;
   jsonl?: boolean;
@@ -37,8 +35,6 @@ interface Options {
 const FLAGGED = 3;
 /** Chunks under way before reading waits: the guard never falls behind unboundedly. */
 const MAX_CHUNKS_IN_FLIGHT = 64;
-/** UTF-16 units, or ids. */
-const PIECE = 1024;
 
 export function scanCommand(): Command {
   return new Command("scan")
@@ -57,7 +53,7 @@ export function scanCommand(): Command {
         "--input <kind>",
         "what arrives: text, ids of this model, an API's event stream, JSON lines, Ollama's stream",
       )
-        .choices(["text", "ids", "sse", "jsonl", "ollama"])
+        .choices(INPUT_KINDS)
         .default("text"),
     )
     .option("--jsonl", "one JSON object a line, for machines")
@@ -162,13 +158,13 @@ async function scan(options: Options): Promise<void> {
 
 async function feed(
   stream: GuardStream,
-  input: Options["input"],
+  input: InputKind,
   mostInFlight: number,
   onVerdicts: (verdicts: Verdict[], elapsedMs: number) => void,
 ): Promise<void> {
   const inFlight = new Set<Promise<void>>();
   let failure: unknown;
-  for await (const chunk of pieces(READERS[input]())) {
+  for await (const chunk of readInput(input)) {
     if (failure) break;
     const started = performance.now();
     const pushed = typeof chunk === "string" ? stream.pushText(chunk) : stream.push(chunk);
@@ -184,93 +180,6 @@ async function feed(
   }
   await Promise.all(inFlight);
   if (failure) throw failure;
-}
-
-/** Long chunks in pieces, so that a verdict is not waited for longer than it must be. */
-async function* pieces(chunks: AsyncIterable<string | number[]>): AsyncGenerator<string | number[]> {
-  for await (const chunk of chunks) {
-    for (let at = 0; at < chunk.length; at += PIECE) yield chunk.slice(at, at + PIECE);
-  }
-}
-
-const READERS: Record<Options["input"], () => AsyncIterable<string | number[]>> = {
-  text: readText,
-  ids: readIds,
-  sse: () => sseText(readText()),
-  jsonl: () => jsonlText(readText()),
-  ollama: () => ollamaText(readText()),
-};
-
-/** A policy over a scan: finds where it blocks, and shows only what it lets pass where that is asked for. */
-class Watch {
-  readonly #standing = new StandingVerdicts();
-  readonly #book: Rulebook;
-  readonly #report: Report;
-  readonly #shows: boolean;
-  #held: Verdict[] = [];
-
-  constructor(policy: Policy, report: Report, shows: boolean) {
-    this.#book = new Rulebook(policy.response);
-    this.#report = report;
-    this.#shows = shows;
-  }
-
-  get violation(): Finding | null {
-    return this.#book.violation;
-  }
-
-  /** Returns the violation when these verdicts complete it. */
-  take(verdicts: Verdict[], settled: number): Finding | null {
-    for (const verdict of this.#standing.take(verdicts, settled)) {
-      if (this.#book.violation) return null;
-      this.#held.push(verdict);
-      const finding = this.#book.take(verdict);
-      this.#show(this.#held.length - this.#book.pending);
-      if (finding?.action !== "block") continue;
-      this.#report.violation(finding);
-      return finding;
-    }
-    return null;
-  }
-
-  end(): void {
-    this.#show(this.#held.length);
-  }
-
-  #show(count: number): void {
-    const clear = this.#held.splice(0, count);
-    if (this.#shows && clear.length > 0) this.#report.clear(clear);
-  }
-}
-
-/** Standard input as it comes, until it ends or is destroyed. */
-async function* readText(): AsyncGenerator<string> {
-  // The stream decoder holds a character's bytes back until all of them are there.
-  process.stdin.setEncoding("utf8");
-  try {
-    yield* process.stdin;
-  } catch (error) {
-    if (!process.stdin.destroyed) throw error;
-  }
-}
-
-async function* readIds(): AsyncGenerator<number[]> {
-  let rest = "";
-  for await (const chunk of readText()) {
-    const words = (rest + chunk).split(/[\s,]+/);
-    rest = words.pop() as string;
-    const ids = words.filter(Boolean).map(parseId);
-    if (ids.length > 0) yield ids;
-  }
-  if (rest) yield [parseId(rest)];
-}
-
-function parseId(word: string): number {
-  if (/^\d+$/.test(word)) return Number(word);
-  throw new InputError(
-    "TOKEN_INVALID",
-    `"${word}" on standard input is no token id. Write ids as whole numbers with spaces between, or use --input text.`,
-  );
 }
 
 async function readPolicy(file: string): Promise<PolicyData> {

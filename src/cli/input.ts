@@ -1,0 +1,60 @@
+import { InputError } from "../errors.js";
+import { jsonlText } from "../streaming/inputs/jsonl.js";
+import { ollamaText } from "../streaming/inputs/ollama.js";
+import { sseText } from "../streaming/inputs/sse.js";
+
+/** UTF-16 units, or ids. */
+const PIECE = 1024;
+
+const READERS = {
+  text: readText,
+  ids: readIds,
+  sse: () => sseText(readText()),
+  jsonl: () => jsonlText(readText()),
+  ollama: () => ollamaText(readText()),
+} satisfies Record<string, () => AsyncIterable<string | number[]>>;
+
+export type InputKind = keyof typeof READERS;
+export const INPUT_KINDS = Object.keys(READERS) as InputKind[];
+
+/**
+ * The response on standard input, as text or as ids. Long chunks come in pieces, so that a verdict is not waited for
+ * longer than it must be.
+ *
+ * @throws {InputError} TOKEN_INVALID, and what the reader of the kind throws
+ */
+export async function* readInput(kind: InputKind): AsyncGenerator<string | number[]> {
+  for await (const chunk of READERS[kind]()) {
+    for (let at = 0; at < chunk.length; at += PIECE) yield chunk.slice(at, at + PIECE);
+  }
+}
+
+/** Standard input as it comes, until it ends or is destroyed. */
+async function* readText(): AsyncGenerator<string> {
+  // The stream decoder holds a character's bytes back until all of them are there.
+  process.stdin.setEncoding("utf8");
+  try {
+    yield* process.stdin;
+  } catch (error) {
+    if (!process.stdin.destroyed) throw error;
+  }
+}
+
+async function* readIds(): AsyncGenerator<number[]> {
+  let rest = "";
+  for await (const chunk of readText()) {
+    const words = (rest + chunk).split(/[\s,]+/);
+    rest = words.pop() as string;
+    const ids = words.filter(Boolean).map(parseId);
+    if (ids.length > 0) yield ids;
+  }
+  if (rest) yield [parseId(rest)];
+}
+
+function parseId(word: string): number {
+  if (/^\d+$/.test(word)) return Number(word);
+  throw new InputError(
+    "TOKEN_INVALID",
+    `"${word}" on standard input is no token id. Write ids as whole numbers with spaces between, or use --input text.`,
+  );
+}
