@@ -1,5 +1,6 @@
 import type { GuardConfig } from "../checkpoint/config.js";
 import { Engine, type EngineOptions } from "../engine/engine.js";
+import type { Sequence } from "../engine/sequence.js";
 import { ContextLengthError, InputError, ModelError } from "../errors.js";
 import type { Manifest } from "../export/manifest.js";
 import { type ResolveOptions, resolveModel } from "../export/resolve.js";
@@ -100,7 +101,10 @@ export class Guard {
           "Drop older turns, or raise maxTokens up to the model's context.",
       );
     }
-    return new GuardStream(this.#engine.open(), this.#tokenizer, this.labels, prefix, input);
+    return new GuardStream(this.#engine.open(), this.#tokenizer, this.labels, prefix, {
+      ...input,
+      spare: () => this.#spare(),
+    });
   }
 
   /**
@@ -130,6 +134,12 @@ export class Guard {
       replacement,
       signal,
     });
+  }
+
+  /** A slot that nobody waits for. */
+  #spare(): Sequence | null {
+    const { active, waiting } = this.load;
+    return waiting === 0 && active < this.maxStreams ? this.#engine.open() : null;
   }
 
   /** Closes every stream and frees the model. Idempotent. */

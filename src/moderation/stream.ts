@@ -11,6 +11,9 @@ import { judgePrompt, judgeResponse, type Verdict } from "./verdict.js";
 /** What a stream does when its response outgrows the model's context. */
 export type Overflow = "error" | "slide";
 
+/** Share of the room for a response from which on a sliding stream prepares to. */
+const PREPARE_AT = 0.75;
+
 /** No UTF-8 character spans more tokens than this: that many tokens back, a decoder finds its feet again. */
 const LONGEST_CHARACTER = 4;
 
@@ -26,12 +29,20 @@ export class GuardStream {
    */
   readonly prompt: Promise<Verdict | null>;
 
-  readonly #sequence: Sequence;
+  #sequence: Sequence;
   readonly #tokenizer: Tokenizer;
   readonly #labels: GuardConfig["labels"];
+  readonly #prefixIds: readonly number[];
   readonly #prefixLength: number;
   readonly #signal: AbortSignal | undefined;
   readonly #overflow: Overflow;
+  readonly #spare: () => Sequence | null;
+  /** Takes over when the context is full: reads the newest tokens meanwhile. */
+  #successor: { sequence: Sequence; start: number } | null = null;
+  /** Still has tokens to judge that were pushed before its successor took over. */
+  #retiring: Sequence | null = null;
+  /** While one sequence ends and another begins: what is to be fed to the next waits for it. */
+  #handover: Promise<void> | null = null;
   #encoder: IncrementalEncoder | null = null;
   /** Response index of the encoder's first token. */
   #encoderBase = 0;
@@ -52,15 +63,21 @@ export class GuardStream {
     tokenizer: Tokenizer,
     labels: GuardConfig["labels"],
     prefix: Prefix,
-    { signal, overflow = "error" }: { signal?: AbortSignal; overflow?: Overflow } = {},
+    {
+      signal,
+      overflow = "error",
+      spare = () => null,
+    }: { signal?: AbortSignal; overflow?: Overflow; spare?: () => Sequence | null } = {},
   ) {
     this.#sequence = sequence;
     this.#tokenizer = tokenizer;
     this.#labels = labels;
+    this.#prefixIds = prefix.ids;
     this.#prefixLength = prefix.ids.length;
     this.#decoder = new IncrementalDecoder(tokenizer);
     this.#signal = signal;
     this.#overflow = overflow;
+    this.#spare = spare;
     signal?.addEventListener("abort", this.#abort);
     this.prompt = this.#prefill(prefix);
     // Who never asks for the prompt's verdict must not be killed by its rejection; pushes reject all the same.
@@ -192,7 +209,13 @@ export class GuardStream {
     for (const id of ids) this.#fed.push(id);
     const room = maxTokens - this.#prefixLength;
     const fits = from >= this.#windowStart && from + ids.length <= this.#windowStart + room;
-    if (fits || this.#overflow === "error") return this.#feedWindow(from, ids, read);
+    if (this.#overflow === "error") return this.#feedWindow(from, ids, read);
+    if (fits) {
+      this.#prepare(from, ids, room);
+      return this.#feedWindow(from, ids, read);
+    }
+    const limit = this.#windowStart + room;
+    if (from <= limit) this.#prepare(from, ids.slice(0, limit - from), room);
     const done: Promise<void>[] = [];
     for (let at = from, left = ids; ; ) {
       if (at < this.#windowStart || at >= this.#windowStart + room) done.push(this.#slide(at, room));
@@ -206,24 +229,83 @@ export class GuardStream {
 
   #feedWindow(from: number, ids: readonly number[], read: LogitsReader): Promise<void> {
     const offset = this.#prefixLength - this.#windowStart;
-    return this.#sequence.feed(
-      ids,
-      (logits, step, position) => read(logits, step, position - offset),
-      from + offset,
+    const sequence = this.#sequence;
+    const reader: LogitsReader = (logits, step, position) => read(logits, step, position - offset);
+    return this.#afterHandover(() => sequence.feed(ids, reader, from + offset));
+  }
+
+  /** Feeds in the order of the calls, also those that wait for another sequence to end. */
+  #afterHandover(feed: () => Promise<void>): Promise<void> {
+    if (!this.#handover) return feed();
+    let fed: Promise<void>;
+    const begun = this.#handover.then(() => {
+      if (this.#handover === begun) this.#handover = null;
+      fed = feed();
+      fed.catch(() => {});
+    });
+    this.#handover = begun;
+    return begun.then(() => fed);
+  }
+
+  /** Lets a spare slot read along while there is still room, so that sliding costs no pause. */
+  #prepare(from: number, ids: readonly number[], room: number): void {
+    const successor = this.#successor;
+    if (successor && from >= successor.start) {
+      this.#readAlong(successor, ids, this.#prefixLength + from - successor.start);
+      return;
+    }
+    this.#dismiss();
+    if (this.#fed.length - this.#windowStart < PREPARE_AT * room) return;
+    const sequence = this.#spare();
+    if (!sequence) return;
+    this.#successor = { sequence, start: this.#windowStart + Math.ceil(room / 2) };
+    this.#readAlong(
+      this.#successor,
+      [...this.#prefixIds, ...this.#fed.slice(this.#successor.start, this.#windowStart + room)],
+      0,
     );
   }
 
-  /** Makes room before a response index: the prompt stays, and the newest half of what fits is fed again. */
+  /** Where that fails, so does the stream once the successor takes over. */
+  #readAlong({ sequence }: { sequence: Sequence }, ids: readonly number[], at: number): void {
+    sequence.feed(ids, () => {}, at).catch(() => {});
+  }
+
+  #dismiss(): void {
+    this.#successor?.sequence.close(new ClosedError("STREAM_CLOSED", "The sequence is not needed."));
+    this.#successor = null;
+  }
+
+  /** Makes room before a response index: the prompt stays, and of the response the newest half of what fits. */
   #slide(at: number, room: number): Promise<void> {
     this.#slides++;
-    this.#windowStart = Math.max(0, at - Math.floor(room / 2));
-    return this.#sequence.feed(this.#fed.slice(this.#windowStart, at), () => {}, this.#prefixLength);
+    const successor = this.#successor;
+    const next = at - Math.floor(room / 2);
+    if (successor?.start === next) {
+      const old = this.#sequence;
+      // Verdicts come in order: those under way must not be overtaken by another sequence.
+      const ended = this.#afterHandover(() => old.feed([], () => {}));
+      const close = () => old.close(new ClosedError("STREAM_CLOSED", "Another sequence took over."));
+      ended.then(close, close);
+      this.#retiring = old;
+      this.#handover = ended;
+      this.#successor = null;
+      this.#sequence = successor.sequence;
+      this.#windowStart = next;
+      return ended;
+    }
+    this.#dismiss();
+    this.#windowStart = Math.max(0, next);
+    const sequence = this.#sequence;
+    const kept = this.#fed.slice(this.#windowStart, at);
+    return this.#afterHandover(() => sequence.feed(kept, () => {}, this.#prefixLength));
   }
 
   async #flush(): Promise<Verdict[]> {
     if (this.#sequence.failure) throw this.#sequence.failure;
     if (!this.#encoder) {
-      await this.#sequence.feed([], () => {});
+      const sequence = this.#sequence;
+      await this.#afterHandover(() => sequence.feed([], () => {}));
       return [];
     }
     const judged = this.#judgeText(this.#encoder.end());
@@ -279,7 +361,8 @@ export class GuardStream {
 
   #stop(reason: GuardError): void {
     this.#signal?.removeEventListener("abort", this.#abort);
-    this.#sequence.close(reason);
+    for (const sequence of [this.#retiring, this.#successor?.sequence, this.#sequence])
+      sequence?.close(reason);
   }
 }
 

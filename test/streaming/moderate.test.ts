@@ -126,7 +126,7 @@ describe("with the embedded guard", () => {
 describe("responses longer than the context", () => {
   let small: Guard;
   beforeAll(async () => {
-    small = await loadGuard(undefined, { cacheDir, maxStreams: 2, maxTokens: 96 });
+    small = await loadGuard(undefined, { cacheDir, dtype: "fp32", maxStreams: 2, maxTokens: 96 });
   });
   afterAll(async () => {
     expect(small.load).toEqual({ active: 0, waiting: 0 });
@@ -165,6 +165,63 @@ describe("responses longer than the context", () => {
       for (const [j, p] of probabilities.risk.entries())
         expect(p).toBeCloseTo(unbounded[i].probabilities.risk[j], 2);
     }
+  });
+
+  describe("with a spare slot another sequence takes over, and verdicts are the same as without", () => {
+    let lone: Guard;
+    beforeAll(async () => {
+      lone = await loadGuard(undefined, { cacheDir, dtype: "fp32", maxStreams: 1, maxTokens: 96 });
+    });
+    afterAll(() => lone.close());
+
+    const ids = Array.from({ length: 300 }, (_, i) => 300 + ((i * 7) % 500));
+    test.each<[string, (string | number[])[], boolean]>([
+      ["ids, one by one", ids.map((id) => [id]), true],
+      ["ids, several at once", Array.from({ length: 43 }, (_, i) => ids.slice(7 * i, 7 * i + 7)), true],
+      ["text", cut(LONG, 9), true],
+      ["pushes that do not wait for each other", ids.map((id) => [id]), false],
+    ])("%s", async (_, pushes, waits) => {
+      const judge = async (owner: Guard) => {
+        const stream = owner.stream({ messages, overflow: "slide" });
+        let most = 0;
+        const pending: Promise<Verdict[]>[] = [];
+        for (const push of pushes) {
+          pending.push(typeof push === "string" ? stream.pushText(push) : stream.push(push));
+          if (waits) await pending.at(-1);
+          most = Math.max(most, owner.load.active);
+        }
+        const standing: Verdict[] = [];
+        for (const verdict of [...(await Promise.all(pending)).flat(), ...(await stream.flush())]) {
+          expect(verdict.index).toBeLessThanOrEqual(standing.length);
+          standing.length = verdict.index;
+          standing.push(verdict);
+        }
+        const { slides } = stream;
+        expect((await stream.end()).tokens).toBe(standing.length);
+        await expect.poll(() => owner.load).toEqual({ active: 0, waiting: 0 });
+        return { standing, most, slides };
+      };
+      const [beside, inPlace] = [await judge(small), await judge(lone)];
+      expect(beside.most).toBe(2);
+      expect(inPlace.most).toBe(1);
+      expect(beside.slides).toBeGreaterThan(2);
+      expect(beside.standing.map(({ tokenId }) => tokenId)).toEqual(
+        inPlace.standing.map(({ tokenId }) => tokenId),
+      );
+      let furthest = 0;
+      for (const [i, { probabilities }] of beside.standing.entries()) {
+        const other = inPlace.standing[i].probabilities.risk;
+        furthest = Math.max(furthest, ...probabilities.risk.map((p, j) => Math.abs(p - other[j])));
+      }
+      expect(furthest).toBeLessThan(0.01);
+    });
+  });
+
+  test("a stream left while another sequence reads along gives both slots back", async () => {
+    const stream = small.stream({ messages, overflow: "slide" });
+    for (let i = 0; small.load.active < 2; i++) await stream.push(300 + i);
+    stream.close();
+    await expect.poll(() => small.load).toEqual({ active: 0, waiting: 0 });
   });
 
   test("ids slide as well, and a wrong one among them pushes nothing", async () => {
