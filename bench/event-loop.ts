@@ -1,11 +1,10 @@
 /** Does the event loop stay free while a model of the 0.6B shape is busy? A 5 ms timer's lag, idle and under load. */
 import { parseArgs } from "node:util";
 import { Engine } from "../src/engine/engine.js";
-import type { Dtype } from "../src/export/manifest.js";
 import { Guard } from "../src/moderation/guard.js";
 import { ChatTemplate } from "../src/tokenizer/template.js";
 import { Tokenizer } from "../src/tokenizer/tokenizer.js";
-import { benchIds, benchModel } from "./model.js";
+import { benchIds, benchModel, parseFormat } from "./model.js";
 import { report } from "./report.js";
 import { summarize } from "./stats.js";
 
@@ -15,7 +14,7 @@ const { values } = parseArgs({
 const seconds = Number(values.seconds);
 const PERIOD = 5;
 
-const dir = await benchModel({ dtype: values.dtype as Dtype });
+const dir = await benchModel(parseFormat(values.dtype));
 const tokenizer = await Tokenizer.load(dir);
 const engine = await Engine.load(dir, { maxStreams: 8, maxTokens: 4096 });
 const guard = new Guard(dir, engine, tokenizer, await ChatTemplate.load(dir, tokenizer));

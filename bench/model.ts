@@ -3,7 +3,8 @@ import { mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { shape06B, writeRandomCheckpoint } from "../scripts/checkpoint/random.js";
-import { type ExportOptions, exportCheckpoint } from "../src/export/export.js";
+import { type ConvertOptions, convertCheckpoint } from "../src/conversion/convert.js";
+import type { Dtype } from "../src/export/manifest.js";
 
 /** Outside of git; QWEN3GUARD_BENCH names another folder. About 5 GB when every format was measured. */
 export const BENCH_CACHE =
@@ -24,14 +25,26 @@ export async function benchCheckpoint(): Promise<string> {
   return dir;
 }
 
-/** The checkpoint exported, once for each set of options. Delete the folder after a change to the exporter. */
-export async function benchModel(options: Pick<ExportOptions, "dtype">): Promise<string> {
-  const name = options.dtype as string;
+export type BenchFormat = Pick<ConvertOptions, "dtype" | "kvCache">;
+
+export function formatName({ dtype, kvCache }: BenchFormat): string {
+  return kvCache === "int8" ? `${dtype}-kv8` : (dtype as string);
+}
+
+/** int4-kv8 is int4 weights with an int8 cache. */
+export function parseFormat(name: string): BenchFormat {
+  const [dtype, kv] = name.split("-");
+  return { dtype: dtype as Dtype, kvCache: kv === "kv8" ? "int8" : undefined };
+}
+
+/** The checkpoint exported, once for each format. Delete the folder after a change to the exporter. */
+export async function benchModel(format: BenchFormat): Promise<string> {
+  const name = formatName(format);
   const dir = join(BENCH_CACHE, name);
   if (existsSync(dir)) return dir;
   const checkpoint = await benchCheckpoint();
   console.error(`exporting it as ${name} …`);
-  await exportCheckpoint(checkpoint, dir, options);
+  await convertCheckpoint(checkpoint, dir, format);
   return dir;
 }
 

@@ -4,12 +4,11 @@
  */
 import { parseArgs } from "node:util";
 import { Engine } from "../src/engine/engine.js";
-import type { Dtype } from "../src/export/manifest.js";
 import { Guard } from "../src/moderation/guard.js";
 import { ChatTemplate } from "../src/tokenizer/template.js";
 import { Tokenizer } from "../src/tokenizer/tokenizer.js";
 import { BareLoop } from "./bare-loop.js";
-import { benchIds, benchModel } from "./model.js";
+import { benchIds, benchModel, parseFormat } from "./model.js";
 import { report } from "./report.js";
 import { round, summarize } from "./stats.js";
 
@@ -23,7 +22,7 @@ const { values } = parseArgs({
 const steps = Number(values.steps);
 const context = Number(values.context);
 
-const dir = await benchModel({ dtype: values.dtype as Dtype });
+const dir = await benchModel(parseFormat(values.dtype));
 const engine = await Engine.load(dir, { maxStreams: 1, maxTokens: 4096 });
 const tokenizer = await Tokenizer.load(dir);
 const guard = new Guard(dir, engine, tokenizer, await ChatTemplate.load(dir, tokenizer));

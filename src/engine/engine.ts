@@ -6,7 +6,7 @@ import { Session } from "../ort/session.js";
 import type { ElementType } from "../ort/tensor.js";
 import { BatchRunner } from "./batch.js";
 import { type CacheShape, KvCache, slotBytes } from "./cache.js";
-import { mustWidenBytes } from "./integer-kernels.js";
+import { mustWidenBytes } from "../export/integer-kernels.js";
 import type { HeadWidths } from "./logits.js";
 import { LONE_CHUNK, Scheduler } from "./scheduler.js";
 import { Sequence, type SequenceLimits } from "./sequence.js";

@@ -7,12 +7,16 @@ import { Checkpoint } from "../checkpoint/checkpoint.js";
 import { cachedSnapshot, isHubId, pull } from "../checkpoint/hub.js";
 import { DeviceError, InputError, StorageError } from "../errors.js";
 import { type ExportOptions, exportCheckpoint, packageInfo } from "./export.js";
+import { mustWidenBytes } from "./integer-kernels.js";
 import { type Dtype, MANIFEST_FILE, readManifest } from "./manifest.js";
 
 export interface ResolveOptions {
   /** Default auto: CUDA where it works, else the CPU. */
   device?: "auto" | "cpu" | "cuda";
-  /** Format of the weights when a checkpoint is exported. Default: fp32 for small models, int8 above 256 MiB. */
+  /**
+   * Format of the weights when a checkpoint is exported. Default: fp32 for small models; above 256 MiB w8a8, or int8
+   * where the processor lacks fast and exact kernels for w8a8.
+   */
   dtype?: Dtype;
   /** Where exports of checkpoints are kept. Default: the user's cache folder, or QWEN3GUARD_CACHE. */
   cacheDir?: string;
@@ -23,7 +27,7 @@ export interface ResolveOptions {
 
 const EMBEDDED = fileURLToPath(new URL("../../models/default", import.meta.url));
 
-/** Above this many bytes in float32, speed and memory matter more than exactness: int8 is the default. */
+/** Above this many bytes in float32, speed and memory matter more than exactness. The figures: docs/formats.md. */
 const SMALL_MODEL_BYTES = 256 * 2 ** 20;
 
 /**
@@ -85,7 +89,7 @@ async function exportOnce(checkpointDir: string, options: ResolveOptions): Promi
   let dtype: Dtype;
   const cache = options.cacheDir ?? modelCache();
   try {
-    dtype = options.dtype ?? defaultDtype(checkpoint);
+    dtype = options.dtype ?? (await defaultDtype(checkpoint));
     name = `${basename(resolve(checkpointDir))}-${dtype}-${await contentKey(checkpoint, cache, options)}`;
   } finally {
     await checkpoint.close();
@@ -102,11 +106,13 @@ async function exportOnce(checkpointDir: string, options: ResolveOptions): Promi
   return out;
 }
 
-function defaultDtype(checkpoint: Checkpoint): Dtype {
+async function defaultDtype(checkpoint: Checkpoint): Promise<Dtype> {
   let values = 0;
   for (const name of checkpoint.tensors.keys())
     values += checkpoint.shape(name).reduce((n, dim) => n * dim, 1);
-  return values * 4 <= SMALL_MODEL_BYTES ? "fp32" : "int8";
+  if (values * 4 <= SMALL_MODEL_BYTES) return "fp32";
+  const slow = await mustWidenBytes().catch(() => true);
+  return slow ? "int8" : "w8a8";
 }
 
 /** Hex digits that stand for the checkpoint's content and the exporter's version. */

@@ -1,10 +1,10 @@
 import { DeviceError } from "../errors.js";
-import { Graph, MICROSOFT } from "../export/graph.js";
-import { encodeModel, type OnnxTensor } from "../export/onnx.js";
 import { Binding } from "../ort/binding.js";
 import { Memory } from "../ort/memory.js";
 import { Session } from "../ort/session.js";
 import { ELEMENT, type ElementType, Tensor } from "../ort/tensor.js";
+import { Graph, MICROSOFT } from "./graph.js";
+import { encodeModel, type OnnxTensor } from "./onnx.js";
 
 const DEPTH = 256;
 const WIDTH = 64;

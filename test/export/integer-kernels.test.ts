@@ -1,5 +1,5 @@
 import { expect, test, vi } from "vitest";
-import { findKernels, mustWidenBytes } from "../../src/engine/integer-kernels.js";
+import { findKernels, mustWidenBytes } from "../../src/export/integer-kernels.js";
 import { Binding } from "../../src/ort/binding.js";
 import { Session } from "../../src/ort/session.js";
 

@@ -1,0 +1,129 @@
+/**
+ * The same work done otherwise, in turns with us: onnxruntime-node's own JavaScript API (which hands the whole cache out
+ * and in again), re-running the whole sequence for each token, and, where QWEN3GUARD_PYTHON names a Python with
+ * bench/peers/requirements.txt installed, PyTorch in bfloat16 with a cache and re-running everything, as the released
+ * code does.
+ */
+import { execFileSync } from "node:child_process";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import ort from "onnxruntime-node";
+import { readManifest } from "../src/export/manifest.js";
+import { loadBenchGuard } from "./guard.js";
+import { benchIds, benchModel, parseFormat } from "./model.js";
+import { report } from "./report.js";
+import { summarize, time } from "./stats.js";
+
+const { values } = parseArgs({
+  options: {
+    formats: { type: "string", default: "int4,w8a8" },
+    contexts: { type: "string", default: "100,1000" },
+    steps: { type: "string", default: "30" },
+    only: { type: "string" },
+  },
+});
+const contexts = values.contexts.split(",").map(Number);
+const steps = Number(values.steps);
+
+if (values.only) console.log(`RESULT ${JSON.stringify(await contend(values.only))}`);
+else {
+  const results: Record<string, unknown> = {};
+  const runs = values.formats.split(",").flatMap((format) => [`ours:${format}`, `js-api:${format}`]);
+  runs.push("rerun:w8a8");
+  if (process.env.QWEN3GUARD_PYTHON) runs.push("torch:cached", "torch:rerun");
+  for (const run of runs) {
+    const out = run.startsWith("torch:")
+      ? execFileSync(
+          process.env.QWEN3GUARD_PYTHON as string,
+          [
+            fileURLToPath(new URL("peers/torch_bench.py", import.meta.url)),
+            run.slice(6),
+            values.contexts,
+            values.steps,
+          ],
+          { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] },
+        )
+      : execFileSync(
+          process.execPath,
+          [...process.execArgv, fileURLToPath(import.meta.url), ...process.argv.slice(2), "--only", run],
+          { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] },
+        );
+    results[run] = JSON.parse(/^RESULT (.*)$/m.exec(out)![1]);
+    console.log(run, JSON.stringify(results[run]));
+    report("contenders", { contexts, results });
+  }
+}
+
+async function contend(run: string) {
+  const [who, format] = run.split(":");
+  const dir = await benchModel(parseFormat(format));
+  const perToken: Record<number, unknown> = {};
+  const promptMs: Record<number, unknown> = {};
+  if (who === "js-api") {
+    const api = await jsApi(dir);
+    for (const context of contexts) {
+      await api.prefill(context);
+      perToken[context] = summarize(await time(Math.min(steps, 10), 2, () => api.step()));
+    }
+    return { perToken };
+  }
+  const { guard } = await loadBenchGuard(dir, { maxStreams: 1, maxTokens: 2200 });
+  const prompt = async (length: number, seed: number) => {
+    const stream = guard.stream({ promptIds: benchIds(length, seed) });
+    await stream.prompt;
+    stream.close();
+  };
+  for (const context of contexts) {
+    if (who === "rerun") {
+      perToken[context] = summarize(await time(5, 1, (i) => prompt(context, i)));
+      continue;
+    }
+    const stream = guard.stream({ promptIds: benchIds(context) });
+    await stream.prompt;
+    perToken[context] = summarize(await time(steps, 8, (i) => stream.push(benchIds(1, i))));
+    stream.close();
+  }
+  if (who === "ours") {
+    for (const length of [100, 500]) promptMs[length] = summarize(await time(5, 1, (i) => prompt(length, i)));
+  }
+  await guard.close();
+  return { perToken, promptMs };
+}
+
+/** onnxruntime-node's session.run, with the present tensors of one step as the past of the next. */
+async function jsApi(dir: string) {
+  const { config } = await readManifest(dir);
+  const session = await ort.InferenceSession.create(join(dir, "model.onnx"), { intraOpNumThreads: 2 });
+  let past: Record<string, ort.Tensor> = {};
+  let length = 0;
+  const run = async (ids: number[]) => {
+    const total = length + ids.length;
+    const outputs = await session.run({
+      ...past,
+      input_ids: new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]),
+      seqlens_k: new ort.Tensor("int32", Int32Array.of(total - 1), [1]),
+      total_sequence_length: new ort.Tensor("int32", Int32Array.of(total), []),
+    });
+    length = total;
+    past = Object.fromEntries(
+      Object.entries(outputs)
+        .filter(([name]) => name.startsWith("present."))
+        .map(([name, tensor]) => [name.replace("present.", "past."), tensor as ort.Tensor]),
+    );
+  };
+  return {
+    async prefill(count: number) {
+      length = 0;
+      past = {};
+      for (let layer = 0; layer < config.layers; layer++) {
+        for (const side of ["key", "value"]) {
+          const dims = [1, config.kvHeads, 0, config.headDim];
+          past[`past.${layer}.${side}`] = new ort.Tensor("float32", new Float32Array(0), dims);
+        }
+      }
+      await run(benchIds(count));
+    },
+    step: () => run(benchIds(1, length)),
+  };
+}
