@@ -314,10 +314,8 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
       const after = this.#held.judge(verdict);
       stats.tokens++;
       // A row of tokens goes on across what only the guard reads.
-      const silent = this.#held.isSilent(before, after);
-      const finding = silent ? null : this.#book.take(verdict);
+      const finding = this.#held.isSilent(before, after) ? null : this.#book.take(verdict);
       if (this.#book.pending === 0) this.#clear = after;
-      else if (this.#book.pending === 1 && !silent) this.#clear = before;
       if (finding?.action === "observe") this.#observe(finding);
       else if (finding) {
         this.#releaseClear();

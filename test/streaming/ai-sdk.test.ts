@@ -173,6 +173,26 @@ describe("streams", () => {
     expect(await result.finishReason).toBe("stop");
   });
 
+  test("a block's end settles it: nothing waits for what comes after", async () => {
+    const { guard } = scriptedGuard();
+    const parts = text("1", "Let me look");
+    const stream = new ReadableStream<StreamPart>({
+      start(controller) {
+        for (const part of parts) controller.enqueue(part);
+      },
+    });
+    const mock = new MockLanguageModelV3({ doStream: async () => ({ stream }) });
+    const model = wrapLanguageModel({ model: mock, middleware: guardMiddleware(guard) });
+    const result = await model.doStream({
+      prompt: [{ role: "user", content: [{ type: "text", text: "Hi" }] }],
+    });
+    const reader = result.stream.getReader();
+    const types: string[] = [];
+    while (types.at(-1) !== "text-end") types.push((await reader.read()).value?.type ?? "over");
+    expect(types).toContain("text-delta");
+    await reader.cancel();
+  });
+
   test("raw chunks would tell what is held back: they stay", async () => {
     const { model } = streaming([{ type: "raw", rawValue: "secret" }, ...text("1", "fine"), finish]);
     const parts = [];

@@ -356,6 +356,15 @@ describe.each<Mode>(["hold-back", "stream-first"])("%s", (mode) => {
   });
 });
 
+describe("stream-first", () => {
+  test("what nobody has read when the flag falls is not read any more", async () => {
+    const stream = moderate(["so far ", "BAD ", "BAD ", "and on"], { mode: "stream-first" });
+    expect(await stream.next()).toEqual({ done: false, value: "so far " });
+    await stream.done;
+    await expect(stream.next()).rejects.toBeInstanceOf(ModerationViolation);
+  });
+});
+
 describe("hold-back", () => {
   test("a word is held while more letters may come, and a first flagged token while a second may", async () => {
     const steps: string[] = [];
