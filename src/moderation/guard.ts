@@ -22,6 +22,8 @@ export type StreamInput = {
    * the newest tokens and judges on. Default "error".
    */
   overflow?: Overflow;
+  /** What `stream.ruling` goes by. It stops nothing by itself: `moderate` does. */
+  policy?: PolicyData;
 } & (
   | {
       /** Chat messages; the last one is not the assistant's, whose answer is what the stream judges. */
@@ -38,11 +40,8 @@ export type StreamInput = {
     }
 );
 
-export type ModerateOptions = StreamInput &
-  Omit<ModerationOptions, "policy"> & {
-    /** Default: DEFAULT_POLICY. */
-    policy?: PolicyData;
-  };
+/** `policy` is DEFAULT_POLICY where none is given, `overflow` is "slide". */
+export type ModerateOptions = StreamInput & Omit<ModerationOptions, "policy">;
 
 /** A loaded guard model. Streams are independent of each other and share its steps. */
 export class Guard {
@@ -87,12 +86,13 @@ export class Guard {
    * Starts to judge a conversation. Returns at once: the prompt is prefilled beside the event loop, pushes queue
    * behind it.
    *
-   * @throws {InputError} MESSAGES_INVALID, PROMPT_EMPTY, TOKEN_INVALID
+   * @throws {InputError} MESSAGES_INVALID, PROMPT_EMPTY, TOKEN_INVALID, POLICY_INVALID
    * @throws {ContextLengthError} PROMPT_TOO_LONG
    * @throws {QueueFullError} QUEUE_FULL
    * @throws {ClosedError} GUARD_CLOSED
    */
   stream(input: StreamInput): GuardStream {
+    const policy = input?.policy;
     const prefix = this.#prefix(input);
     if (prefix.ids.length >= this.maxTokens) {
       throw new ContextLengthError(
@@ -102,7 +102,9 @@ export class Guard {
       );
     }
     return new GuardStream(this.#engine.open(), this.#tokenizer, this.labels, prefix, {
-      ...input,
+      signal: input.signal,
+      overflow: input.overflow,
+      policy: policy && resolvePolicy(policy, this.labels),
       spare: () => this.#spare(),
     });
   }

@@ -6,10 +6,21 @@ import type { Prefix } from "../tokenizer/template.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type Decision, decide, type Judged } from "./decision.js";
 import { severityOf } from "./labels.js";
+import type { Policy } from "./policy.js";
+import { type Finding, Rulebook, type Ruling } from "./ruling.js";
+import { StandingVerdicts } from "./standing.js";
 import { judgePrompt, judgeResponse, type Verdict } from "./verdict.js";
 
 /** What a stream does when its response outgrows the model's context. */
 export type Overflow = "error" | "slide";
+
+export interface StreamOptions {
+  signal?: AbortSignal;
+  overflow?: Overflow;
+  /** Opens another sequence where a slot is free and nobody waits for it. */
+  spare?: () => Sequence | null;
+  policy?: Policy;
+}
 
 /** Share of the room for a response from which on a sliding stream prepares to. */
 const PREPARE_AT = 0.75;
@@ -53,6 +64,9 @@ export class GuardStream {
   /** Response index of the first token that the context still holds. */
   #windowStart = 0;
   #slides = 0;
+  #book: Rulebook | null = null;
+  readonly #standing = new StandingVerdicts();
+  readonly #observed: Finding[] = [];
   #settled = 0;
   #tokenIds: number[] = [];
   #judged: Judged[] = [];
@@ -63,11 +77,7 @@ export class GuardStream {
     tokenizer: Tokenizer,
     labels: GuardConfig["labels"],
     prefix: Prefix,
-    {
-      signal,
-      overflow = "error",
-      spare = () => null,
-    }: { signal?: AbortSignal; overflow?: Overflow; spare?: () => Sequence | null } = {},
+    { signal, overflow = "error", spare = () => null, policy }: StreamOptions = {},
   ) {
     this.#sequence = sequence;
     this.#tokenizer = tokenizer;
@@ -78,6 +88,7 @@ export class GuardStream {
     this.#signal = signal;
     this.#overflow = overflow;
     this.#spare = spare;
+    if (policy) this.#book = new Rulebook(policy.response);
     signal?.addEventListener("abort", this.#abort);
     this.prompt = this.#prefill(prefix);
     // Who never asks for the prompt's verdict must not be killed by its rejection; pushes reject all the same.
@@ -88,6 +99,14 @@ export class GuardStream {
   /** How many tokens, from the first, have verdicts that no later text can change. */
   get settled(): number {
     return this.#settled;
+  }
+
+  /** What the policy makes of the verdicts that stand so far; null for a stream without one. */
+  get ruling(): Ruling | null {
+    if (!this.#book) return null;
+    const { violation } = this.#book;
+    const action = violation ? "block" : this.#observed.length > 0 ? "observe" : "pass";
+    return { action, violation, observed: [...this.#observed] };
   }
 
   /** How often the context was full and slid on (`overflow: "slide"`). */
@@ -197,7 +216,15 @@ export class GuardStream {
       throw error;
     }
     this.#settled = settled;
+    if (this.#book) this.#rule(this.#book, verdicts);
     return verdicts;
+  }
+
+  #rule(book: Rulebook, verdicts: Verdict[]): void {
+    for (const verdict of this.#standing.take(verdicts, this.#settled)) {
+      const finding = book.take(verdict);
+      if (finding?.action === "observe") this.#observed.push(finding);
+    }
   }
 
   /** Gives ids to the sequence from a response index on; `read` gets each token's response index. */

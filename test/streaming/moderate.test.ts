@@ -83,6 +83,27 @@ describe("with the embedded guard", () => {
     expect(TEXT.slice(error.span.start, error.span.end)).toBe(error.span.text);
   });
 
+  test("a stream with a policy tells its ruling, chunk by chunk the same", async () => {
+    const policy = {
+      thresholds: { Unsafe: 0.01, Controversial: 0.01 },
+      debounce: 3,
+      action: "observe" as const,
+    };
+    const expected = ruleResponse(await verdictsOf(TEXT), resolvePolicy(policy, guard.labels));
+    for (const size of [2, 1000]) {
+      const stream = guard.stream({ messages, policy });
+      expect(stream.ruling).toEqual({ action: "pass", violation: null, observed: [] });
+      for (const chunk of cut(TEXT, size)) await stream.pushText(chunk);
+      await stream.end();
+      expect(stream.ruling?.observed.map(({ index }) => index)).toEqual(
+        expected.observed.map(({ index }) => index),
+      );
+    }
+    const without = guard.stream({ messages });
+    expect(without.ruling).toBeNull();
+    without.close();
+  });
+
   test("ids come out as ids", async () => {
     const ids = (await verdictsOf(TEXT)).map(({ tokenId }) => tokenId);
     const out: number[] = [];
