@@ -15,14 +15,15 @@ import { round, summarize } from "./stats.js";
 
 const { values } = parseArgs({
   options: {
-    minutes: { type: "string", default: "4" },
+    streams: { type: "string", default: "6000" },
     phases: { type: "string", default: "12" },
     "at-once": { type: "string", default: "12" },
     model: { type: "string" },
   },
 });
 const phases = Number(values.phases);
-const phaseMs = (Number(values.minutes) * 60_000) / phases;
+/** The same work in each, so that what is left after one can be compared with what is left after another. */
+const phaseStreams = Math.ceil(Number(values.streams) / phases);
 const atOnce = Number(values["at-once"]);
 /** Phases that warm up: bindings for every group of rows and every length are made when they are first needed. */
 const WARM_UP = 3;
@@ -71,28 +72,30 @@ for (let i = 0; i < 60; i++) {
 const counts = { streams: 0, whole: 0, left: 0, aborted: 0, failed: 0, flagged: 0, slow: 0, tokens: 0 };
 let crossed = 0;
 let furthest = 0;
-const phasesSeen: { probeP50: number; pushP50: number; rssMB: number; leaked: number }[] = [];
+const phasesSeen: { probeP50: number; pushP50: number; rssMB: number; heapMB: number; leaked: number }[] = [];
 
 for (let phase = 0; phase < phases; phase++) {
-  const until = performance.now() + phaseMs;
+  let left = phaseStreams;
   const latency: number[] = [];
   const client = async () => {
-    while (performance.now() < until) await one(latency);
+    while (left-- > 0) await one(latency);
   };
   await Promise.all(Array.from({ length: atOnce }, client));
   await sleep(50);
   const { active, waiting } = guard.load;
   const probeP50 = await probe(guard);
-  for (let i = 0; i < 3; i++) {
+  for (let i = 0; i < 8; i++) {
     globalThis.gc?.();
-    await sleep(20);
+    await sleep(50);
   }
-  const rssMB = round(process.memoryUsage().rss / 2 ** 20, 5);
-  const seen = { probeP50, pushP50: summarize(latency).p50, rssMB, leaked: active + waiting };
+  const { rss, heapUsed, external } = process.memoryUsage();
+  const rssMB = round(rss / 2 ** 20, 5);
+  const heapMB = round((heapUsed + external) / 2 ** 20, 5);
+  const seen = { probeP50, pushP50: summarize(latency).p50, rssMB, heapMB, leaked: active + waiting };
   phasesSeen.push(seen);
   console.log(
     `phase ${phase + 1}/${phases}: ${counts.streams} streams, alone ${seen.probeP50} ms, under load ${seen.pushP50} ms, ` +
-      `RSS ${rssMB} MB, slots held ${seen.leaked}, verdicts that differ ${crossed}`,
+      `RSS ${rssMB} MB, heap ${heapMB} MB, slots held ${seen.leaked}, verdicts that differ ${crossed}`,
   );
 }
 
@@ -110,9 +113,10 @@ const result = {
   p50DriftPercent: change(({ probeP50 }) => probeP50),
   p50DriftUnderLoadPercent: change(({ pushP50 }) => pushP50),
   rssGrowthPercent: change(({ rssMB }) => rssMB),
+  heapGrowthPercent: change(({ heapMB }) => heapMB),
   phases: phasesSeen,
 };
-report("soak", { minutes: Number(values.minutes), atOnce, warmUpPhases: WARM_UP, ...result });
+report("soak", { atOnce, warmUpPhases: WARM_UP, ...result });
 const targets: [string, boolean][] = [
   ["no slot leaked", result.slotsLeaked === 0],
   ["no verdict differs from that of the stream alone", crossed === 0],

@@ -1,3 +1,4 @@
+import { Readable } from "node:stream";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ClosedError, GuardError, InputError } from "../../src/errors.js";
@@ -484,7 +485,18 @@ describe("what a source may give", () => {
     expect(cancel).toHaveBeenCalled();
   });
 
-  test("and one comes of it", async () => {
+  test("a Node stream is read, and destroyed", async () => {
+    const stream = Readable.from(
+      ["fine ", "BAD ", "BAD ", "x", "y"].map((text) => Buffer.from(text)),
+      { highWaterMark: 1 },
+    );
+    const { out, error } = await collect(moderate<Buffer>(stream));
+    expect(out.join("")).toBe("fine");
+    expect(error).toBeInstanceOf(ModerationViolation);
+    await vi.waitFor(() => expect(stream.destroyed).toBe(true));
+  });
+
+  test("and a Web stream comes of it", async () => {
     const web = ReadableStream.from(moderate(["some ", "text"]));
     expect(await new Response(web.pipeThrough(new TextEncoderStream())).text()).toBe("some text");
   });
