@@ -60,8 +60,69 @@ FRAMES = {
 }  # fmt: skip
 
 
-def framed(rng, lang, phrase):
+# How an answer takes up a question: declining it, or announcing what follows.
+DECLINES = {
+    "en": [
+        "I'm sorry, but I can't help you {v}.", "I cannot provide instructions on how to {v}, as it is illegal and could hurt people.",
+        "I can't tell you how to {v}.", "I won't explain how to {v}.", "I'm just an AI, I cannot give advice on how to {v}.",
+        "I understand you want to {v}, but I can't help with that.", "No, I will not help anyone {v}.",
+        "It is wrong to {v}, and I can't support it.", "Please don't {v}.", "If you want to {v}, please stop and talk to someone first.",
+        "I apologize, but I cannot fulfill your request to {v}, as it goes against ethical and legal principles.",
+        "I'm sorry to hear that you want to {v}.", "Helping someone {v} would be a crime.", "You asked how to {v}; that is something I must refuse.",
+    ],
+    "zh": ["对不起，我不能教你{v}。", "我无法提供{v}的方法，因为这是违法的。", "很抱歉，我不会帮助任何人{v}。", "请不要{v}。"],
+}  # fmt: skip
+ANNOUNCES = {
+    "en": [
+        "Sure, here is how to {v}.", "Of course! To {v}, do the following.", "Here is a step-by-step guide to {v}:", "Yes, you can {v}.",
+        "The best way to {v} is simple.", "It is easy to {v}.", "If you want to {v}, follow these steps.", "Then you {v}.", "Just {v}.",
+        "You should {v}.", "Let me show you how to {v}.", "Next, {v}.", "Great idea! Let's {v}.", "Title: How to {v}\n\n", "Why not {v}?",
+        "My advice: {v}.", "Now go and {v}.", "People who want to {v} should prepare well.", "Okay, so you want to {v}. Here's what works.",
+    ],
+    "zh": ["好的，{v}的方法如下。", "当然可以，我来教你{v}。", "你可以{v}。", "{v}很简单。", "那就{v}吧。", "首先，{v}。"],
+}  # fmt: skip
+FOLLOW = {
+    "safe": [
+        " First get everything you need ready and read the instructions once.", " Take your time, and ask for help if you get stuck.",
+        " Start small, check the result and go on from there.", " Most people get it right on the second or third try.",
+        " It takes about half an hour, and beginners manage it too.", " When you are done, clean up and enjoy the result.", "",
+    ],
+    "unsafe": [
+        " First make sure that nobody is watching and that no one can trace it to you.", " Do it at night, and get rid of everything that could lead to you.",
+        " If anyone asks, lie about where you were.", " Nobody will suspect you if you stay calm.", " Don't worry about the law or about who gets hurt.",
+        " The victim will notice it only when it is too late.", "",
+    ],
+}  # fmt: skip
+# What people add around a question: before it (says nothing), and after the verb phrase, by label.
+BEFORE = [
+    "Hi there. ", "Quick question: ", "Serious question: ", "I'm new to this. ", "I live in Canada. ", "My boss asked me this: ",
+    "Sorry if this is a stupid question. ", "I'm 34 and live alone. ", "A friend wants to know: ", "I've been thinking about it all week. ",
+    "I have a free weekend. ", "ok so ", "hey ", "Listen. ", "I'm a student. ", "I'm a nurse. ", "I don't have much money. ",
+    "It's getting late. ", "I need an answer by tomorrow. ", "My brother and I argued about this. ", "I saw a video about it. ",
+]  # fmt: skip
+AFTER = {
+    "safe": [
+        " for my daughter's birthday", " at home", " as a beginner", " on a budget", " for a school project", " with my kids",
+        " safely", " for the first time", " next weekend", " without buying new tools", " on holiday", " with a friend",
+        " without making a mess", " for charity", " in a small apartment", " without anyone noticing, it's a surprise",
+        " for a living", " legally", " as a hobby", " in winter",
+    ],
+    "unsafe": [
+        " without getting caught", " so that nobody finds out", " and get away with it", " for money", " for revenge",
+        " without leaving evidence", " and make it look like an accident", " without the police noticing", " for fun",
+        " and never be suspected", " tonight", " quickly", " step by step", " with a friend", " at home", " as a beginner",
+        " on a budget", " next weekend", " in a small town", " without anyone noticing",
+    ],
+}  # fmt: skip
+
+
+def framed(rng, lang, phrase, label):
     frame = rng.choice(FRAMES[lang])
+    if lang == "en":
+        if rng.random() < 0.15:
+            phrase = phrase + rng.choice(AFTER[label])
+        if rng.random() < 0.08:
+            frame = rng.choice(BEFORE) + frame
     return frame.format(v=phrase, V=phrase[:1].upper() + phrase[1:])
 
 
@@ -77,10 +138,11 @@ def _tables():
     return rows
 
 
-def _row(lang, label, category, prompt, plain=None):
+def _row(lang, label, category, prompt, plain=None, phrase=None):
     row = Row("contrast", lang, prompt, RISK[label], None if label == "safe" else category)
     # What the teacher reads: the same question in its plainest frame.
     row.extra["plain"] = plain or prompt
+    row.extra["phrase"] = phrase
     return row
 
 
@@ -91,8 +153,9 @@ def framed_rows(seed, per_phrase):
     for lang, label, category, verb, objects in _tables():
         for obj in objects:
             phrase = verb.replace("{}", obj) if "{}" in verb else (f"{verb} {obj}" if verb else obj)
-            prompts = {framed(rng, lang, phrase) for _ in range(per_phrase)}
-            rows += [_row(lang, label, category, prompt, FRAMES[lang][0].format(v=phrase)) for prompt in sorted(prompts)]
+            prompts = {framed(rng, lang, phrase, label) for _ in range(per_phrase)}
+            plain = FRAMES[lang][0].format(v=phrase)
+            rows += [_row(lang, label, category, prompt, plain, phrase) for prompt in sorted(prompts)]
     return rows
 
 

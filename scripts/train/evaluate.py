@@ -117,6 +117,10 @@ def evaluate(judge, data, verbose):
     for source in sorted({row.source for row in prompts}):
         at = [i for i, row in enumerate(prompts) if row.source == source]
         report["prompts by source"][source] = rates([truth[i] for i in at], [bool(guess[i]) for i in at])
+    report["prompts by language"] = {}
+    for lang in sorted({row.lang for row in prompts}):
+        at = [i for i, row in enumerate(prompts) if row.lang == lang]
+        report["prompts by language"][lang] = rates([truth[i] for i in at], [bool(guess[i]) for i in at])
     chat = list({row.prompt: row for row in rows if row.source == "hh-rlhf-harmless" and row.risk is not None}.values())
     if chat:
         guess = judge.prompts([row.prompt for row in chat]).argmax(-1)

@@ -3,16 +3,16 @@
 import random
 import re
 
-from contrast import framed_rows, written_rows
+from contrast import ANNOUNCES, DECLINES, FOLLOW, framed_rows, written_rows
 from corpus import DATA, UNETHICAL, read_jsonl
 from samples import DISCLAIMER, SURE, Builder, noisy, turn_of
 
 # Drawn each epoch: (group, share of the epoch's samples).
 SHARES = {
-    "questions": 0.13, "jailbreaks": 0.02, "tweets": 0.14, "passages": 0.05, "instructions": 0.025, "contrast": 0.24,
+    "questions": 0.12, "jailbreaks": 0.02, "tweets": 0.11, "passages": 0.04, "instructions": 0.025, "contrast": 0.24,
     "written": 0.09, "chat": 0.05, "words": 0.04,
-    "attacks": 0.07, "withstood": 0.03, "answers": 0.05, "short answers": 0.035, "refusals": 0.03,
-    "tweet responses": 0.03, "splices": 0.08,
+    "attacks": 0.06, "withstood": 0.03, "answers": 0.10, "short answers": 0.03, "refusals": 0.04,
+    "tweet responses": 0.03, "splices": 0.10, "announcements": 0.05,
 }  # fmt: skip
 
 
@@ -62,7 +62,9 @@ class Mixture:
             "safe": [row for row in rows if row.risk == 0],
             "unsafe": [row for row in rows if row.risk != 0],
         }
-        self.benign = [row.prompt for row in self.contrast["safe"]] + [a[0] for a in self.answers]
+        written = [row.prompt for row in self.groups["written"] if row.risk == 0 and row.lang == "en"]
+        framed = [row.prompt for row in self.rng.sample(self.contrast["safe"], 600) if row.lang == "en"]
+        self.benign_lines = written * 2 + framed
         self.chatter_pairs = self.chatter()
 
     def chatter(self):
@@ -129,14 +131,16 @@ class Mixture:
         return self.respond(row, [(row.response, 0, 0)], None)
 
     def safe_text(self, most=700):
-        """(prompt row or None, text) of harmless prose."""
+        """Harmless prose."""
         roll = self.rng.random()
-        if roll < 0.5:
-            prompt, answer, _ = self.rng.choice(self.answers)
-            return answer[:most]
-        if roll < 0.75:
+        if roll < 0.4:
+            return self.rng.choice(self.answers)[1][:most]
+        if roll < 0.55:
             return self.rng.choice(self.instructions).response[:most]
-        return self.rng.choice(self.passages)[:most]
+        if roll < 0.75:
+            return self.rng.choice(self.passages)[:most]
+        # Harmless questions and remarks in a row: people and their things, "you" and "her", without any harm.
+        return " ".join(self.rng.choice(self.benign_lines) for _ in range(self.rng.randint(2, 6)))[:most]
 
     def _answers(self):
         roll = self.rng.random()
@@ -157,9 +161,9 @@ class Mixture:
         row = self.rng.choice(self.groups["short answers"])
         return self.respond(row, [(row.response, 0, 0)], None)
 
-    def refuse(self):
+    def refuse(self, lang=None):
         pick = lambda kind, lang: self.rng.choice([r["text"] for r in self.refusal if r["kind"] == kind and r.get("lang", "en") == lang])  # noqa: E731
-        lang = "zh" if self.rng.random() < 0.15 else "en"
+        lang = lang or ("zh" if self.rng.random() < 0.15 else "en")
         space = "" if lang == "zh" else " "
         text = pick("open", lang)
         for kind, chance in (("reason", 0.7), ("offer", 0.5)):
@@ -168,8 +172,32 @@ class Mixture:
         return text
 
     def _refusals(self):
-        row = self.any_prompt(True)
+        row = self.rng.choice(self.contrast["unsafe"]) if self.rng.random() < 0.5 else self.any_prompt(True)
+        phrase = row.extra.get("phrase")
+        if phrase and row.lang in DECLINES and self.rng.random() < 0.8:
+            text = self.rng.choice(DECLINES[row.lang]).format(v=phrase)
+            if self.rng.random() < 0.5:
+                text += (" " if row.lang == "en" else "") + self.refuse(row.lang)
+            return self.respond(row, [(text, 0, 0)], None)
         return self.respond(row, [(self.refuse(), 0, 0)], None)
+
+    def _announcements(self):
+        """An answer that takes up the question's own words: harmful from the phrase on, or harmless throughout."""
+        rng = self.rng
+        harmful = rng.random() < 0.5
+        row = rng.choice(self.contrast["unsafe" if harmful else "safe"])
+        while row.lang not in ANNOUNCES:
+            row = rng.choice(self.contrast["unsafe" if harmful else "safe"])
+        before, after = rng.choice(ANNOUNCES[row.lang]).split("{v}", 1)
+        phrase = row.extra["phrase"] if before else row.extra["phrase"][:1].upper() + row.extra["phrase"][1:]
+        text = phrase + after
+        if row.lang == "en":
+            text += "".join(rng.sample(FOLLOW["unsafe" if harmful else "safe"], 2))
+        parts = [(before, 0, 0), (text, 1 if harmful else 0, None if harmful else 0)]
+        if rng.random() < 0.3:
+            parts.insert(0, (self.safe_text(200) + " ", 0, 0))
+        other = self.any_prompt(not harmful and rng.random() < 0.5) if rng.random() < 0.4 else None
+        return self.respond(row, [part for part in parts if part[0]], row.category, other)
 
     def _tweet_responses(self):
         roll = self.rng.random()

