@@ -29,7 +29,7 @@ const MAX_WAITING = 1024;
  * Idle rows that cost less than another run, by weight format: the time to read all weights once over the time that a
  * further row of the same step takes. From the measurements in docs/architecture.md.
  */
-const GAP_ROWS: Record<Dtype, number> = { fp32: 12, bf16: 64, fp16: 64, int8: 2, w8a8: 4, int4: 1 };
+const GAP_ROWS: Record<Dtype, number> = { fp32: 12, bf16: 64, fp16: 64, int8: 2, w8a8: 8, int4: 1 };
 
 /** A loaded model with its KV cache: sequences go in, logits come out. */
 export class Engine {
