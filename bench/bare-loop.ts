@@ -29,11 +29,22 @@ export class BareLoop {
   }
 
   run(ids: readonly number[], past: number): void {
+    const step = this.#fill(ids, past);
+    ortApi().call("RunWithBinding", this.#session.handle, this.#session.runOptions, step.binding);
+  }
+
+  /** The same on a worker thread, so that the event loop stays free: what any runtime must pay that does not block. */
+  runAsync(ids: readonly number[], past: number): Promise<void> {
+    const { binding } = this.#fill(ids, past);
+    return ortApi().callAsync("RunWithBinding", this.#session.handle, this.#session.runOptions, binding);
+  }
+
+  #fill(ids: readonly number[], past: number): Step {
     const step = this.#step(ids.length);
     for (let i = 0; i < ids.length; i++) step.ids[i] = BigInt(ids[i]);
     step.seqlens[0] = past + ids.length - 1;
     step.total[0] = past + ids.length;
-    ortApi().call("RunWithBinding", this.#session.handle, this.#session.runOptions, step.binding);
+    return step;
   }
 
   #step(length: number): Step {

@@ -1,5 +1,5 @@
 /**
- * What does the runtime cost over the bare C API? A guard's stream and a bare loop take turns, token by token, on the
+ * What does the runtime cost over the bare C API? A guard's stream and a bare loop take turns on the
  * very same session, so whatever else happens on the machine hits both.
  */
 import { parseArgs } from "node:util";
@@ -19,6 +19,8 @@ const { values } = parseArgs({
     context: { type: "string", default: "100" },
   },
 });
+/** Steps each side takes before it is the other's turn: a change of sides also changes threads, which costs. */
+const BLOCK = 20;
 const steps = Number(values.steps);
 const context = Number(values.context);
 
@@ -34,36 +36,43 @@ for (const length of [1, 16]) {
   const stream = guard.stream({ promptIds: prompt });
   await stream.prompt;
   bare.run(prompt, 0);
-  const ours: number[] = [];
-  const theirs: number[] = [];
-  const runs = Math.min(steps, Math.floor((4096 - context) / length) - 10);
-  for (let i = -10; i < runs; i++) {
-    const past = context + (i + 10) * length;
-    const ids = benchIds(length, past);
-    const turns = [
-      async () => {
+  const contenders = {
+    guard: { times: [] as number[][], run: async (ids: number[]) => void (await stream.push(ids)) },
+    bareAsync: { times: [] as number[][], run: (ids: number[], past: number) => bare.runAsync(ids, past) },
+    bare: { times: [] as number[][], run: async (ids: number[], past: number) => bare.run(ids, past) },
+  };
+  const blocks = Math.floor(Math.min(steps, Math.floor((4096 - context) / length)) / BLOCK) - 1;
+  for (let block = -1; block < blocks; block++) {
+    // Who goes first changes: the next finds the weights of the first in the processor's caches.
+    const order = Object.values(contenders);
+    for (let i = 0; i < order.length; i++) {
+      const { times, run } = order[(i + block + order.length) % order.length];
+      const taken: number[] = [];
+      for (let k = 0; k < BLOCK; k++) {
+        const past = context + ((block + 1) * BLOCK + k) * length;
+        const ids = benchIds(length, past);
         const start = performance.now();
-        await stream.push(ids);
-        if (i >= 0) ours.push(performance.now() - start);
-      },
-      async () => {
-        const start = performance.now();
-        bare.run(ids, past);
-        if (i >= 0) theirs.push(performance.now() - start);
-      },
-    ];
-    // Who goes first changes: the second finds the weights of the first in the processor's caches.
-    for (const turn of i % 2 === 0 ? turns : turns.reverse()) await turn();
+        await run(ids, past);
+        taken.push(performance.now() - start);
+      }
+      // The first block warms up.
+      if (block >= 0) times.push(taken);
+    }
   }
   stream.close();
-  const guardMs = summarize(ours);
-  const bareMs = summarize(theirs);
-  // The median of the pairs' differences: drift over the run and outliers of either side cancel.
-  const difference = summarize(ours.map((value, i) => value - theirs[i])).p50;
-  const overheadPercent = round((100 * difference) / bareMs.p50, 3);
-  results[`chunk${length}`] = { guardMs, bareMs, medianDifferenceMs: difference, overheadPercent };
+  const { guard: ours, bareAsync, bare: sync } = contenders;
+  const [guardMs, bareAsyncMs, bareMs] = [ours, bareAsync, sync].map(({ times }) => summarize(times.flat()));
+  // The median over pairs of blocks: drift over the run and outliers of either side cancel.
+  const over = (yardstick: number[][]) =>
+    round(
+      100 * (summarize(ours.times.map((t, i) => summarize(t).p50 / summarize(yardstick[i]).p50)).p50 - 1),
+      3,
+    );
+  const overheadPercent = { overBare: over(sync.times), overBareAsync: over(bareAsync.times) };
+  results[`chunk${length}`] = { guardMs, bareAsyncMs, bareMs, overheadPercent };
   console.log(
-    `${length} token(s) a step: guard ${guardMs.p50} ms, bare ${bareMs.p50} ms, overhead ${overheadPercent} %`,
+    `${length} token(s) a step: guard ${guardMs.p50} ms; bare loop ${bareMs.p50} ms (+${overheadPercent.overBare} %), ` +
+      `on a worker thread ${bareAsyncMs.p50} ms (+${overheadPercent.overBareAsync} %)`,
   );
 }
 report("overhead", { dtype: values.dtype, context, ...results });

@@ -15,10 +15,12 @@ import { round, summarize } from "./stats.js";
 
 const { values } = parseArgs({
   options: {
-    streams: { type: "string", default: "6000" },
-    phases: { type: "string", default: "12" },
+    streams: { type: "string", default: "8000" },
+    phases: { type: "string", default: "16" },
     "at-once": { type: "string", default: "12" },
     model: { type: "string" },
+    /** From which a token counts as unsafe: low enough, streams are flagged, too. */
+    threshold: { type: "string", default: "0.05" },
   },
 });
 const phases = Number(values.phases);
@@ -26,11 +28,9 @@ const phases = Number(values.phases);
 const phaseStreams = Math.ceil(Number(values.streams) / phases);
 const atOnce = Number(values["at-once"]);
 /** Phases that warm up: bindings for every group of rows and every length are made when they are first needed. */
-const WARM_UP = 3;
+const WARM_UP = Math.min(6, Math.floor(phases / 3));
 /** Between a row of a batch and the same alone, fp32 (probabilities). */
 const TOLERANCE = 1e-3;
-/** Of the policy that gates are given. */
-const THRESHOLD = 0.6;
 const PROBE_TOKENS = 400;
 
 const OPENERS = [
@@ -56,10 +56,11 @@ interface Sample {
   alone: Verdict[];
 }
 
+const threshold = Number(values.threshold);
 const random = generator(20);
 const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)];
 const guard = await loadGuard(values.model, { maxStreams: 16, maxTokens: 512, dtype: "fp32" });
-const policy = { thresholds: { Unsafe: THRESHOLD } };
+const policy = { thresholds: { Unsafe: threshold } };
 const resolved = resolvePolicy(policy, guard.labels);
 
 const samples: Sample[] = [];
@@ -116,7 +117,7 @@ const result = {
   heapGrowthPercent: change(({ heapMB }) => heapMB),
   phases: phasesSeen,
 };
-report("soak", { atOnce, warmUpPhases: WARM_UP, ...result });
+report("soak", { atOnce, threshold, warmUpPhases: WARM_UP, ...result });
 const targets: [string, boolean][] = [
   ["no slot leaked", result.slotsLeaked === 0],
   ["no verdict differs from that of the stream alone", crossed === 0],
@@ -232,7 +233,7 @@ async function gated({ messages, text, alone }: Sample): Promise<void> {
     const near = alone.some(({ probabilities: { risk } }) => {
       const [first, second] = [...risk].sort((x, y) => y - x);
       return (
-        Math.abs(risk[resolved.response.risks[0].index] - THRESHOLD) < TOLERANCE ||
+        Math.abs(risk[resolved.response.risks[0].index] - threshold) < TOLERANCE ||
         first - second < 2 * TOLERANCE
       );
     });
