@@ -79,7 +79,7 @@ test("opens one file and shards; shapes follow the config", async () => {
   await one.close();
 
   const two = await Checkpoint.open(join(root, "odd"));
-  expect(two.shape("model.layers.4.self_attn.q_proj.weight")).toEqual([480, 80]);
+  expect(two.shape("model.layers.4.self_attn.q_proj.weight")).toEqual([240, 80]);
   expect(two.shape("query_risk_level_head.weight")).toEqual([2, 48]);
   expect(new Set([...two.tensors.values()].map(({ file }) => file)).size).toBe(2);
   expect((await two.read("category_head.weight")).length).toBe(5 * 48);
