@@ -60,7 +60,7 @@ for (const streams of values.streams.split(",").map(Number)) {
       if (i < 0) continue;
       first.push(...runs.map((run) => run.first));
       delay.push(...runs.flatMap((run) => run.delays));
-      stop.push(...stops);
+      stop.push(...stops.filter((ms) => ms !== null));
     }
     const result = {
       firstTextMs: summarize(first),
@@ -113,8 +113,8 @@ async function readThrough(mode: Mode | "none"): Promise<{ first: number; delays
   return { first: round(first, 3), delays };
 }
 
-/** Milliseconds from the arrival of the chunk that completes a flag to the model's being stopped. */
-async function timeToStop(mode: Mode): Promise<number> {
+/** Milliseconds from the arrival of the chunk that completes a flag to the model's being stopped; null: it was over. */
+async function timeToStop(mode: Mode): Promise<number | null> {
   const given: number[] = [];
   let stopped = 0;
   const stream = guard.moderate(
@@ -147,7 +147,7 @@ async function timeToStop(mode: Mode): Promise<number> {
     length += text.length;
     return length >= end;
   });
-  return stopped - given[chunk];
+  return stopped === 0 ? null : stopped - given[chunk];
 }
 
 function unsafe(): string {
