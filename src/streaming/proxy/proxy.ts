@@ -92,8 +92,14 @@ export class GuardProxy {
     app.use(
       bodyLimit({
         maxSize: options.maxBody ?? MAX_BODY,
-        onError: () => {
-          throw new RequestError(413, "body_too_large", "The request is larger than this proxy takes.");
+        onError: (c) => {
+          const failure = new RequestError(
+            413,
+            "body_too_large",
+            "The request is larger than this proxy takes.",
+          );
+          this.#write(new RequestRecord(c.req.raw), failure.status, [], failure);
+          throw failure;
         },
       }),
     );
@@ -132,7 +138,7 @@ export class GuardProxy {
     const endpoint = endpointOf(pathname);
     if (request.method === "POST" && endpoint === "/moderations") return this.#moderations(request);
     const dialect = request.method === "POST" ? ENDPOINTS[endpoint] : undefined;
-    if (dialect) return this.#moderate(request, dialect, endpoint, pathname + search);
+    if (dialect) return this.#moderate(request, dialect, pathname + search);
     if (this.#options.otherPaths === "refuse") {
       throw new RequestError(404, "path_refused", "This proxy lets through only what it judges.");
     }
@@ -146,25 +152,33 @@ export class GuardProxy {
   }
 
   async #moderations(request: Request): Promise<Response> {
-    const body = await json(request);
-    const place = this.#admit(1, request.signal);
+    const record = new RequestRecord(request);
+    let place: Place | null = null;
     try {
-      return Response.json(await moderations(body, this.#guard, this.#policy, place.signal));
+      const body = parse(await request.text());
+      record.ask(body);
+      place = this.#admit(1, request.signal);
+      const answer = await moderations(body, this.#guard, this.#policy, place.signal);
+      this.#write(record, 200, []);
+      return Response.json(answer);
+    } catch (error) {
+      const failure = toRequestError(error);
+      this.#write(record, failure.status, [], error);
+      throw failure;
     } finally {
-      place.free();
+      place?.free();
     }
   }
 
-  async #moderate(request: Request, dialect: Dialect, endpoint: string, path: string): Promise<Response> {
-    const record = new RequestRecord(endpoint, request.headers.get("x-request-id"));
+  async #moderate(request: Request, dialect: Dialect, path: string): Promise<Response> {
+    const record = new RequestRecord(request);
     let exchange: Exchange | null = null;
     let place: Place | null = null;
     try {
       const text = await request.text();
       const body = parse(text);
       const ask = dialect.ask(body, this.#policy);
-      record.model = typeof body.model === "string" ? body.model : null;
-      record.stream = ask.stream;
+      record.ask(body, ask.stream);
       place = this.#admit(ask.choices.length, request.signal);
       exchange = new Exchange(dialect, ask, this.#guard, {
         policy: this.#policy,
@@ -256,7 +270,7 @@ export class GuardProxy {
     this.#write(record, status, outcomes, error ?? outcomes.find((outcome) => outcome.error)?.error ?? null);
   }
 
-  #write(record: RequestRecord, status: number, outcomes: Outcome[], error: unknown): void {
+  #write(record: RequestRecord, status: number, outcomes: Outcome[], error: unknown = null): void {
     const violations = outcomes.flatMap(({ violation }) => violation ?? []);
     const ms = performance.now() - record.startedAt;
     const promptMs = outcomes[0]?.stats.promptMs ?? null;
@@ -305,11 +319,19 @@ class RequestRecord {
   model: string | null = null;
   stream = false;
 
-  constructor(endpoint: string, id: string | null) {
-    this.endpoint = endpoint;
-    this.id = id ?? crypto.randomUUID();
+  constructor(request: Request) {
+    this.endpoint = endpointOf(new URL(request.url).pathname);
+    this.id = request.headers.get("x-request-id") ?? crypto.randomUUID();
+  }
+
+  ask({ model }: Json, stream = false): void {
+    this.model = typeof model === "string" ? model : null;
+    this.stream = stream;
   }
 }
+
+/** Stands for every path that is not judged. */
+const OTHER = "other";
 
 /**
  * The judged endpoint that a path stands for, whatever comes before it: spelled as a lenient server would still take it,
@@ -330,7 +352,7 @@ function endpointOf(pathname: string): string {
     .replace(/[/\\]+/g, "/")
     .replace(/[/\s]+$/, "");
   const found = [...Object.keys(ENDPOINTS), "/moderations"].find((endpoint) => path.endsWith(endpoint));
-  return found ?? path;
+  return found ?? OTHER;
 }
 
 function endOf(status: number, outcomes: Outcome[], error: unknown): RequestEnd {
@@ -357,10 +379,6 @@ function told(error: unknown): { code: string; message: string } {
 function errorResponse(error: RequestError): Response {
   const headers = error.status === 429 ? { "retry-after": "1" } : undefined;
   return Response.json(error.body, { status: error.status, headers });
-}
-
-async function json(request: Request): Promise<Json> {
-  return parse(await request.text());
 }
 
 function parse(text: string): Json {

@@ -636,6 +636,10 @@ describe("requests", () => {
     const post = (body: string) => fetch(`${url}/v1/chat/completions`, { method: "POST", body });
     expect((await post("x".repeat(2000))).status).toBe(413);
     expect(await (await post("{")).json()).toMatchObject({ error: { code: "body_invalid" } });
+    expect(log).toMatchObject([
+      { endpoint: "/chat/completions", end: "refused", status: 413, error: { code: "body_too_large" } },
+      { endpoint: "/chat/completions", end: "refused", status: 400, error: { code: "body_invalid" } },
+    ]);
   });
 
   test("more than there are places for: 429 with Retry-After", async () => {
@@ -705,6 +709,10 @@ describe("the proxy's own endpoints", () => {
     expect(inputs).toHaveLength(2);
     await expect(client.moderations.create({ input: [] })).rejects.toMatchObject({ status: 400 });
     expect(upstream.asked).toHaveLength(0);
+    expect(log).toMatchObject([
+      { endpoint: "/moderations", end: "passed", status: 200, error: null },
+      { endpoint: "/moderations", end: "refused", status: 400, error: { code: "input_unreadable" } },
+    ]);
   });
 
   test("health and metrics", async () => {
