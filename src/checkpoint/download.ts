@@ -13,6 +13,8 @@ export interface Download {
   size: number;
   /** SHA-256 in hex for Git LFS files; for others Git's SHA-1 of the blob. */
   oid: string;
+  /** The environment variable by which the user chooses another folder. */
+  folderVariable: string;
   onProgress?(loaded: number): void;
   signal?: AbortSignal;
 }
@@ -30,7 +32,7 @@ const ATTEMPTS_WITHOUT_PROGRESS = 5;
 export async function download(task: Download): Promise<void> {
   const incomplete = `${task.path}.incomplete`;
   const file = await open(incomplete, constants.O_RDWR | constants.O_CREAT, 0o644).catch((cause) => {
-    throw writeFailure(incomplete, cause);
+    throw writeFailure(incomplete, cause, task.folderVariable);
   });
   try {
     const oid = await fetchInto(file, task);
@@ -38,8 +40,8 @@ export async function download(task: Download): Promise<void> {
       await rm(incomplete, { force: true });
       throw new StorageError(
         "DOWNLOAD_CORRUPT",
-        `${task.path} arrived damaged: its hash is ${oid}, the hub announced ${task.oid}. It was deleted; try again. ` +
-          `If it happens twice, something between here and the hub (a proxy, a mirror) alters files.`,
+        `${task.path} arrived damaged: its hash is ${oid}, announced was ${task.oid}. It was deleted; try again. ` +
+          `If it happens twice, something on the way (a proxy, a mirror) alters files.`,
       );
     }
   } finally {
@@ -49,7 +51,7 @@ export async function download(task: Download): Promise<void> {
     await rename(incomplete, task.path);
   } catch (cause) {
     // Another process that fetched it too has just done this.
-    if ((await fileSize(task.path)) !== task.size) throw writeFailure(task.path, cause);
+    if ((await fileSize(task.path)) !== task.size) throw writeFailure(task.path, cause, task.folderVariable);
   }
 }
 
@@ -77,7 +79,7 @@ async function fetchInto(file: FileHandle, task: Download): Promise<string> {
       }
       for await (const chunk of response.body ?? []) {
         if (loaded + chunk.length > task.size) throw new Error("the server sends more than the file's size");
-        await write(file, chunk, loaded, task.path);
+        await write(file, chunk, loaded, task);
         hash.update(chunk);
         loaded += chunk.length;
         task.onProgress?.(loaded);
@@ -111,30 +113,30 @@ async function hashStart(file: FileHandle, length: number, hash: Hash): Promise<
   }
 }
 
-async function write(file: FileHandle, chunk: Uint8Array, position: number, path: string): Promise<void> {
+async function write(file: FileHandle, chunk: Uint8Array, position: number, task: Download): Promise<void> {
   try {
     for (let done = 0; done < chunk.length; ) {
       done += (await file.write(chunk, done, chunk.length - done, position + done)).bytesWritten;
     }
   } catch (cause) {
-    throw writeFailure(path, cause);
+    throw writeFailure(task.path, cause, task.folderVariable);
   }
 }
 
 /** The StorageError for a failed write into the cache. */
-export function writeFailure(path: string, cause: unknown): StorageError {
+export function writeFailure(path: string, cause: unknown, folderVariable: string): StorageError {
   const problem = (cause as NodeJS.ErrnoException).code ?? String(cause);
   if (problem === "ENOSPC" || problem === "EDQUOT") {
     return new StorageError(
       "DISK_FULL",
-      `The disk is full while writing ${path}. Free some space, or set HF_HOME to a folder on another disk; the ` +
+      `The disk is full while writing ${path}. Free some space, or set ${folderVariable} to a folder on another disk; the ` +
         `download continues where it stopped.`,
       { cause },
     );
   }
   return new StorageError(
     "CACHE_UNWRITABLE",
-    `${path} cannot be written (${problem}). Check the folder's permissions, or set HF_HOME to another folder.`,
+    `${path} cannot be written (${problem}). Check the folder's permissions, or set ${folderVariable} to another folder.`,
     { cause },
   );
 }

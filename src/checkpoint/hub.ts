@@ -49,6 +49,7 @@ export async function pull(repo: string, options: PullOptions = {}): Promise<str
             path: cache.blob(oid),
             size,
             oid,
+            folderVariable: "HF_HOME",
             onProgress: (loaded) => onProgress?.(path, loaded, size),
             signal,
           });
@@ -65,7 +66,7 @@ export async function pull(repo: string, options: PullOptions = {}): Promise<str
       throw new ClosedError("ABORTED", message, { cause: signal.reason });
     }
     const { syscall } = error as NodeJS.ErrnoException;
-    throw error instanceof GuardError || !syscall ? error : writeFailure(cache.dir, error);
+    throw error instanceof GuardError || !syscall ? error : writeFailure(cache.dir, error, "HF_HOME");
   }
 }
 

@@ -2,6 +2,7 @@
 import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { GuardError } from "../errors.js";
+import { cudaCommand } from "./commands/cuda.js";
 import { doctorCommand } from "./commands/doctor.js";
 import { evalCommand } from "./commands/eval.js";
 import { exportCommand } from "./commands/export.js";
@@ -25,6 +26,7 @@ const program = new Command("qwen3guard")
   .addCommand(pullCommand())
   .addCommand(proxyCommand())
   .addCommand(doctorCommand())
+  .addCommand(cudaCommand())
   .addHelpText(
     "after",
     `
@@ -36,7 +38,7 @@ Examples:
 Exit codes: 0 done, 1 error, 2 wrong usage, 3 what --fail-on names was found.`,
   );
 
-for (const command of [program, ...program.commands]) {
+for (const command of [program, ...program.commands.flatMap((command) => [command, ...command.commands])]) {
   command.exitOverride().showHelpAfterError("(--help shows how it is used)");
 }
 

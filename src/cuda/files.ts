@@ -4,26 +4,7 @@ import envPaths from "env-paths";
 import { findLibrary } from "../ort/library.js";
 import { type CudaDriver, readDriver } from "./driver.js";
 import { findLibraries } from "./library-search.js";
-
-/** A wheel of the package index and the libraries wanted of it, in the order in which they must be loaded. */
-export interface LibraryPackage {
-  wheel: string;
-  libraries: readonly string[];
-}
-
-export const PROVIDER: LibraryPackage = {
-  wheel: "onnxruntime-gpu",
-  libraries: ["libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"],
-};
-
-/** NVIDIA's libraries that the provider links; any CUDA 13 release of them serves. */
-export const NVIDIA: readonly LibraryPackage[] = [
-  { wheel: "nvidia-cuda-runtime", libraries: ["libcudart.so.13"] },
-  { wheel: "nvidia-cublas", libraries: ["libcublasLt.so.13", "libcublas.so.13"] },
-  { wheel: "nvidia-curand", libraries: ["libcurand.so.10"] },
-];
-
-const CUDA_MAJOR = 13;
+import { CUDA_MAJOR, NVIDIA_PACKAGES, providerPackage } from "./packages.js";
 
 export interface CudaLibrary {
   name: string;
@@ -86,14 +67,17 @@ export function inspectCuda(): CudaStatus {
 
 /** NVIDIA's libraries, the copy of ONNX Runtime and the provider, each with where it was found. */
 function listLibraries(folder: string): CudaLibrary[] {
-  const nvidia = NVIDIA.flatMap(({ libraries }) => {
+  const nvidia = NVIDIA_PACKAGES.flatMap(({ libraries }) => {
     const paths = inFolder(folder, libraries) ?? findLibraries(libraries);
     return libraries.map((name, index) => ({ name, path: paths?.[index] ?? null }));
   });
-  const runtime = findLibrary().path;
-  const copy = join(folder, basename(runtime));
-  const isCopy = existsSync(copy) && statSync(copy).size === statSync(runtime).size;
-  const provider = PROVIDER.libraries.map((name) => ({ name, path: inFolder(folder, [name])?.[0] ?? null }));
+  const runtime = findLibrary();
+  const copy = join(folder, basename(runtime.path));
+  const isCopy = existsSync(copy) && statSync(copy).size === statSync(runtime.path).size;
+  const provider = providerPackage(runtime.packageVersion).libraries.map((name) => ({
+    name,
+    path: inFolder(folder, [name])?.[0] ?? null,
+  }));
   return [...nvidia, { name: basename(copy), path: isCopy ? copy : null }, ...provider];
 }
 

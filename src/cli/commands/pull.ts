@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { pull } from "../../checkpoint/hub.js";
-import { createTerminal, type Progress } from "../terminal.js";
+import { FileProgress } from "../file-progress.js";
+import { createTerminal } from "../terminal.js";
 
 const DEFAULT_REPO = "Qwen/Qwen3Guard-Stream-0.6B";
 
@@ -30,17 +31,11 @@ Environment:
   HF_HUB_OFFLINE   1: use what is in the cache, ask no network`,
     )
     .action(async (repo: string, { revision }: { revision: string }) => {
-      const terminal = createTerminal(process.stderr);
-      const shown: { file?: string; progress?: Progress } = {};
-      const onProgress = (file: string, loaded: number, total: number) => {
-        if (shown.file !== file) {
-          shown.progress?.stop();
-          shown.file = file;
-          shown.progress = terminal.progress(file, total, "bytes");
-        }
-        shown.progress?.update(loaded);
-      };
-      const folder = await pull(repo, { revision, onProgress }).finally(() => shown.progress?.stop());
+      const progress = new FileProgress(createTerminal(process.stderr));
+      const folder = await pull(repo, {
+        revision,
+        onProgress: (file, loaded, total) => progress.update(file, loaded, total),
+      }).finally(() => progress.stop());
       process.stdout.write(`${folder}\n`);
     });
 }
