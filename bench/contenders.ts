@@ -5,13 +5,11 @@
  * code does.
  */
 import { execFileSync } from "node:child_process";
-import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import ort from "onnxruntime-node";
-import { readManifest } from "../src/export/manifest.js";
 import { loadBenchGuard } from "./guard.js";
 import { benchIds, benchModel, parseFormat } from "./model.js";
+import { JsApi } from "./peers/js-api.js";
 import { report } from "./report.js";
 import { summarize, time } from "./stats.js";
 
@@ -61,7 +59,7 @@ async function contend(run: string) {
   const perToken: Record<number, unknown> = {};
   const promptMs: Record<number, unknown> = {};
   if (who === "js-api") {
-    const api = await jsApi(dir);
+    const api = await JsApi.load(dir);
     for (const context of contexts) {
       await api.prefill(context);
       perToken[context] = summarize(await time(Math.min(steps, 10), 2, () => api.step()));
@@ -89,41 +87,4 @@ async function contend(run: string) {
   }
   await guard.close();
   return { perToken, promptMs };
-}
-
-/** onnxruntime-node's session.run, with the present tensors of one step as the past of the next. */
-async function jsApi(dir: string) {
-  const { config } = await readManifest(dir);
-  const session = await ort.InferenceSession.create(join(dir, "model.onnx"), { intraOpNumThreads: 2 });
-  let past: Record<string, ort.Tensor> = {};
-  let length = 0;
-  const run = async (ids: number[]) => {
-    const total = length + ids.length;
-    const outputs = await session.run({
-      ...past,
-      input_ids: new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]),
-      seqlens_k: new ort.Tensor("int32", Int32Array.of(total - 1), [1]),
-      total_sequence_length: new ort.Tensor("int32", Int32Array.of(total), []),
-    });
-    length = total;
-    past = Object.fromEntries(
-      Object.entries(outputs)
-        .filter(([name]) => name.startsWith("present."))
-        .map(([name, tensor]) => [name.replace("present.", "past."), tensor as ort.Tensor]),
-    );
-  };
-  return {
-    async prefill(count: number) {
-      length = 0;
-      past = {};
-      for (let layer = 0; layer < config.layers; layer++) {
-        for (const side of ["key", "value"]) {
-          const dims = [1, config.kvHeads, 0, config.headDim];
-          past[`past.${layer}.${side}`] = new ort.Tensor("float32", new Float32Array(0), dims);
-        }
-      }
-      await run(benchIds(count));
-    },
-    step: () => run(benchIds(1, length)),
-  };
 }

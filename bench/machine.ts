@@ -12,10 +12,20 @@ export interface Machine {
   memoryGB: number;
   /** Processes that wanted a core in the last minute, before the measurement: above 0.5 the machine was shared. */
   loadBefore: number;
+  /** As nvidia-smi names them; empty where there is none. */
+  gpus: Gpu[];
   node: string;
+  package: string;
   onnxruntime: string;
   commit: string;
   command: string;
+}
+
+export interface Gpu {
+  name: string;
+  driver: string;
+  memoryMB: number;
+  powerLimitW: number;
 }
 
 const FEATURES = ["avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16"];
@@ -28,7 +38,9 @@ export function describeMachine(): Machine {
     features: cpuFeatures(),
     memoryGB: Math.round(totalmem() / 2 ** 30),
     loadBefore: loadavg()[0],
+    gpus: gpus(),
     node: process.version,
+    package: packageVersion(),
     onnxruntime: ortApi().version,
     commit: commit(),
     command:
@@ -46,10 +58,46 @@ function cpuFeatures(): string[] {
   }
 }
 
+function gpus(): Gpu[] {
+  return nvidiaSmi("name,driver_version,memory.total,power.limit").map(([name, driver, memory, power]) => ({
+    name,
+    driver,
+    memoryMB: Number(memory),
+    powerLimitW: Number(power),
+  }));
+}
+
+/** Megabytes of device memory in use, by all processes; undefined without an NVIDIA GPU. */
+export function gpuMemoryMB(): number | undefined {
+  const used = nvidiaSmi("memory.used");
+  return used.length > 0 ? Number(used[0][0]) : undefined;
+}
+
+/** One row of values for each GPU. */
+function nvidiaSmi(fields: string): string[][] {
+  try {
+    const format = "--format=csv,noheader,nounits";
+    const out = execFileSync("nvidia-smi", [`--query-gpu=${fields}`, format], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    return out
+      .trim()
+      .split("\n")
+      .map((line) => line.split(",").map((field) => field.trim()));
+  } catch {
+    return [];
+  }
+}
+
+function packageVersion(): string {
+  return JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")).version;
+}
+
 function commit(): string {
   try {
     const git = (...args: string[]) => execFileSync("git", args, { encoding: "utf8" }).trim();
-    const dirty = git("status", "--porcelain", "--untracked-files=no", "src") ? "+changes" : "";
+    const dirty = git("status", "--porcelain", "--untracked-files=no", "src", "bench/*.ts") ? "+changes" : "";
     return git("rev-parse", "--short", "HEAD") + dirty;
   } catch {
     return "unknown";

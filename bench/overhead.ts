@@ -23,6 +23,9 @@ const { values } = parseArgs({
 const BLOCK = 20;
 const steps = Number(values.steps);
 const context = Number(values.context);
+if (!(steps >= 1) || !(context >= 1 && context <= 3000)) {
+  throw new RangeError("--steps must be at least 1, --context from 1 to 3000.");
+}
 
 const dir = await benchModel(parseFormat(values.dtype));
 const engine = await Engine.load(dir, { maxStreams: 1, maxTokens: 4096 });
@@ -41,7 +44,9 @@ for (const length of [1, 16]) {
     bareAsync: { times: [] as number[][], run: (ids: number[], past: number) => bare.runAsync(ids, past) },
     bare: { times: [] as number[][], run: async (ids: number[], past: number) => bare.run(ids, past) },
   };
-  const blocks = Math.floor(Math.min(steps, Math.floor((4096 - context) / length)) / BLOCK) - 1;
+  // One block more fits, to warm up.
+  const room = Math.floor((4096 - context) / length / BLOCK) - 1;
+  const blocks = Math.min(Math.ceil(steps / BLOCK), room);
   for (let block = -1; block < blocks; block++) {
     // Who goes first changes: the next finds the weights of the first in the processor's caches.
     const order = Object.values(contenders);

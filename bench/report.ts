@@ -5,8 +5,9 @@ import { describeMachine, type Machine } from "./machine.js";
 // Taken before the measurement loads the machine.
 const machine: Machine = describeMachine();
 
-/** Writes bench/results/NAME.json. */
-export function report(name: string, result: object): void {
+/** Writes bench/results/NAME.json; what ran on a GPU stands beside, as NAME-cuda.json. */
+export function report(question: string, result: object, device = "cpu"): void {
+  const name = device === "cpu" ? question : `${question}-${device.replace(":", "-")}`;
   const dir = fileURLToPath(new URL("results/", import.meta.url));
   mkdirSync(dir, { recursive: true });
   writeFileSync(`${dir}${name}.json`, `${JSON.stringify({ machine, ...result }, null, 1)}\n`);
