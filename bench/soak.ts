@@ -2,14 +2,22 @@
  * Does anything wear out? Thousands of short streams of random lengths come and go, some cut short, some failing, some
  * read slowly, in phases. Between phases everything must be given back, a stream alone must be as fast as at the
  * start, and memory must stay. Every verdict is compared with that of the same text judged alone.
+ *
+ * "As fast as at the start" is asked of the ratio to a bare loop on the same session, which takes turns with the stream:
+ * a machine that others share slows both alike.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { type Guard, loadGuard } from "../src/moderation/guard.js";
+import { Engine } from "../src/engine/engine.js";
+import { resolveModel } from "../src/export/resolve.js";
+import { Guard } from "../src/moderation/guard.js";
 import { resolvePolicy } from "../src/moderation/policy.js";
 import { ruleResponse } from "../src/moderation/ruling.js";
 import type { Verdict } from "../src/moderation/verdict.js";
 import { ModerationViolation } from "../src/streaming/violation.js";
+import { ChatTemplate } from "../src/tokenizer/template.js";
+import { Tokenizer } from "../src/tokenizer/tokenizer.js";
+import { BareLoop } from "./bare-loop.js";
 import { report } from "./report.js";
 import { round, summarize } from "./stats.js";
 
@@ -32,6 +40,11 @@ const WARM_UP = Math.min(6, Math.floor(phases / 3));
 /** Between a row of a batch and the same alone, fp32 (probabilities). */
 const TOLERANCE = 1e-3;
 const PROBE_TOKENS = 400;
+/** Tokens each side takes before it is the other's turn. */
+const PROBE_BLOCK = 20;
+const MAX_TOKENS = 512;
+/** Milliseconds without the end of any stream after which something hangs. */
+const STALLED = 120_000;
 
 const OPENERS = [
   "How do I bake bread?",
@@ -59,7 +72,11 @@ interface Sample {
 const threshold = Number(values.threshold);
 const random = generator(20);
 const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)];
-const guard = await loadGuard(values.model, { maxStreams: 16, maxTokens: 512, dtype: "fp32" });
+const dir = await resolveModel(values.model, { dtype: "fp32", device: "cpu" });
+const engine = await Engine.load(dir, { maxStreams: 16, maxTokens: MAX_TOKENS });
+const tokenizer = await Tokenizer.load(dir);
+const guard = new Guard(dir, engine, tokenizer, await ChatTemplate.load(dir, tokenizer));
+const bare = new BareLoop(engine.session, engine.manifest, MAX_TOKENS, engine.cacheType);
 const policy = { thresholds: { Unsafe: threshold } };
 const resolved = resolvePolicy(policy, guard.labels);
 
@@ -67,13 +84,20 @@ const samples: Sample[] = [];
 for (let i = 0; i < 60; i++) {
   const messages = [{ role: "user", content: pick(OPENERS) }];
   const text = Array.from({ length: 1 + Math.floor(random() * 6) }, () => pick(SENTENCES)).join("");
-  samples.push({ messages, text, alone: await judgeAlone(guard, messages, text) });
+  samples.push({ messages, text, alone: await judgeAlone(messages, text) });
 }
 
 const counts = { streams: 0, whole: 0, left: 0, aborted: 0, failed: 0, flagged: 0, slow: 0, tokens: 0 };
 let crossed = 0;
 let furthest = 0;
-const phasesSeen: { probeP50: number; pushP50: number; rssMB: number; heapMB: number; leaked: number }[] = [];
+const phasesSeen: (Probe & { pushP50: number; rssMB: number; heapMB: number; leaked: number })[] = [];
+
+let lastEnd = performance.now();
+const watchdog = setInterval(() => {
+  if (performance.now() - lastEnd < STALLED) return;
+  console.error("No stream has ended for two minutes.", counts, guard.load);
+  process.exit(1);
+}, 1000);
 
 for (let phase = 0; phase < phases; phase++) {
   let left = phaseStreams;
@@ -84,7 +108,7 @@ for (let phase = 0; phase < phases; phase++) {
   await Promise.all(Array.from({ length: atOnce }, client));
   await sleep(50);
   const { active, waiting } = guard.load;
-  const probeP50 = await probe(guard);
+  const alone = await probe();
   for (let i = 0; i < 8; i++) {
     globalThis.gc?.();
     await sleep(50);
@@ -92,10 +116,10 @@ for (let phase = 0; phase < phases; phase++) {
   const { rss, heapUsed, external } = process.memoryUsage();
   const rssMB = round(rss / 2 ** 20, 5);
   const heapMB = round((heapUsed + external) / 2 ** 20, 5);
-  const seen = { probeP50, pushP50: summarize(latency).p50, rssMB, heapMB, leaked: active + waiting };
+  const seen = { ...alone, pushP50: summarize(latency).p50, rssMB, heapMB, leaked: active + waiting };
   phasesSeen.push(seen);
   console.log(
-    `phase ${phase + 1}/${phases}: ${counts.streams} streams, alone ${seen.probeP50} ms, under load ${seen.pushP50} ms, ` +
+    `phase ${phase + 1}/${phases}: ${counts.streams} streams, alone ${seen.aloneMs} ms (bare loop ${seen.bareMs} ms), under load ${seen.pushP50} ms, ` +
       `RSS ${rssMB} MB, heap ${heapMB} MB, slots held ${seen.leaked}, verdicts that differ ${crossed}`,
   );
 }
@@ -111,7 +135,8 @@ const result = {
   slotsLeaked: Math.max(...phasesSeen.map(({ leaked }) => leaked)),
   crossTalk: crossed,
   furthestFromAlone: furthest,
-  p50DriftPercent: change(({ probeP50 }) => probeP50),
+  p50DriftPercent: change(({ overBare }) => overBare),
+  p50DriftUncorrectedPercent: change(({ aloneMs }) => aloneMs),
   p50DriftUnderLoadPercent: change(({ pushP50 }) => pushP50),
   rssGrowthPercent: change(({ rssMB }) => rssMB),
   heapGrowthPercent: change(({ heapMB }) => heapMB),
@@ -121,13 +146,15 @@ report("soak", { atOnce, threshold, warmUpPhases: WARM_UP, ...result });
 const targets: [string, boolean][] = [
   ["no slot leaked", result.slotsLeaked === 0],
   ["no verdict differs from that of the stream alone", crossed === 0],
-  ["p50 alone within 5 %", Math.abs(result.p50DriftPercent) <= 5],
+  ["p50 alone, over the bare loop's, within 5 %", Math.abs(result.p50DriftPercent) <= 5],
   ["RSS grows by less than 1 %", result.rssGrowthPercent < 1],
 ];
 for (const [name, met] of targets) console.log(`${met ? "met   " : "MISSED"} ${name}`);
 console.log(
-  `p50 drift ${result.p50DriftPercent} % alone, ${result.p50DriftUnderLoadPercent} % under load; RSS ${result.rssGrowthPercent} %`,
+  `p50 drift alone ${result.p50DriftPercent} % (not over the bare loop's: ${result.p50DriftUncorrectedPercent} %), ` +
+    `under load ${result.p50DriftUnderLoadPercent} %; RSS ${result.rssGrowthPercent} %`,
 );
+clearInterval(watchdog);
 await guard.close();
 if (targets.some(([, met]) => !met)) process.exitCode = 1;
 
@@ -137,6 +164,7 @@ async function one(latency: number[]): Promise<void> {
   counts.streams++;
   if (random() < 0.5) await judged(sample, latency);
   else await gated(sample);
+  lastEnd = performance.now();
 }
 
 /** Verdicts one by one, left at a random place, or broken by a mistake. */
@@ -274,8 +302,8 @@ function compare(verdicts: Verdict[], alone: Verdict[], settled: number): void {
   }
 }
 
-async function judgeAlone(alone: Guard, messages: Sample["messages"], text: string): Promise<Verdict[]> {
-  const stream = alone.stream({ messages });
+async function judgeAlone(messages: Sample["messages"], text: string): Promise<Verdict[]> {
+  const stream = guard.stream({ messages });
   const verdicts = await stream.pushText(text);
   for (const verdict of await stream.flush()) {
     verdicts.length = verdict.index;
@@ -285,18 +313,40 @@ async function judgeAlone(alone: Guard, messages: Sample["messages"], text: stri
   return verdicts;
 }
 
-/** Milliseconds for one token of a stream that has the guard to itself. */
-async function probe(quiet: Guard): Promise<number> {
-  const stream = quiet.stream({ messages: [{ role: "user", content: OPENERS[0] }] });
+interface Probe {
+  /** Milliseconds for one token of a stream that has the guard to itself, p50. */
+  aloneMs: number;
+  /** The same of a bare loop on the same session. */
+  bareMs: number;
+  /** The one over the other: the median over turns. */
+  overBare: number;
+}
+
+async function probe(): Promise<Probe> {
+  const stream = guard.stream({ messages: [{ role: "user", content: OPENERS[0] }] });
   await stream.prompt;
-  const times: number[] = [];
-  for (let i = 0; i < PROBE_TOKENS; i++) {
-    const started = performance.now();
-    await stream.push(100 + (i % 50));
-    times.push(performance.now() - started);
+  const token = (i: number) => 100 + (i % 50);
+  const sides = { alone: [] as number[][], bare: [] as number[][] };
+  const turn = async (from: number, step: (i: number) => Promise<unknown>) => {
+    const taken: number[] = [];
+    for (let i = from; i < from + PROBE_BLOCK; i++) {
+      const started = performance.now();
+      await step(i);
+      taken.push(performance.now() - started);
+    }
+    return taken;
+  };
+  for (let from = 0; from < PROBE_TOKENS; from += PROBE_BLOCK) {
+    sides.alone.push(await turn(from, (i) => stream.push(token(i))));
+    sides.bare.push(await turn(from, (i) => bare.runAsync([token(i)], i)));
   }
   stream.close();
-  return summarize(times).p50;
+  const p50 = (times: number[]) => summarize(times).p50;
+  return {
+    aloneMs: p50(sides.alone.flat()),
+    bareMs: p50(sides.bare.flat()),
+    overBare: round(p50(sides.alone.map((taken, i) => p50(taken) / p50(sides.bare[i]))), 4),
+  };
 }
 
 function cut(text: string): string[] {
