@@ -1,6 +1,7 @@
 import { conversation, Reply } from "../reply.js";
 import { RequestError } from "./api-error.js";
-import type { Answer, Dialect, Event, Place, Routed, WholeText } from "./dialect.js";
+import { ChoicesAnswer, countOf, rejectUnknown, stopChoices } from "./choices.js";
+import type { Dialect, Event, Place, Routed, WholeText } from "./dialect.js";
 import { isRecord, type Json, list, record } from "./json.js";
 import { chatMessages } from "./messages.js";
 
@@ -42,79 +43,45 @@ export const chat: Dialect = {
   },
 
   stopWhole(body, violations) {
-    for (const [i, choice] of list(body.choices).filter(isRecord).entries()) {
-      const violation = violations[Number(choice.index ?? i)];
-      if (!violation) continue;
-      choice.finish_reason = "content_filter";
-      choice.moderation = violation.toJSON();
-      choice.logprobs = null;
-      for (const field of CALL_FIELDS) delete record(choice.message)[field];
-    }
-    body.moderation = violations.find((violation) => violation !== null)?.toJSON();
+    stopChoices(body, violations, ({ message }) => {
+      for (const field of CALL_FIELDS) delete record(message)[field];
+    });
   },
 };
 
-class ChatAnswer implements Answer {
-  readonly terminator = "[DONE]";
-  readonly #replies: Reply<Event | Place>[];
+class ChatAnswer extends ChoicesAnswer {
   readonly #places = new Map<string, Place>();
-  #base: Json = {};
 
   constructor(replies: Reply<Event | Place>[]) {
-    this.#replies = replies;
-  }
-
-  read(event: Json): Routed[] {
-    const { choices, usage, ...base } = event;
-    this.#base = base;
-    const routed: Routed[] = [];
-    for (const value of list(choices)) {
-      const { index, delta, finish_reason: finish, logprobs } = record(value);
-      const choice = Number(index ?? 0);
-      rejectUnknown(choice, this.#replies.length);
-      const item = (fields: Json, boundary: boolean) => {
-        const part = { delta: {}, finish_reason: null, ...fields, index: choice };
-        routed.push({ choice, part: { kind: "item", item: { ...base, choices: [part] }, boundary } });
-      };
-      const { role, ...fields } = record(delta);
-      if (role !== undefined && role !== null) item({ delta: { role, content: "" } }, false);
-      for (const [field, channel] of TEXT_FIELDS) {
-        const parts = this.#replies[choice].text(channel, asText(fields[field]), this.#place(choice, field));
-        for (const part of parts) routed.push({ choice, part });
-      }
-      if (logprobs) item({ logprobs }, false);
-      for (const field of CALL_FIELDS) if (fields[field]) item({ delta: { [field]: fields[field] } }, true);
-      if (finish !== undefined && finish !== null) item({ finish_reason: finish }, true);
-    }
-    if (usage !== undefined && usage !== null) {
-      routed.push({ choice: null, part: { kind: "item", item: { ...base, choices: [], usage } } });
-    }
-    return routed;
+    super(replies, {
+      event: { id: "chatcmpl-moderated", object: "chat.completion.chunk" },
+      choice: { delta: {} },
+    });
   }
 
   write(choice: number, text: string, { field }: Place): Event {
-    return this.#event(choice, { [field]: text }, null);
+    return this.event(choice, { delta: { [field]: text } });
   }
 
-  stop(choice: number, violation: { toJSON(): object }): Event[] {
-    return [{ ...this.#event(choice, {}, "content_filter"), moderation: violation.toJSON() }];
-  }
-
-  fail(error: object): Event {
-    return { ...error };
-  }
-
-  name(): null {
-    return null;
-  }
-
-  #event(index: number, delta: Json, finish_reason: string | null): Event {
-    return {
-      id: "chatcmpl-moderated",
-      object: "chat.completion.chunk",
-      ...this.#base,
-      choices: [{ index, delta, finish_reason }],
-    };
+  protected readChoice(
+    { delta, finish_reason, logprobs }: Json,
+    choice: number,
+    reply: Reply<Event | Place>,
+    item: (fields: Json, boundary: boolean) => Routed,
+  ): Routed[] {
+    const routed: Routed[] = [];
+    const { role, ...fields } = record(delta);
+    if (role !== undefined && role !== null) routed.push(item({ delta: { role, content: "" } }, false));
+    for (const [field, channel] of TEXT_FIELDS) {
+      const parts = reply.text(channel, asText(fields[field]), this.#place(choice, field));
+      routed.push(...parts.map((part) => ({ choice, part })));
+    }
+    if (logprobs) routed.push(item({ logprobs }, false));
+    for (const field of CALL_FIELDS) {
+      if (fields[field]) routed.push(item({ delta: { [field]: fields[field] } }, true));
+    }
+    if (finish_reason !== undefined && finish_reason !== null) routed.push(item({ finish_reason }, true));
+    return routed;
   }
 
   /** One object for each choice and field: text in the same place is joined. */
@@ -127,26 +94,6 @@ class ChatAnswer implements Answer {
     }
     return place;
   }
-}
-
-export function countOf(n: unknown): number {
-  if (n === undefined || n === null) return 1;
-  if (Number.isInteger(n) && Number(n) >= 1 && Number(n) <= 128) return Number(n);
-  throw new RequestError(
-    400,
-    "invalid_n",
-    `n is ${JSON.stringify(n)}; it must be a whole number from 1 to 128.`,
-  );
-}
-
-/** More choices than asked for cannot be judged: nobody holds a place for them. */
-export function rejectUnknown(choice: number, count: number): void {
-  if (Number.isInteger(choice) && choice >= 0 && choice < count) return;
-  throw new RequestError(
-    502,
-    "upstream_invalid",
-    `The model answered with choice ${choice}, of ${count} asked for.`,
-  );
 }
 
 /** A field's text; parts of text too, as some servers send them. @throws {RequestError} where it holds anything else */

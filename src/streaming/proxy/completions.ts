@@ -1,8 +1,8 @@
 import { Reply } from "../reply.js";
 import { RequestError } from "./api-error.js";
-import { countOf, rejectUnknown } from "./chat.js";
-import type { Answer, Dialect, Event, Place, Prompt, Routed, WholeText } from "./dialect.js";
-import { isRecord, type Json, list, record, text } from "./json.js";
+import { ChoicesAnswer, countOf, rejectUnknown, stopChoices } from "./choices.js";
+import type { Dialect, Event, Place, Prompt, Routed, WholeText } from "./dialect.js";
+import { type Json, list, record, text } from "./json.js";
 
 /** `/v1/completions` */
 export const completions: Dialect = {
@@ -32,75 +32,34 @@ export const completions: Dialect = {
     });
   },
 
-  stopWhole(body, violations) {
-    for (const [i, choice] of list(body.choices).filter(isRecord).entries()) {
-      const violation = violations[Number(choice.index ?? i)];
-      if (!violation) continue;
-      choice.finish_reason = "content_filter";
-      choice.moderation = violation.toJSON();
-      choice.logprobs = null;
-    }
-    body.moderation = violations.find((violation) => violation !== null)?.toJSON();
-  },
+  stopWhole: (body, violations) => stopChoices(body, violations),
 };
 
-class CompletionsAnswer implements Answer {
-  readonly terminator = "[DONE]";
-  readonly #replies: Reply<Event | Place>[];
+class CompletionsAnswer extends ChoicesAnswer {
   readonly #place: Place = { field: "text", base: {} };
-  #base: Json = {};
 
   constructor(replies: Reply<Event | Place>[]) {
-    this.#replies = replies;
-  }
-
-  read(event: Json): Routed[] {
-    const { choices, usage, ...base } = event;
-    this.#base = base;
-    const routed: Routed[] = [];
-    for (const value of list(choices)) {
-      const { index, text: added, finish_reason: finish, logprobs } = record(value);
-      const choice = Number(index ?? 0);
-      rejectUnknown(choice, this.#replies.length);
-      const parts = this.#replies[choice].text("content", text(added), this.#place);
-      for (const part of parts) routed.push({ choice, part });
-      if (logprobs || finish) {
-        const item = {
-          ...base,
-          choices: [{ index: choice, text: "", logprobs: logprobs ?? null, finish_reason: finish ?? null }],
-        };
-        routed.push({ choice, part: { kind: "item", item, boundary: Boolean(finish) } });
-      }
-    }
-    if (usage !== undefined && usage !== null) {
-      routed.push({ choice: null, part: { kind: "item", item: { ...base, choices: [], usage } } });
-    }
-    return routed;
+    super(replies, {
+      event: { id: "cmpl-moderated", object: "text_completion" },
+      choice: { text: "", logprobs: null },
+    });
   }
 
   write(choice: number, released: string): Event {
-    return this.#event(choice, released, null);
+    return this.event(choice, { text: released });
   }
 
-  stop(choice: number, violation: { toJSON(): object }): Event[] {
-    return [{ ...this.#event(choice, "", "content_filter"), moderation: violation.toJSON() }];
-  }
-
-  fail(error: object): Event {
-    return { ...error };
-  }
-
-  name(): null {
-    return null;
-  }
-
-  #event(index: number, released: string, finish_reason: string | null): Event {
-    return {
-      id: "cmpl-moderated",
-      object: "text_completion",
-      ...this.#base,
-      choices: [{ index, text: released, logprobs: null, finish_reason }],
-    };
+  protected readChoice(
+    own: Json,
+    choice: number,
+    reply: Reply<Event | Place>,
+    item: (fields: Json, boundary: boolean) => Routed,
+  ): Routed[] {
+    const parts = reply.text("content", text(own.text), this.#place);
+    const routed: Routed[] = parts.map((part) => ({ choice, part }));
+    const { logprobs = null, finish_reason = null } = own;
+    if (logprobs || finish_reason) routed.push(item({ logprobs, finish_reason }, Boolean(finish_reason)));
+    return routed;
   }
 }
 
