@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { vi } from "vitest";
 
 export interface Fault {
   /** Break the connection after that many bytes of the body. */
@@ -22,6 +23,16 @@ export interface Seen {
   range?: string;
   authorization?: string;
 }
+
+/** What leads @huggingface/hub elsewhere. */
+const VARIABLES = [
+  "HF_TOKEN",
+  "HUGGING_FACE_HUB_TOKEN",
+  "HF_TOKEN_PATH",
+  "HF_HUB_CACHE",
+  "HUGGINGFACE_HUB_CACHE",
+  "HF_HUB_OFFLINE",
+];
 
 /**
  * A Hugging Face hub with one repository: the API's commit and file list, downloads of small files by the hub
@@ -50,6 +61,13 @@ export class FakeHub {
       hub.serve("cdn", decodeURIComponent(request.url!.slice(1)), request, response),
     );
     return hub;
+  }
+
+  /** Points this process at the hub, with `home` as its folder, until environment stubs are undone. */
+  enter(home: string): void {
+    for (const name of VARIABLES) vi.stubEnv(name, undefined);
+    vi.stubEnv("HF_HOME", home);
+    vi.stubEnv("HF_ENDPOINT", this.endpoint);
   }
 
   async stop(): Promise<void> {

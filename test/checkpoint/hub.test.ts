@@ -23,18 +23,7 @@ beforeEach(async () => {
   hub.files.set("tokenizer.json", { content: Buffer.from("{}"), lfs: true });
   hub.files.set("README.md", { content: Buffer.from("# Guard"), lfs: false });
   hub.files.set("runs/model.safetensors", { content: Buffer.from("no"), lfs: true });
-  for (const name of [
-    "HF_TOKEN",
-    "HUGGING_FACE_HUB_TOKEN",
-    "HF_TOKEN_PATH",
-    "HF_HUB_CACHE",
-    "HUGGINGFACE_HUB_CACHE",
-    "HF_HUB_OFFLINE",
-  ]) {
-    vi.stubEnv(name, undefined);
-  }
-  vi.stubEnv("HF_HOME", home);
-  vi.stubEnv("HF_ENDPOINT", hub.endpoint);
+  hub.enter(home);
 });
 
 afterEach(async () => {

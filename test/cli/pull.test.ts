@@ -15,17 +15,7 @@ beforeEach(async () => {
   for (const name of ["config.json", "tokenizer.json", "model.safetensors"]) {
     hub.files.set(name, { content: Buffer.from(name), lfs: false });
   }
-  for (const name of [
-    "HF_TOKEN",
-    "HF_TOKEN_PATH",
-    "HF_HUB_CACHE",
-    "HUGGINGFACE_HUB_CACHE",
-    "HF_HUB_OFFLINE",
-  ]) {
-    vi.stubEnv(name, undefined);
-  }
-  vi.stubEnv("HF_HOME", home);
-  vi.stubEnv("HF_ENDPOINT", hub.endpoint);
+  hub.enter(home);
   stdout = "";
   vi.spyOn(process.stdout, "write").mockImplementation((chunk) => {
     stdout += chunk;

@@ -9,6 +9,7 @@ import { HEAD_NAMES, type Logits } from "../../src/engine/logits.js";
 import { CheckpointError, ClosedError, InputError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
 import { readManifest } from "../../src/export/manifest.js";
+import { expectError } from "../support/errors.js";
 import { OFFICIAL_TOKENIZER, readGolden, temporaryFolder } from "../support/model.js";
 
 let root: string;
@@ -110,16 +111,3 @@ test("refusals leave nothing behind", async () => {
   );
   expect((await readdir(root)).filter((name) => name.includes("refused"))).toEqual([]);
 });
-
-async function expectError(
-  promise: Promise<unknown>,
-  type: new (...args: never[]) => Error,
-  code: string,
-): Promise<void> {
-  const error = await promise.then(
-    () => null,
-    (error) => error,
-  );
-  expect(error).toBeInstanceOf(type);
-  expect(error.code).toBe(code);
-}

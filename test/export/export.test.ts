@@ -5,6 +5,7 @@ import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js"
 import { CheckpointError, InputError, StorageError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
 import type { Device, Dtype } from "../../src/export/manifest.js";
+import { expectError } from "../support/errors.js";
 import { OFFICIAL_TOKENIZER, temporaryFolder } from "../support/model.js";
 
 /** Faults that the file system is told to have. */
@@ -212,17 +213,4 @@ async function emptyFolder(name: string): Promise<string> {
   const dir = join(root, `${name}-${folders++}`);
   await mkdir(dir);
   return dir;
-}
-
-async function expectError(
-  promise: Promise<unknown>,
-  type: new (...args: never[]) => Error,
-  code: string,
-): Promise<void> {
-  const error = await promise.then(
-    () => null,
-    (error) => error,
-  );
-  expect(error).toBeInstanceOf(type);
-  expect(error).toMatchObject({ code });
 }
