@@ -65,6 +65,18 @@ export function inspectCuda(): CudaStatus {
   return status;
 }
 
+/**
+ * The copy of ONNX Runtime beside the provider, null where there is none. A copy of another build than the installed
+ * one is none.
+ *
+ * @throws {DeviceError} ORT_NOT_FOUND
+ */
+export function runtimeCopy(): string | null {
+  const runtime = findLibrary().path;
+  const copy = join(cudaFolder(), basename(runtime));
+  return existsSync(copy) && statSync(copy).size === statSync(runtime).size ? copy : null;
+}
+
 /** NVIDIA's libraries, the copy of ONNX Runtime and the provider, each with where it was found. */
 function listLibraries(folder: string): CudaLibrary[] {
   const nvidia = NVIDIA_PACKAGES.flatMap(({ libraries }) => {
@@ -72,13 +84,11 @@ function listLibraries(folder: string): CudaLibrary[] {
     return libraries.map((name, index) => ({ name, path: paths?.[index] ?? null }));
   });
   const runtime = findLibrary();
-  const copy = join(folder, basename(runtime.path));
-  const isCopy = existsSync(copy) && statSync(copy).size === statSync(runtime.path).size;
   const provider = providerPackage(runtime.packageVersion).libraries.map((name) => ({
     name,
     path: inFolder(folder, [name])?.[0] ?? null,
   }));
-  return [...nvidia, { name: basename(copy), path: isCopy ? copy : null }, ...provider];
+  return [...nvidia, { name: basename(runtime.path), path: runtimeCopy() }, ...provider];
 }
 
 function inFolder(folder: string, names: readonly string[]): string[] | null {

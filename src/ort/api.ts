@@ -1,4 +1,5 @@
 import koffi, { type KoffiFunc } from "koffi";
+import { runtimeCopy } from "../cuda/files.js";
 import { DeviceError } from "../errors.js";
 import { findLibrary, loadLibrary } from "./library.js";
 
@@ -37,6 +38,11 @@ const STATUS_FUNCTIONS = {
   CreateIoBinding: [134, "void* session, _Out_ void** binding"],
   BindInput: [136, "void* binding, const char* name, void* value"],
   BindOutput: [137, "void* binding, const char* name, void* value"],
+  AddRunConfigEntry: [165, "void* options, const char* key, const char* value"],
+  SessionOptionsAppendExecutionProvider_CUDA_V2: [204, "void* options, void* cuda"],
+  CreateCUDAProviderOptions: [205, "_Out_ void** cuda"],
+  UpdateCUDAProviderOptions: [206, "void* cuda, const char** keys, const char** values, size_t count"],
+  UpdateCUDAProviderOptionsWithValue: [263, "void* cuda, const char* key, void* value"],
 } as const;
 
 /** Functions that release a handle and return nothing. */
@@ -47,6 +53,7 @@ const RELEASE_FUNCTIONS = {
   ReleaseRunOptions: 97,
   ReleaseSessionOptions: 100,
   ReleaseIoBinding: 135,
+  ReleaseCUDAProviderOptions: 208,
 } as const;
 
 type StatusName = keyof typeof STATUS_FUNCTIONS;
@@ -150,8 +157,11 @@ export class OrtApi {
 
 let shared: OrtApi | undefined;
 
-/** The process-wide API of the installed onnxruntime-node. */
+/**
+ * The process-wide API of the installed onnxruntime-node. Where the CUDA provider is installed, of the copy that lies
+ * beside it: ONNX Runtime looks for providers in its own folder.
+ */
 export function ortApi(): OrtApi {
-  shared ??= new OrtApi(findLibrary().path);
+  shared ??= new OrtApi(runtimeCopy() ?? findLibrary().path);
   return shared;
 }

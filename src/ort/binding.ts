@@ -20,9 +20,14 @@ export class Binding {
     ortApi().call("BindOutput", this.#handle, name, tensor.handle);
   }
 
-  /** Runs the model on a worker thread. @throws {DeviceError} ORT_ERROR */
+  /** Runs the model on a worker thread; resolves when the outputs are there. @throws {DeviceError} ORT_ERROR */
   run(): Promise<void> {
     return ortApi().callAsync("RunWithBinding", this.#session.handle, this.#session.runOptions, this.#handle);
+  }
+
+  /** Queues the model's kernels on its stream, on this very thread, and does not wait: to be captured. */
+  enqueue(): void {
+    ortApi().call("RunWithBinding", this.#session.handle, this.#session.enqueueOptions, this.#handle);
   }
 
   release(): void {

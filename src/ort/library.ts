@@ -52,15 +52,21 @@ export function findLibrary(): OrtLibrary {
 // koffi unloads a library once its handle is collected, even while function pointers into it are still in use.
 const loaded = new Map<string, LibraryHandle>();
 
-export function loadLibrary(path: string): LibraryHandle {
+/**
+ * Loads a shared library, once in a process.
+ *
+ * @param options `global`: libraries loaded later find their symbols in it, wherever it lies
+ * @throws {DeviceError} LIBRARY_NOT_LOADED
+ */
+export function loadLibrary(path: string, options: { global?: boolean } = {}): LibraryHandle {
   let handle = loaded.get(path);
   if (!handle) {
     try {
-      handle = koffi.load(path);
+      handle = koffi.load(path, options);
     } catch (cause) {
       throw new DeviceError(
-        "ORT_NOT_LOADED",
-        `ONNX Runtime at ${path} could not be loaded: ${(cause as Error).message}. Reinstall onnxruntime-node.`,
+        "LIBRARY_NOT_LOADED",
+        `${path} could not be loaded: ${(cause as Error).message}. Install the package it belongs to again.`,
         { cause },
       );
     }

@@ -17,12 +17,9 @@ export type ElementType = keyof typeof ELEMENT;
 /** An OrtValue over memory that somebody else owns and keeps alive. */
 export class Tensor {
   readonly handle: Handle;
-  // What the value points into must outlive it.
-  readonly #owner: unknown;
 
-  private constructor(handle: Handle, owner: unknown) {
+  private constructor(handle: Handle) {
     this.handle = handle;
-    this.#owner = owner;
   }
 
   /** Views a part of `memory`, starting at `offset` bytes, without a copy. */
@@ -41,14 +38,10 @@ export class Tensor {
       dims.length,
       ELEMENT[type].onnx,
     );
-    return new Tensor(handle, memory);
+    return new Tensor(handle);
   }
 
   release(): void {
     ortApi().release("ReleaseValue", this.handle);
-  }
-
-  get owner(): unknown {
-    return this.#owner;
   }
 }

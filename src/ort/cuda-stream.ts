@@ -1,0 +1,82 @@
+import type { Handle } from "./api.js";
+import { cudaRuntime, onDevice } from "./cuda-runtime.js";
+import type { Place } from "./place.js";
+
+// cudaStreamNonBlocking: what others do on CUDA's default stream does not hold this one up.
+const NON_BLOCKING = 1;
+const HOST_TO_DEVICE = 1;
+// cudaStreamCaptureModeThreadLocal: what other threads do with CUDA meanwhile is no matter of this capture.
+const THREAD_LOCAL = 1;
+
+/** A queue of work on a GPU: a session's kernels and the copies around them run in the order they were given. */
+export class CudaStream {
+  readonly place: Place;
+  readonly handle: Handle;
+
+  private constructor(place: Place) {
+    this.place = place;
+    this.handle = onDevice(place).create("cudaStreamCreateWithFlags", NON_BLOCKING);
+  }
+
+  /** @throws {DeviceError} CUDA_UNAVAILABLE, CUDA_ERROR */
+  static async create(place: Place): Promise<CudaStream> {
+    // The first call for a device starts its driver context, which takes a while: not on this thread.
+    await cudaRuntime().callAsync("cudaSetDevice", place.index);
+    return new CudaStream(place);
+  }
+
+  /** Queues a copy from host memory, which must not change before it is done. */
+  upload(to: Handle, from: Handle, bytes: number): void {
+    onDevice(this.place).call("cudaMemcpyAsync", to, from, bytes, HOST_TO_DEVICE, this.handle);
+  }
+
+  /** Resolves when everything queued so far is done. @throws {DeviceError} CUDA_ERROR of any of it */
+  finished(): Promise<void> {
+    return cudaRuntime().callAsync("cudaStreamSynchronize", this.handle);
+  }
+
+  /**
+   * Records what `work` queues, without doing it. The addresses it uses, and every number it reads on the host, are
+   * part of the graph from then on. What `work` does for the first time should not be done for the first time here:
+   * CUDA forbids to allocate or to load kernels meanwhile.
+   */
+  capture(work: () => void): CudaGraph {
+    const runtime = onDevice(this.place);
+    runtime.call("cudaStreamBeginCapture", this.handle, THREAD_LOCAL);
+    let graph: Handle;
+    try {
+      work();
+    } finally {
+      graph = runtime.create("cudaStreamEndCapture", this.handle);
+    }
+    try {
+      return new CudaGraph(this, runtime.create("cudaGraphInstantiate", graph, 0));
+    } finally {
+      runtime.call("cudaGraphDestroy", graph);
+    }
+  }
+
+  release(): void {
+    onDevice(this.place).call("cudaStreamDestroy", this.handle);
+  }
+}
+
+/** Recorded work that one call starts again. */
+export class CudaGraph {
+  readonly #stream: CudaStream;
+  readonly #handle: Handle;
+
+  constructor(stream: CudaStream, handle: Handle) {
+    this.#stream = stream;
+    this.#handle = handle;
+  }
+
+  /** Queues the recorded work; returns at once. */
+  launch(): void {
+    onDevice(this.#stream.place).call("cudaGraphLaunch", this.#handle, this.#stream.handle);
+  }
+
+  release(): void {
+    cudaRuntime().call("cudaGraphExecDestroy", this.#handle);
+  }
+}
