@@ -1,12 +1,15 @@
 import { copyFile, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { download, writeFailure } from "../checkpoint/download.js";
+import { fileSize } from "../checkpoint/hub-cache.js";
 import { ClosedError, DeviceError, GuardError, StorageError } from "../errors.js";
 import { findLibrary } from "../ort/library.js";
 import { type CudaLibrary, cudaFolder, inspectCuda } from "./files.js";
 import { type LibraryPackage, NVIDIA_PACKAGES, providerPackage } from "./packages.js";
 import { extractLibraries } from "./wheel.js";
 import { isWheelOf, WheelIndex } from "./wheel-index.js";
+
+const LEFTOVER_AGE_MS = 60_000;
 
 /** A wheel to take libraries from. */
 export interface WheelSource {
@@ -58,6 +61,7 @@ export async function installCuda(wheels: readonly WheelSource[], options: Insta
   const folder = cudaFolder();
   try {
     await mkdir(folder, { recursive: true });
+    await removeLeftovers(folder);
     for (const { libraries, temporary, provide } of wheels) {
       const wheel = await provide(options.onProgress, options.signal);
       await extractLibraries({ ...options, wheel, libraries, folder });
@@ -88,6 +92,7 @@ async function wheelInIndex(wanted: LibraryPackage, index: WheelIndex): Promise<
     libraries: wanted.libraries,
     temporary: true,
     async provide(onProgress, signal) {
+      if ((await fileSize(path)) === size) return path;
       await download({
         request: (headers) => index.fetch(url, headers),
         path,
@@ -118,6 +123,15 @@ async function wheelInFolder(wanted: LibraryPackage, folder: string): Promise<Wh
   }
   const path = join(folder, name);
   return { name, size: (await stat(path)).size, libraries, temporary: false, provide: async () => path };
+}
+
+/** Deletes what a killed process was unpacking. One that still runs writes all the time. */
+async function removeLeftovers(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (!name.endsWith(".partial")) continue;
+    const path = join(folder, name);
+    if (Date.now() - (await stat(path)).mtimeMs > LEFTOVER_AGE_MS) await rm(path, { force: true });
+  }
 }
 
 async function copyRuntime(folder: string): Promise<void> {

@@ -55,7 +55,7 @@ export class WheelIndex {
     const url = new URL(`${project}/`, this.#address);
     const { page, base } = await this.#page(url);
     const [file] = page.files
-      .filter(({ filename }) => isWheelOf(filename, project, version))
+      .filter(({ filename }) => isWheelOf(String(filename), project, version))
       .sort((a, b) => (a.filename < b.filename ? -1 : 1));
     if (!file) {
       throw new StorageError(
