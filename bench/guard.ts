@@ -1,7 +1,46 @@
+import { basename } from "node:path";
 import { Engine, type EngineOptions } from "../src/engine/engine.js";
-import { Guard } from "../src/moderation/guard.js";
+import { Guard, type LoadOptions, loadGuard } from "../src/moderation/guard.js";
 import { ChatTemplate } from "../src/tokenizer/template.js";
 import { Tokenizer } from "../src/tokenizer/tokenizer.js";
+import { benchModel, parseFormat } from "./model.js";
+
+/** Options of every bench that runs on a device. */
+export const GUARD_OPTIONS = {
+  /** cpu, cuda, or one of several: cuda:1. */
+  device: { type: "string", default: "cpu" },
+  /** Format of the random 0.6B shape: w8a8, int4-kv8, bf16, … Default: what the package takes. */
+  dtype: { type: "string" },
+  /** In place of the random 0.6B shape: "embedded", or the folder of a model. */
+  model: { type: "string" },
+} as const;
+
+export interface GuardChoice {
+  device: string;
+  dtype?: string;
+  model?: string;
+}
+
+/** The format of the random 0.6B shape where none is given. */
+function defaultFormat(device: string): string {
+  return device === "cpu" ? "w8a8" : "bf16";
+}
+
+/** What the results call it. */
+export function guardName({ device, dtype, model }: GuardChoice): string {
+  return model ? basename(model) : `0.6B-${dtype ?? defaultFormat(device)}`;
+}
+
+/** The folder of the model, made if it has to be; undefined for the embedded one. */
+export async function guardDir({ device, dtype, model }: GuardChoice): Promise<string | undefined> {
+  if (model) return model === "embedded" ? undefined : model;
+  return benchModel(parseFormat(dtype ?? defaultFormat(device)), device === "cpu" ? "cpu" : "cuda");
+}
+
+/** Loads it as anybody would. */
+export async function openGuard(choice: GuardChoice, options: LoadOptions): Promise<Guard> {
+  return loadGuard(await guardDir(choice), { ...options, device: choice.device as LoadOptions["device"] });
+}
 
 /** A guard whose engine can be reached. */
 export async function loadBenchGuard(dir: string, options: EngineOptions) {

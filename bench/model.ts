@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { shape06B, writeRandomCheckpoint } from "../scripts/checkpoint/random.js";
 import { type ConvertOptions, convertCheckpoint } from "../src/conversion/convert.js";
-import type { Dtype } from "../src/export/manifest.js";
+import type { Device, Dtype } from "../src/export/manifest.js";
 
 /** Outside of git; QWEN3GUARD_BENCH names another folder. About 5 GB when every format was measured. */
 export const BENCH_CACHE =
@@ -38,13 +38,13 @@ export function parseFormat(name: string): BenchFormat {
 }
 
 /** The checkpoint exported, once for each format. Delete the folder after a change to the exporter. */
-export async function benchModel(format: BenchFormat): Promise<string> {
-  const name = formatName(format);
+export async function benchModel(format: BenchFormat, device: Device = "cpu"): Promise<string> {
+  const name = device === "cpu" ? formatName(format) : `${formatName(format)}-${device}`;
   const dir = join(BENCH_CACHE, name);
   if (existsSync(dir)) return dir;
   const checkpoint = await benchCheckpoint();
   console.error(`exporting it as ${name} …`);
-  await convertCheckpoint(checkpoint, dir, format);
+  await convertCheckpoint(checkpoint, dir, { ...format, device });
   return dir;
 }
 

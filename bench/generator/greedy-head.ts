@@ -1,0 +1,39 @@
+import type { Graph } from "../../src/export/graph.js";
+import type { WeightFormat, WeightSource } from "../../src/export/weights.js";
+
+/**
+ * Adds the LM head over the last position, and the choice of its likeliest token. ArgMax would need cuDNN on CUDA, and
+ * TopK takes one block of threads a row: so first the best of each of many short rows, then the best of those.
+ *
+ * Output: next_id [batch, 1] int64.
+ */
+export function addGreedyHead(
+  graph: Graph,
+  { config }: WeightSource,
+  weights: WeightFormat,
+  hidden: string,
+): void {
+  const { vocabSize, hiddenSize } = config;
+  const tensor = config.tieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight";
+  const last = graph.add("Gather", [hidden, scalar("last_position", -1)], "last", { axis: 1 });
+  const scores = weights.linear(graph, "lm_head", last, [{ tensor, rows: vocabSize, columns: hiddenSize }]);
+  const floats = graph.add("Cast", [scores], "scores", { to: 1 });
+
+  const width = 2 ** Math.min(7, Math.log2(vocabSize & -vocabSize));
+  const groups = vocabSize / width;
+  const rows = graph.add("Reshape", [floats, graph.ints("score_rows", [-1, groups, width])], "score.rows");
+  const one = graph.ints("one", [1]);
+  graph.node("TopK", [rows, one], ["row.best", "row.places"], { axis: -1 });
+  const flat = graph.ints("row_list", [-1, groups]);
+  const bests = graph.add("Reshape", ["row.best", flat], "row.bests");
+  const places = graph.add("Reshape", ["row.places", flat], "row.flat");
+  graph.node("TopK", [bests, one], ["best", "best.row"], { axis: -1 });
+  const place = graph.add("GatherElements", [places, "best.row"], "best.place", { axis: 1 });
+  const start = graph.add("Mul", ["best.row", graph.ints("row_width", [width])], "best.start");
+  graph.add("Add", [start, place], "next_id");
+  graph.output("next_id", "int64", ["batch", 1]);
+
+  function scalar(name: string, value: number): string {
+    return graph.constant(name, "int64", [], BigInt64Array.of(BigInt(value)));
+  }
+}

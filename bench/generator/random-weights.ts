@@ -1,0 +1,63 @@
+import { expectedTensors } from "../../src/checkpoint/architecture.js";
+import type { GuardConfig } from "../../src/checkpoint/config.js";
+import type { WeightSource } from "../../src/export/weights.js";
+
+/** A prime, so that rows of any usual width are not cut from the same places again. */
+const POOL_VALUES = 4_194_301;
+
+/**
+ * Weights out of a pool of random numbers, made as they are read: no checkpoint of many gigabytes need exist. Scaled so
+ * that activations stay of order 1.
+ */
+export class RandomWeights implements WeightSource {
+  readonly config: GuardConfig;
+  readonly #shapes: Map<string, number[]>;
+  readonly #pool = new Float32Array(POOL_VALUES);
+
+  constructor(config: GuardConfig) {
+    this.config = config;
+    this.#shapes = expectedTensors(config);
+    this.#shapes.set("lm_head.weight", [config.vocabSize, config.hiddenSize]);
+    let state = 1;
+    for (let i = 0; i < POOL_VALUES; i++) {
+      // Marsaglia's xorshift32.
+      state ^= state << 13;
+      state ^= state >>> 17;
+      state ^= state << 5;
+      this.#pool[i] = (state / 2 ** 31) * Math.sqrt(3);
+    }
+  }
+
+  async *rows(name: string, rowsPerBlock?: number): AsyncGenerator<{ row: number; data: Float32Array }> {
+    const [rows, columns] = this.#shape(name);
+    const perBlock = rowsPerBlock ?? rows;
+    const scale = name === "model.embed_tokens.weight" ? 1 : 1 / Math.sqrt(columns);
+    let at = placeOf(name);
+    for (let row = 0; row < rows; row += perBlock) {
+      const data = new Float32Array(Math.min(perBlock, rows - row) * columns);
+      for (let i = 0; i < data.length; i++) {
+        data[i] = this.#pool[at] * scale;
+        if (++at === POOL_VALUES) at = 0;
+      }
+      yield { row, data };
+    }
+  }
+
+  /** A norm's weight. */
+  async read(name: string): Promise<Float32Array> {
+    return new Float32Array(this.#shape(name)[0]).fill(1);
+  }
+
+  #shape(name: string): number[] {
+    const shape = this.#shapes.get(name);
+    if (!shape) throw new Error(`no tensor ${name}`);
+    return shape;
+  }
+}
+
+/** FNV-1a. */
+function placeOf(name: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193);
+  return (hash >>> 0) % POOL_VALUES;
+}
