@@ -1,5 +1,5 @@
-import { ChatTemplate, type Message, promptIndexOf } from "../tokenizer/template.js";
-import { Tokenizer } from "../tokenizer/tokenizer.js";
+import { type ChatTemplate, type Message, promptIndexOf } from "../tokenizer/template.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { EvaluationType } from "./row.js";
 
 /** A whole templated conversation, and where in it what is judged begins. */
@@ -22,18 +22,12 @@ export class Conversations {
   readonly #assistant: number[];
   readonly #blankLine: number[];
 
-  private constructor(tokenizer: Tokenizer, template: ChatTemplate, part: JudgedPart) {
+  constructor(tokenizer: Tokenizer, template: ChatTemplate, part: JudgedPart) {
     this.tokenizer = tokenizer;
     this.#template = template;
     this.#part = part;
     this.#assistant = [tokenizer.tokenId("<|im_start|>") as number, ...tokenizer.encode("assistant")];
     this.#blankLine = tokenizer.encode("\n\n");
-  }
-
-  /** @throws {CheckpointError} as `Tokenizer.load` and `ChatTemplate.load` */
-  static async load(modelDir: string, part: JudgedPart, loaded?: Tokenizer): Promise<Conversations> {
-    const tokenizer = loaded ?? (await Tokenizer.load(modelDir));
-    return new Conversations(tokenizer, await ChatTemplate.load(modelDir, tokenizer), part);
   }
 
   /**

@@ -69,7 +69,7 @@ const QWEN_TURN_END = 151645;
 export async function evaluate(guard: Guard, options: EvaluationOptions): Promise<Evaluation> {
   const { type, reasoning, out } = options;
   const run: Run = { type, reasoning, model: identify(guard.manifest), dtype: guard.manifest.dtype };
-  const conversations = await Conversations.load(guard.modelDir, { type, reasoning });
+  const conversations = new Conversations(guard.tokenizer, guard.template, { type, reasoning });
   const risks = type === "prompt" ? guard.labels.promptRisk : guard.labels.responseRisk;
   const metrics = new Metrics();
   const take = (row: Row, judgements: Judgements) => {

@@ -47,15 +47,15 @@ export type ModerateOptions = StreamInput & Omit<ModerationOptions, "policy">;
 export class Guard {
   /** The folder the model was loaded from. */
   readonly modelDir: string;
+  readonly tokenizer: Tokenizer;
+  readonly template: ChatTemplate;
   readonly #engine: Engine;
-  readonly #tokenizer: Tokenizer;
-  readonly #template: ChatTemplate;
 
   constructor(modelDir: string, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate) {
     this.modelDir = modelDir;
+    this.tokenizer = tokenizer;
+    this.template = template;
     this.#engine = engine;
-    this.#tokenizer = tokenizer;
-    this.#template = template;
   }
 
   /** guard.json: configuration, labels, dtype, sources. */
@@ -101,7 +101,7 @@ export class Guard {
           "Drop older turns, or raise maxTokens up to the model's context.",
       );
     }
-    return new GuardStream(this.#engine.open(), this.#tokenizer, this.labels, prefix, {
+    return new GuardStream(this.#engine.open(), this.tokenizer, this.labels, prefix, {
       signal: input.signal,
       overflow: input.overflow,
       policy: policy && resolvePolicy(policy, this.labels),
@@ -150,7 +150,7 @@ export class Guard {
   }
 
   #prefix(input: StreamInput): Prefix {
-    if (input?.messages) return this.#template.prefix(input.messages, { reasoning: input.reasoning });
+    if (input?.messages) return this.template.prefix(input.messages, { reasoning: input.reasoning });
     const ids = input?.promptIds;
     if (!Array.isArray(ids) || ids.length === 0) {
       throw new InputError(
@@ -166,7 +166,7 @@ export class Guard {
         `Token id ${String(wrong)} in promptIds is not a whole number from 0 to ${vocabSize - 1}.`,
       );
     }
-    return { ids: [...ids], promptIndex: promptIndexOf(ids, this.#tokenizer) };
+    return { ids: [...ids], promptIndex: promptIndexOf(ids, this.tokenizer) };
   }
 }
 

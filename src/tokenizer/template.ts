@@ -88,11 +88,11 @@ export class ChatTemplate {
   /**
    * Reads the chat template of a checkpoint or model directory: `chat_template.jinja`, else the `chat_template` of
    * `tokenizer_config.json` (one, or several by name: "default" and, where tools are given, "tool_use").
-   * Throws CheckpointError: TEMPLATE_MISSING, TEMPLATE_INVALID, and those of `Tokenizer.load` where none is given.
+   * Throws CheckpointError: TEMPLATE_MISSING, TEMPLATE_INVALID.
    */
-  static async load(dir: string, tokenizer?: Tokenizer): Promise<ChatTemplate> {
+  static async load(dir: string, tokenizer: Tokenizer): Promise<ChatTemplate> {
     const file = join(dir, "tokenizer_config.json");
-    return new ChatTemplate(tokenizer ?? (await Tokenizer.load(dir)), await readSources(dir, file), file);
+    return new ChatTemplate(tokenizer, await readSources(dir, file), file);
   }
 
   /**

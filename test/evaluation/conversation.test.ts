@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { Conversations } from "../../src/evaluation/conversation.js";
-import type { Message } from "../../src/tokenizer/template.js";
+import { ChatTemplate, type Message } from "../../src/tokenizer/template.js";
+import { Tokenizer } from "../../src/tokenizer/tokenizer.js";
 import { OFFICIAL_TOKENIZER } from "../support/model.js";
 
 const TURN_END = "<|im_end|>";
@@ -9,10 +10,11 @@ let responses: Conversations;
 let reasoning: Conversations;
 let prompts: Conversations;
 beforeAll(async () => {
-  responses = await Conversations.load(OFFICIAL_TOKENIZER, { type: "response", reasoning: false });
-  const { tokenizer } = responses;
-  reasoning = await Conversations.load(OFFICIAL_TOKENIZER, { type: "response", reasoning: true }, tokenizer);
-  prompts = await Conversations.load(OFFICIAL_TOKENIZER, { type: "prompt", reasoning: false }, tokenizer);
+  const tokenizer = await Tokenizer.load(OFFICIAL_TOKENIZER);
+  const template = await ChatTemplate.load(OFFICIAL_TOKENIZER, tokenizer);
+  responses = new Conversations(tokenizer, template, { type: "response", reasoning: false });
+  reasoning = new Conversations(tokenizer, template, { type: "response", reasoning: true });
+  prompts = new Conversations(tokenizer, template, { type: "prompt", reasoning: false });
 });
 
 /** The conversation before and from the first position judged. */

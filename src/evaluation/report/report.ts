@@ -2,7 +2,7 @@ import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { StorageError } from "../../errors.js";
 import type { Guard } from "../../moderation/guard.js";
 import { IncrementalDecoder } from "../../tokenizer/incremental.js";
-import { Tokenizer } from "../../tokenizer/tokenizer.js";
+import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import type { Evaluation, JudgedRow } from "../evaluation.js";
 import type { EvaluationType } from "../row.js";
 import { scriptJson } from "./html.js";
@@ -23,20 +23,14 @@ export class Report {
   readonly #texts = new Map<string, number>();
   readonly #rows: { line: number; json: string }[] = [];
 
-  private constructor(
-    path: string,
-    file: FileHandle,
-    type: EvaluationType,
-    guard: Guard,
-    tokenizer: Tokenizer,
-  ) {
+  private constructor(path: string, file: FileHandle, type: EvaluationType, guard: Guard) {
     this.#path = path;
     this.#file = file;
     this.#type = type;
     const { labels } = guard;
     this.#labels = type === "prompt" ? labels.promptRisk : labels.responseRisk;
     this.#categories = type === "prompt" ? labels.promptCategory : labels.responseCategory;
-    this.#tokenizer = tokenizer;
+    this.#tokenizer = guard.tokenizer;
   }
 
   /**
@@ -44,11 +38,10 @@ export class Report {
    * @throws {StorageError} REPORT_UNWRITABLE
    */
   static async create(path: string, type: EvaluationType, guard: Guard): Promise<Report> {
-    const tokenizer = await Tokenizer.load(guard.modelDir);
     const file = await open(partial(path), "w").catch((cause) => {
       throw unwritable(path, cause);
     });
-    return new Report(path, file, type, guard, tokenizer);
+    return new Report(path, file, type, guard);
   }
 
   add({ row, judgements, outcome }: JudgedRow): void {
