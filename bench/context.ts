@@ -3,11 +3,11 @@
  * peers that this machine has, in the same run: onnxruntime-node's own API, and PyTorch with a cache and re-running
  * everything (QWEN3GUARD_PYTHON names a Python with bench/peers/requirements.txt).
  *
- *   npm run bench -- context [--device cuda] [--dtype …] [--contexts 64,…] [--budget SECONDS a point] [--limit SECONDS each]
+ *   npm run bench -- context [--device cuda] [--dtype w8a8,int4,…] [--contexts 64,…] [--budget SECONDS a point] [--limit SECONDS each]
  */
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
-import { GUARD_OPTIONS, guardDir, guardName, openGuard } from "./guard.js";
+import { GUARD_OPTIONS, type GuardChoice, guardDir, guardName, openGuard } from "./guard.js";
 import { benchIds } from "./model.js";
 import { JsApi } from "./peers/js-api.js";
 import { torchGuard } from "./peers/torch.js";
@@ -31,10 +31,14 @@ const EARLY = STEPS.most / 2;
 
 type Series = { perToken: Record<number, Summary>; [about: string]: unknown };
 const results: Record<string, Series> = {};
-await contend(guardName(values), ours);
+const choices = values.dtype?.split(",").map((dtype) => ({ ...values, dtype })) ?? [values];
+for (const choice of choices) await contend(guardName(choice), () => ours(choice));
 for (const peer of values.peers.split(",").filter(Boolean)) {
   const { QWEN3GUARD_PYTHON } = process.env;
-  if (peer === "js-api" && values.device === "cpu") await contend("onnxruntime-node's own API", jsApi);
+  if (peer === "js-api" && values.device === "cpu") {
+    const name = `onnxruntime-node's own API, ${guardName(choices[0])}`;
+    await contend(name, () => jsApi(choices[0]));
+  }
   if (!peer.startsWith("torch-") || !QWEN3GUARD_PYTHON) continue;
   const [mode, device] = [peer.slice(6), values.device];
   const options = { mode, device, contexts, budgetMs, limitMs: limitMs(), threads: availableParallelism() };
@@ -45,11 +49,11 @@ async function contend(name: string, run: () => Promise<Series>): Promise<void> 
   results[name] = await run();
   const line = Object.entries(results[name].perToken).map(([context, { p50 }]) => `${context}: ${p50}`);
   console.log(`${name}, ms a token: ${line.join(", ")}`);
-  report("context", { guard: guardName(values), device: values.device, contexts, results }, values.device);
+  report("context", { device: values.device, contexts, results }, values.device);
 }
 
-async function ours(): Promise<Series> {
-  const guard = await openGuard(values, { maxStreams: 1 });
+async function ours(choice: GuardChoice): Promise<Series> {
+  const guard = await openGuard(choice, { maxStreams: 1 });
   const stream = guard.stream({ promptIds: benchIds(16) });
   const grown = await grow({
     length: 16,
@@ -60,8 +64,8 @@ async function ours(): Promise<Series> {
   return grown;
 }
 
-async function jsApi(): Promise<Series> {
-  const dir = await guardDir(values);
+async function jsApi(choice: GuardChoice): Promise<Series> {
+  const dir = await guardDir(choice);
   if (!dir) return { perToken: {}, note: "the embedded model is exported on first use elsewhere" };
   const api = await JsApi.load(dir);
   await api.prefill(16);
