@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { createReadStream, existsSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.js";
@@ -43,7 +43,7 @@ export class Checkpoint {
 
     const files = new Map<string, SafetensorsFile>();
     try {
-      const index = (await exists(join(dir, WEIGHTS))) ? null : await readIndex(dir);
+      const index = existsSync(join(dir, WEIGHTS)) ? null : await readIndex(dir);
       for (const shard of new Set(index?.values() ?? [WEIGHTS])) {
         files.set(shard, await openShard(dir, shard, index !== null));
       }
@@ -116,7 +116,7 @@ export class Checkpoint {
    */
   async sha256(onProgress?: (done: number, total: number) => void): Promise<Record<string, string>> {
     const names = ["config.json", ...(this.hasIndex ? [INDEX] : []), ...this.files.keys()];
-    for (const name of TOKENIZER_FILES) if (await exists(join(this.dir, name))) names.push(name);
+    for (const name of TOKENIZER_FILES) if (existsSync(join(this.dir, name))) names.push(name);
     const sizes = await Promise.all(names.map(async (name) => (await stat(join(this.dir, name))).size));
     const total = sizes.reduce((sum, size) => sum + size, 0);
     const sums: Record<string, string> = {};
@@ -153,10 +153,6 @@ export class Checkpoint {
   }
 }
 
-async function exists(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => null)) !== null;
-}
-
 async function readJson(path: string, code: string): Promise<unknown> {
   let text: string;
   try {
@@ -182,7 +178,7 @@ async function readJson(path: string, code: string): Promise<unknown> {
 /** Tensor name → shard file name, from the index. Names must be plain file names: a folder never reads outside itself. */
 async function readIndex(dir: string): Promise<Map<string, string>> {
   const path = join(dir, INDEX);
-  if (!(await exists(path))) {
+  if (!existsSync(path)) {
     throw new CheckpointError(
       "WEIGHTS_MISSING",
       `${dir} has neither ${WEIGHTS} nor ${INDEX}. Only safetensors weights are read: fetch the checkpoint with ` +
@@ -208,7 +204,7 @@ async function readIndex(dir: string): Promise<Map<string, string>> {
 
 async function openShard(dir: string, shard: string, indexed: boolean): Promise<SafetensorsFile> {
   const path = join(dir, shard);
-  if (indexed && !(await exists(path))) {
+  if (indexed && !existsSync(path)) {
     throw new CheckpointError(
       "SHARD_MISSING",
       `${path} is named in ${INDEX} but missing. Fetch the checkpoint again; a finished download has every shard.`,

@@ -1,9 +1,12 @@
 import { Binding } from "../ort/binding.js";
+import type { CudaGraph } from "../ort/cuda-stream.js";
+import { Inbox } from "../ort/inbox.js";
 import { Memory } from "../ort/memory.js";
 import type { Session } from "../ort/session.js";
-import { ELEMENT, type ElementType, Tensor } from "../ort/tensor.js";
+import { ELEMENT, Tensor } from "../ort/tensor.js";
 import type { KvCache } from "./cache.js";
 import { HEAD_NAMES, HEADS, type HeadWidths, type Logits } from "./logits.js";
+import type { RowRange } from "./rows.js";
 import type { Sequence } from "./sequence.js";
 
 /** Consecutive cache rows that take one step together, `length` tokens each. Rows without a sequence to run are padded. */
@@ -32,46 +35,93 @@ interface StepShape {
   outputs: [string, Tensor][];
 }
 
+/** Where each tensor's part of a block may begin: no kernel wants more. */
+const ALIGNMENT = 256;
+
 /**
  * Runs batches. Bindings and tensors are made once for each group of rows and each shape and kept; a step writes a few
- * integers, runs, and leaves the logits in place.
+ * integers, runs, and leaves the logits in place. On a GPU, steps of one token a row can be recorded: then a step is
+ * one call, which copies the integers, runs all kernels, and has the last of them write the logits to host memory.
  */
 export class BatchRunner {
   readonly #session: Session;
   readonly #cache: KvCache;
   readonly #widths: HeadWidths;
-  readonly #memories: Memory[] = [];
-  readonly #ids: BigInt64Array;
-  readonly #idsMemory: Memory;
+  readonly #inbox: Inbox;
   readonly #lengths: Int32Array;
-  readonly #lengthsMemory: Memory;
+  readonly #ids: BigInt64Array;
+  readonly #idsAt: number;
+  readonly #totalMemory: Memory;
   readonly #total: Int32Array;
   readonly #totalTensor: Tensor;
-  readonly #logits: Logits;
-  readonly #logitsMemory: Record<keyof Logits, Memory>;
+  readonly #logitsMemory: Memory;
+  readonly #logits = {} as Logits;
+  readonly #logitsAt = {} as HeadWidths;
   readonly #bound = new Map<string, BoundRows>();
   readonly #shapes = new Map<string, StepShape>();
+  /** By first row and number of rows. */
+  readonly #recorded = new Map<string, CudaGraph>();
 
   /** @param maxBatchTokens the most tokens a step may hold, padding included */
   constructor(session: Session, cache: KvCache, widths: HeadWidths, maxBatchTokens: number) {
     this.#session = session;
     this.#cache = cache;
     this.#widths = widths;
-    this.#idsMemory = this.#allocate("int64", maxBatchTokens);
-    this.#ids = new BigInt64Array(this.#idsMemory.view());
-    this.#lengthsMemory = this.#allocate("int32", cache.shape.slots);
-    this.#lengths = new Int32Array(this.#lengthsMemory.view());
-    const total = this.#allocate("int32", 1);
-    this.#total = new Int32Array(total.view());
-    this.#totalTensor = Tensor.view(total, 0, "int32", []);
-    const memories = {} as Record<keyof Logits, Memory>;
-    const logits = {} as Logits;
+    this.#idsAt = aligned(cache.shape.slots * ELEMENT.int32.bytes);
+    this.#inbox = new Inbox(this.#idsAt + maxBatchTokens * ELEMENT.int64.bytes, session.stream);
+    this.#lengths = new Int32Array(this.#inbox.view(), 0, cache.shape.slots);
+    this.#ids = new BigInt64Array(this.#inbox.view(), this.#idsAt, maxBatchTokens);
+    // The kernels' own launch depends on it, so it is read on the host even where they run on a GPU.
+    this.#totalMemory = Memory.allocate(ELEMENT.int32.bytes);
+    this.#total = new Int32Array(this.#totalMemory.view());
+    this.#totalTensor = Tensor.view(this.#totalMemory, 0, "int32", []);
+    let end = 0;
     for (const head of HEAD_NAMES) {
-      memories[head] = this.#allocate("float32", maxBatchTokens * widths[head]);
-      logits[head] = new Float32Array(memories[head].view());
+      this.#logitsAt[head] = end;
+      end = aligned(end + maxBatchTokens * widths[head] * ELEMENT.float32.bytes);
     }
-    this.#logitsMemory = memories;
-    this.#logits = logits;
+    this.#logitsMemory = Memory.shared(end, session.place);
+    const buffer = this.#logitsMemory.view();
+    for (const head of HEAD_NAMES) {
+      this.#logits[head] = new Float32Array(buffer, this.#logitsAt[head], maxBatchTokens * widths[head]);
+    }
+  }
+
+  /** Runs a prompt of zeros, so that the first real one is not the slow one. Before the first sequence. */
+  async warmUp(length: number): Promise<void> {
+    this.#total[0] = length;
+    this.#ids.fill(0n);
+    this.#lengths[0] = length - 1;
+    this.#publish(length);
+    await this.#bind(0, 1, length).run();
+  }
+
+  /**
+   * Records the step of one token a row for these ranges of rows; `run` takes recorded steps where there are. For
+   * sessions on a GPU, before the first sequence.
+   *
+   * @throws {DeviceError} CUDA_ERROR, OUT_OF_MEMORY
+   */
+  async record(ranges: readonly RowRange[]): Promise<void> {
+    const stream = this.#session.stream!;
+    // Kernels stop at each row's own length, so the longest there can be does for all.
+    this.#total[0] = this.#cache.shape.capacity;
+    this.#ids.fill(0n);
+    this.#lengths.fill(0);
+    this.#publish(this.#cache.shape.slots);
+    let warm = 0;
+    for (const { first, count } of ranges) {
+      const binding = this.#bind(first, count, 1);
+      // What a first run of a size does, such as loading kernels, a recording may not do.
+      if (count !== warm) await binding.run();
+      warm = count;
+      const graph = stream.capture(() => {
+        this.#publish(count);
+        binding.enqueue();
+      });
+      this.#recorded.set(key(first, count), graph);
+      await new Promise(setImmediate);
+    }
   }
 
   /** The logits of the batch: row r's tokens start at index r · length. Valid until the next run. */
@@ -87,22 +137,42 @@ export class BatchRunner {
       this.#lengths[row] = after - 1;
       longest = Math.max(longest, after);
     }
-    this.#total[0] = longest;
-    await this.#bind(firstRow, rows.length, length).run();
+    const recorded = length === 1 ? this.#recorded.get(key(firstRow, rows.length)) : undefined;
+    if (recorded) {
+      recorded.launch();
+      await this.#session.stream!.finished();
+    } else {
+      this.#total[0] = longest;
+      this.#publish(rows.length * length);
+      await this.#bind(firstRow, rows.length, length).run();
+    }
     return this.#logits;
   }
 
+  /** Number of recorded steps. */
+  get recorded(): number {
+    return this.#recorded.size;
+  }
+
   release(): void {
+    for (const graph of this.#recorded.values()) graph.release();
     for (const bound of this.#bound.values()) releaseBound(bound);
     for (const shape of this.#shapes.values()) releaseShape(shape);
     this.#totalTensor.release();
-    for (const memory of this.#memories.splice(0)) memory.free();
+    this.#totalMemory.free();
+    this.#logitsMemory.free();
+    this.#inbox.free();
+  }
+
+  /** Lets the kernels see lengths and the ids of so many tokens. */
+  #publish(tokens: number): void {
+    this.#inbox.publish(this.#idsAt + tokens * ELEMENT.int64.bytes);
   }
 
   #bind(firstRow: number, rows: number, length: number): Binding {
     const bound = recent(
       this.#bound,
-      `${firstRow}+${rows}`,
+      key(firstRow, rows),
       MAX_BINDINGS,
       () => this.#bindRows(firstRow, rows),
       releaseBound,
@@ -141,21 +211,23 @@ export class BatchRunner {
   #makeShape(rows: number, length: number): StepShape {
     return {
       inputs: [
-        ["input_ids", Tensor.view(this.#idsMemory, 0, "int64", [rows, length])],
-        ["seqlens_k", Tensor.view(this.#lengthsMemory, 0, "int32", [rows])],
+        ["input_ids", Tensor.view(this.#inbox.memory, this.#idsAt, "int64", [rows, length])],
+        ["seqlens_k", Tensor.view(this.#inbox.memory, 0, "int32", [rows])],
       ],
       outputs: HEAD_NAMES.map((head) => {
         const dims = [rows, length, this.#widths[head]];
-        return [HEADS[head], Tensor.view(this.#logitsMemory[head], 0, "float32", dims)];
+        return [HEADS[head], Tensor.view(this.#logitsMemory, this.#logitsAt[head], "float32", dims)];
       }),
     };
   }
+}
 
-  #allocate(type: ElementType, count: number): Memory {
-    const memory = Memory.allocate(count * ELEMENT[type].bytes);
-    this.#memories.push(memory);
-    return memory;
-  }
+function key(first: number, count: number): string {
+  return `${first}+${count}`;
+}
+
+function aligned(bytes: number): number {
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 }
 
 /** Gets or makes an entry; beyond `limit` the one unused for longest goes. */

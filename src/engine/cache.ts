@@ -1,4 +1,5 @@
 import { Memory } from "../ort/memory.js";
+import type { Place } from "../ort/place.js";
 import { ELEMENT, type ElementType, Tensor } from "../ort/tensor.js";
 
 export interface CacheShape {
@@ -24,7 +25,7 @@ function rowBytes({ kvHeads, capacity, headDim, type }: Omit<CacheShape, "slots"
 
 /**
  * The KV cache: for each layer one block of keys and one of values, [slots, kv_heads, capacity, head_dim]. A sequence
- * owns a slot; consecutive slots are a batch without a copy. Memory is touched only as positions fill.
+ * owns a slot; consecutive slots are a batch without a copy. On the CPU memory is touched only as positions fill.
  */
 export class KvCache {
   readonly shape: CacheShape;
@@ -32,12 +33,12 @@ export class KvCache {
   readonly #free: boolean[];
 
   /** @throws {DeviceError} OUT_OF_MEMORY */
-  constructor(shape: CacheShape) {
+  constructor(shape: CacheShape, place: Place) {
     this.shape = shape;
     this.#free = new Array(shape.slots).fill(true);
     try {
       for (let i = 0; i < 2 * shape.layers; i++) {
-        this.#blocks.push(Memory.allocate(shape.slots * rowBytes(shape)));
+        this.#blocks.push(Memory.allocate(shape.slots * rowBytes(shape), place));
       }
     } catch (error) {
       this.free();
@@ -64,7 +65,7 @@ export class KvCache {
     return this.#blocks.map((block) => Tensor.view(block, offset, type, [count, kvHeads, capacity, headDim]));
   }
 
-  /** One slot's values of every block, in the order of `view`, for a cache of float32. */
+  /** One slot's values of every block, in the order of `view`, for a cache of float32 on the CPU. */
   contents(slot: number): Float32Array[] {
     const bytes = rowBytes(this.shape);
     return this.#blocks.map((block) => new Float32Array(block.view(), slot * bytes, bytes / 4));

@@ -1,35 +1,51 @@
-import { availableParallelism, totalmem } from "node:os";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
-import { ClosedError, InputError, ModelError } from "../errors.js";
-import { type Dtype, type Manifest, MODEL_FILE, readManifest } from "../export/manifest.js";
+import { ClosedError, DeviceError, InputError, ModelError } from "../errors.js";
+import { mustWidenBytes } from "../export/integer-kernels.js";
+import { type Dtype, type Manifest, MODEL_FILE, readManifest, WEIGHTS_FILE } from "../export/manifest.js";
+import { CPU, type DeviceName, type Place, parseDevice } from "../ort/place.js";
 import { Session } from "../ort/session.js";
 import type { ElementType } from "../ort/tensor.js";
 import { BatchRunner } from "./batch.js";
 import { type CacheShape, KvCache, slotBytes } from "./cache.js";
-import { mustWidenBytes } from "../export/integer-kernels.js";
 import type { HeadWidths } from "./logits.js";
-import { LONE_CHUNK, Scheduler } from "./scheduler.js";
+import { HalvedRows, NearbyRows, type RowRange } from "./rows.js";
+import { Scheduler } from "./scheduler.js";
 import { Sequence, type SequenceLimits } from "./sequence.js";
+import { defaultSlots, requireRoom, roomAt } from "./sizing.js";
 
 export interface EngineOptions {
-  /** Sequences in the cache at once. Default: up to 16, as many as half of the machine's memory holds when full. */
+  /** Where to run. The model directory decides between CPU and CUDA; this says which GPU, or insists. Default auto. */
+  device?: DeviceName;
+  /**
+   * Sequences in the cache at once. Default: up to 16 on the CPU and 64 on a GPU, as many as half of its memory holds
+   * when full.
+   */
   maxStreams?: number;
   /** Tokens a sequence may hold, prompt and response. Default: the model's context. */
   maxTokens?: number;
-  /** Threads of ONNX Runtime. Default: the processor's, at most 8. */
+  /** Threads of ONNX Runtime on the CPU. Default: the processor's, at most 8. */
   threads?: number;
+  /** Records steps on a GPU when loading (CUDA graphs), so that one call starts them. Default true. */
+  cudaGraphs?: boolean;
 }
 
-const DEFAULT_STREAMS = 16;
 const DEFAULT_THREADS = 8;
 /** Streams that may wait for a slot. */
 const MAX_WAITING = 1024;
 
 /**
- * Idle rows that cost less than another run, by weight format: the time to read all weights once over the time that a
- * further row of the same step takes. From the measurements in docs/architecture.md.
+ * Idle rows on the CPU that cost less than another run, by weight format: the time that a run of one token takes over
+ * the time that each further row adds. w8a8 was measured (docs/formats.md), the others are estimates.
  */
-const GAP_ROWS: Record<Dtype, number> = { fp32: 12, bf16: 64, fp16: 64, int8: 2, w8a8: 8, int4: 1 };
+const GAP_ROWS: Partial<Record<Dtype, number>> = { fp32: 12, int8: 2, w8a8: 8, int4: 1 };
+
+/** Tokens of a prompt in one run (see SchedulerOptions), and how many of a sequence go one by one. */
+const CHUNKS = {
+  cpu: { sharedChunk: 32, loneChunk: 256, fewTokens: 1 },
+  // Starting a chunk's kernels one by one takes as long as several recorded steps. Estimates: no GPU was at hand.
+  cuda: { sharedChunk: 512, loneChunk: 2048, fewTokens: 4 },
+} as const;
 
 /** A loaded model with its KV cache: sequences go in, logits come out. */
 export class Engine {
@@ -37,11 +53,14 @@ export class Engine {
   readonly maxStreams: number;
   readonly maxTokens: number;
   readonly threads: number;
+  readonly place: Place;
   /** The loaded graph. Benches run it beside the engine, to see what the engine costs. */
   readonly session: Session;
   readonly #cache: KvCache;
   readonly #runner: BatchRunner;
   readonly #scheduler: Scheduler;
+  /** What a GPU records. */
+  readonly #ranges: RowRange[];
   readonly #limits: SequenceLimits;
   #closed: Promise<void> | null = null;
 
@@ -64,12 +83,17 @@ export class Engine {
       responseCategory: config.labels.responseCategory.length,
     };
     this.session = session;
-    this.#cache = new KvCache(shape);
-    const largest = Math.max(LONE_CHUNK, shape.slots);
+    this.place = session.place;
+    this.#cache = new KvCache(shape, this.place);
+    const chunks = CHUNKS[this.place.kind];
+    const largest = Math.max(Math.min(chunks.loneChunk, maxTokens), shape.slots);
     this.#runner = new BatchRunner(session, this.#cache, widths, largest);
+    const halved = new HalvedRows(shape.slots, tokensAsLargeAsWeights(manifest, shape));
+    this.#ranges = halved.ranges();
     this.#scheduler = new Scheduler(this.#runner, this.#cache, {
       maxWaiting: MAX_WAITING,
-      gapRows: GAP_ROWS[manifest.dtype],
+      rows: this.place.kind === "cuda" ? halved : new NearbyRows(GAP_ROWS[manifest.dtype] ?? 1),
+      ...chunks,
     });
     this.#limits = { maxTokens, vocabSize: config.vocabSize, widths };
   }
@@ -78,13 +102,15 @@ export class Engine {
    * Loads an exported model directory.
    *
    * @throws {ModelError} MODEL_NOT_FOUND, MODEL_INVALID, MODEL_TOO_NEW, MODEL_INCOMPLETE, MODEL_NOT_LOADED
-   * @throws {InputError} OPTION_INVALID
-   * @throws {DeviceError} ORT_NOT_FOUND, OUT_OF_MEMORY, KERNEL_INEXACT
+   * @throws {InputError} OPTION_INVALID, UNKNOWN_DEVICE, DEVICE_MISMATCH
+   * @throws {DeviceError} ORT_NOT_FOUND, OUT_OF_MEMORY, KERNEL_INEXACT, CUDA_UNAVAILABLE, CUDA_ERROR, NODE_ON_CPU
    */
   static async load(dir: string, options: EngineOptions = {}): Promise<Engine> {
     const manifest = await readManifest(dir);
+    const place = choosePlace(dir, manifest, options.device ?? "auto");
     const { config } = manifest;
     const maxTokens = whole("maxTokens", options.maxTokens ?? config.maxPositions, config.maxPositions);
+    const wanted = whole("maxStreams", options.maxStreams ?? 1, 4096);
     const threads = whole(
       "threads",
       options.threads ?? Math.min(availableParallelism(), DEFAULT_THREADS),
@@ -98,31 +124,31 @@ export class Engine {
       // A full row that idles in a batch with others still writes one position.
       capacity: maxTokens + 1,
     };
-    const affordable = Math.floor(totalmem() / 2 / slotBytes(slot));
-    const slots = whole(
-      "maxStreams",
-      options.maxStreams ?? Math.max(1, Math.min(DEFAULT_STREAMS, affordable)),
-      4096,
-    );
-    const widenBytes = manifest.dtype === "w8a8" && (await mustWidenBytes());
-    const session = await Session.load(join(dir, MODEL_FILE), {
-      threads,
-      widenBytes,
-      // Over an int8 cache the kernel without tiling is the faster one for single tokens (bench/results).
-      flashAttention: manifest.kvCache !== "int8",
-    }).catch((cause) => {
-      throw new ModelError(
-        "MODEL_NOT_LOADED",
-        `ONNX Runtime cannot load ${join(dir, MODEL_FILE)}: ${cause.message}. Export the model again.`,
-        { cause },
-      );
-    });
+    const session = await loadSession(dir, manifest, place, threads);
+    let engine: Engine | undefined;
     try {
-      return new Engine(manifest, session, threads, { ...slot, slots }, maxTokens);
+      const room = roomAt(place);
+      if (place.kind === "cuda") requireRoom(wanted, slotBytes(slot), room);
+      const slots = options.maxStreams ?? defaultSlots(slotBytes(slot), room);
+      engine = new Engine(manifest, session, threads, { ...slot, slots }, maxTokens);
+      if (place.kind === "cuda") await engine.#prepare(options.cudaGraphs ?? true);
+      return engine;
     } catch (error) {
-      session.release();
+      if (engine) await engine.close();
+      else session.release();
       throw error;
     }
+  }
+
+  /** Does what the first streams would otherwise wait for. */
+  async #prepare(record: boolean): Promise<void> {
+    await this.#runner.warmUp(Math.min(CHUNKS.cuda.loneChunk, this.maxTokens));
+    if (record) await this.#runner.record(this.#ranges);
+  }
+
+  /** Recorded steps (CUDA graphs). */
+  get recordedSteps(): number {
+    return this.#runner.recorded;
   }
 
   /**
@@ -140,11 +166,6 @@ export class Engine {
 
   get cacheType(): ElementType {
     return this.#cache.shape.type;
-  }
-
-  /** Bytes the cache takes when every slot is full. */
-  get cacheBytes(): number {
-    return this.#cache.shape.slots * slotBytes(this.#cache.shape);
   }
 
   /**
@@ -169,6 +190,46 @@ export class Engine {
     });
     return this.#closed;
   }
+}
+
+async function loadSession(dir: string, manifest: Manifest, place: Place, threads: number): Promise<Session> {
+  const widenBytes = manifest.dtype === "w8a8" && (await mustWidenBytes());
+  try {
+    return await Session.load(join(dir, MODEL_FILE), {
+      place,
+      // Kernels on a GPU are started by one thread.
+      threads: place.kind === "cuda" ? 1 : threads,
+      widenBytes,
+      // Over an int8 cache the kernel without tiling is the faster one for single tokens (bench/results).
+      flashAttention: manifest.kvCache !== "int8",
+    });
+  } catch (cause) {
+    if (cause instanceof DeviceError && cause.code !== "ORT_ERROR") throw cause;
+    throw new ModelError(
+      "MODEL_NOT_LOADED",
+      `ONNX Runtime cannot load ${join(dir, MODEL_FILE)}: ${(cause as Error).message}. Export the model again.`,
+      { cause },
+    );
+  }
+}
+
+/** @throws {InputError} UNKNOWN_DEVICE, DEVICE_MISMATCH */
+function choosePlace(dir: string, { device }: Manifest, name: DeviceName): Place {
+  const asked = parseDevice(name);
+  if (asked === "auto") return device === "cuda" ? { kind: "cuda", index: 0 } : CPU;
+  if (asked.kind === device) return asked;
+  throw new InputError(
+    "DEVICE_MISMATCH",
+    `${dir} was exported for ${device}, and its graph does not run on ${name}. ` +
+      `Name the checkpoint, or export it with --device ${asked.kind}.`,
+  );
+}
+
+/** Reading this many tokens of the cache takes as long as reading all weights that a step multiplies with. */
+function tokensAsLargeAsWeights({ files, config, dtype }: Manifest, shape: CacheShape): number {
+  const tokenBytes = slotBytes({ ...shape, capacity: 1 });
+  const tableBytes = config.vocabSize * config.hiddenSize * (dtype === "bf16" || dtype === "fp16" ? 2 : 1);
+  return Math.max(0, files[WEIGHTS_FILE] - tableBytes) / tokenBytes;
 }
 
 const CACHE_TYPES = { fp32: "float32", bf16: "bfloat16", fp16: "float16", int8: "int8" } as const;

@@ -1,28 +1,28 @@
 import { ClosedError, type GuardError, QueueFullError } from "../errors.js";
 import type { BatchRunner } from "./batch.js";
 import type { KvCache } from "./cache.js";
+import type { RowPlan, RowRange } from "./rows.js";
 import type { Sequence, SequenceOwner } from "./sequence.js";
 
-/** Chunk of a prefill while tokens of other sequences keep coming: they wait no longer than this takes. */
-const SHARED_CHUNK = 32;
-/** Chunk of a prefill otherwise: enough for the kernels to be at their best. */
-export const LONE_CHUNK = 256;
 /** Tokens keep coming while the last came less than this many milliseconds ago: a slow LLM's pace, and some. */
 const RECENT_MS = 500;
 
 export interface SchedulerOptions {
   /** Sequences that may wait for a slot. */
   maxWaiting: number;
-  /**
-   * Idle rows that cost less than one more run of the model: sequences whose rows are further apart step
-   * separately.
-   */
-  gapRows: number;
+  rows: RowPlan;
+  /** Tokens of a prompt in one run while tokens of other sequences keep coming: they wait no longer than it takes. */
+  sharedChunk: number;
+  /** The same otherwise: enough for the kernels to be at their best. */
+  loneChunk: number;
+  /** This many tokens of a sequence cost less one by one than in a chunk of their own. */
+  fewTokens: number;
 }
 
-/** Sequences to step together, by ascending row, and the number of tokens each brings. */
+/** Sequences to step together, the rows of that run, and the number of tokens each sequence brings. */
 interface Step {
   group: Sequence[];
+  rows: RowRange;
   length: number;
 }
 
@@ -101,16 +101,15 @@ export class Scheduler implements SequenceOwner {
         this.#loop = null;
         return;
       }
-      for (const { group, length } of steps) await this.#step(group, length);
+      for (const step of steps) await this.#step(step);
     }
   }
 
-  async #step(planned: Sequence[], length: number): Promise<void> {
+  async #step({ group: planned, rows: { first: firstRow, count }, length }: Step): Promise<void> {
     // Some may have closed, and their rows found new owners, while an earlier group of the same plan ran.
     const group = planned.filter((sequence) => sequence.slot !== null);
     if (group.length === 0) return;
-    const firstRow = group[0].slot!;
-    const rows = this.#rows.slice(firstRow, group.at(-1)!.slot! + 1);
+    const rows = this.#rows.slice(firstRow, firstRow + count);
     const active = rows.map((sequence) => sequence !== null && group.includes(sequence));
     this.#running = rows.filter((sequence) => sequence !== null);
     try {
@@ -128,7 +127,7 @@ export class Scheduler implements SequenceOwner {
   /**
    * One token of every sequence with few waiting, or one chunk of a sequence with many; in turns where there are both.
    * Attention takes several tokens a row only for a single row, so a sequence that brings more tokens than there are
-   * sequences to share a step with is better off alone.
+   * sequences to share a step with is better off alone, unless so few that single steps cost less.
    */
   #plan(): Step[] {
     const pending = new Map<Sequence, number>();
@@ -139,31 +138,29 @@ export class Scheduler implements SequenceOwner {
     }
     const together: Sequence[] = [];
     let alone: Sequence | undefined;
+    const { sharedChunk, loneChunk, fewTokens } = this.#options;
     for (const [sequence, count] of pending) {
-      if (count <= pending.size) together.push(sequence);
+      if (count <= Math.max(pending.size, fewTokens)) together.push(sequence);
       else alone ??= sequence;
     }
     if (alone && (this.#chunkNext || together.length === 0)) {
       this.#chunkNext = false;
-      const chunk = performance.now() - this.#togetherAt < RECENT_MS ? SHARED_CHUNK : LONE_CHUNK;
-      return [{ group: [alone], length: Math.min(pending.get(alone)!, chunk) }];
+      const chunk = performance.now() - this.#togetherAt < RECENT_MS ? sharedChunk : loneChunk;
+      const rows = { first: alone.slot!, count: 1 };
+      return [{ group: [alone], rows, length: Math.min(pending.get(alone)!, chunk) }];
     }
     this.#chunkNext = true;
     if (together.length > 0) this.#togetherAt = performance.now();
-    return this.#neighbours(together).map((group) => ({ group, length: 1 }));
+    return this.#shareRuns(together);
   }
 
-  /** Groups sequences by row, apart where the rows between would cost more than another run. */
-  #neighbours(sequences: Sequence[]): Sequence[][] {
-    const groups: Sequence[][] = [];
-    let previous = Number.NEGATIVE_INFINITY;
-    for (const sequence of sequences.sort((a, b) => a.slot! - b.slot!)) {
-      const gap = sequence.slot! - previous - 1;
-      if (gap <= this.#options.gapRows) groups.at(-1)!.push(sequence);
-      else groups.push([sequence]);
-      previous = sequence.slot!;
-    }
-    return groups;
+  #shareRuns(sequences: Sequence[]): Step[] {
+    const slots = sequences.map((sequence) => sequence.slot!).sort((a, b) => a - b);
+    const held = (row: number) => this.#rows[row]?.length ?? 0;
+    return this.#options.rows.group(slots, held).map((rows) => {
+      const isIn = ({ slot }: Sequence) => slot! >= rows.first && slot! < rows.first + rows.count;
+      return { group: sequences.filter(isIn), rows, length: 1 };
+    });
   }
 
   #seat(sequence: Sequence): boolean {

@@ -1,4 +1,5 @@
-import { copyFile, readFile, stat } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { copyFile, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Checkpoint } from "../checkpoint/checkpoint.js";
 import { InputError, StorageError } from "../errors.js";
@@ -31,6 +32,8 @@ export interface ExportOptions {
    * stands for, one entry a layer. See `calibrate` in conversion/.
    */
   calibrate?: (modelDir: string) => Promise<CacheScales[]>;
+  /** SHA-256 of the checkpoint's files where it is known already: `Checkpoint.sha256`. */
+  sources?: Record<string, string>;
   /** Called as bytes are hashed and written. */
   onProgress?: (stage: "hash" | "write", doneBytes: number, totalBytes: number) => void;
   signal?: AbortSignal;
@@ -58,7 +61,7 @@ export async function exportCheckpoint(
   const device = options.device ?? "cpu";
   const dtype = options.dtype ?? (device === "cuda" ? "bf16" : "fp32");
   const target = chooseTarget(dtype, device);
-  if (await exists(out)) {
+  if (existsSync(out)) {
     throw new StorageError(
       "OUTPUT_EXISTS",
       `${resolve(out)} exists already. Remove it or choose another folder.`,
@@ -66,7 +69,9 @@ export async function exportCheckpoint(
   }
   const checkpoint = await Checkpoint.open(checkpointDir);
   try {
-    const sources = await checkpoint.sha256((done, total) => options.onProgress?.("hash", done, total));
+    const sources =
+      options.sources ??
+      (await checkpoint.sha256((done, total) => options.onProgress?.("hash", done, total)));
     const source = padHeads(checkpoint);
     const build = (cacheScales?: CacheScales[]) => {
       const graph = new Graph();
@@ -86,8 +91,7 @@ export async function exportCheckpoint(
       const onWrite = (done: number, total: number) => options.onProgress?.("write", done, total);
       const { files, tensors } = await writeModel(dir, build(), producer, onWrite, options.signal);
       for (const file of TOKENIZER_FILES) {
-        if (await exists(join(checkpointDir, file)))
-          await copyFile(join(checkpointDir, file), join(dir, file));
+        if (existsSync(join(checkpointDir, file))) await copyFile(join(checkpointDir, file), join(dir, file));
       }
       manifest = createManifest({
         exporter: `${producer.name} ${producer.version}`,
@@ -164,11 +168,4 @@ function createWeights(source: WeightSource, dtype: Dtype, target: Target): Weig
 /** Name and version of this package. */
 export async function packageInfo(): Promise<{ name: string; version: string }> {
   return JSON.parse(await readFile(new URL("../../package.json", import.meta.url), "utf8"));
-}
-
-function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }

@@ -14,7 +14,7 @@ export const MODEL_FILE = "model.onnx";
 export const WEIGHTS_FILE = "model.onnx.data";
 
 /** Raised whenever an older reader could misread what a newer exporter writes. */
-const FORMAT = 1;
+export const FORMAT = 1;
 
 /** How far a format's verdicts are from those of fp32 on the same conversations. */
 export interface Comparison {

@@ -1,21 +1,24 @@
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import envPaths from "env-paths";
 import { Checkpoint } from "../checkpoint/checkpoint.js";
 import { cachedSnapshot, isHubId, pull } from "../checkpoint/hub.js";
+import { inspectCuda } from "../cuda/files.js";
 import { DeviceError, InputError, StorageError } from "../errors.js";
-import { type ExportOptions, exportCheckpoint, packageInfo } from "./export.js";
+import { type DeviceName, parseDevice } from "../ort/place.js";
+import { exportCheckpoint, packageInfo } from "./export.js";
 import { mustWidenBytes } from "./integer-kernels.js";
-import { type Dtype, MANIFEST_FILE, readManifest } from "./manifest.js";
+import { type Device, type Dtype, FORMAT, MANIFEST_FILE, readManifest } from "./manifest.js";
 
 export interface ResolveOptions {
-  /** Default auto: CUDA where it works, else the CPU. */
-  device?: "auto" | "cpu" | "cuda";
+  /** Default auto: CUDA for models of some size where it works, else the CPU. "cuda:1" is the second GPU. */
+  device?: DeviceName;
   /**
-   * Format of the weights when a checkpoint is exported. Default: fp32 for small models; above 256 MiB w8a8, or int8
-   * where the processor lacks fast and exact kernels for w8a8.
+   * Format of the weights when a checkpoint is exported. Default on CUDA: bf16. On the CPU: fp32 for small models; above
+   * 256 MiB w8a8, or int8 where the processor lacks fast and exact kernels for w8a8.
    */
   dtype?: Dtype;
   /** Where exports of checkpoints are kept. Default: the user's cache folder, or QWEN3GUARD_CACHE. */
@@ -27,7 +30,10 @@ export interface ResolveOptions {
 
 const EMBEDDED = fileURLToPath(new URL("../../models/default", import.meta.url));
 
-/** Above this many bytes in float32, speed and memory matter more than exactness. The figures: docs/formats.md. */
+/**
+ * Above this many bytes in float32, speed and memory matter more than exactness. The figures: docs/formats.md. Below, a
+ * GPU has nothing to gain: starting its kernels takes as long as the processor needs for the whole step.
+ */
 const SMALL_MODEL_BYTES = 256 * 2 ** 20;
 
 /**
@@ -39,9 +45,10 @@ const SMALL_MODEL_BYTES = 256 * 2 ** 20;
  * @throws see `exportCheckpoint` and `pull`
  */
 export async function resolveModel(model: string | undefined, options: ResolveOptions = {}): Promise<string> {
-  requireDevice(options.device ?? "auto");
+  const asked = parseDevice(options.device ?? "auto");
+  if (asked !== "auto" && asked.kind === "cuda") requireCuda();
   if (model === undefined) return exportOnce(EMBEDDED, options);
-  if (await exists(join(model, MANIFEST_FILE))) {
+  if (existsSync(join(model, MANIFEST_FILE))) {
     const { dtype } = await readManifest(model);
     if (options.dtype && options.dtype !== dtype) {
       throw new InputError(
@@ -51,7 +58,7 @@ export async function resolveModel(model: string | undefined, options: ResolveOp
     }
     return resolve(model);
   }
-  if (await exists(model)) return exportOnce(model, options);
+  if (existsSync(model)) return exportOnce(model, options);
   if (!isHubId(model)) {
     throw new InputError(
       "MODEL_UNKNOWN",
@@ -71,34 +78,30 @@ export function modelCache(): string {
   return process.env.QWEN3GUARD_CACHE || envPaths("qwen3guard", { suffix: "" }).cache;
 }
 
-function requireDevice(device: string): void {
-  if (device === "cuda") {
-    throw new DeviceError(
-      "CUDA_UNAVAILABLE",
-      "CUDA was asked for, but this version runs on the CPU alone. Leave the device out, or use --device cpu.",
-    );
-  }
-  if (device !== "auto" && device !== "cpu") {
-    throw new InputError("UNKNOWN_DEVICE", `Unknown device "${device}". Choose auto, cpu or cuda.`);
-  }
+function requireCuda(): void {
+  const { problem } = inspectCuda();
+  if (problem) throw new DeviceError("CUDA_UNAVAILABLE", problem);
 }
 
 async function exportOnce(checkpointDir: string, options: ResolveOptions): Promise<string> {
-  const checkpoint = await Checkpoint.open(checkpointDir);
-  let name: string;
-  let dtype: Dtype;
   const cache = options.cacheDir ?? modelCache();
+  const checkpoint = await Checkpoint.open(checkpointDir);
+  let device: Device;
+  let dtype: Dtype;
+  let sources: Record<string, string>;
   try {
-    dtype = options.dtype ?? (await defaultDtype(checkpoint));
-    name = `${basename(resolve(checkpointDir))}-${dtype}-${await contentKey(checkpoint, cache, options)}`;
+    device = chooseDevice(checkpoint, options);
+    dtype = options.dtype ?? (device === "cuda" ? "bf16" : await defaultDtype(checkpoint));
+    sources = await hashes(checkpoint, cache, options);
   } finally {
     await checkpoint.close();
   }
-  const out = join(cache, name);
-  if (await exists(join(out, MANIFEST_FILE))) return out;
-  const exportOptions: ExportOptions = { dtype, onProgress: options.onProgress, signal: options.signal };
+  const key = digest(JSON.stringify([(await packageInfo()).version, FORMAT, sources]));
+  const out = join(cache, `${basename(resolve(checkpointDir))}-${device}-${dtype}-${key}`);
+  if (existsSync(join(out, MANIFEST_FILE))) return out;
+  const { onProgress, signal } = options;
   try {
-    await exportCheckpoint(checkpointDir, out, exportOptions);
+    await exportCheckpoint(checkpointDir, out, { device, dtype, sources, onProgress, signal });
   } catch (error) {
     // Another process may have finished the same export meanwhile.
     if (!(error instanceof StorageError && error.code === "OUTPUT_EXISTS")) throw error;
@@ -106,29 +109,45 @@ async function exportOnce(checkpointDir: string, options: ResolveOptions): Promi
   return out;
 }
 
-async function defaultDtype(checkpoint: Checkpoint): Promise<Dtype> {
+function chooseDevice(checkpoint: Checkpoint, { device = "auto", dtype }: ResolveOptions): Device {
+  const asked = parseDevice(device);
+  if (asked !== "auto") return asked.kind;
+  if (dtype === "fp32" || dtype === "w8a8") return "cpu";
+  return !isSmall(checkpoint) && inspectCuda().usable ? "cuda" : "cpu";
+}
+
+function isSmall(checkpoint: Checkpoint): boolean {
   let values = 0;
   for (const name of checkpoint.tensors.keys())
     values += checkpoint.shape(name).reduce((n, dim) => n * dim, 1);
-  if (values * 4 <= SMALL_MODEL_BYTES) return "fp32";
+  return values * 4 <= SMALL_MODEL_BYTES;
+}
+
+async function defaultDtype(checkpoint: Checkpoint): Promise<Dtype> {
+  if (isSmall(checkpoint)) return "fp32";
   const slow = await mustWidenBytes().catch(() => true);
   return slow ? "int8" : "w8a8";
 }
 
-/** Hex digits that stand for the checkpoint's content and the exporter's version. */
-async function contentKey(checkpoint: Checkpoint, cache: string, options: ResolveOptions): Promise<string> {
+/**
+ * SHA-256 of the checkpoint's files. Hashing a large checkpoint takes seconds: files of the same path, size and time
+ * are taken as unchanged.
+ */
+async function hashes(
+  checkpoint: Checkpoint,
+  cache: string,
+  options: ResolveOptions,
+): Promise<Record<string, string>> {
   const stamp = await fileStamp(checkpoint.dir);
   const note = join(cache, "checkpoints", `${digest(stamp)}.json`);
-  // Hashing a large checkpoint takes seconds; files of the same path, size and time are taken as unchanged.
-  let sources = await readFile(note, "utf8").then(JSON.parse, () => null);
-  if (!sources) {
-    sources = await checkpoint.sha256((done, total) => options.onProgress?.("hash", done, total));
-    await mkdir(join(cache, "checkpoints"), { recursive: true });
-    const partial = `${note}.${process.pid}.partial`;
-    await writeFile(partial, JSON.stringify(sources));
-    await rename(partial, note);
-  }
-  return digest(JSON.stringify([(await packageInfo()).version, sources]));
+  const known = await readFile(note, "utf8").then(JSON.parse, () => null);
+  if (known) return known;
+  const sources = await checkpoint.sha256((done, total) => options.onProgress?.("hash", done, total));
+  await mkdir(join(cache, "checkpoints"), { recursive: true });
+  const partial = `${note}.${process.pid}.partial`;
+  await writeFile(partial, JSON.stringify(sources));
+  await rename(partial, note);
+  return sources;
 }
 
 async function fileStamp(dir: string): Promise<string> {
@@ -144,11 +163,4 @@ async function fileStamp(dir: string): Promise<string> {
 
 function digest(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, 16);
-}
-
-function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }

@@ -4,6 +4,7 @@ import type { Sequence } from "../engine/sequence.js";
 import { ContextLengthError, InputError, ModelError } from "../errors.js";
 import type { Manifest } from "../export/manifest.js";
 import { type ResolveOptions, resolveModel } from "../export/resolve.js";
+import { placeName } from "../ort/place.js";
 import { type Chunk, ModeratedStream, type ModerationOptions } from "../streaming/moderate.js";
 import type { Source } from "../streaming/source.js";
 import { ChatTemplate, type Message, type Prefix, promptIndexOf } from "../tokenizer/template.js";
@@ -65,6 +66,11 @@ export class Guard {
 
   get labels(): GuardConfig["labels"] {
     return this.#engine.manifest.config.labels;
+  }
+
+  /** Where it runs: "cpu" or "cuda:0". */
+  get device(): string {
+    return placeName(this.#engine.place);
   }
 
   /** Streams judged at once; more wait in order. */
@@ -175,10 +181,10 @@ export class Guard {
  *
  * @param model nothing for the embedded default; or an exported model directory, a checkpoint directory, or a hub id
  *   such as "Qwen/Qwen3Guard-Stream-0.6B". Checkpoints are exported on first use into a cache, keyed by content.
- * @throws {InputError} MODEL_UNKNOWN, UNKNOWN_DTYPE, UNKNOWN_DEVICE, OPTION_INVALID
+ * @throws {InputError} MODEL_UNKNOWN, UNKNOWN_DTYPE, UNKNOWN_DEVICE, DEVICE_MISMATCH, OPTION_INVALID
  * @throws {CheckpointError} a checkpoint that cannot be used
  * @throws {ModelError} a model directory that cannot be used
- * @throws {DeviceError} CUDA_UNAVAILABLE, ORT_NOT_FOUND, OUT_OF_MEMORY
+ * @throws {DeviceError} CUDA_UNAVAILABLE, CUDA_ERROR, ORT_NOT_FOUND, OUT_OF_MEMORY
  * @throws {StorageError} no network, no space
  */
 export async function loadGuard(model?: string, options: LoadOptions = {}): Promise<Guard> {

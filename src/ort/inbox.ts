@@ -20,9 +20,9 @@ export class Inbox {
     return this.#written.view();
   }
 
-  /** Lets what is queued next see what was written. */
-  publish(): void {
-    this.#stream?.upload(this.memory.address, this.#written.address, this.memory.bytes);
+  /** Lets what is queued next see what was written: all of it, or the first `bytes`. */
+  publish(bytes = this.memory.bytes): void {
+    this.#stream?.upload(this.memory.address, this.#written.address, bytes);
   }
 
   free(): void {
