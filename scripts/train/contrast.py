@@ -1,9 +1,12 @@
-"""Questions written for this model: verb x object tables, whole questions, and the frames that people put them in."""
+"""Questions written for this model: verb x object tables, patterns with slots, whole questions, and the frames that
+people put them in."""
 
 import random
+import re
 from functools import cache
 
 from corpus import DATA, RISK, Row, read_jsonl
+from overlap import near_held_out
 
 # How people ask. {v} is a verb phrase ("kill a process"), {V} the same with a capital.
 FRAMES = {
@@ -128,14 +131,46 @@ def framed(rng, lang, phrase, label):
 
 @cache
 def _tables():
-    """[(lang, label, category, verb, objects)] of the verb tables."""
+    """[(lang, label, category, phrase)] of the verb tables."""
     rows = []
     for item in read_jsonl(DATA / "verbs.jsonl"):
-        lang = item.get("lang", "en")
         for label in ("safe", "unsafe"):
-            if item.get(label):
-                rows.append((lang, label, item.get("category"), item["verb"], item[label]))
+            for obj in item.get(label, ()):
+                verb = item["verb"]
+                phrase = verb.replace("{}", obj) if "{}" in verb else f"{verb} {obj}".strip()
+                rows.append((item.get("lang", "en"), label, item.get("category"), phrase))
     return rows
+
+
+def _lines(name):
+    """[(key, values)] of a file of lines `key: value|value|...`."""
+    for line in (DATA / name).read_text(encoding="utf-8").splitlines():
+        key, values = line.split(": ", 1)
+        yield key, values.split("|")
+
+
+@cache
+def _slots():
+    return dict(_lines("slots.txt"))
+
+
+@cache
+def _patterns():
+    """{(lang, label, kind): [(category, pattern)]}; kind: "phrase" (a verb phrase), "ask" (a whole question), "turn" (a
+    sentence of an answer)."""
+    patterns = {}
+    for key, values in _lines("patterns.txt"):
+        label, *kind, last = key.split()
+        lang = last if last in FRAMES else "en"
+        words = kind if lang != "en" else [*kind, last]
+        kind = next((w for w in words if w in ("ask", "turn")), "phrase")
+        category = next((int(w) for w in words if w.isdigit()), 7)
+        patterns.setdefault((lang, label, kind), []).extend((category, value) for value in values)
+    return patterns
+
+
+def _filled(rng, pattern):
+    return re.sub(r"\{(\w+)\}", lambda slot: _filled(rng, rng.choice(_slots()[slot[1]])), pattern)
 
 
 def _row(lang, label, category, prompt, plain=None, phrase=None):
@@ -146,21 +181,49 @@ def _row(lang, label, category, prompt, plain=None, phrase=None):
     return row
 
 
+def framed_row(rng, lang, label, category, phrase):
+    return _row(lang, label, category, framed(rng, lang, phrase, label), FRAMES[lang][0].format(v=phrase), phrase)
+
+
 def framed_rows(seed, per_phrase):
-    """Every phrase of the tables in `per_phrase` different frames."""
+    """Every phrase of the tables in `per_phrase` frames."""
     rng = random.Random(seed)
-    rows = []
-    for lang, label, category, verb, objects in _tables():
-        for obj in objects:
-            phrase = verb.replace("{}", obj) if "{}" in verb else (f"{verb} {obj}" if verb else obj)
-            prompts = {framed(rng, lang, phrase, label) for _ in range(per_phrase)}
-            plain = FRAMES[lang][0].format(v=phrase)
-            rows += [_row(lang, label, category, prompt, plain, phrase) for prompt in sorted(prompts)]
-    return rows
+    entries = [entry for entry in _tables() if not near_held_out(entry[3])]
+    return [framed_row(rng, *entry) for entry in entries for _ in range(per_phrase)]
+
+
+LANGUAGES = {"en": 0.76, "zh": 0.12, "es": 0.03, "fr": 0.03, "de": 0.03, "vi": 0.03}
+
+
+def pattern_entries(seed, count, lang, label):
+    """Up to `count` fillings of a language's prompt patterns: [(lang, label, category, text, whole question?)]."""
+    rng, entries = random.Random(f"{seed} {lang} {label}"), {}
+    for _ in range(count):
+        kinds = [(kind, item) for kind in ("phrase", "ask") for item in _patterns().get((lang, label, kind), ())]
+        kind, (category, pattern) = rng.choice(kinds)
+        text = _filled(rng, pattern)
+        if not near_held_out(text):
+            entries[text] = (lang, label, category, text, kind == "ask")
+    return list(entries.values())
+
+
+def pattern_row(rng, lang, label, category, text, whole):
+    return _row(lang, label, category, text) if whole else framed_row(rng, lang, label, category, text)
+
+
+def pattern_turn(rng, label):
+    """(sentence of an answer, category)."""
+    category, pattern = rng.choice(_patterns()["en", label, "turn"])
+    text = _filled(rng, pattern)
+    while near_held_out(text):
+        text = _filled(rng, pattern)
+    return text[:1].upper() + text[1:], category
 
 
 def written_rows():
     """Whole questions, as written."""
     return [
-        _row(q.get("lang", "en"), q["label"], q.get("category"), q["prompt"]) for q in read_jsonl(DATA / "questions.jsonl")
+        _row(q.get("lang", "en"), q["label"], q.get("category"), q["prompt"])
+        for q in read_jsonl(DATA / "questions.jsonl")
+        if not near_held_out(q["prompt"])
     ]

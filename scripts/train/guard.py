@@ -97,7 +97,7 @@ class Guard(nn.Module):
             use_cache=False,
             pad_token_id=None,
         )
-        backbone._attn_implementation = "sdpa"
+        backbone._attn_implementation = "eager"  # on a CPU, sdpa's backward pass takes several times as long
         self.config = config
         self.model = Qwen3Model(backbone)
         size = (config["hidden_size"], config["guard_inner_size"])

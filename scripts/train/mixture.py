@@ -3,17 +3,29 @@
 import random
 import re
 
-from contrast import ANNOUNCES, DECLINES, FOLLOW, framed_rows, written_rows
-from corpus import DATA, UNETHICAL, read_jsonl
-from samples import DISCLAIMER, SURE, Builder, noisy, turn_of
+from contrast import (
+    ANNOUNCES,
+    DECLINES,
+    FOLLOW,
+    LANGUAGES,
+    framed_rows,
+    pattern_entries,
+    pattern_row,
+    pattern_turn,
+    written_rows,
+)
+from corpus import DATA, read_jsonl
+from overlap import near_held_out
+from samples import SURE, Builder, noisy, turn_of
 
-# Drawn each epoch: (group, share of the epoch's samples).
+# (group, weight) of the samples.
 SHARES = {
-    "questions": 0.12, "jailbreaks": 0.02, "tweets": 0.11, "passages": 0.04, "instructions": 0.025, "contrast": 0.24,
-    "written": 0.09, "chat": 0.05, "words": 0.04,
-    "attacks": 0.06, "withstood": 0.03, "answers": 0.10, "short answers": 0.03, "refusals": 0.04,
-    "tweet responses": 0.03, "splices": 0.10, "announcements": 0.05,
+    "questions": 0.09, "jailbreaks": 0.02, "tweets": 0.20, "passages": 0.04, "instructions": 0.025, "contrast": 0.20,
+    "patterns": 0.26, "written": 0.09, "chat": 0.05, "words": 0.03,
+    "attacks": 0.05, "withstood": 0.03, "answers": 0.09, "short answers": 0.03, "refusals": 0.04,
+    "tweet responses": 0.03, "splices": 0.11, "announcements": 0.06,
 }  # fmt: skip
+PATTERNS = 12000  # fillings of the patterns a label, the languages by their shares
 
 
 class Mixture:
@@ -25,8 +37,9 @@ class Mixture:
         train = [row for row in rows if not row.held_out]
         source = lambda *names: [row for row in train if row.source in names]  # noqa: E731
         self.answers = [(item["prompt"], item["answer"], item.get("lang", "en")) for item in read_jsonl(DATA / "answers.jsonl")]
+        self.chatter = [(prompt, answer) for prompt, answer, _ in self.answers]
         self.refusal = read_jsonl(DATA / "refusals.jsonl")
-        self.turns = [(t["text"], {"unsafe": 1, "controversial": 2}[t.get("label", "unsafe")], t.get("category")) for t in read_jsonl(DATA / "turns.jsonl")]
+        self.turns = [(t["text"], {"unsafe": 1, "controversial": 2}[t.get("label", "unsafe")], t.get("category")) for t in read_jsonl(DATA / "turns.jsonl") if not near_held_out(t["text"])]
         self.bridges = [item["text"] for item in read_jsonl(DATA / "bridges.jsonl")]
         tweets = source("tweets-davidson")
         self.tweets = {risk: [row for row in tweets if row.risk == risk] for risk in (0, 1, 2)}
@@ -47,14 +60,19 @@ class Mixture:
             "short answers": [row for row in t0 if row.response and len(row.response) > 3],
         }
         self.passages = [row.prompt for row in t0 if len(row.prompt) > 200]
+        self.patterns = {
+            (lang, label): pattern_entries(seed, int(PATTERNS * share), lang, label)
+            for lang, share in LANGUAGES.items()
+            for label in ("safe", "unsafe")
+        }
         self.contrast = {"safe": [], "unsafe": []}
         self.words = []
         self.long = False
         self.teacher_rows = {}  # text -> row of the teacher's embeddings
         self.harmful = [row for row in self.groups["questions"]]
-        self.contrast_epoch()
+        self.fresh_frames()
 
-    def contrast_epoch(self):
+    def fresh_frames(self):
         """Fresh frames for the tables."""
         self.seed += 1
         rows = framed_rows(self.seed, 3)
@@ -65,16 +83,13 @@ class Mixture:
         written = [row.prompt for row in self.groups["written"] if row.risk == 0 and row.lang == "en"]
         framed = [row.prompt for row in self.rng.sample(self.contrast["safe"], 600) if row.lang == "en"]
         self.benign_lines = written * 2 + framed
-        self.chatter_pairs = self.chatter()
-
-    def chatter(self):
-        return [(prompt, answer) for prompt, answer, _ in self.answers]
 
     def teacher_texts(self, words):
         """What the teacher should embed: English prompts of a sentence or two, and single words."""
         self.words = words
         rows = [row for name in ("questions", "written", "chat") for row in self.groups[name]]
         rows += self.contrast["safe"] + self.contrast["unsafe"]
+        rows += [pattern_row(self.rng, *entry) for entries in self.patterns.values() for entry in entries]
         rows += [row for tweets in self.tweets.values() for row in tweets[:2500]]
         texts = {self.plain(row) for row in rows if row.lang == "en" and len(row.prompt) < 300}
         texts = sorted(texts) + words
@@ -95,7 +110,7 @@ class Mixture:
 
     def prompt_of(self, row):
         prompt = noisy(self.rng, row.prompt) if len(row.prompt) < 400 else row.prompt
-        messages = self.builder.messages(prompt, self.chatter_pairs)
+        messages = self.builder.messages(prompt, self.chatter)
         return self.builder.build(messages, row.risk, row.category, embedding=self.teacher_rows.get(self.plain(row), -1))
 
     def _words(self):
@@ -103,19 +118,33 @@ class Mixture:
         return self.builder.build([("user", word)], None, None, embedding=self.teacher_rows[word])
 
     def _contrast(self):
-        return self.prompt_of(self.rng.choice(self.contrast["safe" if self.rng.random() < 0.6 else "unsafe"]))
+        return self.prompt_of(self.rng.choice(self.contrast["safe" if self.rng.random() < 0.55 else "unsafe"]))
+
+    def pattern(self, label):
+        """A filled pattern in a fresh frame."""
+        lang = self.rng.choices(list(LANGUAGES), list(LANGUAGES.values()))[0]
+        return pattern_row(self.rng, *self.rng.choice(self.patterns[lang, label]))
+
+    def either(self, label):
+        """A question from the tables or the patterns."""
+        return self.pattern(label) if self.rng.random() < 0.5 else self.rng.choice(self.contrast[label])
+
+    def _patterns(self):
+        return self.prompt_of(self.pattern("safe" if self.rng.random() < 0.52 else "unsafe"))
 
     def _tweets(self):
         roll = self.rng.random()
-        return self.prompt_of(self.rng.choice(self.tweets[0 if roll < 0.3 else 1 if roll < 0.47 else 2]))
+        return self.prompt_of(self.rng.choice(self.tweets[0 if roll < 0.22 else 1 if roll < 0.34 else 2]))
 
     def respond(self, row, parts, category, prompt=None):
         """A response to the row's prompt, or to another prompt (whose own verdict is then given)."""
         row = prompt or row
-        return self.builder.build(self.builder.messages(row.prompt, self.chatter_pairs), row.risk, row.category, parts, category)
+        return self.builder.build(self.builder.messages(row.prompt, self.chatter), row.risk, row.category, parts, category)
 
     def any_prompt(self, harmful):
-        return self.rng.choice(self.harmful if self.rng.random() < 0.7 else self.contrast["unsafe"]) if harmful else self.rng.choice(self.contrast["safe"])
+        if harmful and self.rng.random() < 0.6:
+            return self.rng.choice(self.harmful)
+        return self.either("unsafe" if harmful else "safe")
 
     def attack_parts(self, row):
         start, said = turn_of(row.response)
@@ -140,7 +169,8 @@ class Mixture:
         if roll < 0.75:
             return self.rng.choice(self.passages)[:most]
         # Harmless questions and remarks in a row: people and their things, "you" and "her", without any harm.
-        return " ".join(self.rng.choice(self.benign_lines) for _ in range(self.rng.randint(2, 6)))[:most]
+        remark = lambda: self.rng.choice(self.benign_lines) if self.rng.random() < 0.4 else pattern_turn(self.rng, "safe")[0]  # noqa: E731
+        return " ".join(remark() for _ in range(self.rng.randint(2, 6)))[:most]
 
     def _answers(self):
         roll = self.rng.random()
@@ -172,7 +202,7 @@ class Mixture:
         return text
 
     def _refusals(self):
-        row = self.rng.choice(self.contrast["unsafe"]) if self.rng.random() < 0.5 else self.any_prompt(True)
+        row = self.any_prompt(True)
         phrase = row.extra.get("phrase")
         if phrase and row.lang in DECLINES and self.rng.random() < 0.8:
             text = self.rng.choice(DECLINES[row.lang]).format(v=phrase)
@@ -185,9 +215,9 @@ class Mixture:
         """An answer that takes up the question's own words: harmful from the phrase on, or harmless throughout."""
         rng = self.rng
         harmful = rng.random() < 0.5
-        row = rng.choice(self.contrast["unsafe" if harmful else "safe"])
-        while row.lang not in ANNOUNCES:
-            row = rng.choice(self.contrast["unsafe" if harmful else "safe"])
+        row = self.either("unsafe" if harmful else "safe")
+        while row.lang not in ANNOUNCES or row.extra["phrase"] is None:
+            row = self.either("unsafe" if harmful else "safe")
         before, after = rng.choice(ANNOUNCES[row.lang]).split("{v}", 1)
         phrase = row.extra["phrase"] if before else row.extra["phrase"][:1].upper() + row.extra["phrase"][1:]
         text = phrase + after
@@ -205,6 +235,13 @@ class Mixture:
         text = re.sub(r"^(RT )?(@\w+:? )+", "", row.prompt)
         return self.respond(None, [(text, row.risk, None)], row.category, self.any_prompt(self.rng.random() < 0.2))
 
+    def turn(self):
+        """(sentence that turns an answer, risk, category)."""
+        if self.rng.random() < 0.5:
+            return self.rng.choice(self.turns)
+        text, category = pattern_turn(self.rng, "unsafe")
+        return text, 1, category
+
     def _splices(self):
         """Harmless first, harmful from a known character on."""
         rng = self.rng
@@ -215,10 +252,10 @@ class Mixture:
         lead = " ".join(s for s in sentences[: rng.randint(1, max(1, len(sentences)))] if s) if lead.isascii() else lead
         roll = rng.random()
         if roll < 0.55:
-            text, risk, category = rng.choice(self.turns)
-            while rng.random() < 0.35:
-                more, risk2, category2 = rng.choice(self.turns)
-                if risk2 == risk and category2 == category:
+            text, risk, category = self.turn()
+            while rng.random() < 0.4:
+                more, risk2, _ = self.turn()
+                if risk2 == risk:
                     text += " " + more
             grace = None
         elif roll < 0.8:
@@ -237,10 +274,9 @@ class Mixture:
         parts.append((rng.choice([" ", " ", "\n\n"]) + text, risk, grace))
         return self.respond(None, parts, category, self.any_prompt(rng.random() < 0.3))
 
-    def epoch(self, size, stretch=1):
-        """`size` samples in random order, the longest `stretch` times the usual limit."""
-        self.contrast_epoch()
-        self.chatter_pairs = self.chatter()
+    def draw(self, size, stretch=1):
+        """`size` samples, the longest `stretch` times the usual limit."""
+        self.fresh_frames()
         self.long = stretch > 1
         samples = []
         for group in self.rng.choices(list(SHARES), list(SHARES.values()), k=size):
@@ -256,5 +292,3 @@ class Prompt:
     def __init__(self, prompt, risk, category=None):
         self.prompt, self.risk, self.category = prompt, risk, category
 
-
-__all__ = ["Mixture", "UNETHICAL", "DISCLAIMER"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 IGNORE = -100
-GRACE = 7  # tokens of a harmful part that may still read as harmless: no target there
+GRACE = 5  # tokens of a harmful part that may still read as harmless: no target there
 
 
 @dataclass

