@@ -35,6 +35,9 @@ interface StepShape {
   outputs: [string, Tensor][];
 }
 
+/** Runs of a shape before it is recorded; as many as ONNX Runtime takes before recordings of its own. */
+const WARM_UPS = 2;
+
 /** Where each tensor's part of a block may begin: no kernel wants more. */
 const ALIGNMENT = 256;
 
@@ -112,8 +115,8 @@ export class BatchRunner {
     let warm = 0;
     for (const { first, count } of ranges) {
       const binding = this.#bind(first, count, 1);
-      // What a first run of a size does, such as loading kernels, a recording may not do.
-      if (count !== warm) await binding.run();
+      // What a size's first runs do, such as loading kernels or allocating, a recording may not do.
+      for (let run = 0; run < WARM_UPS && count !== warm; run++) await binding.run();
       warm = count;
       const graph = stream.capture(() => {
         this.#publish(count);

@@ -20,6 +20,7 @@ const STATUS_FUNCTIONS = {
   CreateSession: [7, `void* env, ${PATH_TYPE} path, void* options, _Out_ void** session`],
   CreateSessionFromArray: [8, "void* env, void* model, size_t bytes, void* options, _Out_ void** session"],
   CreateSessionOptions: [10, "_Out_ void** options"],
+  DisableMemPattern: [17, "void* options"],
   EnableProfiling: [14, `void* options, ${PATH_TYPE} prefix`],
   SetIntraOpNumThreads: [24, "void* options, int threads"],
   CreateRunOptions: [39, "_Out_ void** options"],

@@ -24,6 +24,8 @@ export async function addCudaProvider(settings: Handle, stream: CudaStream): Pro
   } finally {
     api.release("ReleaseCUDAProviderOptions", provider);
   }
+  // Plans memory at the second run of a shape, and keeps the plan: prompts have as many shapes as lengths.
+  api.call("DisableMemPattern", settings);
   // A node that CUDA has no kernel for would run on the CPU, its data copied there and back for each token.
   api.call("AddSessionConfigEntry", settings, "session.disable_cpu_ep_fallback", "1");
 }

@@ -1,6 +1,8 @@
+import { inspectCuda } from "../cuda/files.js";
+import { DeviceError } from "../errors.js";
 import type { Handle } from "./api.js";
 import { cudaRuntime, onDevice } from "./cuda-runtime.js";
-import type { Place } from "./place.js";
+import { type Place, placeName } from "./place.js";
 
 // cudaStreamNonBlocking: what others do on CUDA's default stream does not hold this one up.
 const NON_BLOCKING = 1;
@@ -20,8 +22,17 @@ export class CudaStream {
 
   /** @throws {DeviceError} CUDA_UNAVAILABLE, CUDA_ERROR */
   static async create(place: Place): Promise<CudaStream> {
+    const runtime = cudaRuntime();
+    const { devices } = inspectCuda().driver;
+    if (place.index >= devices.length) {
+      const shown = devices.map(({ index, name }) => `cuda:${index} (${name})`).join(", ");
+      throw new DeviceError(
+        "CUDA_UNAVAILABLE",
+        `There is no ${placeName(place)}. The driver shows ${shown}.`,
+      );
+    }
     // The first call for a device starts its driver context, which takes a while: not on this thread.
-    await cudaRuntime().callAsync("cudaSetDevice", place.index);
+    await runtime.callAsync("cudaSetDevice", place.index);
     return new CudaStream(place);
   }
 

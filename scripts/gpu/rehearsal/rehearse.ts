@@ -1,0 +1,127 @@
+/**
+ * Everything that the engine does on a GPU, on the real CUDA provider over stand-ins for NVIDIA's libraries: what it
+ * calls is checked, what a GPU would compute is not (kernels do not run, so all logits are zero).
+ */
+import { strict as assert } from "node:assert";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Engine } from "../../../src/engine/engine.js";
+import { HEAD_NAMES } from "../../../src/engine/logits.js";
+import type { Sequence } from "../../../src/engine/sequence.js";
+import { ClosedError } from "../../../src/errors.js";
+import { exportCheckpoint } from "../../../src/export/export.js";
+import { type Dtype, MODEL_FILE } from "../../../src/export/manifest.js";
+import { loadGuard } from "../../../src/moderation/guard.js";
+import { deviceMemory } from "../../../src/ort/cuda-runtime.js";
+import { Session } from "../../../src/ort/session.js";
+import { odd, tiny, twoLayers06B, writeRandomCheckpoint } from "../../checkpoint/random.js";
+
+const CHECKPOINTS = { twoLayers06B, tiny, odd };
+const DTYPES: Dtype[] = ["bf16", "fp16", "int8", "int4"];
+const GPU = { kind: "cuda", index: 0 } as const;
+const TRACE = process.env.STAND_IN_TRACE as string;
+
+const done = new ClosedError("STREAM_CLOSED", "done");
+const root = mkdtempSync(join(tmpdir(), "qwen3guard-rehearsal-"));
+try {
+  for (const [name, config] of Object.entries(CHECKPOINTS)) {
+    const checkpoint = join(root, name);
+    await writeRandomCheckpoint(checkpoint, { config, dtype: "BF16" });
+    for (const dtype of DTYPES) {
+      const dir = join(root, `${name}-${dtype}`);
+      await exportCheckpoint(checkpoint, dir, { dtype, device: "cuda" });
+      console.log(`${name} as ${dtype}: ${await rehearse(dir)}`);
+    }
+    const onCpu = join(root, `${name}-cpu`);
+    await exportCheckpoint(checkpoint, onCpu, { dtype: "fp32" });
+    await assert.rejects(Session.load(join(onCpu, MODEL_FILE), { threads: 1, place: GPU }), {
+      code: "NODE_ON_CPU",
+    });
+  }
+  await rehearseLimits(join(root, "tiny-bf16"));
+  await rehearseGuard();
+  assert(!readFileSync(TRACE, "utf8").includes("FORBIDDEN"), "a call that CUDA forbids while capturing");
+} finally {
+  rmSync(root, { recursive: true, force: true });
+}
+
+/** Prompts, chunks, single tokens, batches and a rollback; returns what a recorded step is made of. */
+async function rehearse(dir: string): Promise<string> {
+  const free = deviceMemory(GPU).free;
+  let from = traceLength();
+  const engine = await Engine.load(dir, { maxStreams: 6, maxTokens: 200 });
+  const recordings = calls(from).filter((call) => call.includes("cudaStreamEndCapture"));
+  assert.equal(recordings.length, engine.recordedSteps);
+
+  const sequences = Array.from({ length: 6 }, () => engine.open());
+  await feed(sequences[0], 100);
+  from = traceLength();
+  await feed(sequences[0], 1);
+  assert.deepEqual(
+    calls(from).map((call) => call.split(/[ :]/)[0]),
+    ["cudaSetDevice", "cudaGraphLaunch", "cudaStreamSynchronize"],
+    "one token is one call and one wait",
+  );
+  await Promise.all(sequences.map((sequence, index) => feed(sequence, index + 1)));
+  from = traceLength();
+  await feed(sequences[3], 50, 2);
+  assert(!calls(from).some((call) => call.startsWith("cudaGraphLaunch")), "chunks are not recorded");
+  for (const sequence of sequences) sequence.close(done);
+  await engine.close();
+  assert.equal(deviceMemory(GPU).free, free, "closing gives all device memory back");
+  return `a step of one token is ${(recordings.at(-1) as string).replace(/^.*: /, "")}`;
+}
+
+async function feed(sequence: Sequence, count: number, at = sequence.end): Promise<void> {
+  let seen = 0;
+  await sequence.feed(
+    Array.from({ length: count }, (_, i) => i),
+    (logits) => {
+      seen++;
+      for (const head of HEAD_NAMES) assert(Number.isFinite(logits[head][0]));
+    },
+    at,
+  );
+  assert.equal(seen, count);
+}
+
+/** Slots of any number, and what is said where there is no room or no such GPU. */
+async function rehearseLimits(dir: string): Promise<void> {
+  for (const maxStreams of [1, 3, 33, 256]) {
+    const engine = await Engine.load(dir, { maxStreams, maxTokens: 64 });
+    const sequences = Array.from({ length: maxStreams }, () => engine.open());
+    await Promise.all(sequences.map((sequence) => feed(sequence, 2)));
+    for (const sequence of sequences.slice(1, -1)) sequence.close(done);
+    await Promise.all([feed(sequences[0], 3), ...(maxStreams > 1 ? [feed(sequences.at(-1)!, 3)] : [])]);
+    await engine.close();
+  }
+  const plain = await Engine.load(dir, { maxTokens: 64, cudaGraphs: false });
+  assert.deepEqual([plain.recordedSteps, plain.maxStreams], [0, 64]);
+  await feed(plain.open(), 4);
+  await plain.close();
+  await assert.rejects(Engine.load(dir, { device: "cuda:7" }), { code: "CUDA_UNAVAILABLE" });
+  await assert.rejects(Engine.load(dir, { device: "cpu" }), { code: "DEVICE_MISMATCH" });
+}
+
+/** From a checkpoint to verdicts, as a user does it. */
+async function rehearseGuard(): Promise<void> {
+  const guard = await loadGuard(undefined, { device: "cuda", maxStreams: 2 });
+  assert.equal(guard.device, "cuda:0");
+  const stream = guard.stream({ messages: [{ role: "user", content: "How do I bake bread?" }] });
+  assert((await stream.prompt) !== null);
+  assert.equal((await stream.push([1, 2, 3])).length, 3);
+  stream.close();
+  await guard.close();
+  console.log(`the embedded guard, ${guard.manifest.dtype} on ${guard.device}: prompt and tokens judged`);
+}
+
+function traceLength(): number {
+  return readFileSync(TRACE).length;
+}
+
+/** The stand-in's calls since then, without the thread that made each. */
+function calls(from: number): string[] {
+  const lines = readFileSync(TRACE).subarray(from).toString().trim().split("\n");
+  return lines.map((line) => line.slice(line.indexOf(" ") + 1));
+}
