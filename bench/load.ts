@@ -22,6 +22,7 @@ const { values } = parseArgs({
     dtypes: { type: "string" },
     starts: { type: "string", default: "3" },
     only: { type: "boolean", default: false },
+    "no-graphs": { type: "boolean", default: false },
   },
 });
 const onCpu = values.device === "cpu";
@@ -34,9 +35,15 @@ else {
   )) {
     const choice = dtype === "embedded" ? { model: dtype } : { dtype };
     await guardDir({ device: values.device, ...choice });
-    // The first start fills the system's cache.
-    const starts = Array.from({ length: Number(values.starts) + 1 }, () => startElsewhere(choice)).slice(1);
     const name = guardName({ device: values.device, ...choice });
+    repeat(name, choice);
+    if (!onCpu) repeat(`${name}, no CUDA graphs`, choice, ["--no-graphs"]);
+  }
+
+  function repeat(name: string, choice: { dtype?: string; model?: string }, flags: string[] = []): void {
+    // The first start fills the system's cache.
+    const count = Number(values.starts) + 1;
+    const starts = Array.from({ length: count }, () => startElsewhere(choice, flags)).slice(1);
     results[name] = Object.fromEntries(
       Object.keys(starts[0]).map((key) => [key, summarize(starts.map((figures) => figures[key]))]),
     );
@@ -45,12 +52,12 @@ else {
   }
 }
 
-function startElsewhere(choice: { dtype?: string; model?: string }): Record<string, number> {
+function startElsewhere(choice: { dtype?: string; model?: string }, flags: string[]): Record<string, number> {
   const options = Object.entries(choice).flatMap(([name, value]) => [`--${name}`, value]);
   const script = fileURLToPath(import.meta.url);
   const out = execFileSync(
     process.execPath,
-    [...process.execArgv, script, "--only", "--device", values.device, ...options],
+    [...process.execArgv, script, "--only", "--device", values.device, ...options, ...flags],
     { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] },
   );
   return JSON.parse((/^RESULT (.*)$/m.exec(out) as RegExpExecArray)[1]);
@@ -60,7 +67,7 @@ function startElsewhere(choice: { dtype?: string; model?: string }): Record<stri
 async function start(): Promise<Record<string, number>> {
   const before = gpuMemoryMB();
   const begun = performance.now();
-  const guard = await openGuard(values, {});
+  const guard = await openGuard(values, { cudaGraphs: !values["no-graphs"] });
   const loaded = performance.now();
   const stream = guard.stream({ promptIds: benchIds(16).map((id) => id % guard.manifest.config.vocabSize) });
   await stream.push(1);

@@ -2,7 +2,21 @@
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
-const QUESTIONS = ["overhead", "event-loop", "formats", "contenders", "export", "drift", "plots"];
+const QUESTIONS = [
+  "overhead",
+  "event-loop",
+  "formats",
+  "contenders",
+  "export",
+  "drift",
+  "added-latency",
+  "context",
+  "streams",
+  "load",
+  "dtype",
+  "gates",
+  "plots",
+];
 
 const [question, ...options] = process.argv.slice(2);
 if (question && !QUESTIONS.includes(question)) {

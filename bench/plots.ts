@@ -1,7 +1,6 @@
 /** Draws bench/plots/*.svg from the results at hand. */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-import { resultPath } from "./report.js";
+import "./latency-plots.js";
+import { readResult as read, savePicture as save } from "./pictures.js";
 import type { Summary } from "./stats.js";
 import { barChart, type Line, lineChart } from "./svg.js";
 
@@ -9,9 +8,6 @@ interface Format {
   perToken: Record<string, Summary>;
   promptMs: Record<string, Summary>;
 }
-
-const folder = fileURLToPath(new URL("plots/", import.meta.url));
-mkdirSync(folder, { recursive: true });
 
 const formats = read<{ formats: Record<string, Format> }>("formats")?.formats;
 if (formats) {
@@ -34,13 +30,4 @@ for (const context of contenders?.contexts ?? []) {
   );
   const title = `One more token at ${context} tokens of context`;
   save(`contenders-${context}`, barChart(title, "milliseconds, median, logarithmic", bars));
-}
-
-function read<T>(name: string): T | undefined {
-  return existsSync(resultPath(name)) ? JSON.parse(readFileSync(resultPath(name), "utf8")) : undefined;
-}
-
-function save(name: string, svg: string): void {
-  writeFileSync(`${folder}${name}.svg`, svg);
-  console.log(`wrote bench/plots/${name}.svg`);
 }

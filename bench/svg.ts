@@ -7,17 +7,26 @@ export interface Line {
 const COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [760, 420, 60, 50, 40, 150];
 
-/** Lines over a logarithmic x axis, y from 0. */
-export function lineChart(title: string, xLabel: string, yLabel: string, lines: Line[]): string {
+/** Lines over a logarithmic x axis, y from 0, or logarithmic too. */
+export function lineChart(
+  title: string,
+  xLabel: string,
+  yLabel: string,
+  lines: Line[],
+  { logarithmic = false } = {},
+): string {
   const xs = [...new Set(lines.flatMap(({ points }) => points.map(([x]) => x)))].sort((a, b) => a - b);
   const highest = Math.max(...lines.flatMap(({ points }) => points.map(([, y]) => y)));
   const [low, high] = [Math.log(xs[0]), Math.log(xs.at(-1) as number)];
   const x = (value: number) =>
     LEFT + ((Math.log(value) - low) / Math.max(1e-9, high - low)) * (WIDTH - LEFT - RIGHT);
-  const y = (value: number) => HEIGHT - BOTTOM - (value / highest) * (HEIGHT - BOTTOM - TOP);
+  const lowest = logarithmic ? Math.min(...lines.flatMap(({ points }) => points.map(([, y]) => y))) / 1.5 : 0;
+  const part = (value: number) =>
+    logarithmic ? Math.log(value / lowest) / Math.log(highest / lowest) : value / highest;
+  const y = (value: number) => HEIGHT - BOTTOM - part(value) * (HEIGHT - BOTTOM - TOP);
   const body = xs.map((value) => text(x(value), HEIGHT - BOTTOM + 18, String(value), "middle"));
-  for (const value of ticks(highest)) {
-    body.push(`<path d="M${LEFT} ${y(value)}H${WIDTH - RIGHT}" stroke="#ddd"/>`);
+  for (const value of logarithmic ? logTicks(lowest, highest) : ticks(highest)) {
+    body.push(`<path d="M${LEFT} ${y(value).toFixed(1)}H${WIDTH - RIGHT}" stroke="#ddd"/>`);
     body.push(text(LEFT - 6, y(value) + 4, String(value), "end"));
   }
   lines.forEach(({ name, points }, i) => {
@@ -52,6 +61,64 @@ export function barChart(title: string, label: string, bars: [name: string, valu
     ];
   });
   return frame(title, label, WIDTH, height, body);
+}
+
+/** Where something lies: a point, or from a usual value to a bad one. */
+export interface Range {
+  name: string;
+  /** Starts a group of its own. */
+  group?: string;
+  from: number;
+  to: number;
+  color: number;
+}
+
+/** Ranges over a logarithmic axis, each a dot at `from` and a line to `to`, with both as text. */
+export function rangeChart(title: string, label: string, ranges: Range[], legend: string[]): string {
+  const [left, right, row] = [260, 110, 22];
+  const lowest = Math.max(0.01, Math.min(...ranges.map(({ from }) => from)) / 1.5);
+  const highest = Math.max(...ranges.map(({ to }) => to)) * 1.2;
+  const x = (value: number) => {
+    const clamped = Math.max(lowest, value);
+    return left + (Math.log(clamped / lowest) / Math.log(highest / lowest)) * (WIDTH - left - right);
+  };
+  const body: string[] = legend.flatMap((name, i) => [
+    `<circle cx="${left + i * 150}" cy="54" r="5" fill="${COLORS[i]}"/>`,
+    text(left + 10 + i * 150, 58, name, "start"),
+  ]);
+  let top = 70;
+  const rows: string[] = [];
+  for (const { name, group, from, to, color } of ranges) {
+    if (group) {
+      top += 10;
+      rows.push(`<text x="12" y="${top + 15}" font-weight="bold">${escapeXml(group)}</text>`);
+    }
+    const y = top + 11;
+    const [start, end] = [x(from).toFixed(1), x(to).toFixed(1)];
+    rows.push(
+      text(left - 10, y + 4, name, "end"),
+      `<path d="M${start} ${y}H${end}" stroke="${COLORS[color]}" stroke-width="3"/>`,
+      `<circle cx="${start}" cy="${y}" r="5" fill="${COLORS[color]}"/>`,
+      text(x(to) + 10, y + 4, `${from} – ${to}`, "start"),
+    );
+    top += row;
+  }
+  const grid = logTicks(lowest, highest).flatMap((value) => [
+    `<path d="M${x(value).toFixed(1)} 66V${top}" stroke="#ddd"/>`,
+    text(x(value), top + 16, String(value), "middle"),
+  ]);
+  return frame(title, label, WIDTH, top + 30, [...grid, ...body, ...rows]);
+}
+
+/** 1, 2, 5, 10, … between two numbers; only the powers of ten where that would be many. */
+function logTicks(lowest: number, highest: number): number[] {
+  const decades = Math.log10(highest / lowest);
+  const steps = decades > 3 ? [1] : [1, 2, 5];
+  const all: number[] = [];
+  for (let power = Math.floor(Math.log10(lowest)); power <= Math.log10(highest); power++) {
+    for (const step of steps) all.push(Number((step * 10 ** power).toPrecision(1)));
+  }
+  return all.filter((value) => value >= lowest && value <= highest);
 }
 
 function ticks(highest: number): number[] {

@@ -13,6 +13,8 @@ import { GENERATOR_FILE, type GeneratorManifest } from "./export.js";
 
 /** Tokens of a prompt that run at once. */
 const CHUNK = 256;
+/** Steps before one is recorded: they load kernels and allocate, which a recording must not. */
+const WARM_UPS = 2;
 
 export interface TokenLoopOptions {
   threads: number;
@@ -99,8 +101,7 @@ export class TokenLoop {
   /** Takes the token that came last. Returns the next. */
   step(): Promise<number> {
     const { stream } = this.#session;
-    // The first step loads kernels and allocates, which a capture must not.
-    const replay = stream !== null && this.#steps++ > 0;
+    const replay = stream !== null && this.#steps++ >= WARM_UPS;
     return this.#advance(1, replay ? () => this.#replay(stream) : this.#run);
   }
 
