@@ -31,12 +31,13 @@ const EARLY = STEPS.most / 2;
 
 type Series = { perToken: Record<number, Summary>; [about: string]: unknown };
 const results: Record<string, Series> = {};
+const peers = values.peers.split(",").filter(Boolean);
 const choices = values.dtype?.split(",").map((dtype) => ({ ...values, dtype })) ?? [values];
 for (const choice of choices) await contend(guardName(choice), () => ours(choice));
-for (const peer of values.peers.split(",").filter(Boolean)) {
+for (const peer of peers) {
   const { QWEN3GUARD_PYTHON } = process.env;
   if (peer === "js-api" && values.device === "cpu") {
-    const name = `onnxruntime-node's own API, ${guardName(choices[0])}`;
+    const name = `JS API, ${guardName(choices[0])}`;
     await contend(name, () => jsApi(choices[0]));
   }
   if (!peer.startsWith("torch-") || !QWEN3GUARD_PYTHON) continue;
@@ -49,7 +50,8 @@ async function contend(name: string, run: () => Promise<Series>): Promise<void> 
   results[name] = await run();
   const line = Object.entries(results[name].perToken).map(([context, { p50 }]) => `${context}: ${p50}`);
   console.log(`${name}, ms a token: ${line.join(", ")}`);
-  report("context", { device: values.device, contexts, results }, values.device);
+  const question = peers.length > 0 ? "context-peers" : `context-${guardName(choices[0])}`;
+  report(question, { device: values.device, contexts, results }, values.device);
 }
 
 async function ours(choice: GuardChoice): Promise<Series> {

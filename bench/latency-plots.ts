@@ -45,19 +45,16 @@ for (const name of resultNames("added-latency-")) {
 }
 
 for (const [device, suffix] of Object.entries(DEVICES)) {
-  const context = readResult<Context>(`context${suffix}`);
-  if (context) {
-    const lines = Object.entries(context.results).map(([name, { perToken }]): Line => {
+  for (const name of namesOn(device, "context-")) {
+    const lines = Object.entries(readResult<Context>(name)!.results).map(([name, { perToken }]): Line => {
       return { name, points: Object.entries(perToken).map(([x, { p50 }]) => [Number(x), p50]) };
     });
     const [title, label] = [`One more token, by context, on ${device}`, "milliseconds, median, logarithmic"];
     const chart = lineChart(title, "tokens of context", label, lines, { logarithmic: true });
-    savePicture(`context${suffix}`, chart);
+    savePicture(name, chart);
   }
 
-  const streams = resultNames("streams-")
-    .filter((name) => name.endsWith("-cuda") === (device === "cuda"))
-    .map((name) => readResult<Streams>(name)!);
+  const streams = namesOn(device, "streams-").map((name) => readResult<Streams>(name)!);
   if (streams.length > 0) {
     const lines = (value: (of: Streams["results"][string]) => number) =>
       streams.map(({ guard, results }): Line => {
@@ -96,4 +93,8 @@ for (const [device, suffix] of Object.entries(DEVICES)) {
     const title = `Formats on ${device}`;
     savePicture(`dtype${suffix}`, barChart(title, "milliseconds, median, logarithmic", bars));
   }
+}
+
+function namesOn(device: string, beginning: string): string[] {
+  return resultNames(beginning).filter((name) => /-cuda(-\d+)?$/.test(name) === (device === "cuda"));
 }
