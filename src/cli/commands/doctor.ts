@@ -1,10 +1,12 @@
 import { readFile } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { Command } from "commander";
+import { type CudaStatus, inspectCuda } from "../../cuda/files.js";
+import { cudaText } from "../../cuda/report.js";
 import { GuardError } from "../../errors.js";
 import { modelCache } from "../../export/resolve.js";
-import { loadGuard } from "../../moderation/guard.js";
 import { ortApi } from "../../ort/api.js";
+import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { createTerminal } from "../terminal.js";
 
 interface Check {
@@ -17,21 +19,30 @@ interface Check {
 const CPU_FEATURES = ["avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"];
 
 export function doctorCommand(): Command {
-  return new Command("doctor")
+  return addModelOptions(new Command("doctor"))
     .summary("show what this machine has, and whether the guard runs")
     .description(
-      "Shows Node, processor, ONNX Runtime, memory and model, and judges a sentence to see that it works.",
+      "Shows Node, processor, memory, ONNX Runtime, GPUs and model, and judges a sentence to see that it works.",
     )
-    .option("--model <model>", "exported model, checkpoint folder or hub id (default: the embedded one)")
     .option("--json", "one JSON object instead of text")
-    .addHelpText("after", "\nExamples:\n  $ qwen3guard doctor\n  $ qwen3guard doctor --model ./guard --json")
-    .action(async ({ model, json }: { model?: string; json?: boolean }) => {
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ qwen3guard doctor
+  $ qwen3guard doctor --model ./guard --json
+  $ qwen3guard doctor --model Qwen/Qwen3Guard-Stream-0.6B --device cuda`,
+    )
+    .action(async ({ json, ...options }: ModelOptions & { json?: boolean }) => {
+      const cuda = inspectCuda();
       const checks = [
         await checkNode(),
         await checkCpu(),
         checkMemory(),
-        ...checkRuntime(),
-        await checkModel(model),
+        checkRuntime(),
+        // Without a GPU all works, but slower: that is no failure.
+        { name: "CUDA", ok: true, detail: cudaText(cuda) },
+        await checkModel(options, cuda),
       ];
       if (json)
         process.stdout.write(
@@ -78,40 +89,39 @@ function checkMemory(): Check {
   };
 }
 
-function checkRuntime(): Check[] {
+function checkRuntime(): Check {
   try {
-    const api = ortApi();
-    const providers = api.availableProviders().map((name) => name.replace("ExecutionProvider", ""));
-    return [
-      { name: "ONNX Runtime", ok: true, detail: `${api.version}, ${api.libraryPath}` },
-      {
-        name: "Providers",
-        ok: true,
-        detail: `${providers.join(", ")} compiled in; this version runs on CPU`,
-      },
-    ];
+    const { version, libraryPath } = ortApi();
+    return { name: "ONNX Runtime", ok: true, detail: `${version}, ${libraryPath}` };
   } catch (error) {
-    return [{ name: "ONNX Runtime", ok: false, detail: problem(error) }];
+    return { name: "ONNX Runtime", ok: false, detail: problem(error) };
   }
 }
 
-async function checkModel(model: string | undefined): Promise<Check> {
+async function checkModel(options: ModelOptions, cuda: CudaStatus): Promise<Check> {
   try {
-    const guard = await loadGuard(model);
+    const guard = await loadModel(options);
     const stream = guard.stream({ messages: [{ role: "user", content: "How do I bake bread?" }] });
     const started = performance.now();
     const verdict = await stream.prompt;
     const elapsed = performance.now() - started;
     stream.close();
-    const { dtype } = guard.manifest;
-    const detail =
-      `${model ?? "embedded default"}, ${dtype}, ${guard.maxStreams} streams of ${guard.maxTokens} tokens; ` +
-      `judged a prompt ${verdict?.risk} in ${elapsed.toFixed(1)} ms; exports are kept in ${modelCache()}`;
+    const { device, maxStreams, maxTokens, manifest } = guard;
     await guard.close();
+    const detail =
+      `${options.model ?? "embedded default"}, ${manifest.dtype} on ${device}${whyCpu(device, options, cuda)}, ` +
+      `${maxStreams} streams of ${maxTokens} tokens; judged a prompt ${verdict?.risk} in ${elapsed.toFixed(1)} ms; ` +
+      `exports are kept in ${modelCache()}`;
     return { name: "Model", ok: true, detail };
   } catch (error) {
     return { name: "Model", ok: false, detail: problem(error) };
   }
+}
+
+/** Why auto did not take a GPU that could be used. */
+function whyCpu(device: string, options: ModelOptions, cuda: CudaStatus): string {
+  if (device !== "cpu" || options.device !== "auto" || !cuda.usable) return "";
+  return " (auto: small models, and those exported for the CPU, run there)";
 }
 
 function problem(error: unknown): string {

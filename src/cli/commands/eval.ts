@@ -4,19 +4,14 @@ import { InputError } from "../../errors.js";
 import { type EvaluationOptions, evaluate, type JudgedRow } from "../../evaluation/evaluation.js";
 import { Report } from "../../evaluation/report/report.js";
 import type { EvaluationType } from "../../evaluation/row.js";
-import { DTYPES, type Dtype } from "../../export/manifest.js";
-import { loadGuard } from "../../moderation/guard.js";
 import { evaluationJson, evaluationText } from "../evaluation-summary.js";
 import { interruptSignal } from "../interrupt.js";
-import { StageProgress } from "../stage-progress.js";
+import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { createTerminal, type Progress } from "../terminal.js";
 
-interface Options {
+interface Options extends ModelOptions {
   type: EvaluationType;
   reasoning?: boolean;
-  model?: string;
-  device: "auto" | "cpu" | "cuda";
-  dtype?: Dtype;
   out?: string;
   report?: string;
   json?: boolean;
@@ -24,7 +19,7 @@ interface Options {
 }
 
 export function evalCommand(): Command {
-  return new Command("eval")
+  const command = new Command("eval")
     .summary("score a guard on a dataset by the official protocol")
     .description(
       "Judges every row of a dataset (JSON lines or a JSON array, gzipped or not) and prints how well unsafe ones were " +
@@ -38,13 +33,6 @@ export function evalCommand(): Command {
       new Option("--type <type>", "what is judged").choices(["prompt", "response"]).makeOptionMandatory(),
     )
     .option("--reasoning", "judge responses from their <think> on, not from the answer after it")
-    .option("--model <model>", "exported model, checkpoint folder or hub id (default: the embedded one)")
-    .addOption(
-      new Option("--device <device>", "where to run").choices(["auto", "cpu", "cuda"]).default("auto"),
-    )
-    .addOption(
-      new Option("--dtype <type>", "format, when a checkpoint is exported on first use").choices(DTYPES),
-    )
     .option("--out <file>", "append predictions here, row by row; run again to go on where it stopped")
     .option("--report <file>", "write an HTML page with every conversation as a heat map of its tokens")
     .option("--json", "one JSON object instead of text")
@@ -59,21 +47,15 @@ Examples:
   $ qwen3guard eval answers.json --type response --json | jq .strict.f1`,
     )
     .action(evalDataset);
+  return addModelOptions(command);
 }
 
 async function evalDataset(dataset: string, options: Options): Promise<void> {
   checkPaths(dataset, options);
   const signal = interruptSignal();
   const terminal = createTerminal(process.stderr);
-  const stages = new StageProgress(terminal);
-  const guard = await loadGuard(options.model, {
-    device: options.device,
-    dtype: options.dtype,
-    // Whole conversations run fastest one after the other, in the longest steps there are.
-    maxStreams: 1,
-    signal,
-    onProgress: (stage, done, total) => stages.update(stage, done, total),
-  }).finally(() => stages.stop());
+  // Whole conversations run fastest one after the other, in the longest steps there are.
+  const guard = await loadModel(options, { maxStreams: 1, signal });
   let report: Report | undefined;
   let progress: Progress | undefined;
   try {

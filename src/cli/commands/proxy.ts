@@ -1,13 +1,12 @@
 import { readFile } from "node:fs/promises";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { InputError } from "../../errors.js";
-import { DTYPES, type Dtype } from "../../export/manifest.js";
 import type { PolicyData } from "../../moderation/policy.js";
 import type { Mode } from "../../streaming/gate.js";
-import { StageProgress } from "../stage-progress.js";
+import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { createTerminal } from "../terminal.js";
 
-interface Options {
+interface Options extends ModelOptions {
   upstream: string;
   port: number;
   host: string;
@@ -20,13 +19,10 @@ interface Options {
   timeout: number;
   grace: number;
   logText?: boolean;
-  model?: string;
-  device: "auto" | "cpu" | "cuda";
-  dtype?: Dtype;
 }
 
 export function proxyCommand(): Command {
-  return new Command("proxy")
+  const command = new Command("proxy")
     .summary("stand between an OpenAI-compatible API and its clients")
     .description(
       "Answers like the API behind it, with the guard between: prompts and answers are judged as they pass. " +
@@ -64,13 +60,6 @@ export function proxyCommand(): Command {
         .argParser(whole(0, 3600)),
     )
     .option("--log-text", "let log entries hold the text that was flagged")
-    .option("--model <model>", "exported model, checkpoint folder or hub id (default: the embedded one)")
-    .addOption(
-      new Option("--device <device>", "where to run").choices(["auto", "cpu", "cuda"]).default("auto"),
-    )
-    .addOption(
-      new Option("--dtype <type>", "format, when a checkpoint is exported on first use").choices(DTYPES),
-    )
     .addHelpText(
       "after",
       `
@@ -83,24 +72,18 @@ Examples:
 Log: one JSON object a request on standard error, without anybody's text unless --log-text asks for it.`,
     )
     .action(proxy);
+  return addModelOptions(command);
 }
 
 async function proxy(options: Options): Promise<void> {
-  const [{ loadGuard }, { GuardProxy }, { listen }, { parsePolicy }] = await Promise.all([
-    import("../../moderation/guard.js"),
+  const [{ GuardProxy }, { listen }, { parsePolicy }] = await Promise.all([
     import("../../streaming/proxy/proxy.js"),
     import("../../streaming/proxy/server.js"),
     import("../../moderation/policy.js"),
   ]);
   const policy = options.policy && parsePolicy(await readPolicy(options.policy), options.policy);
   const terminal = createTerminal(process.stderr);
-  const progress = new StageProgress(terminal);
-  const guard = await loadGuard(options.model, {
-    device: options.device,
-    dtype: options.dtype,
-    maxStreams: options.maxStreams,
-    onProgress: (stage, done, total) => progress.update(stage, done, total),
-  }).finally(() => progress.stop());
+  const guard = await loadModel(options, { maxStreams: options.maxStreams });
   try {
     const { upstream, mode, promptFirst, otherPaths, maxBody, timeout, logText } = options;
     const server = await listen(

@@ -1,9 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { Command, Option } from "commander";
 import { ClosedError, InputError } from "../../errors.js";
-import { DTYPES, type Dtype } from "../../export/manifest.js";
 import type { Decision } from "../../moderation/decision.js";
-import { loadGuard } from "../../moderation/guard.js";
 import { severityOf } from "../../moderation/labels.js";
 import { type PolicyData, parsePolicy, resolvePolicy } from "../../moderation/policy.js";
 import { type Finding, rulePrompt } from "../../moderation/ruling.js";
@@ -13,21 +11,18 @@ import { ModerationViolation } from "../../streaming/violation.js";
 import type { Message } from "../../tokenizer/template.js";
 import { INPUT_KINDS, type InputKind, readInput } from "../input.js";
 import { interruptSignal } from "../interrupt.js";
+import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { createReport, type Latency } from "../report.js";
-import { StageProgress } from "../stage-progress.js";
 import { createTerminal } from "../terminal.js";
 import { Watch } from "../watch.js";
 
-interface Options {
+interface Options extends ModelOptions {
   prompt?: string;
   messages?: string;
   input: InputKind;
   policy?: string;
   stop?: boolean;
   jsonl?: boolean;
-  model?: string;
-  device: "auto" | "cpu" | "cuda";
-  dtype?: Dtype;
   failOn?: "unsafe" | "controversial";
   reasoning?: boolean;
 }
@@ -37,7 +32,7 @@ const FLAGGED = 3;
 const MAX_CHUNKS_IN_FLIGHT = 64;
 
 export function scanCommand(): Command {
-  return new Command("scan")
+  const command = new Command("scan")
     .summary("judge a response as it arrives on standard input")
     .description(
       "Reads an LLM's response from standard input as it arrives and judges every token. On a terminal the text " +
@@ -57,13 +52,6 @@ export function scanCommand(): Command {
         .default("text"),
     )
     .option("--jsonl", "one JSON object a line, for machines")
-    .option("--model <model>", "exported model, checkpoint folder or hub id (default: the embedded one)")
-    .addOption(
-      new Option("--device <device>", "where to run").choices(["auto", "cpu", "cuda"]).default("auto"),
-    )
-    .addOption(
-      new Option("--dtype <type>", "format, when a checkpoint is exported on first use").choices(DTYPES),
-    )
     .addOption(
       new Option(
         "--fail-on <risk>",
@@ -91,6 +79,7 @@ Lines of --jsonl:
   {"type":"end","risk","category","flaggedAt","tokens","latencyMs":{"p50","p99"}}`,
     )
     .action(scan);
+  return addModelOptions(command);
 }
 
 async function scan(options: Options): Promise<void> {
@@ -99,14 +88,7 @@ async function scan(options: Options): Promise<void> {
   const data = options.policy === undefined ? undefined : await readPolicy(options.policy);
   const enforced = data !== undefined || options.stop === true;
   const terminal = createTerminal(process.stdout);
-  const progress = new StageProgress(createTerminal(process.stderr));
-  const guard = await loadGuard(options.model, {
-    device: options.device,
-    dtype: options.dtype,
-    maxStreams: 1,
-    signal,
-    onProgress: (stage, done, total) => progress.update(stage, done, total),
-  }).finally(() => progress.stop());
+  const guard = await loadModel(options, { maxStreams: 1, signal });
   signal.addEventListener("abort", () => process.stdin.destroy());
   const report = createReport(options.jsonl ? "jsonl" : "text", process.stdout, terminal);
   try {

@@ -1,0 +1,51 @@
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { DTYPES, type Dtype } from "../export/manifest.js";
+import type { Guard, LoadOptions } from "../moderation/guard.js";
+import { type DeviceName, parseDevice } from "../ort/place.js";
+import { StageProgress } from "./stage-progress.js";
+import { createTerminal } from "./terminal.js";
+
+/** Which guard a command runs. */
+export interface ModelOptions {
+  model?: string;
+  device: DeviceName;
+  dtype?: Dtype;
+}
+
+/** The options by which all commands that run a guard name it. */
+export function addModelOptions(command: Command): Command {
+  return command
+    .option("--model <model>", "exported model, checkpoint folder or hub id (default: the embedded one)")
+    .addOption(
+      new Option("--device <device>", "where to run: auto, cpu, cuda, or cuda:1 for the second GPU")
+        .default("auto")
+        .argParser(device),
+    )
+    .addOption(
+      new Option("--dtype <type>", "format, when a checkpoint is exported on first use").choices(DTYPES),
+    );
+}
+
+/** Loads the guard, with progress on standard error for what takes long. @throws as `loadGuard` */
+export async function loadModel(
+  { model, device, dtype }: ModelOptions,
+  options: Pick<LoadOptions, "maxStreams" | "signal"> = {},
+): Promise<Guard> {
+  const { loadGuard } = await import("../moderation/guard.js");
+  const progress = new StageProgress(createTerminal(process.stderr));
+  return loadGuard(model, {
+    device,
+    dtype,
+    ...options,
+    onProgress: (stage, done, total) => progress.update(stage, done, total),
+  }).finally(() => progress.stop());
+}
+
+function device(name: string): DeviceName {
+  try {
+    parseDevice(name);
+    return name as DeviceName;
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
+}
