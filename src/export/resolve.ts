@@ -113,7 +113,8 @@ function chooseDevice(checkpoint: Checkpoint, { device = "auto", dtype }: Resolv
   const asked = parseDevice(device);
   if (asked !== "auto") return asked.kind;
   if (dtype === "fp32" || dtype === "w8a8") return "cpu";
-  return !isSmall(checkpoint) && inspectCuda().usable ? "cuda" : "cpu";
+  const worthwhile = dtype === "bf16" || dtype === "fp16" || !isSmall(checkpoint);
+  return worthwhile && inspectCuda().usable ? "cuda" : "cpu";
 }
 
 function isSmall(checkpoint: Checkpoint): boolean {

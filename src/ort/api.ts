@@ -21,7 +21,6 @@ const STATUS_FUNCTIONS = {
   CreateSessionFromArray: [8, "void* env, void* model, size_t bytes, void* options, _Out_ void** session"],
   CreateSessionOptions: [10, "_Out_ void** options"],
   DisableMemPattern: [17, "void* options"],
-  EnableProfiling: [14, `void* options, ${PATH_TYPE} prefix`],
   SetIntraOpNumThreads: [24, "void* options, int threads"],
   CreateRunOptions: [39, "_Out_ void** options"],
   CreateTensorWithDataAsOrtValue: [
@@ -32,8 +31,6 @@ const STATUS_FUNCTIONS = {
   AllocatorAlloc: [75, "void* allocator, size_t bytes, _Out_ void** data"],
   AllocatorFree: [76, "void* allocator, void* data"],
   GetAllocatorWithDefaultOptions: [78, "_Out_ void** allocator"],
-  GetAvailableProviders: [125, "_Out_ void** names, _Out_ int* count"],
-  ReleaseAvailableProviders: [126, "void* names, int count"],
   AddSessionConfigEntry: [130, "void* options, const char* key, const char* value"],
   RunWithBinding: [133, "void* session, void* options, void* binding"],
   CreateIoBinding: [134, "void* session, _Out_ void** binding"],
@@ -136,16 +133,6 @@ export class OrtApi {
 
   release(name: ReleaseName, handle: Handle): void {
     this.#release[name](handle);
-  }
-
-  /** Execution providers compiled into the library, as ONNX Runtime names them. */
-  availableProviders(): string[] {
-    const names: Out = [null];
-    const count: [number] = [0];
-    this.call("GetAvailableProviders", names, count);
-    const list = koffi.decode(names[0] as Handle, koffi.array("const char*", count[0])) as string[];
-    this.call("ReleaseAvailableProviders", names[0], count[0]);
-    return list;
   }
 
   #check(name: StatusName, status: unknown): void {
