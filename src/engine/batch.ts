@@ -41,6 +41,13 @@ const WARM_UPS = 2;
 /** Where each tensor's part of a block may begin: no kernel wants more. */
 const ALIGNMENT = 256;
 
+/** A step that one call starts, and what it was recorded with. */
+interface RecordedStep {
+  graph: CudaGraph;
+  bound: BoundRows;
+  shape: StepShape;
+}
+
 /**
  * Runs batches. Bindings and tensors are made once for each group of rows and each shape and kept; a step writes a few
  * integers, runs, and leaves the logits in place. On a GPU, steps of one token a row can be recorded: then a step is
@@ -63,7 +70,7 @@ export class BatchRunner {
   readonly #bound = new Map<string, BoundRows>();
   readonly #shapes = new Map<string, StepShape>();
   /** By first row and number of rows. */
-  readonly #recorded = new Map<string, CudaGraph>();
+  readonly #recorded = new Map<string, RecordedStep>();
 
   /** @param maxBatchTokens the most tokens a step may hold, padding included */
   constructor(session: Session, cache: KvCache, widths: HeadWidths, maxBatchTokens: number) {
@@ -114,7 +121,9 @@ export class BatchRunner {
     this.#publish(this.#cache.shape.slots);
     let warm = 0;
     for (const { first, count } of ranges) {
-      const binding = this.#bind(first, count, 1);
+      const bound = this.#bindRows(first, count);
+      const shape = this.#makeShape(count, 1);
+      const binding = bindShape(bound, shape);
       // What a size's first runs do, such as loading kernels or allocating, a recording may not do.
       for (let run = 0; run < WARM_UPS && count !== warm; run++) await binding.run();
       warm = count;
@@ -122,7 +131,7 @@ export class BatchRunner {
         this.#publish(count);
         binding.enqueue();
       });
-      this.#recorded.set(key(first, count), graph);
+      this.#recorded.set(key(first, count), { graph, bound, shape });
       await new Promise(setImmediate);
     }
   }
@@ -142,7 +151,7 @@ export class BatchRunner {
     }
     const recorded = length === 1 ? this.#recorded.get(key(firstRow, rows.length)) : undefined;
     if (recorded) {
-      recorded.launch();
+      recorded.graph.launch();
       await this.#session.stream!.finished();
     } else {
       this.#total[0] = longest;
@@ -158,7 +167,11 @@ export class BatchRunner {
   }
 
   release(): void {
-    for (const graph of this.#recorded.values()) graph.release();
+    for (const { graph, bound, shape } of this.#recorded.values()) {
+      graph.release();
+      releaseBound(bound);
+      releaseShape(shape);
+    }
     for (const bound of this.#bound.values()) releaseBound(bound);
     for (const shape of this.#shapes.values()) releaseShape(shape);
     this.#totalTensor.release();
@@ -190,12 +203,7 @@ export class BatchRunner {
         releaseShape(old);
       },
     );
-    if (bound.boundShape !== shape) {
-      for (const [name, tensor] of shape.inputs) bound.binding.input(name, tensor);
-      for (const [name, tensor] of shape.outputs) bound.binding.output(name, tensor);
-      bound.boundShape = shape;
-    }
-    return bound.binding;
+    return bindShape(bound, shape);
   }
 
   #bindRows(firstRow: number, rows: number): BoundRows {
@@ -254,6 +262,15 @@ function recent<T>(
   }
   map.set(key, value);
   return value;
+}
+
+function bindShape(bound: BoundRows, shape: StepShape): Binding {
+  if (bound.boundShape !== shape) {
+    for (const [name, tensor] of shape.inputs) bound.binding.input(name, tensor);
+    for (const [name, tensor] of shape.outputs) bound.binding.output(name, tensor);
+    bound.boundShape = shape;
+  }
+  return bound.binding;
 }
 
 function releaseBound({ binding, cache }: BoundRows): void {

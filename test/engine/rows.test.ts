@@ -41,7 +41,7 @@ describe("NearbyRows", () => {
     [2, [0, 1, 2, 5], ["0+6"]],
     [2, [3, 7, 10], ["3+1", "7+4"]],
   ])("gaps of up to %i", (gap, rows, expected) => {
-    expect(text(new NearbyRows(gap).group(rows, nothing))).toEqual(expected);
+    expect(text(new NearbyRows(gap).group(rows))).toEqual(expected);
   });
 });
 

@@ -1,0 +1,85 @@
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
+import { readManifest } from "../../src/export/manifest.js";
+import { type ResolveOptions, resolveModel } from "../../src/export/resolve.js";
+import type { DeviceName } from "../../src/ort/place.js";
+import { temporaryFolder } from "../support/model.js";
+
+const cuda = vi.hoisted(() => ({ usable: false, problem: "No GPU here." as string | null }));
+vi.mock("../../src/cuda/files.js", async (original) => ({
+  ...(await original<typeof import("../../src/cuda/files.js")>()),
+  inspectCuda: () => cuda,
+}));
+
+let checkpoint: string;
+let cacheDir: string;
+
+beforeAll(async () => {
+  checkpoint = join(await temporaryFolder(), "checkpoint");
+  await writeRandomCheckpoint(checkpoint, { config: tiny, dtype: "BF16" });
+});
+beforeEach(async () => {
+  cacheDir = join(await temporaryFolder(), "cache");
+  Object.assign(cuda, { usable: false, problem: "No GPU here." });
+});
+
+const exports = async () => (await readdir(cacheDir)).filter((name) => name !== "checkpoints");
+const resolve = (options: ResolveOptions = {}) => resolveModel(checkpoint, { cacheDir, ...options });
+
+describe("the export of a checkpoint", () => {
+  test("is made once, and the checkpoint hashed once", async () => {
+    const hashed: number[] = [];
+    const onProgress: ResolveOptions["onProgress"] = (stage, done, total) => {
+      if (stage === "hash" && done === total) hashed.push(total);
+    };
+    const dir = await resolve({ onProgress });
+    expect(hashed.length).toBe(1);
+    expect(await resolve({ onProgress })).toBe(dir);
+    expect(hashed.length).toBe(1);
+    expect(await exports()).toHaveLength(1);
+    expect((await readManifest(dir)).sources).toHaveProperty(["model.safetensors"]);
+  });
+
+  test("says device and dtype in its folder's name", async () => {
+    expect(await resolve()).toMatch(/checkpoint-cpu-fp32-[0-9a-f]{16}$/);
+    expect(await resolve({ dtype: "int8" })).toMatch(/checkpoint-cpu-int8-[0-9a-f]{16}$/);
+    expect(await exports()).toHaveLength(2);
+  });
+
+  test("is not taken for one of another release", async () => {
+    const [name] = [await resolve()].map((dir) => dir.split("/").at(-1) as string);
+    const old = join(cacheDir, name.replace(/[0-9a-f]{16}$/, "0123456789abcdef"));
+    await mkdir(old, { recursive: true });
+    await writeFile(join(old, "guard.json"), '{"format": 0}');
+    expect(await resolve()).not.toBe(old);
+  });
+});
+
+describe("the device", () => {
+  test("cuda without CUDA says why, before anything is done", async () => {
+    for (const device of ["cuda", "cuda:1"] as const) {
+      const resolved = resolve({ device });
+      await expect(resolved).rejects.toMatchObject({ code: "CUDA_UNAVAILABLE", message: "No GPU here." });
+    }
+    await expect(exports()).rejects.toThrow();
+    await expect(resolve({ device: "tpu" as DeviceName })).rejects.toMatchObject({ code: "UNKNOWN_DEVICE" });
+  });
+
+  test.each<[string, ResolveOptions, string, string]>([
+    ["auto is the CPU for a small model", {}, "cpu", "fp32"],
+    ["unless its dtype is CUDA's", { dtype: "fp16" }, "cuda", "fp16"],
+    ["cuda is bf16 by default", { device: "cuda" }, "cuda", "bf16"],
+    ["and any that CUDA takes", { device: "cuda:3", dtype: "int4" }, "cuda", "int4"],
+    ["w8a8 is the CPU's", { dtype: "w8a8" }, "cpu", "w8a8"],
+  ])("where CUDA works, %s", async (_, options, device, dtype) => {
+    Object.assign(cuda, { usable: true, problem: null });
+    expect(await readManifest(await resolve(options))).toMatchObject({ device, dtype });
+  });
+
+  test("auto is the CPU where CUDA does not work", async () => {
+    expect(await readManifest(await resolve({ dtype: "int8" }))).toMatchObject({ device: "cpu" });
+    await expect(resolve({ dtype: "bf16" })).rejects.toMatchObject({ code: "DTYPE_NEEDS_CUDA" });
+  });
+});
