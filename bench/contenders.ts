@@ -1,90 +1,178 @@
 /**
- * The same work done otherwise, in turns with us: onnxruntime-node's own JavaScript API (which hands the whole cache out
- * and in again), re-running the whole sequence for each token, and, where QWEN3GUARD_PYTHON names a Python with
- * bench/peers/requirements.txt installed, PyTorch in bfloat16 with a cache and re-running everything, as the released
- * code does.
+ * The same work done otherwise, in rounds, so that whatever else the machine does hits all alike: a bare loop on the C
+ * API; onnxruntime-node's own JavaScript API, which hands the whole cache out and in again; re-running the whole sequence
+ * for each token. Where QWEN3GUARD_PYTHON names a Python with bench/peers/requirements.txt installed: OpenVINO, and
+ * PyTorch in bfloat16 with a cache and re-running everything, as the released code does. Where `npm install` was run in
+ * bench/peers: llama.cpp.
+ *
+ *   npm run bench -- contenders [--runs ours:int4,openvino:f32,…] [--rounds 2] [--merge]
  */
 import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { Engine } from "../src/engine/engine.js";
+import { memoryBandwidth } from "./bandwidth.js";
+import { BareLoop } from "./bare-loop.js";
 import { loadBenchGuard } from "./guard.js";
+
 import { benchIds, benchModel, parseFormat } from "./model.js";
 import { JsApi } from "./peers/js-api.js";
-import { report } from "./report.js";
+import { report, resultPath } from "./report.js";
 import { summarize, time } from "./stats.js";
+
+/** Milliseconds of each measurement, by context, chunk length or prompt length. */
+type Times = Record<"perToken" | "chunkPerToken" | "promptMs", Record<string, number[]>>;
+
+const KINDS = ["perToken", "chunkPerToken", "promptMs"] as const;
+const PEERS = fileURLToPath(new URL("peers/", import.meta.url));
+const PYTHON = process.env.QWEN3GUARD_PYTHON;
+/** Contexts grow as they are measured, and need some room. */
+const CAPACITY = 2400;
+const CHUNK = 16;
+
+const OURS = ["int4", "int4-kv8", "w8a8", "w8a8-kv8"].map((format) => `ours:${format}`);
+const RUNS = [...OURS, "bare:int4", "bare:w8a8", "js-api:int4", "rerun:w8a8"];
+if (PYTHON) RUNS.push("openvino:f32", "openvino:bf16", "torch:cached", "torch:rerun");
+if (existsSync(join(PEERS, "node_modules"))) RUNS.push("llama:q4_0");
 
 const { values } = parseArgs({
   options: {
-    formats: { type: "string", default: "int4,w8a8" },
+    runs: { type: "string", default: RUNS.join() },
     contexts: { type: "string", default: "100,1000" },
-    steps: { type: "string", default: "30" },
+    prompts: { type: "string", default: "100,500" },
+    steps: { type: "string", default: "15" },
+    rounds: { type: "string", default: "2" },
+    /** Adds to the results at hand instead of replacing them. */
+    merge: { type: "boolean", default: false },
     only: { type: "string" },
   },
 });
 const contexts = values.contexts.split(",").map(Number);
+const prompts = values.prompts.split(",").map(Number);
 const steps = Number(values.steps);
 
-if (values.only) console.log(`RESULT ${JSON.stringify(await contend(values.only))}`);
-else {
-  const results: Record<string, unknown> = {};
-  const runs = values.formats.split(",").flatMap((format) => [`ours:${format}`, `js-api:${format}`]);
-  runs.push("rerun:w8a8");
-  if (process.env.QWEN3GUARD_PYTHON) runs.push("torch:cached", "torch:rerun");
-  for (const run of runs) {
-    const out = run.startsWith("torch:")
-      ? execFileSync(
-          process.env.QWEN3GUARD_PYTHON as string,
-          [
-            fileURLToPath(new URL("peers/torch_bench.py", import.meta.url)),
-            run.slice(6),
-            values.contexts,
-            values.steps,
-          ],
-          { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] },
-        )
-      : execFileSync(
-          process.execPath,
-          [...process.execArgv, fileURLToPath(import.meta.url), ...process.argv.slice(2), "--only", run],
-          { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] },
-        );
-    results[run] = JSON.parse(/^RESULT (.*)$/m.exec(out)![1]);
-    console.log(run, JSON.stringify(results[run]));
-    report("contenders", { contexts, results });
+if (values.only) {
+  console.log(`RESULT ${JSON.stringify(await contend(values.only))}`);
+  process.exit(0);
+}
+
+const results: Record<string, unknown> = values.merge
+  ? JSON.parse(readFileSync(resultPath("contenders"), "utf8")).results
+  : {};
+const bandwidth: number[] = [];
+const all: Record<string, Times> = {};
+for (let round = 0; round < Number(values.rounds); round++) {
+  bandwidth.push(await memoryBandwidth());
+  for (const run of values.runs.split(",")) {
+    const found = start(run);
+    all[run] ??= { perToken: {}, chunkPerToken: {}, promptMs: {} };
+    for (const kind of KINDS) {
+      for (const [key, times] of Object.entries(found[kind])) {
+        all[run][kind][key] = [...(all[run][kind][key] ?? []), ...times];
+      }
+    }
+    results[run] = Object.fromEntries(KINDS.map((kind) => [kind, mapValues(all[run][kind], summarize)]));
+    console.log(run, JSON.stringify(mapValues(found.perToken, (times) => summarize(times).p50)));
+    report("contenders", { contexts, bandwidthGBs: bandwidth, results });
   }
 }
 
-async function contend(run: string) {
+/** A contender in a process of its own, so that no one's threads or memory are in another's way. */
+function start(run: string): Times {
+  const [who, mode] = run.split(":");
+  const work = [values.contexts, values.prompts, values.steps];
+  const [command, args] =
+    who === "torch" || who === "openvino"
+      ? [PYTHON ?? "python3", [join(PEERS, `${who}_bench.py`), mode, ...work]]
+      : who === "llama"
+        ? [process.execPath, [join(PEERS, "llama_bench.mjs"), mode, ...work]]
+        : [
+            process.execPath,
+            [...process.execArgv, fileURLToPath(import.meta.url), ...process.argv.slice(2), "--only", run],
+          ];
+  const out = execFileSync(command, args, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+  return JSON.parse(/^RESULT (.*)$/m.exec(out)![1]);
+}
+
+async function contend(run: string): Promise<Times> {
   const [who, format] = run.split(":");
   const dir = await benchModel(parseFormat(format));
-  const perToken: Record<number, unknown> = {};
-  const promptMs: Record<number, unknown> = {};
-  if (who === "js-api") {
-    const api = await JsApi.load(dir);
-    for (const context of contexts) {
-      await api.prefill(context);
-      perToken[context] = summarize(await time(Math.min(steps, 10), 2, () => api.step()));
-    }
-    return { perToken };
+  switch (who) {
+    case "ours":
+      return measureStreams(dir);
+    case "bare":
+      return measureBare(dir);
+    case "rerun":
+      return measureRerun(dir);
+    default:
+      return measureJsApi(dir);
   }
-  const { guard } = await loadBenchGuard(dir, { maxStreams: 1, maxTokens: 2200 });
-  const prompt = async (length: number, seed: number) => {
+}
+
+async function measureStreams(dir: string): Promise<Times> {
+  const { guard } = await loadBenchGuard(dir, { maxStreams: 1, maxTokens: CAPACITY });
+  const open = async (length: number, seed = 0) => {
     const stream = guard.stream({ promptIds: benchIds(length, seed) });
     await stream.prompt;
-    stream.close();
+    return stream;
   };
+  const times: Times = { perToken: {}, chunkPerToken: {}, promptMs: {} };
   for (const context of contexts) {
-    if (who === "rerun") {
-      perToken[context] = summarize(await time(5, 1, (i) => prompt(context, i)));
-      continue;
-    }
-    const stream = guard.stream({ promptIds: benchIds(context) });
-    await stream.prompt;
-    perToken[context] = summarize(await time(steps, 8, (i) => stream.push(benchIds(1, i))));
+    const stream = await open(context);
+    times.perToken[context] = await time(steps, 5, (i) => stream.push(benchIds(1, i)));
     stream.close();
   }
-  if (who === "ours") {
-    for (const length of [100, 500]) promptMs[length] = summarize(await time(5, 1, (i) => prompt(length, i)));
+  const stream = await open(100);
+  const chunks = await time(10, 2, (i) => stream.push(benchIds(CHUNK, i * CHUNK)));
+  times.chunkPerToken[CHUNK] = chunks.map((ms) => ms / CHUNK);
+  stream.close();
+  for (const length of prompts) {
+    times.promptMs[length] = await time(3, 1, async (i) => (await open(length, i)).close());
   }
-  await guard.close();
-  return { perToken, promptMs };
+  return times;
+}
+
+async function measureBare(dir: string): Promise<Times> {
+  const engine = await Engine.load(dir, { maxStreams: 1, maxTokens: CAPACITY });
+  const bare = new BareLoop(engine.session, engine.manifest, CAPACITY, engine.cacheType);
+  const times: Times = { perToken: {}, chunkPerToken: {}, promptMs: {} };
+  for (const context of contexts) {
+    bare.run(benchIds(context), 0);
+    times.perToken[context] = await time(steps, 5, (i) => bare.run(benchIds(1, i), context + i));
+  }
+  const chunks = await time(10, 2, (i) => bare.run(benchIds(CHUNK, i * CHUNK), 100 + i * CHUNK));
+  times.chunkPerToken[CHUNK] = chunks.map((ms) => ms / CHUNK);
+  for (const length of prompts) {
+    times.promptMs[length] = await time(3, 1, (i) => bare.run(benchIds(length, i), 0));
+  }
+  return times;
+}
+
+async function measureRerun(dir: string): Promise<Times> {
+  const { guard } = await loadBenchGuard(dir, { maxStreams: 1, maxTokens: CAPACITY });
+  const times: Times = { perToken: {}, chunkPerToken: {}, promptMs: {} };
+  for (const context of contexts) {
+    times.perToken[context] = await time(3, 1, async (i) => {
+      const stream = guard.stream({ promptIds: benchIds(context, i) });
+      await stream.prompt;
+      stream.close();
+    });
+  }
+  return times;
+}
+
+async function measureJsApi(dir: string): Promise<Times> {
+  const api = await JsApi.load(dir);
+  const times: Times = { perToken: {}, chunkPerToken: {}, promptMs: {} };
+  for (const context of contexts) {
+    await api.prefill(context);
+    times.perToken[context] = await time(Math.min(steps, 5), 1, () => api.step());
+  }
+  return times;
+}
+
+function mapValues<A, B>(object: Record<string, A>, map: (value: A) => B): Record<string, B> {
+  return Object.fromEntries(Object.entries(object).map(([key, value]) => [key, map(value)]));
 }
