@@ -144,16 +144,22 @@ function summarizeReadings(
     MODES.map((mode) => {
       const readings = guarded[mode];
       const { held, slowdown, added } = addedLatency(readings, usual);
-      const addedMs = summarize(added);
+      // Null where all had come before the first text was out: a longer response (--tokens) would tell.
+      const some = (times: number[]) => (times.length > 0 ? summarize(times) : null);
+      const addedMs = some(added);
       return [
         mode,
         {
           ttftMs: summarize(readings.map(({ releases }) => releases[0])),
           itlMs: summarize(readings.flatMap(({ arrivals }) => gapsOf(arrivals))),
-          heldMs: summarize(held),
-          slowdownMs: summarize(slowdown),
+          heldMs: some(held),
+          slowdownMs: some(slowdown),
           addedMs,
-          addedPercent: { p50: percent(addedMs.p50), p90: percent(addedMs.p90), p99: percent(addedMs.p99) },
+          addedPercent: addedMs && {
+            p50: percent(addedMs.p50),
+            p90: percent(addedMs.p90),
+            p99: percent(addedMs.p99),
+          },
         },
       ];
     }),
@@ -172,7 +178,7 @@ function summarizeReadings(
   };
   console.log(
     `${generator.name}: ITL alone ${itlMs.p50} ms; added p50 (p99): ` +
-      MODES.map((mode) => `${mode} ${modes[mode].addedMs.p50} (${modes[mode].addedMs.p99}) ms`).join(", ") +
+      MODES.map((mode) => `${mode} ${modes[mode].addedMs?.p50} (${modes[mode].addedMs?.p99}) ms`).join(", ") +
       `; first text alone ${result.alone.ttftMs.p50}, guarded ${modes["hold-back"].ttftMs.p50}, prompt first ${result.promptFirstTtftMs.p50} ms`,
   );
   return result;

@@ -4,7 +4,7 @@ import type { Summary } from "./stats.js";
 import { barChart, type Line, lineChart, type Range, rangeChart } from "./svg.js";
 
 interface Guarded {
-  addedMs: Summary;
+  addedMs: Summary | null;
 }
 interface AddedLatency {
   guard: string;
@@ -33,9 +33,9 @@ for (const name of resultNames("added-latency-")) {
     const { itlMs } = result.alone;
     return [
       { group: generator, name: "ITL without a guard", from: itlMs.p50, to: itlMs.p99, color: 0 },
-      ...(["hold-back", "stream-first"] as const).map((mode, i) => {
-        const { p50, p99 } = result[mode].addedMs;
-        return { name: `added, ${mode}`, from: p50, to: p99, color: i + 1 };
+      ...(["hold-back", "stream-first"] as const).flatMap((mode, i) => {
+        const { addedMs } = result[mode];
+        return addedMs ? [{ name: `added, ${mode}`, from: addedMs.p50, to: addedMs.p99, color: i + 1 }] : [];
       }),
     ];
   });
