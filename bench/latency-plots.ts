@@ -32,15 +32,15 @@ for (const name of resultNames("added-latency-")) {
   const ranges = Object.entries(results).flatMap(([generator, result]): Range[] => {
     const { itlMs } = result.alone;
     return [
-      { group: generator, name: "ITL without a guard", from: itlMs.p50, to: itlMs.p99, color: 0 },
+      { group: generator, name: "ITL alone", from: itlMs.p50, to: itlMs.p99, color: 0 },
       ...(["hold-back", "stream-first"] as const).flatMap((mode, i) => {
         const { addedMs } = result[mode];
-        return addedMs ? [{ name: `added, ${mode}`, from: addedMs.p50, to: addedMs.p99, color: i + 1 }] : [];
+        return addedMs ? [{ name: mode, from: addedMs.p50, to: addedMs.p99, color: i + 1 }] : [];
       }),
     ];
   });
   const label = "milliseconds a token, logarithmic: median (dot) to 99th percentile";
-  const legend = ["without a guard", "hold-back", "stream-first"];
+  const legend = ["the model's ITL alone", "added, hold-back", "added, stream-first"];
   savePicture(name, rangeChart(`What the guard adds: ${guard} on ${device}`, label, ranges, legend));
 }
 

@@ -76,7 +76,7 @@ export interface Range {
 /** Ranges over a logarithmic axis, each a dot at `from` and a line to `to`, with both as text. */
 export function rangeChart(title: string, label: string, ranges: Range[], legend: string[]): string {
   const [left, right, row] = [260, 110, 22];
-  const lowest = Math.max(0.01, Math.min(...ranges.map(({ from }) => from)) / 1.5);
+  const lowest = Math.max(0.05, Math.min(...ranges.map(({ from }) => from)) / 1.5);
   const highest = Math.max(...ranges.map(({ to }) => to)) * 1.2;
   const x = (value: number) => {
     const clamped = Math.max(lowest, value);
@@ -99,7 +99,7 @@ export function rangeChart(title: string, label: string, ranges: Range[], legend
       text(left - 10, y + 4, name, "end"),
       `<path d="M${start} ${y}H${end}" stroke="${COLORS[color]}" stroke-width="3"/>`,
       `<circle cx="${start}" cy="${y}" r="5" fill="${COLORS[color]}"/>`,
-      text(x(to) + 10, y + 4, `${from} – ${to}`, "start"),
+      text(x(to) + 10, y + 4, `${short(from)} – ${short(to)}`, "start"),
     );
     top += row;
   }
@@ -108,6 +108,10 @@ export function rangeChart(title: string, label: string, ranges: Range[], legend
     text(x(value), top + 16, String(value), "middle"),
   ]);
   return frame(title, label, WIDTH, top + 30, [...grid, ...body, ...rows]);
+}
+
+function short(value: number): string {
+  return value < 1 ? value.toFixed(2) : String(Number(value.toPrecision(3)));
 }
 
 /** 1, 2, 5, 10, … between two numbers; only the powers of ten where that would be many. */
