@@ -20,21 +20,24 @@ export const MODERATORS = [
 ] as const;
 
 /**
- * Adds prompt and response moderator: Linear → RMSNorm → two Linears each. They stay in float whatever the format
+ * Adds prompt and response moderator: Linear → RMSNorm → two Linears each. They stay in float32 whatever the format
  * of the backbone: they are small, and the verdict hangs on them.
  *
  * Outputs: prompt_risk, prompt_category, response_risk, response_category, [batch, length, labels] float32.
+ *
+ * @param activation type of the hidden state
  */
 export function addHeads(graph: Graph, source: WeightSource, hidden: string, activation: FloatType): void {
   const { config } = source;
-  const weights = new DenseWeights(source, activation);
+  const weights = new DenseWeights(source, "float32");
+  const input = activation === "float32" ? hidden : graph.add("Cast", [hidden], "heads.input", { to: 1 });
   for (const { prefix, risk, category, labels } of MODERATORS) {
     const tensors = `${prefix}risk_level_category`;
     const inner = config.guardInnerSize;
-    const pre = weights.linear(graph, `${risk}.pre`, hidden, [
+    const pre = weights.linear(graph, `${risk}.pre`, input, [
       { tensor: `${tensors}_pre.weight`, rows: inner, columns: config.hiddenSize },
     ]);
-    const norm = vector(graph, source, `${tensors}_layernorm.weight`, inner, activation);
+    const norm = vector(graph, source, `${tensors}_layernorm.weight`, inner, "float32");
     const normed = graph.add("SimplifiedLayerNormalization", [pre, norm], `${risk}.norm`, {
       axis: -1,
       epsilon: config.rmsNormEps,
@@ -45,10 +48,7 @@ export function addHeads(graph: Graph, source: WeightSource, hidden: string, act
       [category, `${prefix}category_head.weight`, labels[1]],
     ] as const) {
       const width = config.labels[key].length;
-      const logits = weights.linear(graph, `${output}.logits`, normed, [
-        { tensor, rows: width, columns: inner },
-      ]);
-      graph.add("Cast", [logits], output, { to: 1 });
+      weights.linear(graph, output, normed, [{ tensor, rows: width, columns: inner }]);
       graph.output(output, "float32", ["batch", "length", width]);
     }
   }

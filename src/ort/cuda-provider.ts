@@ -11,6 +11,8 @@ export async function addCudaProvider(settings: Handle, stream: CudaStream): Pro
     setOptions(api, provider, {
       device_id: String(stream.place.index),
       arena_extend_strategy: "kSameAsRequested",
+      // What is float32 in a graph is meant to be: TF32 rounds it to 10 bits.
+      use_tf32: "0",
     });
     // As a string this option is taken without complaint and ignored.
     api.call("UpdateCUDAProviderOptionsWithValue", provider, "user_compute_stream", stream.handle);
