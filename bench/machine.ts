@@ -100,6 +100,6 @@ function commit(): string {
     const dirty = git("status", "--porcelain", "--untracked-files=no", "src", "bench/*.ts") ? "+changes" : "";
     return git("rev-parse", "--short", "HEAD") + dirty;
   } catch {
-    return "unknown";
+    return process.env.QWEN3GUARD_COMMIT ?? "unknown"; // packed for a box without git
   }
 }

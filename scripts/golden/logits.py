@@ -1,6 +1,6 @@
-"""Golden logits: transformers' Qwen3Model in float32 and the eight head tensors, run over a checkpoint folder.
+"""Golden logits: transformers' Qwen3Model and the eight head tensors, run over a checkpoint folder.
 
-    python scripts/golden/logits.py CHECKPOINT test/golden/NAME.json
+    python scripts/golden/logits.py CHECKPOINT test/golden/NAME.json [--dtype bfloat16] [--device cuda]
 
 A checkpoint with a tokenizer is run over a templated conversation, one without over ids from a formula.
 """
@@ -32,26 +32,29 @@ HEADS = {"promptRisk": ("query_risk_level_category", "query_risk_level_head"),
          "responseCategory": ("risk_level_category", "category_head")}
 
 
-def load(folder):
+def load(folder, dtype, device):
     raw = json.load(open(os.path.join(folder, "config.json")))
     tensors = {}
     for path in sorted(glob.glob(os.path.join(folder, "*.safetensors"))):
-        tensors |= {name: value.float() for name, value in load_file(path).items()}
+        tensors |= {name: value.to(device, dtype) for name, value in load_file(path).items()}
     config = Qwen3Config(**{k: v for k, v in raw.items() if k != "architectures"})
     config._attn_implementation = "eager"
-    model = Qwen3Model(config).float().eval()
+    model = Qwen3Model(config).to(device).eval()
+    for parameter in model.parameters():  # not the buffers: RoPE's frequencies stay float32
+        parameter.data = parameter.data.to(dtype)
     backbone = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     model.load_state_dict(backbone, strict=True)
     return raw, model, tensors
 
 
 def rms_norm(x, weight, eps):
-    return weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+    wide = x.float()
+    return (weight.float() * wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
 
 
 def run(raw, model, tensors, ids):
     with torch.no_grad():
-        hidden = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
+        hidden = model(input_ids=torch.tensor([ids], device=model.device)).last_hidden_state[0]
         logits = {}
         for name, (moderator, head) in HEADS.items():
             inner = hidden @ tensors[f"{moderator}_pre.weight"].T
@@ -79,9 +82,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("out")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(2)
-    raw, model, tensors = load(args.checkpoint)
+    raw, model, tensors = load(args.checkpoint, getattr(torch, args.dtype), args.device)
     ids, conversation = make_ids(args.checkpoint, raw["vocab_size"])
     logits = run(raw, model, tensors, ids)
     weights = {

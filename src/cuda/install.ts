@@ -13,6 +13,8 @@ const LEFTOVER_AGE_MS = 60_000;
 
 /** A wheel to take libraries from. */
 export interface WheelSource {
+  /** The index's name of what the wheel is of: "nvidia-curand". */
+  project: string;
   /** File name. */
   name: string;
   /** Bytes. */
@@ -87,6 +89,7 @@ async function wheelInIndex(wanted: LibraryPackage, index: WheelIndex): Promise<
   const { name, size, sha256, url } = await index.find(wanted);
   const path = join(cudaFolder(), name);
   return {
+    project: wanted.project,
     name,
     size,
     libraries: wanted.libraries,
@@ -122,7 +125,7 @@ async function wheelInFolder(wanted: LibraryPackage, folder: string): Promise<Wh
     );
   }
   const path = join(folder, name);
-  return { name, size: (await stat(path)).size, libraries, temporary: false, provide: async () => path };
+  return { project, name, size: (await stat(path)).size, libraries, temporary: false, provide: async () => path };
 }
 
 /** Deletes what a killed process was unpacking. One that still runs writes all the time. */

