@@ -13,6 +13,7 @@ export class BareLoop {
   readonly #session: Session;
   readonly #manifest: Manifest;
   readonly #cache: [string, Tensor][] = [];
+  readonly #memories: Memory[] = [];
   readonly #steps = new Map<number, Step>();
 
   constructor(session: Session, manifest: Manifest, capacity: number, cacheType: ElementType) {
@@ -23,9 +24,16 @@ export class BareLoop {
       for (const side of ["key", "value"]) {
         const dims = [1, kvHeads, capacity, headDim];
         const bytes = dims.reduce((n, dim) => n * dim, ELEMENT[cacheType].bytes);
-        this.#cache.push([`${layer}.${side}`, Tensor.view(Memory.allocate(bytes), 0, cacheType, dims)]);
+        const memory = Memory.allocate(bytes);
+        this.#memories.push(memory);
+        this.#cache.push([`${layer}.${side}`, Tensor.view(memory, 0, cacheType, dims)]);
       }
     }
+  }
+
+  /** Fills the cache, whatever its type, with small numbers: memory that was never written costs nothing to read. */
+  fill(): void {
+    for (const memory of this.#memories) new Uint32Array(memory.view()).fill(0x3c233c23);
   }
 
   run(ids: readonly number[], past: number): void {

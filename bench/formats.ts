@@ -2,105 +2,120 @@
  * What does each format cost: one token at several contexts, chunks, streams stepping together, whole prompts, loading,
  * memory. Through a guard's streams, each format in a process of its own.
  *
- *   npm run bench -- formats [--formats int4,w8a8,…] [--contexts 32,100,…] [--prompts 100,…]
+ *   npm run bench -- formats [--formats int4,w8a8,…] [--lengths 32,100,…] [--batches 1,2,…]
  */
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { sampleIds } from "../src/conversion/samples.js";
+import type { Engine } from "../src/engine/engine.js";
+import { memoryBandwidth } from "./bandwidth.js";
+import { BareLoop } from "./bare-loop.js";
 import { loadBenchGuard } from "./guard.js";
 import { benchIds, benchModel, parseFormat } from "./model.js";
 import { report, resultPath } from "./report.js";
-import { round, summarize, time } from "./stats.js";
+import { round, type Summary, summarize, time } from "./stats.js";
 
 const { values } = parseArgs({
   options: {
-    formats: { type: "string", default: "fp32,int8,w8a8,w8a8-kv8,int4,int4-kv8" },
-    contexts: { type: "string", default: "32,100,1000,1900" },
-    prompts: { type: "string", default: "100,200,500,1000,1900" },
+    formats: { type: "string", default: "fp32,int8,int8-kv8,w8a8,w8a8-kv8,int4,int4-kv8" },
+    /** Prompts of these many tokens, and then single tokens behind them. */
+    lengths: { type: "string", default: "32,100,200,500,1000,2000" },
+    /** Single tokens behind so many more, in a cache that was filled and not computed. */
+    far: { type: "string", default: "8000" },
     batches: { type: "string", default: "1,2,4,8,16" },
-    steps: { type: "string", default: "40" },
+    steps: { type: "string", default: "20" },
     only: { type: "string" },
   },
 });
 const numbers = (text: string) => text.split(",").filter(Boolean).map(Number);
-const contexts = numbers(values.contexts);
-const prompts = numbers(values.prompts);
+const lengths = numbers(values.lengths);
 const steps = Number(values.steps);
+/** Tokens of the stream whose memory is measured. */
+const MEMORY_TOKENS = 2000;
 
-if (values.only) console.log(`RESULT ${JSON.stringify(await measure(values.only))}`);
-else {
-  const previous = existsSync(resultPath("formats"))
-    ? JSON.parse(readFileSync(resultPath("formats"), "utf8")).formats
-    : {};
-  const formats: Record<string, unknown> = { ...previous };
-  for (const name of values.formats.split(",")) {
-    await benchModel(parseFormat(name));
-    const out = execFileSync(
-      process.execPath,
-      [...process.execArgv, fileURLToPath(import.meta.url), ...process.argv.slice(2), "--only", name],
-      { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] },
-    );
-    formats[name] = JSON.parse(/^RESULT (.*)$/m.exec(out)![1]);
-    console.log(name, JSON.stringify(formats[name]));
-    report("formats", { formats });
-  }
+if (values.only) {
+  console.log(`RESULT ${JSON.stringify(await measure(values.only))}`);
+  process.exit(0);
+}
+
+const kept = existsSync(resultPath("formats")) ? JSON.parse(readFileSync(resultPath("formats"), "utf8")) : {};
+const formats: Record<string, unknown> = kept.formats ?? {};
+for (const name of values.formats.split(",")) {
+  const dir = await benchModel(parseFormat(name));
+  const bandwidthGBs = await memoryBandwidth();
+  const own = ["--only", name, ...process.argv.slice(2)];
+  const figures = child([...process.execArgv, fileURLToPath(import.meta.url), ...own]);
+  const memoryMB = child([fileURLToPath(new URL("memory.mjs", import.meta.url)), dir], await text(dir));
+  formats[name] = { bandwidthGBs, memoryMB, ...figures };
+  console.log(name, JSON.stringify(formats[name]));
+  report("formats", { formats });
+}
+
+function child(args: string[], input?: string): Record<string, unknown> {
+  const out = execFileSync(process.execPath, args, {
+    encoding: "utf8",
+    input,
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  return JSON.parse(/^RESULT (.*)$/m.exec(out)![1]);
+}
+
+/** Tokens of real text: how many pages of the embedding table a text touches depends on its words. */
+async function text(dir: string): Promise<string> {
+  const ids = (await sampleIds(dir, 512)).flat();
+  return JSON.stringify(Array.from({ length: MEMORY_TOKENS }, (_, i) => ids[i % ids.length]));
 }
 
 async function measure(name: string) {
   const dir = await benchModel(parseFormat(name));
-  const longest = Math.max(...contexts, ...prompts) + steps * 2 + 600;
-  const { guard, loadMs } = await loadBenchGuard(dir, { maxStreams: 16, maxTokens: Math.min(longest, 8192) });
+  const maxTokens = Math.min(Math.max(...lengths) + 300, 8192);
+  const { guard, engine, loadMs } = await loadBenchGuard(dir, { maxStreams: 16, maxTokens });
 
-  const perToken: Record<number, unknown> = {};
-  let rssMB: ReturnType<typeof memoryMB> | undefined;
-  for (const context of contexts) {
-    const stream = guard.stream({ promptIds: benchIds(context) });
-    await stream.prompt;
-    perToken[context] = summarize(await time(steps, 8, (i) => stream.push(benchIds(1, context + i))));
-    stream.close();
-    if (context <= 2000) rssMB = memoryMB();
+  const promptMs: Record<number, Summary> = {};
+  const perToken: Record<number, Summary> = {};
+  for (const length of lengths) {
+    const times: number[] = [];
+    for (let left = length > 500 ? 1 : 4; left > 0; left--) {
+      const start = performance.now();
+      const stream = guard.stream({ promptIds: benchIds(length, left) });
+      await stream.prompt;
+      times.push(performance.now() - start);
+      if (left === 1) perToken[length] = summarize(await time(steps, 5, (i) => stream.push(benchIds(1, i))));
+      stream.close();
+    }
+    promptMs[length] = summarize(times.length > 1 ? times.slice(1) : times);
   }
 
-  const chunkPerToken: Record<number, unknown> = {};
+  const chunkPerToken: Record<number, Summary> = {};
   for (const length of [4, 16]) {
     const stream = guard.stream({ promptIds: benchIds(100) });
     await stream.prompt;
-    const times = await time(20, 3, (i) => stream.push(benchIds(length, 100 + i * length)));
+    const times = await time(12, 3, (i) => stream.push(benchIds(length, 100 + i * length)));
     chunkPerToken[length] = summarize(times.map((ms) => ms / length));
     stream.close();
   }
 
-  const promptMs: Record<number, unknown> = {};
-  for (const length of prompts) {
-    const times = await time(length > 1000 ? 3 : 7, 1, async (i) => {
-      const stream = guard.stream({ promptIds: benchIds(length, i) });
-      await stream.prompt;
-      stream.close();
-    });
-    promptMs[length] = summarize(times);
-  }
-
-  const batchPerToken: Record<number, unknown> = {};
+  const batchPerToken: Record<number, Summary> = {};
   for (const size of numbers(values.batches)) {
     const streams = Array.from({ length: size }, (_, n) =>
       guard.stream({ promptIds: benchIds(100, n * 1000) }),
     );
     await Promise.all(streams.map(({ prompt }) => prompt));
-    const times = await time(20, 3, (i) =>
+    const times = await time(12, 3, (i) =>
       Promise.all(streams.map((s, n) => s.push(benchIds(1, n * 1000 + i)))),
     );
     batchPerToken[size] = summarize(times.map((ms) => ms / size));
     for (const stream of streams) stream.close();
   }
-  await guard.close();
-  return { loadMs: round(loadMs), rssMB, perToken, chunkPerToken, promptMs, batchPerToken };
+  for (const context of numbers(values.far)) perToken[context] = await far(engine, context);
+  return { loadMs: round(loadMs), perToken, chunkPerToken, promptMs, batchPerToken };
 }
 
-/** Resident memory of the process: its own pages, and those of files mapped into it. */
-function memoryMB() {
-  const status = readFileSync("/proc/self/status", "utf8");
-  const of = (field: string) =>
-    Math.round(Number(new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(status)?.[1]) / 1024);
-  return { all: of("VmRSS"), own: of("RssAnon"), files: of("RssFile") };
+/** Single tokens behind a context that nobody computed: what the cache holds does not change the time. */
+async function far(engine: Engine, context: number): Promise<Summary> {
+  const bare = new BareLoop(engine.session, engine.manifest, context + 100, engine.cacheType);
+  bare.fill();
+  return summarize(await time(steps, 3, (i) => bare.run(benchIds(1, i), context + i)));
 }
