@@ -1,8 +1,8 @@
 import { encodeFloats, type FloatType } from "./float.js";
-import type { Graph } from "./graph.js";
+import { type Graph, MICROSOFT, type Sink } from "./graph.js";
 import { type Matrix, readRows, stackedRows, type WeightFormat, type WeightSource } from "./weights.js";
 
-/** Weights as plain floats: MatMul and Gather. */
+/** Weights as plain floats. */
 export class DenseWeights implements WeightFormat {
   readonly #source: WeightSource;
   readonly #type: FloatType;
@@ -13,6 +13,21 @@ export class DenseWeights implements WeightFormat {
   }
 
   linear(graph: Graph, name: string, input: string, sources: Matrix[]): string {
+    return this.#type === "float32"
+      ? this.#turned(graph, name, input, sources)
+      : this.#asStored(graph, name, input, sources);
+  }
+
+  /** As the checkpoint has it, [rows, columns], and as cuBLAS gets it from PyTorch: written as it is read. */
+  #asStored(graph: Graph, name: string, input: string, sources: Matrix[]): string {
+    const dims = [stackedRows(sources), sources[0].columns];
+    const weight = graph.initializer(`${name}.weight`, this.#type, dims, (sink) =>
+      this.#write(sources, sink),
+    );
+    return graph.add("FusedMatMul", [input, weight], name, { transB: 1 }, MICROSOFT);
+  }
+
+  #turned(graph: Graph, name: string, input: string, sources: Matrix[]): string {
     const rows = stackedRows(sources);
     const { columns } = sources[0];
     const weight = graph.initializer(`${name}.weight`, this.#type, [columns, rows], async (sink) => {
@@ -30,16 +45,14 @@ export class DenseWeights implements WeightFormat {
   }
 
   embed(graph: Graph, name: string, ids: string, table: Matrix): string {
-    const weight = graph.initializer(
-      `${name}.weight`,
-      this.#type,
-      [table.rows, table.columns],
-      async (sink) => {
-        for await (const block of readRows(this.#source, [table])) {
-          await sink(encodeFloats(block.data, this.#type));
-        }
-      },
+    const dims = [table.rows, table.columns];
+    const weight = graph.initializer(`${name}.weight`, this.#type, dims, (sink) =>
+      this.#write([table], sink),
     );
     return graph.add("Gather", [weight, ids], name);
+  }
+
+  async #write(sources: Matrix[], sink: Sink): Promise<void> {
+    for await (const { data } of readRows(this.#source, sources)) await sink(encodeFloats(data, this.#type));
   }
 }
