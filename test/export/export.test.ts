@@ -2,6 +2,7 @@ import { access, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/pr
 import { join } from "node:path";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
+import { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { CheckpointError, InputError, StorageError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
 import type { Device, Dtype } from "../../src/export/manifest.js";
@@ -54,6 +55,20 @@ describe("the folder", () => {
     expect(manifest).toMatchObject({ dtype: "int8", device: "cpu", kvCache: "fp32" });
     expect(Object.keys(manifest.sources).sort()).toEqual(["config.json", "model.safetensors"]);
     expect(manifest.sources["model.safetensors"]).toMatch(/^[0-9a-f]{64}$/);
+  });
+
+  test("holds the checkpoint's own bytes, in bf16 for CUDA", async () => {
+    const dir = await emptyFolder("bf16");
+    await exportCheckpoint(checkpoint, join(dir, "out"), { device: "cuda" });
+    const data = await readFile(join(dir, "out", "model.onnx.data"));
+    const opened = await Checkpoint.open(checkpoint);
+    for (const { name, begin, end, file } of opened.tensors.values()) {
+      // The moderators are float32 there.
+      if (!name.startsWith("model.")) continue;
+      const bytes = (await readFile(file)).subarray(begin, end);
+      expect(data.includes(bytes), name).toBe(true);
+    }
+    await opened.close();
   });
 
   test("takes the tokenizer's files along", async () => {
