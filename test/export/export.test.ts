@@ -60,7 +60,8 @@ describe("the folder", () => {
   test("holds the checkpoint's own bytes, in bf16 for CUDA", async () => {
     const dir = await emptyFolder("bf16");
     await exportCheckpoint(checkpoint, join(dir, "out"), { device: "cuda" });
-    const data = await readFile(join(dir, "out", "model.onnx.data"));
+    const files = ["model.onnx", "model.onnx.data"].map((file) => readFile(join(dir, "out", file)));
+    const data = Buffer.concat(await Promise.all(files));
     const opened = await Checkpoint.open(checkpoint);
     for (const { name, begin, end, file } of opened.tensors.values()) {
       // The moderators are float32 there.
