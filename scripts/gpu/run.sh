@@ -26,10 +26,10 @@ case $step in
 doctor)
   # Puts ONNX Runtime beside the provider; names what the box lacks.
   node dist/cli/main.js cuda install --from .
-  node dist/cli/main.js cuda status --json >"$OUT/cuda-status.json"
-  node dist/cli/main.js doctor --json >"$OUT/doctor.json" || status=$?
   node dist/cli/main.js cuda status
-  node dist/cli/main.js doctor
+  node dist/cli/main.js cuda status --json >"$OUT/cuda-status.json"
+  $limit node dist/cli/main.js doctor --device cuda --json >"$OUT/doctor.json" || status=$?
+  cat "$OUT/doctor.json"
   exit "${status:-0}"
   ;;
 parity)

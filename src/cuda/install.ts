@@ -125,7 +125,14 @@ async function wheelInFolder(wanted: LibraryPackage, folder: string): Promise<Wh
     );
   }
   const path = join(folder, name);
-  return { project, name, size: (await stat(path)).size, libraries, temporary: false, provide: async () => path };
+  return {
+    project,
+    name,
+    size: (await stat(path)).size,
+    libraries,
+    temporary: false,
+    provide: async () => path,
+  };
 }
 
 /** Deletes what a killed process was unpacking. One that still runs writes all the time. */

@@ -8,7 +8,7 @@ export function driverText({ version, release, devices, problem }: CudaDriver): 
     const free = freeBytes === null ? "" : `, ${gibibytes(freeBytes)} free`;
     return `cuda:${index} ${name} (capability ${capability}, ${gibibytes(totalBytes)}${free})`;
   });
-  return [`${release ?? "release unknown"}, serves CUDA ${version}`, ...shown].join("; ");
+  return [`${release ?? ""} serves CUDA ${version}`.trim(), ...shown].join("; ");
 }
 
 /** What to do with this state of things, in one sentence. */
