@@ -80,7 +80,7 @@ class Moderator(nn.Module):
 
 
 class Guard(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config, attention="sdpa"):
         super().__init__()
         backbone = Qwen3Config(
             vocab_size=config["vocab_size"],
@@ -97,7 +97,7 @@ class Guard(nn.Module):
             use_cache=False,
             pad_token_id=None,
         )
-        backbone._attn_implementation = "eager"  # on a CPU, sdpa's backward pass takes several times as long
+        backbone._attn_implementation = attention
         self.config = config
         self.model = Qwen3Model(backbone)
         size = (config["hidden_size"], config["guard_inner_size"])

@@ -118,7 +118,7 @@ class Mixture:
         return self.builder.build([("user", word)], None, None, embedding=self.teacher_rows[word])
 
     def _contrast(self):
-        return self.prompt_of(self.rng.choice(self.contrast["safe" if self.rng.random() < 0.55 else "unsafe"]))
+        return self.prompt_of(self.rng.choice(self.contrast["safe" if self.rng.random() < 0.52 else "unsafe"]))
 
     def pattern(self, label):
         """A filled pattern in a fresh frame."""
@@ -130,7 +130,7 @@ class Mixture:
         return self.pattern(label) if self.rng.random() < 0.5 else self.rng.choice(self.contrast[label])
 
     def _patterns(self):
-        return self.prompt_of(self.pattern("safe" if self.rng.random() < 0.52 else "unsafe"))
+        return self.prompt_of(self.pattern("safe" if self.rng.random() < 0.5 else "unsafe"))
 
     def _tweets(self):
         roll = self.rng.random()

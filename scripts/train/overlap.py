@@ -24,8 +24,9 @@ def content(text):
 
 
 def _questions_and_clauses():
-    for item in read_jsonl(DATA / "heldout-contrast.jsonl"):
-        yield item["prompt"]
+    for name in ("heldout-contrast", "heldout-fresh"):
+        for item in read_jsonl(DATA / f"{name}.jsonl"):
+            yield item["prompt"]
     for item in read_jsonl(DATA / "heldout-answers.jsonl"):
         yield from (clause for clause in re.split(r"[,.;:!?，。；！？]", item["harmful"]) if len(content(clause)) > 2)
 

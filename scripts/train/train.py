@@ -37,9 +37,8 @@ def arguments():
     parser.add_argument("--qwen", default=str(QWEN), help="folder with Qwen3's tokenizer_config.json (chat template)")
     parser.add_argument("--cache", default=str(CACHE), help="folder for the teacher's embeddings")
     parser.add_argument("--vocab", type=int, default=8192)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--fall", type=int, default=2000, help="last steps, of a falling learning rate")
-    parser.add_argument("--minutes", type=float, help="begin falling early if the steps would take longer than this")
+    parser.add_argument("--steps", type=int, default=3000, help="the learning rate falls over the second half of them")
+    parser.add_argument("--minutes", type=float, help="make fewer steps if they would take longer than this")
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a step, padding included, of all workers")
     parser.add_argument("--limit", type=int, default=256, help="most tokens a sample; four times as many in long ones")
     parser.add_argument("--rate", type=float, default=1.5e-3)
@@ -72,7 +71,7 @@ def corpus_texts(rows):
 def new_guard(options, out):
     """A guard whose word vectors begin where the teacher puts the words, and its tokenizer."""
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
-    guard = Guard(make_config(options.vocab))
+    guard = Guard(make_config(options.vocab), "eager")  # on a CPU, sdpa's backward pass takes several times as long
     vectors = word_vectors(tokenizer, options.cache, guard.config["hidden_size"], 0.03, options.seed)
     guard.model.embed_tokens.weight.data.copy_(vectors)
     return guard.train(), tokenizer
@@ -115,7 +114,7 @@ def share_gradients(parameters):
 
 
 def fit(guard, lesson, batches, options, out):
-    schedule = Schedule(options.rate, options.steps, options.fall, options.minutes)
+    schedule = Schedule(options.rate, options.steps, options.minutes)
     optimizer = new_optimizer(guard, lesson, options.rate)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for p in parameters:
@@ -147,7 +146,7 @@ def fit(guard, lesson, batches, options, out):
             print(f"{step}/{schedule.steps} {text} rate {rate:.1e} {seen / minutes / 60:.0f} tokens/s {minutes:.0f} min", flush=True)
         if dist.get_rank() == 0 and (step % SAVE == 0 or step == schedule.steps):
             average.save(out)
-    return f"--steps {schedule.steps} --fall {schedule.fall}: {seen / 1e6:.1f} M tokens, {schedule.minutes_so_far():.0f} minutes"
+    return f"--steps {schedule.steps}: {seen / 1e6:.1f} M tokens, {schedule.minutes_so_far():.0f} minutes"
 
 
 def main():
