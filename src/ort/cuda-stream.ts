@@ -54,12 +54,13 @@ export class CudaStream {
   capture(work: () => void): CudaGraph {
     const runtime = onDevice(this.place);
     runtime.call("cudaStreamBeginCapture", this.handle, THREAD_LOCAL);
-    let graph: Handle;
     try {
       work();
-    } finally {
-      graph = runtime.create("cudaStreamEndCapture", this.handle);
+    } catch (error) {
+      this.#abandonCapture();
+      throw error;
     }
+    const graph = runtime.create("cudaStreamEndCapture", this.handle);
     try {
       return new CudaGraph(this, runtime.create("cudaGraphInstantiate", graph, 0));
     } finally {
@@ -69,6 +70,15 @@ export class CudaStream {
 
   release(): void {
     onDevice(this.place).call("cudaStreamDestroy", this.handle);
+  }
+
+  #abandonCapture(): void {
+    const runtime = cudaRuntime();
+    try {
+      runtime.call("cudaGraphDestroy", runtime.create("cudaStreamEndCapture", this.handle));
+    } catch {
+      // What CUDA forbids has ended the capture already; the error that says what it was is on its way.
+    }
   }
 }
 

@@ -1,0 +1,55 @@
+import { beforeEach, expect, test, vi } from "vitest";
+import { CudaStream } from "../../src/ort/cuda-stream.js";
+
+const calls = vi.hoisted(() => [] as string[]);
+vi.mock("../../src/ort/cuda-runtime.js", () => {
+  const call = (name: string) => void calls.push(name);
+  const create = (name: string) => {
+    calls.push(name);
+    return BigInt(calls.length);
+  };
+  const runtime = { call, create, callAsync: async (name: string) => call(name) };
+  return { cudaRuntime: () => runtime, onDevice: () => runtime };
+});
+vi.mock("../../src/cuda/files.js", () => ({
+  inspectCuda: () => ({ driver: { devices: [{ index: 0, name: "NVIDIA H200" }] } }),
+}));
+
+beforeEach(() => {
+  calls.length = 0;
+});
+
+test("a GPU that is not there is named, with those that are", async () => {
+  await expect(CudaStream.create({ kind: "cuda", index: 1 })).rejects.toMatchObject({
+    code: "CUDA_UNAVAILABLE",
+    message: "There is no cuda:1. The driver shows cuda:0 (NVIDIA H200).",
+  });
+  expect(calls).toEqual([]);
+});
+
+test("recorded work is done by one call", async () => {
+  const stream = await CudaStream.create({ kind: "cuda", index: 0 });
+  calls.length = 0;
+  const graph = stream.capture(() => stream.upload(1n, 2n, 3));
+  expect(calls).toEqual([
+    "cudaStreamBeginCapture",
+    "cudaMemcpyAsync",
+    "cudaStreamEndCapture",
+    "cudaGraphInstantiate",
+    "cudaGraphDestroy",
+  ]);
+  calls.length = 0;
+  graph.launch();
+  await stream.finished();
+  expect(calls).toEqual(["cudaGraphLaunch", "cudaStreamSynchronize"]);
+});
+
+test("a recording that fails ends, and the stream can be used again", async () => {
+  const stream = await CudaStream.create({ kind: "cuda", index: 0 });
+  calls.length = 0;
+  const fail = () => {
+    throw new Error("no kernel");
+  };
+  expect(() => stream.capture(fail)).toThrow("no kernel");
+  expect(calls).toEqual(["cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphDestroy"]);
+});
