@@ -6,13 +6,14 @@ import type { WeightSource } from "../../src/export/weights.js";
 const POOL_VALUES = 4_194_301;
 
 /**
- * Weights out of a pool of random numbers, made as they are read: no checkpoint of many gigabytes need exist. Scaled so
- * that activations stay of order 1.
+ * Weights cut out of a pool of random numbers: no checkpoint of many gigabytes need exist. Scaled so that activations
+ * stay of order 1.
  */
 export class RandomWeights implements WeightSource {
   readonly config: GuardConfig;
   readonly #shapes: Map<string, number[]>;
-  readonly #pool = new Float32Array(POOL_VALUES);
+  readonly #numbers = new Float32Array(POOL_VALUES);
+  readonly #pools = new Map<number, Float32Array>();
 
   constructor(config: GuardConfig) {
     this.config = config;
@@ -24,28 +25,37 @@ export class RandomWeights implements WeightSource {
       state ^= state << 13;
       state ^= state >>> 17;
       state ^= state << 5;
-      this.#pool[i] = (state / 2 ** 31) * Math.sqrt(3);
+      this.#numbers[i] = (state / 2 ** 31) * Math.sqrt(3);
     }
   }
 
-  async *rows(name: string, rowsPerBlock?: number): AsyncGenerator<{ row: number; data: Float32Array }> {
+  async *rows(name: string, rowsPerBlock = 1024): AsyncGenerator<{ row: number; data: Float32Array }> {
     const [rows, columns] = this.#shape(name);
-    const perBlock = rowsPerBlock ?? rows;
-    const scale = name === "model.embed_tokens.weight" ? 1 : 1 / Math.sqrt(columns);
+    const pool = this.#pool(name === "model.embed_tokens.weight" ? 1 : columns);
+    const perBlock = Math.min(rowsPerBlock, Math.floor(POOL_VALUES / columns));
     let at = placeOf(name);
     for (let row = 0; row < rows; row += perBlock) {
-      const data = new Float32Array(Math.min(perBlock, rows - row) * columns);
-      for (let i = 0; i < data.length; i++) {
-        data[i] = this.#pool[at] * scale;
-        if (++at === POOL_VALUES) at = 0;
-      }
-      yield { row, data };
+      const count = Math.min(perBlock, rows - row) * columns;
+      // Begins again, at a place that differs from round to round.
+      if (at + count > POOL_VALUES) at = (POOL_VALUES - at) % Math.max(1, POOL_VALUES - count);
+      yield { row, data: pool.subarray(at, at + count) };
+      at += count;
     }
   }
 
   /** A norm's weight. */
   async read(name: string): Promise<Float32Array> {
     return new Float32Array(this.#shape(name)[0]).fill(1);
+  }
+
+  /** The numbers for a matrix that sums over so many inputs. */
+  #pool(inputs: number): Float32Array {
+    let pool = this.#pools.get(inputs);
+    if (!pool) {
+      pool = this.#numbers.map((value) => value / Math.sqrt(inputs));
+      this.#pools.set(inputs, pool);
+    }
+    return pool;
   }
 
   #shape(name: string): number[] {
