@@ -176,9 +176,13 @@ function summarizeReadings(
     ...modes,
     promptFirstTtftMs: summarize(promptFirst),
   };
+  const addedBy = (mode: Mode) => {
+    const { addedMs } = modes[mode];
+    return `${mode} ${addedMs ? `${addedMs.p50} (${addedMs.p99}) ms` : "nothing after the first text"}`;
+  };
   console.log(
     `${generator.name}: ITL alone ${itlMs.p50} ms; added p50 (p99): ` +
-      MODES.map((mode) => `${mode} ${modes[mode].addedMs?.p50} (${modes[mode].addedMs?.p99}) ms`).join(", ") +
+      MODES.map(addedBy).join(", ") +
       `; first text alone ${result.alone.ttftMs.p50}, guarded ${modes["hold-back"].ttftMs.p50}, prompt first ${result.promptFirstTtftMs.p50} ms`,
   );
   return result;

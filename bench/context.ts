@@ -29,6 +29,7 @@ const STEPS = { least: 5, most: 100 };
 /** A context counts as reached this many tokens early, so that the steps lie around it. */
 const EARLY = STEPS.most / 2;
 
+/** Without times where a peer is not there, or fails. */
 type Series = { perToken: Record<number, Summary>; [about: string]: unknown };
 const results: Record<string, Series> = {};
 const peers = values.peers.split(",").filter(Boolean);
@@ -43,7 +44,13 @@ for (const peer of peers) {
   if (!peer.startsWith("torch-") || !QWEN3GUARD_PYTHON) continue;
   const [mode, device] = [peer.slice(6), values.device];
   const options = { mode, device, contexts, budgetMs, limitMs: limitMs(), threads: availableParallelism() };
-  await contend(`PyTorch, ${mode}`, () => torchGuard(QWEN3GUARD_PYTHON, options));
+  await contend(`PyTorch, ${mode}`, async () => {
+    try {
+      return torchGuard(QWEN3GUARD_PYTHON, options);
+    } catch (error) {
+      return { perToken: {}, failed: (error as Error).message };
+    }
+  });
 }
 
 async function contend(name: string, run: () => Promise<Series>): Promise<void> {

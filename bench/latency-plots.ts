@@ -46,9 +46,12 @@ for (const name of resultNames("added-latency-")) {
 
 for (const [device, suffix] of Object.entries(DEVICES)) {
   for (const name of namesOn(device, "context-")) {
-    const lines = Object.entries(readResult<Context>(name)!.results).map(([name, { perToken }]): Line => {
-      return { name, points: Object.entries(perToken).map(([x, { p50 }]) => [Number(x), p50]) };
-    });
+    const series = Object.entries(readResult<Context>(name)!.results);
+    const lines = series
+      .filter(([, { perToken }]) => Object.keys(perToken).length > 0)
+      .map(([name, { perToken }]): Line => {
+        return { name, points: Object.entries(perToken).map(([x, { p50 }]) => [Number(x), p50]) };
+      });
     const [title, label] = [`One more token, by context, on ${device}`, "milliseconds, median, logarithmic"];
     const chart = lineChart(title, "tokens of context", label, lines, { logarithmic: true });
     savePicture(name, chart);

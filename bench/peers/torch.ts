@@ -13,8 +13,8 @@ export interface TorchOptions {
   threads: number;
 }
 
-/** Runs bench/peers/torch_guard.py, which says how it was computed beside the times. */
-export async function torchGuard(python: string, options: TorchOptions) {
+/** Runs bench/peers/torch_guard.py, which says how it was computed beside the times. @throws {Error} without PyTorch */
+export function torchGuard(python: string, options: TorchOptions) {
   const script = fileURLToPath(new URL("torch_guard.py", import.meta.url));
   const { stdout, status } = spawnSync(python, [script, JSON.stringify(options)], {
     encoding: "utf8",
