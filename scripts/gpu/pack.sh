@@ -10,6 +10,7 @@ root=$(pwd)
 box=$root/.gpu/box
 parts=$root/.gpu/parts
 mkdir -p "$box" "$parts"
+rm -f "$parts/SHA256SUMS"
 
 # archive NAME KEY FOLDER PATH…: NAME.tar.xz of the paths in FOLDER, in parts; nothing where KEY is what it was.
 archive() {
@@ -60,8 +61,10 @@ git rev-parse --short HEAD >"$box/COMMIT"
 [ -z "$(git status --porcelain --untracked-files=no)" ] || echo "+changes" >>"$box/COMMIT"
 rm -rf "$box/code"
 mkdir -p "$box/code"
-tar -cf - --exclude=bench/results --exclude=scripts/train --exclude=scripts/demo \
-  package.json dist src bench scripts models test/golden | tar -C "$box/code" -xf -
+{
+  git ls-files package.json src bench scripts models/default test/golden | grep -vE '^(bench/results|scripts/(train|demo))/'
+  find dist -type f
+} | tar -cf - -T - | tar -C "$box/code" -xf -
 tr -d '\n' <"$box/COMMIT" >"$box/code/COMMIT"
 archive code "$(tar -C "$box/code" --sort=name --mtime=@0 -cf - . | sha256sum)" "$box/code" .
 
