@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { mustWidenBytes } from "../../src/export/integer-kernels.js";
 import { MODEL_FILE } from "../../src/export/manifest.js";
 import { Binding } from "../../src/ort/binding.js";
-import type { CudaGraph, CudaStream } from "../../src/ort/cuda-stream.js";
+import type { CudaGraph, CudaStream } from "../../src/ort/cuda/stream.js";
 import { Inbox } from "../../src/ort/inbox.js";
 import { Memory } from "../../src/ort/memory.js";
 import { CPU, type Place } from "../../src/ort/place.js";

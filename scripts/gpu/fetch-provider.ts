@@ -6,7 +6,7 @@
 import { FileProgress } from "../../src/cli/file-progress.js";
 import { createTerminal } from "../../src/cli/terminal.js";
 import { installCuda, missingWheels } from "../../src/cuda/install.js";
-import { NVIDIA_PACKAGES } from "../../src/cuda/packages.js";
+import { NVIDIA_PACKAGES } from "../../src/ort/cuda/packages.js";
 
 const named = process.argv.slice(2);
 const known = NVIDIA_PACKAGES.map(({ project }) => project);

@@ -1,5 +1,5 @@
 import { Binding } from "../ort/binding.js";
-import type { CudaGraph } from "../ort/cuda-stream.js";
+import type { CudaGraph } from "../ort/cuda/stream.js";
 import { Inbox } from "../ort/inbox.js";
 import { Memory } from "../ort/memory.js";
 import type { Session } from "../ort/session.js";

@@ -1,6 +1,6 @@
 import { totalmem } from "node:os";
 import { DeviceError } from "../errors.js";
-import { deviceMemory } from "../ort/cuda-runtime.js";
+import { deviceMemory } from "../ort/cuda/runtime.js";
 import { type Place, placeName } from "../ort/place.js";
 
 /** What a cache may take of a place's memory. */

@@ -1,6 +1,6 @@
 import koffi, { type KoffiFunc } from "koffi";
-import { runtimeCopy } from "../cuda/files.js";
 import { DeviceError } from "../errors.js";
+import { runtimeCopy } from "./cuda/files.js";
 import { findLibrary, loadLibrary } from "./library.js";
 
 /** Address of an object that lives in ONNX Runtime: OrtSession*, OrtValue*, … */

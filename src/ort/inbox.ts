@@ -1,4 +1,4 @@
-import type { CudaStream } from "./cuda-stream.js";
+import type { CudaStream } from "./cuda/stream.js";
 import { Memory } from "./memory.js";
 
 /** What the host writes and the kernels read: one block on the CPU; on a GPU one on either side, and a copy between. */

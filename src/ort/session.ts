@@ -1,7 +1,7 @@
 import { DeviceError } from "../errors.js";
 import { type Handle, type OrtApi, ortApi } from "./api.js";
-import { addCudaProvider } from "./cuda-provider.js";
-import { CudaStream } from "./cuda-stream.js";
+import { addCudaProvider } from "./cuda/provider.js";
+import { CudaStream } from "./cuda/stream.js";
 import { CPU, type Place } from "./place.js";
 
 export interface SessionOptions {

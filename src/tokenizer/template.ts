@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CheckpointError, InputError } from "../errors.js";
 import { JinjaTemplate } from "./jinja-template.js";
-import { Tokenizer, wellFormed } from "./tokenizer.js";
+import { type Tokenizer, wellFormed } from "./tokenizer.js";
 
 /** One message of a conversation, in the shape of the chat completions API. */
 export interface Message {

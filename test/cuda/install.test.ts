@@ -1,9 +1,9 @@
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { cudaFolder, inspectCuda } from "../../src/cuda/files.js";
 import { installCuda, missingWheels } from "../../src/cuda/install.js";
 import type { GuardError } from "../../src/errors.js";
+import { cudaFolder, inspectCuda } from "../../src/ort/cuda/files.js";
 import { findLibrary } from "../../src/ort/library.js";
 import { temporaryFolder } from "../support/model.js";
 import { content, FakeIndex, makeWheels, PACKAGES } from "./wheels.js";

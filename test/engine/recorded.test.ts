@@ -10,7 +10,7 @@ import { Scheduler } from "../../src/engine/scheduler.js";
 import { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
 import { MODEL_FILE, readManifest } from "../../src/export/manifest.js";
-import type { CudaGraph, CudaStream } from "../../src/ort/cuda-stream.js";
+import type { CudaGraph, CudaStream } from "../../src/ort/cuda/stream.js";
 import { Memory } from "../../src/ort/memory.js";
 import { CPU } from "../../src/ort/place.js";
 import { Session } from "../../src/ort/session.js";

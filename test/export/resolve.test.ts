@@ -8,8 +8,8 @@ import type { DeviceName } from "../../src/ort/place.js";
 import { temporaryFolder } from "../support/model.js";
 
 const cuda = vi.hoisted(() => ({ usable: false, problem: "No GPU here." as string | null }));
-vi.mock("../../src/cuda/files.js", async (original) => ({
-  ...(await original<typeof import("../../src/cuda/files.js")>()),
+vi.mock("../../src/ort/cuda/files.js", async (original) => ({
+  ...(await original<typeof import("../../src/ort/cuda/files.js")>()),
   inspectCuda: () => cuda,
 }));
 

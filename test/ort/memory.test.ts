@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { DeviceError } from "../../src/errors.js";
-import type { CudaStream } from "../../src/ort/cuda-stream.js";
+import type { CudaStream } from "../../src/ort/cuda/stream.js";
 import { Inbox } from "../../src/ort/inbox.js";
 import { Memory } from "../../src/ort/memory.js";
 import { Tensor } from "../../src/ort/tensor.js";
@@ -9,7 +9,7 @@ const GPU = { kind: "cuda", index: 1 } as const;
 
 /** A GPU of 1,000 bytes, at made-up addresses; host memory of it is real, so that it can be viewed. */
 const gpu = vi.hoisted(() => ({ used: 0, calls: [] as string[], host: [] as { free(): void }[] }));
-vi.mock("../../src/ort/cuda-runtime.js", () => ({
+vi.mock("../../src/ort/cuda/runtime.js", () => ({
   onDevice: (place: { index: number }) => ({
     call: (name: string, ...args: unknown[]) =>
       void gpu.calls.push(`${place.index} ${name} ${args.join(" ")}`),

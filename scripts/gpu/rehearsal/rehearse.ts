@@ -13,7 +13,7 @@ import { ClosedError } from "../../../src/errors.js";
 import { exportCheckpoint } from "../../../src/export/export.js";
 import { type Dtype, MODEL_FILE } from "../../../src/export/manifest.js";
 import { loadGuard } from "../../../src/moderation/guard.js";
-import { deviceMemory } from "../../../src/ort/cuda-runtime.js";
+import { deviceMemory } from "../../../src/ort/cuda/runtime.js";
 import { Session } from "../../../src/ort/session.js";
 import { odd, tiny, twoLayers06B, writeRandomCheckpoint } from "../../checkpoint/random.js";
 

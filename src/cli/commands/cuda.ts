@@ -1,9 +1,9 @@
 import { Command } from "commander";
-import { cudaFolder, inspectCuda } from "../../cuda/files.js";
 import { installCuda, missingWheels, type WheelSource } from "../../cuda/install.js";
-import { CUDA_MAJOR } from "../../cuda/packages.js";
 import { driverText, nextStep } from "../../cuda/report.js";
 import { InputError } from "../../errors.js";
+import { cudaFolder, inspectCuda } from "../../ort/cuda/files.js";
+import { CUDA_MAJOR } from "../../ort/cuda/packages.js";
 import { FileProgress } from "../file-progress.js";
 import { interruptSignal } from "../interrupt.js";
 import { createTerminal } from "../terminal.js";

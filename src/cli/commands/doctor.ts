@@ -1,11 +1,11 @@
 import { readFile } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { Command } from "commander";
-import { type CudaStatus, inspectCuda } from "../../cuda/files.js";
 import { cudaText } from "../../cuda/report.js";
 import { GuardError } from "../../errors.js";
 import { modelCache } from "../../export/resolve.js";
 import { ortApi } from "../../ort/api.js";
+import { type CudaStatus, inspectCuda } from "../../ort/cuda/files.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { createTerminal } from "../terminal.js";
 

@@ -1,6 +1,6 @@
-import { DeviceError } from "../errors.js";
-import { type Handle, type OrtApi, ortApi } from "./api.js";
-import type { CudaStream } from "./cuda-stream.js";
+import { DeviceError } from "../../errors.js";
+import { type Handle, type OrtApi, ortApi } from "../api.js";
+import type { CudaStream } from "./stream.js";
 
 /** Gives session options the CUDA provider, its kernels queued on `stream`. @throws {DeviceError} CUDA_UNAVAILABLE */
 export async function addCudaProvider(settings: Handle, stream: CudaStream): Promise<void> {

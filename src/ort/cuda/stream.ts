@@ -1,8 +1,8 @@
-import { inspectCuda } from "../cuda/files.js";
-import { DeviceError } from "../errors.js";
-import type { Handle } from "./api.js";
-import { cudaRuntime, onDevice } from "./cuda-runtime.js";
-import { type Place, placeName } from "./place.js";
+import { DeviceError } from "../../errors.js";
+import type { Handle } from "../api.js";
+import { type Place, placeName } from "../place.js";
+import { inspectCuda } from "./files.js";
+import { cudaRuntime, onDevice } from "./runtime.js";
 
 // cudaStreamNonBlocking: what others do on CUDA's default stream does not hold this one up.
 const NON_BLOCKING = 1;

@@ -1,8 +1,8 @@
 import type { KoffiFunc } from "koffi";
-import { inspectCuda } from "../cuda/files.js";
-import { DeviceError } from "../errors.js";
-import { loadLibrary } from "./library.js";
-import type { Place } from "./place.js";
+import { DeviceError } from "../../errors.js";
+import { loadLibrary } from "../library.js";
+import type { Place } from "../place.js";
+import { inspectCuda } from "./files.js";
 
 /** The functions of NVIDIA's libcudart in use, with their C parameters; all return 0 on success. */
 const FUNCTIONS = {

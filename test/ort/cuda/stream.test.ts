@@ -1,8 +1,8 @@
 import { beforeEach, expect, test, vi } from "vitest";
-import { CudaStream } from "../../src/ort/cuda-stream.js";
+import { CudaStream } from "../../../src/ort/cuda/stream.js";
 
 const calls = vi.hoisted(() => [] as string[]);
-vi.mock("../../src/ort/cuda-runtime.js", () => {
+vi.mock("../../../src/ort/cuda/runtime.js", () => {
   const call = (name: string) => void calls.push(name);
   const create = (name: string) => {
     calls.push(name);
@@ -11,7 +11,7 @@ vi.mock("../../src/ort/cuda-runtime.js", () => {
   const runtime = { call, create, callAsync: async (name: string) => call(name) };
   return { cudaRuntime: () => runtime, onDevice: () => runtime };
 });
-vi.mock("../../src/cuda/files.js", () => ({
+vi.mock("../../../src/ort/cuda/files.js", () => ({
   inspectCuda: () => ({ driver: { devices: [{ index: 0, name: "NVIDIA H200" }] } }),
 }));
 
