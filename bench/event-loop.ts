@@ -1,7 +1,7 @@
 /** Does the event loop stay free while a model of the 0.6B shape is busy? A 5 ms timer's lag, idle and under load. */
 import { parseArgs } from "node:util";
 import { Engine } from "../src/engine/engine.js";
-import { Guard } from "../src/moderation/guard.js";
+import { Guard } from "../src/guard.js";
 import { ChatTemplate } from "../src/tokenizer/template.js";
 import { Tokenizer } from "../src/tokenizer/tokenizer.js";
 import { benchIds, benchModel, parseFormat } from "./model.js";

@@ -4,8 +4,8 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import type { Guard } from "../src/moderation/guard.js";
-import { loadGuard } from "../src/moderation/guard.js";
+import type { Guard } from "../src/guard.js";
+import { loadGuard } from "../src/guard.js";
 import type { Mode } from "../src/streaming/gate.js";
 import { loadBenchGuard } from "./guard.js";
 import { benchModel, parseFormat } from "./model.js";

@@ -4,7 +4,7 @@
  */
 import { parseArgs } from "node:util";
 import { Engine } from "../src/engine/engine.js";
-import { Guard } from "../src/moderation/guard.js";
+import { Guard } from "../src/guard.js";
 import { ChatTemplate } from "../src/tokenizer/template.js";
 import { Tokenizer } from "../src/tokenizer/tokenizer.js";
 import { BareLoop } from "./bare-loop.js";

@@ -10,7 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Engine } from "../src/engine/engine.js";
 import { resolveModel } from "../src/export/resolve.js";
-import { Guard } from "../src/moderation/guard.js";
+import { Guard } from "../src/guard.js";
 import { resolvePolicy } from "../src/moderation/policy.js";
 import { ruleResponse } from "../src/moderation/ruling.js";
 import type { Verdict } from "../src/moderation/verdict.js";

@@ -14,14 +14,14 @@ export {
 } from "./errors.js";
 export { type ExportOptions, exportCheckpoint } from "./export/export.js";
 export { type Device, DTYPES, type Dtype, type Manifest } from "./export/manifest.js";
-export { type Decision, decide, type Judged, type Reading } from "./moderation/decision.js";
 export {
   type Guard,
   type LoadOptions,
   loadGuard,
   type ModerateOptions,
   type StreamInput,
-} from "./moderation/guard.js";
+} from "./guard.js";
+export { type Decision, decide, type Judged, type Reading } from "./moderation/decision.js";
 export { type Severity, severityOf } from "./moderation/labels.js";
 export {
   type Action,

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { DTYPES, type Dtype } from "../export/manifest.js";
-import type { Guard, LoadOptions } from "../moderation/guard.js";
+import type { Guard, LoadOptions } from "../guard.js";
 import { type DeviceName, parseDevice } from "../ort/place.js";
 import { StageProgress } from "./stage-progress.js";
 import { createTerminal } from "./terminal.js";
@@ -31,7 +31,7 @@ export async function loadModel(
   { model, device, dtype }: ModelOptions,
   options: Pick<LoadOptions, "maxStreams" | "signal"> = {},
 ): Promise<Guard> {
-  const { loadGuard } = await import("../moderation/guard.js");
+  const { loadGuard } = await import("../guard.js");
   const progress = new StageProgress(createTerminal(process.stderr));
   return loadGuard(model, {
     device,

@@ -1,5 +1,5 @@
 import type { Comparison } from "../export/manifest.js";
-import { type Guard, loadGuard } from "../moderation/guard.js";
+import { type Guard, loadGuard } from "../guard.js";
 import type { Verdict } from "../moderation/verdict.js";
 import { CONVERSATIONS } from "./conversations.js";
 

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { InputError } from "../errors.js";
 import type { Manifest } from "../export/manifest.js";
-import type { Guard } from "../moderation/guard.js";
+import type { Guard } from "../guard.js";
 import { type Conversation, Conversations } from "./conversation.js";
 import { Metrics, type Summary } from "./metrics.js";
 import { type Outcome, outcomeOf } from "./outcome.js";

@@ -1,4 +1,4 @@
-import type { Guard } from "../moderation/guard.js";
+import type { Guard } from "../guard.js";
 import type { Verdict } from "../moderation/verdict.js";
 import type { Conversation } from "./conversation.js";
 import type { EvaluationType, Row } from "./row.js";

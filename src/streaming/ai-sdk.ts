@@ -1,5 +1,5 @@
 import type { LanguageModelMiddleware } from "ai";
-import type { Guard } from "../moderation/guard.js";
+import type { Guard } from "../guard.js";
 import { type Policy, type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import type { Finding } from "../moderation/ruling.js";
 import type { Message } from "../tokenizer/template.js";

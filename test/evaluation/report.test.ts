@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { evaluate } from "../../src/evaluation/evaluation.js";
 import { html, scriptJson } from "../../src/evaluation/report/html.js";
 import { Report } from "../../src/evaluation/report/report.js";
-import { type Guard, loadGuard } from "../../src/moderation/guard.js";
+import { type Guard, loadGuard } from "../../src/guard.js";
 import { DEFAULT_MODEL, temporaryFolder } from "../support/model.js";
 
 const NASTY = `</script><script>alert("1")</script><!-- <img src=x onerror='alert(2)'> &amp; \u2028 你好`;

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ClosedError, ContextLengthError, InputError } from "../../src/errors.js";
+import { type Guard, loadGuard } from "../../src/guard.js";
 import { decide } from "../../src/moderation/decision.js";
-import { type Guard, loadGuard } from "../../src/moderation/guard.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.js";
 import { temporaryFolder } from "../support/model.js";

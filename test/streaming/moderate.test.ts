@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Guard, loadGuard } from "../../src/moderation/guard.js";
+import { type Guard, loadGuard } from "../../src/guard.js";
 import { resolvePolicy } from "../../src/moderation/policy.js";
 import { ruleResponse } from "../../src/moderation/ruling.js";
 import type { Verdict } from "../../src/moderation/verdict.js";

@@ -1,6 +1,6 @@
 import { ClosedError } from "../../src/errors.js";
+import type { Guard, StreamInput } from "../../src/guard.js";
 import { type Decision, decide } from "../../src/moderation/decision.js";
-import type { Guard, StreamInput } from "../../src/moderation/guard.js";
 import { type PolicyData, resolvePolicy } from "../../src/moderation/policy.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
 import type { Judge } from "../../src/streaming/gate.js";

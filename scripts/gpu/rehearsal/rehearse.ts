@@ -12,7 +12,7 @@ import type { Sequence } from "../../../src/engine/sequence.js";
 import { ClosedError } from "../../../src/errors.js";
 import { exportCheckpoint } from "../../../src/export/export.js";
 import { type Dtype, MODEL_FILE } from "../../../src/export/manifest.js";
-import { loadGuard } from "../../../src/moderation/guard.js";
+import { loadGuard } from "../../../src/guard.js";
 import { deviceMemory } from "../../../src/ort/cuda/runtime.js";
 import { Session } from "../../../src/ort/session.js";
 import { odd, tiny, twoLayers06B, writeRandomCheckpoint } from "../../checkpoint/random.js";

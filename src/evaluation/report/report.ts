@@ -1,6 +1,6 @@
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { StorageError } from "../../errors.js";
-import type { Guard } from "../../moderation/guard.js";
+import type { Guard } from "../../guard.js";
 import { IncrementalDecoder } from "../../tokenizer/incremental.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import type { Evaluation, JudgedRow } from "../evaluation.js";

@@ -1,5 +1,5 @@
 import { GuardError } from "../../errors.js";
-import type { Guard } from "../../moderation/guard.js";
+import type { Guard } from "../../guard.js";
 import type { Policy } from "../../moderation/policy.js";
 import type { Finding } from "../../moderation/ruling.js";
 import { Channel } from "../channel.js";

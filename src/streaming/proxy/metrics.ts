@@ -1,5 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
-import type { Guard } from "../../moderation/guard.js";
+import type { Guard } from "../../guard.js";
 import type { Finding } from "../../moderation/ruling.js";
 
 /** How a moderated request ended. */

@@ -1,4 +1,4 @@
-import type { Guard } from "../../moderation/guard.js";
+import type { Guard } from "../../guard.js";
 import { severityOf } from "../../moderation/labels.js";
 import type { Policy } from "../../moderation/policy.js";
 import { rulePrompt } from "../../moderation/ruling.js";

@@ -1,7 +1,7 @@
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { ClosedError, GuardError } from "../../errors.js";
-import type { Guard } from "../../moderation/guard.js";
+import type { Guard } from "../../guard.js";
 import { type PolicyData, resolvePolicy } from "../../moderation/policy.js";
 import type { Finding } from "../../moderation/ruling.js";
 import type { Mode, Outcome } from "../gate.js";

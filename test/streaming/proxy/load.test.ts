@@ -1,6 +1,6 @@
 import { Agent, request } from "node:http";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Guard, loadGuard } from "../../../src/moderation/guard.js";
+import { type Guard, loadGuard } from "../../../src/guard.js";
 import { GuardProxy } from "../../../src/streaming/proxy/proxy.js";
 import { type Listening, listen } from "../../../src/streaming/proxy/server.js";
 import { temporaryFolder } from "../../support/model.js";

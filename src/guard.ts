@@ -1,16 +1,16 @@
-import type { GuardConfig } from "../checkpoint/config.js";
-import { Engine, type EngineOptions } from "../engine/engine.js";
-import type { Sequence } from "../engine/sequence.js";
-import { ContextLengthError, InputError, ModelError } from "../errors.js";
-import type { Manifest } from "../export/manifest.js";
-import { type ResolveOptions, resolveModel } from "../export/resolve.js";
-import { placeName } from "../ort/place.js";
-import { type Chunk, ModeratedStream, type ModerationOptions } from "../streaming/moderate.js";
-import type { Source } from "../streaming/source.js";
-import { ChatTemplate, type Message, type Prefix, promptIndexOf } from "../tokenizer/template.js";
-import { Tokenizer } from "../tokenizer/tokenizer.js";
-import { type PolicyData, resolvePolicy } from "./policy.js";
-import { GuardStream, type Overflow } from "./stream.js";
+import type { GuardConfig } from "./checkpoint/config.js";
+import { Engine, type EngineOptions } from "./engine/engine.js";
+import type { Sequence } from "./engine/sequence.js";
+import { ContextLengthError, InputError, ModelError } from "./errors.js";
+import type { Manifest } from "./export/manifest.js";
+import { type ResolveOptions, resolveModel } from "./export/resolve.js";
+import { type PolicyData, resolvePolicy } from "./moderation/policy.js";
+import { GuardStream, type Overflow } from "./moderation/stream.js";
+import { placeName } from "./ort/place.js";
+import { type Chunk, ModeratedStream, type ModerationOptions } from "./streaming/moderate.js";
+import type { Source } from "./streaming/source.js";
+import { ChatTemplate, type Message, type Prefix, promptIndexOf } from "./tokenizer/template.js";
+import { Tokenizer } from "./tokenizer/tokenizer.js";
 
 export interface LoadOptions extends EngineOptions, ResolveOptions {}
 
