@@ -67,9 +67,10 @@ const { values } = parseArgs({
   },
 });
 const python = process.env.QWEN3GUARD_PYTHON ?? "python3";
-const place = parseDevice(values.device);
-if (place === "auto") throw new RangeError("Name the device: cpu, cuda or cuda:N.");
-const dtype = (values.dtype ?? (place.kind === "cpu" ? "fp32" : "bf16")) as Dtype;
+const asked = parseDevice(values.device);
+if (asked === "auto") throw new RangeError("Name the device: cpu, cuda or cuda:N.");
+const device = asked.kind;
+const dtype = (values.dtype ?? (device === "cpu" ? "fp32" : "bf16")) as Dtype;
 const limit = LIMITS[dtype];
 if (!limit)
   throw new RangeError(`There is no limit for ${dtype}. Choose ${Object.keys(LIMITS).join(" or ")}.`);
@@ -103,7 +104,7 @@ async function compare(name: keyof typeof CHECKPOINTS): Promise<object> {
     return { skipped: "no PyTorch" };
   }
   const rounded = pytorch(checkpoint, "bfloat16");
-  await exportCheckpoint(checkpoint, model, { dtype, device: place.kind });
+  await exportCheckpoint(checkpoint, model, { dtype, device });
   const ways = await judge(model, golden.ids);
   await Promise.all([checkpoint, model].map((dir) => rm(dir, { recursive: true })));
 
