@@ -63,10 +63,12 @@ async function contend(name: string, run: () => Promise<Series>): Promise<void> 
 
 async function ours(choice: GuardChoice): Promise<Series> {
   const guard = await openGuard(choice, { maxStreams: 1 });
-  const stream = guard.stream({ promptIds: benchIds(16) });
+  const { vocabSize } = guard.manifest.config;
+  const stream = guard.stream({ promptIds: benchIds(16, 0, vocabSize) });
   const grown = await grow({
     length: 16,
-    append: (count, at) => stream.push(benchIds(count, at)),
+    most: guard.maxTokens - STEPS.most,
+    append: (count, at) => stream.push(benchIds(count, at, vocabSize)),
   });
   stream.close();
   await guard.close();
@@ -78,17 +80,27 @@ async function jsApi(choice: GuardChoice): Promise<Series> {
   if (!dir) return { perToken: {}, note: "the embedded model is exported on first use elsewhere" };
   const api = await JsApi.load(dir);
   await api.prefill(16);
-  return grow({ length: 16, append: (count, at) => api.run(benchIds(count, at)) });
+  return grow({
+    length: 16,
+    most: Number.POSITIVE_INFINITY,
+    append: (count, at) => api.run(benchIds(count, at)),
+  });
 }
 
 /** Grows one sequence from context to context and times single tokens at each, as far as the time goes. */
-async function grow(sequence: { length: number; append: (count: number, at: number) => Promise<unknown> }) {
+async function grow(sequence: {
+  length: number;
+  /** Tokens that fit before the timed ones. */
+  most: number;
+  append: (count: number, at: number) => Promise<unknown>;
+}) {
   const perToken: Record<number, Summary> = {};
   const growthMs: Record<number, number> = {};
   let { length } = sequence;
   const deadline = performance.now() + limitMs();
   let msPerToken = 0;
   for (const context of contexts) {
+    if (context > sequence.most) break;
     const count = context - EARLY - length;
     // What comes later costs more: twice as much, by a guess on the safe side.
     if (performance.now() + 2 * msPerToken * count > deadline) break;

@@ -48,7 +48,7 @@ export async function benchModel(format: BenchFormat, device: Device = "cpu"): P
   return dir;
 }
 
-/** Ids of a plausible range, never the same twice in a row. */
-export function benchIds(count: number, from = 0): number[] {
-  return Array.from({ length: count }, (_, i) => ((from + i) * 7919 + 13) % 150_000);
+/** Ids of a plausible range, or of a vocabulary; never the same twice in a row. */
+export function benchIds(count: number, from = 0, vocabSize = 150_000): number[] {
+  return Array.from({ length: count }, (_, i) => ((from + i) * 7919 + 13) % vocabSize);
 }
