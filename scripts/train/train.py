@@ -37,7 +37,7 @@ def arguments():
     parser.add_argument("--qwen", default=str(QWEN), help="folder with Qwen3's tokenizer_config.json (chat template)")
     parser.add_argument("--cache", default=str(CACHE), help="folder for the teacher's embeddings")
     parser.add_argument("--vocab", type=int, default=8192)
-    parser.add_argument("--steps", type=int, default=3000, help="the learning rate falls over the second half of them")
+    parser.add_argument("--steps", type=int, default=2160, help="the learning rate falls over the second half of them")
     parser.add_argument("--minutes", type=float, help="make fewer steps if they would take longer than this")
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a step, padding included, of all workers")
     parser.add_argument("--limit", type=int, default=256, help="most tokens a sample; four times as many in long ones")
