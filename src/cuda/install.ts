@@ -46,9 +46,13 @@ export async function missingWheels(from?: string, signal?: AbortSignal): Promis
     );
   }
   const missing = missingPackages(inspectCuda().libraries);
-  if (from !== undefined) return Promise.all(missing.map((wanted) => wheelInFolder(wanted, from)));
   const index = new WheelIndex(signal);
-  return Promise.all(missing.map((wanted) => wheelInIndex(wanted, index)));
+  const wheels: WheelSource[] = [];
+  // In turn, so that of several that are missing the same one is named each time.
+  for (const wanted of missing) {
+    wheels.push(await (from === undefined ? wheelInIndex(wanted, index) : wheelInFolder(wanted, from)));
+  }
+  return wheels;
 }
 
 /**
