@@ -3,7 +3,7 @@
  *
  *   npx tsx scripts/gpu/fetch-provider.ts [nvidia-curand …]
  */
-import { FileProgress } from "../../src/cli/file-progress.js";
+import { ProgressBars } from "../../src/cli/progress-bars.js";
 import { createTerminal } from "../../src/cli/terminal.js";
 import { installCuda, missingWheels } from "../../src/cuda/install.js";
 import { NVIDIA_PACKAGES } from "../../src/ort/cuda/packages.js";
@@ -16,8 +16,8 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 const wheels = await missingWheels();
-const progress = new FileProgress(createTerminal(process.stderr));
+const progress = new ProgressBars(createTerminal(process.stderr));
 await installCuda(
   wheels.filter(({ project }) => project === "onnxruntime-gpu" || named.includes(project)),
-  { onProgress: (file, done, total) => progress.update(file, done, total) },
+  { onProgress: (file, done, total) => progress.update(file, "bytes", done, total) },
 ).finally(() => progress.stop());

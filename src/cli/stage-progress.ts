@@ -1,4 +1,5 @@
-import type { Progress, Terminal } from "./terminal.js";
+import { ProgressBars } from "./progress-bars.js";
+import type { Terminal } from "./terminal.js";
 
 const STAGES: Record<string, { label: string; unit: string }> = {
   fetch: { label: "Fetching", unit: "bytes" },
@@ -9,29 +10,20 @@ const STAGES: Record<string, { label: string; unit: string }> = {
   verify: { label: "Comparing", unit: "conversations" },
 };
 
-/** One bar after another for the stages of fetching and exporting a checkpoint. */
+/** One bar after another for the stages of fetching and exporting a checkpoint; while fetching, one for each file. */
 export class StageProgress {
-  readonly #terminal: Terminal;
-  #stage = "";
-  #bar: Progress | undefined;
+  readonly #bars: ProgressBars;
 
   constructor(terminal: Terminal) {
-    this.#terminal = terminal;
+    this.#bars = new ProgressBars(terminal);
   }
 
   update(stage: string, done: number, total: number): void {
-    // The total changes from file to file while fetching: each gets its own bar.
-    const key = `${stage} ${total}`;
-    if (key !== this.#stage) {
-      this.stop();
-      this.#stage = key;
-      this.#bar = this.#terminal.progress(STAGES[stage].label, total, STAGES[stage].unit);
-    }
-    this.#bar?.update(done);
+    const { label, unit } = STAGES[stage];
+    this.#bars.update(label, unit, done, total);
   }
 
   stop(): void {
-    this.#bar?.stop();
-    this.#bar = undefined;
+    this.#bars.stop();
   }
 }

@@ -1,7 +1,8 @@
-import koffi, { type KoffiFunc } from "koffi";
+import koffi from "koffi";
 import { DeviceError } from "../errors.js";
 import { runtimeCopy } from "./cuda/files.js";
 import { findLibrary, loadLibrary } from "./library.js";
+import { callOnWorker, type NativeFunction } from "./worker.js";
 
 /** Address of an object that lives in ONNX Runtime: OrtSession*, OrtValue*, … */
 export type Handle = bigint;
@@ -57,17 +58,16 @@ const RELEASE_FUNCTIONS = {
 type StatusName = keyof typeof STATUS_FUNCTIONS;
 type ReleaseName = keyof typeof RELEASE_FUNCTIONS;
 type Out = [Handle | null];
-type NativeFunction = KoffiFunc<(...args: unknown[]) => unknown>;
 
 /** ONNX Runtime's C API, called in the library that onnxruntime-node ships. Knows tensors, nothing of guards. */
 export class OrtApi {
   readonly version: string;
   readonly libraryPath: string;
   readonly env: Handle;
-  readonly #call = {} as Record<StatusName, NativeFunction>;
-  readonly #release = {} as Record<ReleaseName, NativeFunction>;
-  readonly #errorMessage: NativeFunction;
-  readonly #releaseStatus: NativeFunction;
+  readonly #call = {} as Record<StatusName, NativeFunction<unknown>>;
+  readonly #release = {} as Record<ReleaseName, NativeFunction<unknown>>;
+  readonly #errorMessage: NativeFunction<unknown>;
+  readonly #releaseStatus: NativeFunction<unknown>;
 
   constructor(libraryPath: string) {
     this.libraryPath = libraryPath;
@@ -84,7 +84,7 @@ export class OrtApi {
     const pointerAt = (index: number) =>
       koffi.decode(table + BigInt(index * koffi.sizeof("void*")), "void*") as Handle;
     const bind = (index: number, prototype: string) =>
-      koffi.decode(pointerAt(index), koffi.proto(prototype)) as unknown as NativeFunction;
+      koffi.decode(pointerAt(index), koffi.proto(prototype)) as unknown as NativeFunction<unknown>;
 
     this.#errorMessage = bind(2, "const char* (void* status)");
     this.#releaseStatus = bind(93, "void (void* status)");
@@ -112,17 +112,7 @@ export class OrtApi {
 
   /** The same on a worker thread: the event loop goes on meanwhile. */
   callAsync(name: StatusName, ...args: unknown[]): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#call[name].async(...args, (error: unknown, status: unknown) => {
-        if (error) return reject(error);
-        try {
-          this.#check(name, status);
-          resolve();
-        } catch (failure) {
-          reject(failure);
-        }
-      });
-    });
+    return callOnWorker(this.#call[name], args, (status) => this.#check(name, status));
   }
 
   async createAsync(name: StatusName, ...args: unknown[]): Promise<Handle> {

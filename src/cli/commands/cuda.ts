@@ -4,8 +4,8 @@ import { driverText, nextStep } from "../../cuda/report.js";
 import { InputError } from "../../errors.js";
 import { cudaFolder, inspectCuda } from "../../ort/cuda/files.js";
 import { CUDA_MAJOR } from "../../ort/cuda/packages.js";
-import { FileProgress } from "../file-progress.js";
 import { interruptSignal } from "../interrupt.js";
+import { ProgressBars } from "../progress-bars.js";
 import { createTerminal } from "../terminal.js";
 
 export function cudaCommand(): Command {
@@ -48,9 +48,9 @@ Environment:
       const signal = interruptSignal();
       const wheels = await missingWheels(from, signal);
       announce(wheels, from);
-      const progress = new FileProgress(createTerminal(process.stderr));
+      const progress = new ProgressBars(createTerminal(process.stderr));
       await installCuda(wheels, {
-        onProgress: (file, done, total) => progress.update(file, done, total),
+        onProgress: (file, done, total) => progress.update(file, "bytes", done, total),
         signal,
       }).finally(() => progress.stop());
       const status = inspectCuda();

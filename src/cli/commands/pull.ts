@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { pull } from "../../checkpoint/hub.js";
-import { FileProgress } from "../file-progress.js";
+import { ProgressBars } from "../progress-bars.js";
 import { createTerminal } from "../terminal.js";
 
 const DEFAULT_REPO = "Qwen/Qwen3Guard-Stream-0.6B";
@@ -31,10 +31,10 @@ Environment:
   HF_HUB_OFFLINE   1: use what is in the cache, ask no network`,
     )
     .action(async (repo: string, { revision }: { revision: string }) => {
-      const progress = new FileProgress(createTerminal(process.stderr));
+      const progress = new ProgressBars(createTerminal(process.stderr));
       const folder = await pull(repo, {
         revision,
-        onProgress: (file, loaded, total) => progress.update(file, loaded, total),
+        onProgress: (file, loaded, total) => progress.update(file, "bytes", loaded, total),
       }).finally(() => progress.stop());
       process.stdout.write(`${folder}\n`);
     });

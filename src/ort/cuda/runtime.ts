@@ -1,7 +1,7 @@
-import type { KoffiFunc } from "koffi";
 import { DeviceError } from "../../errors.js";
 import { loadLibrary } from "../library.js";
 import type { Place } from "../place.js";
+import { callOnWorker, type NativeFunction } from "../worker.js";
 import { inspectCuda } from "./files.js";
 
 /** The functions of NVIDIA's libcudart in use, with their C parameters; all return 0 on success. */
@@ -26,19 +26,20 @@ const FUNCTIONS = {
 } as const;
 
 type Name = keyof typeof FUNCTIONS;
-type NativeFunction = KoffiFunc<(...args: unknown[]) => number>;
 
 const OUT_OF_MEMORY = 2;
 
 /** NVIDIA's CUDA runtime, the very library that the provider calls: what one allocates the other can use. */
 class CudaRuntime {
-  readonly #call = {} as Record<Name, NativeFunction>;
+  readonly #call = {} as Record<Name, NativeFunction<number>>;
   readonly #errorText: (status: number) => string;
 
   constructor(path: string) {
     const library = loadLibrary(path);
     for (const [name, parameters] of Object.entries(FUNCTIONS)) {
-      this.#call[name as Name] = library.func(`int ${name}(${parameters})`) as unknown as NativeFunction;
+      this.#call[name as Name] = library.func(
+        `int ${name}(${parameters})`,
+      ) as unknown as NativeFunction<number>;
     }
     this.#errorText = library.func("const char* cudaGetErrorString(int status)") as unknown as (
       status: number,
@@ -60,17 +61,7 @@ class CudaRuntime {
 
   /** The same on a worker thread: the event loop goes on meanwhile. */
   callAsync(name: Name, ...args: unknown[]): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#call[name].async(...args, (error: unknown, status: number) => {
-        if (error) return reject(error);
-        try {
-          this.#check(name, status);
-          resolve();
-        } catch (failure) {
-          reject(failure);
-        }
-      });
-    });
+    return callOnWorker(this.#call[name], args, (status) => this.#check(name, status));
   }
 
   #check(name: Name, status: number): void {

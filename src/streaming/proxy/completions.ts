@@ -32,7 +32,7 @@ export const completions: Dialect = {
     });
   },
 
-  stopWhole: (body, violations) => stopChoices(body, violations),
+  stopWhole: stopChoices,
 };
 
 class CompletionsAnswer extends ChoicesAnswer {
