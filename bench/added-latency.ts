@@ -194,12 +194,12 @@ function summarizeReadings(
 
 /** Ids that the guard's vocabulary holds. */
 function guardIds(guard: Guard): number[] {
-  return benchIds(tokens).map((id) => id % guard.manifest.config.vocabSize);
+  return benchIds(tokens).map((id) => id % guard.tokenizer.vocabSize);
 }
 
 /** The embedded guard has a smaller vocabulary than Qwen3: which ids come does not change what they cost. */
 function toGuard(source: (signal: AbortSignal) => AsyncIterable<number | string>) {
-  const { vocabSize } = guard.manifest.config;
+  const { vocabSize } = guard.tokenizer;
   return async function* (signal: AbortSignal): AsyncGenerator<number | string> {
     for await (const token of source(signal)) yield typeof token === "number" ? token % vocabSize : token;
   };

@@ -63,7 +63,7 @@ async function contend(name: string, run: () => Promise<Series>): Promise<void> 
 
 async function ours(choice: GuardChoice): Promise<Series> {
   const guard = await openGuard(choice, { maxStreams: 1 });
-  const { vocabSize } = guard.manifest.config;
+  const { vocabSize } = guard.tokenizer;
   const stream = guard.stream({ promptIds: benchIds(16, 0, vocabSize) });
   const grown = await grow({
     length: 16,

@@ -65,5 +65,5 @@ async function push(stream: GuardStream, seed: number, most: number, end: number
 }
 
 function ids(count: number, from: number): number[] {
-  return benchIds(count, from, guard.manifest.config.vocabSize);
+  return benchIds(count, from, guard.tokenizer.vocabSize);
 }

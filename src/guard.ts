@@ -164,14 +164,7 @@ export class Guard {
         "A stream needs the conversation so far: messages, or promptIds with at least one id.",
       );
     }
-    const { vocabSize } = this.manifest.config;
-    const wrong = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
-    if (wrong !== undefined) {
-      throw new InputError(
-        "TOKEN_INVALID",
-        `Token id ${String(wrong)} in promptIds is not a whole number from 0 to ${vocabSize - 1}.`,
-      );
-    }
+    for (const id of ids) this.tokenizer.tokenBytes(id);
     return { ids: [...ids], promptIndex: promptIndexOf(ids, this.tokenizer) };
   }
 }

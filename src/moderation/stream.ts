@@ -126,6 +126,8 @@ export class GuardStream {
   async push(tokens: number | ArrayLike<number>): Promise<Verdict[]> {
     const ids = typeof tokens === "number" ? [tokens] : toIds(tokens);
     this.#accept("ids");
+    // A model may have more ids than its tokenizer: those stand for nothing.
+    for (const id of ids) this.#tokenizer.tokenBytes(id);
     return this.#judge({ from: this.#fed.length, ids, provisional: 0 });
   }
 
@@ -211,8 +213,8 @@ export class GuardStream {
         verdicts.push({ index, tokenId, text, ...judgement, provisional: index >= settled });
       });
     } catch (error) {
-      // A caller's slip leaves the stream as it was; anything else would leave a hole in what was judged.
-      if (!(error instanceof InputError)) this.#stop(error as GuardError);
+      // Going on would leave a hole in what was judged.
+      this.#stop(error as GuardError);
       throw error;
     }
     this.#settled = settled;
@@ -229,12 +231,9 @@ export class GuardStream {
 
   /** Gives ids to the sequence from a response index on; `read` gets each token's response index. */
   #feed(from: number, ids: readonly number[], read: LogitsReader): Promise<void> {
-    const { maxTokens, vocabSize } = this.#sequence.limits;
-    const valid = ids.every((id) => Number.isInteger(id) && id >= 0 && id < vocabSize);
-    if (!valid) return this.#sequence.feed(ids, read);
     this.#fed.length = from;
     for (const id of ids) this.#fed.push(id);
-    const room = maxTokens - this.#prefixLength;
+    const room = this.#sequence.limits.maxTokens - this.#prefixLength;
     const fits = from >= this.#windowStart && from + ids.length <= this.#windowStart + room;
     if (this.#overflow === "error") return this.#feedWindow(from, ids, read);
     if (fits) {

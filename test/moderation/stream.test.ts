@@ -1,11 +1,12 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { tiny } from "../../scripts/checkpoint/presets.js";
 import { ClosedError, ContextLengthError, InputError } from "../../src/errors.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import { decide } from "../../src/moderation/decision.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.js";
-import { temporaryFolder } from "../support/model.js";
+import { DEFAULT_MODEL, randomModel, temporaryFolder } from "../support/model.js";
 
 /** Largest difference between probabilities that chunking may make in float32. */
 const TOLERANCE = 1e-3;
@@ -215,6 +216,26 @@ describe("bad input is named, and a caller's slip costs nothing", () => {
     expect((await stream.push(5))[0].index).toBe(0);
     await expect(stream.pushText("x")).rejects.toMatchObject({ code: "MIXED_INPUT" });
     expect((await stream.end()).tokens).toBe(1);
+  });
+
+  test("an id that the model has and its tokenizer lacks", async () => {
+    const { modelDir } = await randomModel({
+      config: { ...tiny, vocab_size: 8704 },
+      dtype: "BF16",
+      tokenizerDir: DEFAULT_MODEL,
+    });
+    const wide = await loadGuard(modelDir, { maxStreams: 1, maxTokens: 64 });
+    try {
+      const beyond = wide.tokenizer.vocabSize;
+      expect(beyond).toBeLessThan(wide.manifest.config.vocabSize);
+      expect(() => wide.stream({ promptIds: [beyond] })).toThrowError(InputError);
+      const stream = wide.stream({ messages });
+      await expect(stream.push([5, beyond])).rejects.toMatchObject({ code: "TOKEN_INVALID" });
+      expect((await stream.push(5))[0].index).toBe(0);
+      expect((await stream.end()).tokens).toBe(1);
+    } finally {
+      await wide.close();
+    }
   });
 
   test("text that is none", async () => {
