@@ -1,6 +1,6 @@
 import { Engine } from "../engine/engine.js";
 import { ClosedError } from "../errors.js";
-import type { CacheScales } from "../export/qwen3.js";
+import type { CacheScales } from "../export/byte-attention.js";
 
 /** Other text may reach further than the samples did; what leaves the range is cut. */
 const MARGIN = 1.1;

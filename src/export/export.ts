@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { Checkpoint } from "../checkpoint/checkpoint.js";
 import { InputError, StorageError } from "../errors.js";
 import { BlockwiseWeights } from "./blockwise.js";
+import type { CacheScales } from "./byte-attention.js";
 import { DenseWeights } from "./dense.js";
 import { Graph } from "./graph.js";
 import { addHeads } from "./heads.js";
@@ -17,7 +18,7 @@ import {
   writeManifest,
 } from "./manifest.js";
 import { padHeads } from "./padded-heads.js";
-import { addBackbone, type CacheScales, type Target } from "./qwen3.js";
+import { addBackbone, type Target } from "./qwen3.js";
 import { RowwiseWeights } from "./rowwise.js";
 import type { WeightFormat, WeightSource } from "./weights.js";
 import { rewriteGraph, writeFolder, writeModel } from "./writer.js";

@@ -1,4 +1,12 @@
-import { type Attribute, DATA_SIZE, type DataType, type Dim, type OnnxNode, type OnnxValue } from "./onnx.js";
+import {
+  type Attribute,
+  DATA_SIZE,
+  type DataType,
+  type Dim,
+  type OnnxGraph,
+  type OnnxNode,
+  type OnnxValue,
+} from "./onnx.js";
 
 /** Receives a tensor's bytes piece by piece, in order. A piece may be reused once the promise resolves. */
 export type Sink = (bytes: Uint8Array) => Promise<void>;
@@ -12,7 +20,7 @@ export interface Initializer {
   write: (sink: Sink) => Promise<void>;
 }
 
-type AttributeValue = number | string | number[];
+type AttributeValue = number | string | number[] | OnnxGraph;
 
 /** ORT's own operators. */
 export const MICROSOFT = "com.microsoft";
@@ -22,6 +30,8 @@ const FLOAT_ATTRIBUTES = new Set(["epsilon", "qk_norm_epsilon", "scale", "alpha"
 
 /** Nodes and constants by name, in the order they were added. */
 export class Graph {
+  /** Version of ONNX's own operators. */
+  opset = 18;
   readonly nodes: OnnxNode[] = [];
   readonly initializers: Initializer[] = [];
   readonly inputs: OnnxValue[] = [];
@@ -35,6 +45,13 @@ export class Graph {
 
   output(name: string, type: DataType, dims: Dim[]): void {
     this.outputs.push({ name, type, dims });
+  }
+
+  /** A branch of an `If`: its nodes see this graph's values, and its constants are this graph's. */
+  branch(): Graph {
+    const branch = new Graph();
+    branch.initializer = (...constant) => this.initializer(...constant);
+    return branch;
   }
 
   /** Adds a node; returns its outputs' names. An empty input or output name is an optional one left out. */
@@ -82,7 +99,7 @@ export class Graph {
     name: string,
     type: DataType,
     dims: number[],
-    data: Float32Array | BigInt64Array | Uint8Array | Uint16Array,
+    data: Float32Array | BigInt64Array | Uint8Array | Int8Array | Uint16Array,
   ): string {
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     return this.initializer(name, type, dims, (sink) => sink(bytes));
@@ -97,6 +114,7 @@ export class Graph {
 function toAttribute(name: string, value: AttributeValue): Attribute {
   if (typeof value === "string") return { name, value: { string: value } };
   if (Array.isArray(value)) return { name, value: { ints: value } };
+  if (typeof value === "object") return { name, value: { graph: value } };
   if (FLOAT_ATTRIBUTES.has(name)) return { name, value: { float: value } };
   return { name, value: { int: value } };
 }

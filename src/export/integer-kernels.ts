@@ -79,10 +79,7 @@ function buildProduct(weights: Int8Array): Uint8Array {
       { domain: "", version: 18 },
       { domain: MICROSOFT, version: 1 },
     ],
-    nodes: graph.nodes,
-    tensors,
-    inputs: graph.inputs,
-    outputs: graph.outputs,
+    graph: { nodes: graph.nodes, tensors, inputs: graph.inputs, outputs: graph.outputs },
   });
 }
 

@@ -28,7 +28,7 @@ export type Dim = number | string;
 
 export interface Attribute {
   name: string;
-  value: { int: number } | { float: number } | { string: string } | { ints: number[] };
+  value: { int: number } | { float: number } | { string: string } | { ints: number[] } | { graph: OnnxGraph };
 }
 
 export interface OnnxNode {
@@ -54,14 +54,19 @@ export interface OnnxValue {
   dims: Dim[];
 }
 
+/** The graph of a model, or a branch of one of its nodes: a branch sees all values of the graph around it. */
+export interface OnnxGraph {
+  nodes: OnnxNode[];
+  tensors?: OnnxTensor[];
+  inputs: OnnxValue[];
+  outputs: OnnxValue[];
+}
+
 export interface OnnxModel {
   producer: string;
   producerVersion: string;
   opsets: { domain: string; version: number }[];
-  nodes: OnnxNode[];
-  tensors: OnnxTensor[];
-  inputs: OnnxValue[];
-  outputs: OnnxValue[];
+  graph: OnnxGraph;
 }
 
 // Field numbers from onnx.proto3 (ONNX IR version 10).
@@ -73,13 +78,7 @@ export function encodeModel(model: OnnxModel): Uint8Array {
   int(w, 1, IR_VERSION);
   string(w, 2, model.producer);
   string(w, 3, model.producerVersion);
-  message(w, 7, () => {
-    for (const node of model.nodes) message(w, 1, () => encodeNode(w, node));
-    string(w, 2, "guard");
-    for (const tensor of model.tensors) message(w, 5, () => encodeTensor(w, tensor));
-    for (const value of model.inputs) message(w, 11, () => encodeValue(w, value));
-    for (const value of model.outputs) message(w, 12, () => encodeValue(w, value));
-  });
+  message(w, 7, () => encodeGraph(w, "guard", model.graph));
   for (const { domain, version } of model.opsets) {
     message(w, 8, () => {
       string(w, 1, domain);
@@ -87,6 +86,14 @@ export function encodeModel(model: OnnxModel): Uint8Array {
     });
   }
   return w.finish();
+}
+
+function encodeGraph(w: BinaryWriter, name: string, graph: OnnxGraph): void {
+  for (const node of graph.nodes) message(w, 1, () => encodeNode(w, node));
+  string(w, 2, name);
+  for (const tensor of graph.tensors ?? []) message(w, 5, () => encodeTensor(w, tensor));
+  for (const value of graph.inputs) message(w, 11, () => encodeValue(w, value));
+  for (const value of graph.outputs) message(w, 12, () => encodeValue(w, value));
 }
 
 function encodeNode(w: BinaryWriter, node: OnnxNode): void {
@@ -97,7 +104,7 @@ function encodeNode(w: BinaryWriter, node: OnnxNode): void {
   for (const { name, value } of node.attributes) {
     message(w, 5, () => {
       string(w, 1, name);
-      // AttributeProto.AttributeType: FLOAT 1, INT 2, STRING 3, INTS 7.
+      // AttributeProto.AttributeType: FLOAT 1, INT 2, STRING 3, GRAPH 5, INTS 7.
       if ("float" in value) {
         w.tag(2, WireType.Bit32).float(value.float);
         int(w, 20, 1);
@@ -107,6 +114,9 @@ function encodeNode(w: BinaryWriter, node: OnnxNode): void {
       } else if ("string" in value) {
         string(w, 4, value.string);
         int(w, 20, 3);
+      } else if ("graph" in value) {
+        message(w, 6, () => encodeGraph(w, name, value.graph));
+        int(w, 20, 5);
       } else {
         for (const item of value.ints) int(w, 8, item);
         int(w, 20, 7);

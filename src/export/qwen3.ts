@@ -1,4 +1,5 @@
 import type { GuardConfig } from "../checkpoint/config.js";
+import { addByteAttention, type CacheScales } from "./byte-attention.js";
 import { encodeFloats, type FloatType } from "./float.js";
 import { type Graph, MICROSOFT } from "./graph.js";
 import { type Matrix, vector, type WeightFormat, type WeightSource } from "./weights.js";
@@ -9,12 +10,6 @@ export interface Target {
   activation: FloatType;
   /** GroupQueryAttention normalizes q and k itself: CUDA only, the CPU kernel refuses those inputs. */
   fusedQkNorm: boolean;
-}
-
-/** What one step of the int8 cache stands for, [kv_heads, head_dim] float32, for a layer's keys and values. */
-export interface CacheScales {
-  key: Float32Array;
-  value: Float32Array;
 }
 
 export interface BackboneOptions {
@@ -126,39 +121,30 @@ function addAttention(
     graph.input(`past.${layer}.${side}`, cacheType, cache);
     graph.output(`present.${layer}.${side}`, cacheType, cache);
   }
-  const inputs = [q, k, v, `past.${layer}.key`, `past.${layer}.value`];
-  inputs.push("seqlens_k", "total_sequence_length", "rotary_cos", "rotary_sin");
-  const attributes: Record<string, number | string> = {
+  const attributes = {
     num_heads: config.heads,
     kv_num_heads: config.kvHeads,
     do_rotary: 1,
     rotary_interleaved: 0,
     scale: 1 / Math.sqrt(headSize),
   };
-  // Inputs 9 to 11 are position ids, attention bias and head sink, 12 and 13 the cache's scales.
   if (cacheScales) {
-    const { key, value } = cacheScales[layer];
-    const dims = [config.kvHeads, 1, config.headDim];
-    inputs.push("", "", "");
-    inputs.push(graph.constant(`layers.${layer}.key_scale`, "float32", dims, key));
-    inputs.push(graph.constant(`layers.${layer}.value_scale`, "float32", dims, value));
-    attributes.kv_cache_bit_width = 8;
-    attributes.k_quant_type = "PER_CHANNEL";
-    attributes.v_quant_type = "PER_CHANNEL";
-  } else if (target.fusedQkNorm) {
-    inputs.push("", "", "", "", "");
+    addByteAttention(graph, config, { layer, q, k, v, scales: cacheScales[layer], attributes });
+  } else {
+    const norms = target.fusedQkNorm ? ["", "", "", "", "", qNorm, kNorm] : [];
+    graph.node(
+      "GroupQueryAttention",
+      [
+        ...[q, k, v, `past.${layer}.key`, `past.${layer}.value`],
+        ...["seqlens_k", "total_sequence_length", "rotary_cos", "rotary_sin"],
+        // Position ids, attention bias, head sink and the cache's scales come before the norms.
+        ...norms,
+      ],
+      [`${name}.mixed`, `present.${layer}.key`, `present.${layer}.value`],
+      target.fusedQkNorm ? { ...attributes, qk_norm_epsilon: epsilon } : attributes,
+      MICROSOFT,
+    );
   }
-  if (target.fusedQkNorm) {
-    inputs.push(qNorm, kNorm);
-    attributes.qk_norm_epsilon = epsilon;
-  }
-  graph.node(
-    "GroupQueryAttention",
-    inputs,
-    [`${name}.mixed`, `present.${layer}.key`, `present.${layer}.value`],
-    attributes,
-    MICROSOFT,
-  );
   return weights.linear(graph, `${name}.out`, `${name}.mixed`, [
     matrix(`${tensors}.o_proj.weight`, config.hiddenSize, qSize),
   ]);

@@ -1,7 +1,7 @@
 import { type FileHandle, mkdir, open, rename, rm, statfs, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { GuardError, StorageError } from "../errors.js";
-import type { Graph } from "./graph.js";
+import { type Graph, MICROSOFT } from "./graph.js";
 import { MODEL_FILE, WEIGHTS_FILE } from "./manifest.js";
 import { encodeModel, type OnnxTensor } from "./onnx.js";
 
@@ -9,11 +9,6 @@ import { encodeModel, type OnnxTensor } from "./onnx.js";
 const EXTERNAL_BYTES = 65_536;
 /** Windows maps files at multiples of 64 KiB, Linux and macOS at less. */
 const ALIGNMENT = 65_536;
-
-const OPSETS = [
-  { domain: "", version: 18 },
-  { domain: "com.microsoft", version: 1 },
-];
 
 export type WriteProgress = (writtenBytes: number, totalBytes: number) => void;
 
@@ -96,11 +91,11 @@ async function writeGraph(
   const model = encodeModel({
     producer: producer.name,
     producerVersion: producer.version,
-    opsets: OPSETS,
-    nodes: graph.nodes,
-    tensors,
-    inputs: graph.inputs,
-    outputs: graph.outputs,
+    opsets: [
+      { domain: "", version: graph.opset },
+      { domain: MICROSOFT, version: 1 },
+    ],
+    graph: { nodes: graph.nodes, tensors, inputs: graph.inputs, outputs: graph.outputs },
   });
   await writeFile(join(dir, MODEL_FILE), model);
   return model.byteLength;

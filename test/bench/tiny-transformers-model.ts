@@ -79,7 +79,12 @@ async function encode(graph: Graph): Promise<Uint8Array> {
     { domain: "", version: 18 },
     { domain: MICROSOFT, version: 1 },
   ];
-  return encodeModel({ producer: "test", producerVersion: "", opsets, nodes, tensors, inputs, outputs });
+  return encodeModel({
+    producer: "test",
+    producerVersion: "",
+    opsets,
+    graph: { nodes, tensors, inputs, outputs },
+  });
 }
 
 /** The names that transformers.js feeds; what is computed from the mask is no input any more. */
