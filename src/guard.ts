@@ -182,9 +182,17 @@ export class Guard {
  */
 export async function loadGuard(model?: string, options: LoadOptions = {}): Promise<Guard> {
   const modelDir = await resolveModel(model, options);
-  const tokenizer = await Tokenizer.load(modelDir);
-  const template = await ChatTemplate.load(modelDir, tokenizer);
-  const engine = await Engine.load(modelDir, options);
+  // ONNX Runtime loads on a thread of its own, while this one reads the tokenizer.
+  const loading = Engine.load(modelDir, options);
+  loading.catch(() => {});
+  const [tokenizer, template] = await loadTexts(modelDir).catch(async (error) => {
+    await loading.then(
+      (engine) => engine.close(),
+      () => {},
+    );
+    throw error;
+  });
+  const engine = await loading;
   const { vocabSize } = engine.manifest.config;
   if (tokenizer.vocabSize > vocabSize) {
     await engine.close();
@@ -195,4 +203,9 @@ export async function loadGuard(model?: string, options: LoadOptions = {}): Prom
     );
   }
   return new Guard(modelDir, engine, tokenizer, template);
+}
+
+async function loadTexts(modelDir: string): Promise<[Tokenizer, ChatTemplate]> {
+  const tokenizer = await Tokenizer.load(modelDir);
+  return [tokenizer, await ChatTemplate.load(modelDir, tokenizer)];
 }

@@ -82,10 +82,15 @@ function parse(json: string, source: string): TokenizerFile {
     expect(isId(token.id) && typeof token.content === "string", "an added token has no id or text");
     expect(token.content !== "" && plain, `the added token ${token.content} takes more than its own text`);
   }
-  const tokens = new Map(Object.entries(record(model.vocab))) as TokenizerFile["tokens"];
-  for (const { content } of added) tokens.delete(content as string);
-  for (const [token, id] of tokens) {
+  const tokens: TokenizerFile["tokens"] = new Map();
+  const vocabulary = model.vocab as Record<string, unknown>;
+  const written = new Set(added.map(({ content }) => content));
+  // Object.entries takes twice as long for 150,000 of them.
+  for (const token in vocabulary) {
+    if (written.has(token)) continue;
+    const id = vocabulary[token];
     if (!isId(id) || !isWritten(token)) expect(false, `its token "${token}" is not bytes with an id`);
+    tokens.set(token, id as number);
   }
   // A rule is ["a", "b"], in older files "a b".
   const merges = (model.merges as unknown[]).map((rule) =>
