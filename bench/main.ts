@@ -14,6 +14,7 @@ const QUESTIONS = [
   "streams",
   "load",
   "dtype",
+  "cpu-time",
   "gates",
   "plots",
 ];

@@ -71,6 +71,8 @@ export class Session {
     try {
       if (stream) await addCudaProvider(settings, stream);
       api.call("SetIntraOpNumThreads", settings, options.threads);
+      // Between two tokens the pool's threads would turn in circles, at the cost of the model that makes the tokens.
+      api.call("AddSessionConfigEntry", settings, "session.force_spinning_stop", "1");
       if (options.widenBytes) api.call("AddSessionConfigEntry", settings, "session.x64quantprecision", "1");
       if (options.flashAttention === false) process.env[NO_FLASH_ATTENTION] = "1";
       return new Session(await create(api, settings), place, stream);
