@@ -43,7 +43,7 @@ for (const pace of values.paces.split(",").map(Number)) {
   stream.close();
   results[pace] = { tokenMs: summarize(times), cpuMsPerToken: round(cpuMs / tokens), cores };
   console.log(
-    `a token every ${pace} ms: p50 ${summarize(times).p50} ms, ${round(cpuMs / tokens)} ms of processor time, ${cores} cores busy`,
+    `${pace} ms between tokens: p50 ${summarize(times).p50} ms, ${round(cpuMs / tokens)} ms of processor time, ${cores} cores busy`,
   );
 }
 report(`cpu-time-${guardName(values)}`, { device: values.device, tokens, results }, values.device);

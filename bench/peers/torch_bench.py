@@ -1,4 +1,4 @@
-"""PyTorch in bfloat16 on the 0.6B shape, random weights: with a KV cache, or re-running everything for each token.
+"""The guard in PyTorch on the CPU: with a KV cache, or re-running everything for each token.
 
     python torch_bench.py cached|rerun CONTEXTS PROMPTS STEPS
 """
@@ -8,38 +8,18 @@ import os
 import sys
 
 import torch
-from transformers import DynamicCache, Qwen3Config, Qwen3Model
 
 from timing import CONTEXTS, measure, timed
+from torch_model import VOCAB, new_guard
 
 torch.set_num_threads(int(os.environ.get("THREADS", os.cpu_count())))
-torch.manual_seed(0)
-CONFIG = Qwen3Config(
-    hidden_size=1024, num_hidden_layers=28, num_attention_heads=16, num_key_value_heads=8, head_dim=128,
-    intermediate_size=3072, vocab_size=151936, rms_norm_eps=1e-6, max_position_embeddings=8192,
-    tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 1e6}, attn_implementation="sdpa")
-
-
-class Guard(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        linear = lambda a, b: torch.nn.Linear(a, b, bias=False)
-        self.model = Qwen3Model(CONFIG)
-        self.pre = torch.nn.ModuleList([linear(1024, 512), linear(1024, 512)])
-        self.norm = torch.nn.ModuleList([torch.nn.RMSNorm(512, eps=1e-6), torch.nn.RMSNorm(512, eps=1e-6)])
-        self.heads = torch.nn.ModuleList([linear(512, n) for n in (3, 8, 3, 9)])
-
-    def forward(self, ids, cache=None):
-        hidden = self.model(input_ids=ids, past_key_values=cache, use_cache=cache is not None).last_hidden_state
-        inner = [norm(pre(hidden)) for pre, norm in zip(self.pre, self.norm)]
-        return [head(inner[i // 2]) for i, head in enumerate(self.heads)]
+guard, _ = new_guard()
 
 
 def tokens(count):
-    return torch.randint(0, CONFIG.vocab_size, (1, count))
+    return torch.randint(0, VOCAB, (1, count))
 
 
-guard = Guard().to(torch.bfloat16).eval()
 with torch.inference_mode():
     if sys.argv[1] == "rerun":
         guard(tokens(CONTEXTS[0]))
@@ -49,6 +29,6 @@ with torch.inference_mode():
         held = {}
 
         def reset():
-            held["cache"] = DynamicCache(config=CONFIG)
+            held["cache"] = guard.backbone.new_cache()
 
         measure(reset, lambda count, past: guard(tokens(count), held["cache"]))
