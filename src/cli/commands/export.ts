@@ -48,8 +48,8 @@ Formats:
   int4   half a byte a weight, the smallest                 CPU, CUDA
   bf16   as the checkpoint itself, fp16 likewise            CUDA
 
-An int8 cache takes a quarter of the memory and makes tokens late in a long conversation cheaper, long prompts
-dearer. Its ranges are measured on sample conversations while exporting.
+An int8 cache takes a quarter of the memory and makes tokens late in a long conversation cheaper. Its ranges are
+measured on sample conversations while exporting.
 
 Examples:
   $ qwen3guard export ./Qwen3Guard-Stream-0.6B ./guard --dtype int8
