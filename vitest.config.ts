@@ -5,7 +5,7 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     testTimeout: 60_000,
     hookTimeout: 300_000,
-    // Each worker loads its own ONNX Runtime with spinning threads: more workers than cores only fight.
+    // Each worker loads an ONNX Runtime of its own: more workers than cores only fight.
     maxWorkers: 2,
     pool: "forks",
   },

@@ -6,6 +6,7 @@ import { calibrate } from "../../src/conversion/calibration.js";
 import { convertCheckpoint } from "../../src/conversion/convert.js";
 import { Engine } from "../../src/engine/engine.js";
 import { HEAD_NAMES, type Logits } from "../../src/engine/logits.js";
+import type { Sequence } from "../../src/engine/sequence.js";
 import { CheckpointError, ClosedError, InputError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
 import { readManifest } from "../../src/export/manifest.js";
@@ -65,6 +66,46 @@ test("an int8 cache stays near the golden logits", async () => {
     });
   }
   await engine.close();
+});
+
+test("an int8 cache keeps strangers apart and forgets what was rolled back, in chunks as in steps", async () => {
+  const { ids } = await readGolden<{ ids: number[] }>("tiny");
+  const out = join(root, "kv-slots");
+  await exportCheckpoint(bare, out, { calibrate: (dir) => calibrate(dir, [ids]) });
+  const engine = await Engine.load(out, { maxStreams: 3, maxTokens: 256 });
+  const texts = [ids.slice(0, 100), ids.slice(20, 120), ids.slice(40, 140)];
+  const read = async (sequence: Sequence, tokens: number[], at?: number) => {
+    const risks: number[] = [];
+    await sequence.feed(tokens, (logits, index) => risks.push(logits.responseRisk[index * 3]), at);
+    return risks;
+  };
+  const closed = () => new ClosedError("STREAM_CLOSED", "done");
+  const alone: number[][] = [];
+  for (const text of texts) {
+    const sequence = engine.open();
+    alone.push(await read(sequence, text));
+    sequence.close(closed());
+  }
+  const sequences = texts.map(() => engine.open());
+  const together = await Promise.all(
+    sequences.map(async (sequence, i) => {
+      const wrong = ids.slice(0, 60).reverse();
+      await read(sequence, wrong);
+      const risks = await read(sequence, texts[i].slice(0, 50), 0);
+      for (const token of texts[i].slice(50, 55)) risks.push(...(await read(sequence, [token])));
+      return [...risks, ...(await read(sequence, texts[i].slice(55)))];
+    }),
+  );
+  for (const sequence of sequences) sequence.close(closed());
+  await engine.close();
+  together.forEach((risks, i) => {
+    expect(risks).toHaveLength(100);
+    risks.forEach((risk, k) => {
+      expect(Math.abs(risk - alone[i][k])).toBeLessThan(5e-3);
+    });
+  });
+  // Three texts, not one thrice.
+  expect(Math.abs(alone[0][50] - alone[1][50])).toBeGreaterThan(1e-2);
 });
 
 test("calibration and comparison run on the package's own conversations", async () => {
