@@ -24,6 +24,8 @@ export const chat: Dialect = {
 
   answer: (ask) => new ChatAnswer(ask.choices.map(({ lead }) => new Reply<Event | Place>(lead))),
 
+  list: "choices",
+
   whole(body, ask) {
     return list(body.choices).flatMap((value, i): WholeText[] => {
       const { index, message: own } = record(value);

@@ -4,11 +4,18 @@ import { ChoicesAnswer, countOf, rejectUnknown, stopChoices } from "./choices.js
 import type { Dialect, Event, Place, Prompt, Routed, WholeText } from "./dialect.js";
 import { type Json, list, record, text } from "./json.js";
 
+const MOST_CHOICES = 4096;
+
 /** `/v1/completions` */
 export const completions: Dialect = {
   ask(body) {
+    const texts = promptsOf(body.prompt);
     const n = countOf(body.n);
-    const prompts = promptsOf(body.prompt).map((prompt): Prompt => {
+    // Before they are written out: a short request can ask for hundreds of millions.
+    if (texts.length * n > MOST_CHOICES) {
+      throw new RequestError(400, "too_many_choices", `${texts.length * n} choices are too many.`);
+    }
+    const prompts = texts.map((prompt): Prompt => {
       const content = prompt + text(body.suffix);
       return { messages: [{ role: "user", content }], lead: "" };
     });
@@ -19,6 +26,8 @@ export const completions: Dialect = {
   },
 
   answer: (ask) => new CompletionsAnswer(ask.choices.map(() => new Reply<Event | Place>())),
+
+  list: "choices",
 
   whole(body, ask) {
     return list(body.choices).map((value, i): WholeText => {

@@ -55,6 +55,8 @@ export interface Dialect {
   ask(body: Json, policy: Policy): Ask;
   /** A new answer in the form of a stream. */
   answer(ask: Ask): Answer;
+  /** The field that a whole answer's texts are in. */
+  readonly list: "choices" | "output";
   /** The texts of a whole answer, in order; what passed, and what did not, is then put in its place. */
   whole(body: Json, ask: Ask): WholeText[];
   /** Marks a whole answer as stopped. */

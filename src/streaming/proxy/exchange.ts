@@ -106,6 +106,10 @@ export class Exchange {
 
   /** The model's whole answer, moderated. @throws what the guard failed of, and RequestError */
   async whole(body: Json): Promise<Json> {
+    if (!Array.isArray(body[this.#dialect.list])) {
+      if (isRecord(body.error)) throw upstreamError(body.error);
+      throw new RequestError(502, "upstream_invalid", `The model's answer has no ${this.#dialect.list}.`);
+    }
     const texts = this.#dialect.whole(body, this.#ask);
     const violations = await Promise.all(
       this.#lanes.map(async ({ input, gate }, choice) => {

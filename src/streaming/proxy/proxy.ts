@@ -15,6 +15,7 @@ import { isRecord, type Json } from "./json.js";
 import { Metrics, type RequestEnd } from "./metrics.js";
 import { moderations } from "./moderations.js";
 import { responses } from "./responses.js";
+import { rejectSpellings } from "./spelling.js";
 import { responseHeaders, Upstream } from "./upstream.js";
 
 export interface ProxyOptions {
@@ -175,8 +176,8 @@ export class GuardProxy {
     let exchange: Exchange | null = null;
     let place: Place | null = null;
     try {
-      const text = await request.text();
-      const body = parse(text);
+      const body = parse(await request.text());
+      rejectSpellings(body);
       const ask = dialect.ask(body, this.#policy);
       record.ask(body, ask.stream);
       place = this.#admit(ask.choices.length, request.signal);
@@ -186,7 +187,7 @@ export class GuardProxy {
         signal: place.signal,
         onObserve: (finding) => this.metrics.found(finding),
       });
-      const response = await this.#exchange(exchange, request, path, text);
+      const response = await this.#exchange(exchange, request, path, body);
       if (response.status >= 400) exchange.end();
       void this.#conclude(exchange, record, response.status, place);
       return response;
@@ -203,15 +204,17 @@ export class GuardProxy {
     }
   }
 
-  async #exchange(exchange: Exchange, request: Request, path: string, body: string): Promise<Response> {
+  async #exchange(exchange: Exchange, request: Request, path: string, asked: Json): Promise<Response> {
     const prompts = exchange.promptsPass();
     prompts.catch(() => {});
     if (this.#options.promptFirst) await prompts;
     const { method, headers } = request;
-    const asked = this.#upstream.send(path, { method, headers, body, signal: exchange.signal });
+    // What was judged, not the text it was read from: of a field that comes twice, others may read the first.
+    const body = JSON.stringify(asked);
+    const answered = this.#upstream.send(path, { method, headers, body, signal: exchange.signal });
     // Whatever becomes of the request, nobody waits for it once the prompt is blocked.
-    asked.catch(() => {});
-    const response = await Promise.race([asked, prompts.then(() => asked)]);
+    answered.catch(() => {});
+    const response = await Promise.race([answered, prompts.then(() => answered)]);
     await prompts;
     const sent = responseHeaders(response);
     if (!response.ok) {
@@ -348,9 +351,12 @@ function endpointOf(pathname: string): string {
   }
   path = path
     .toLowerCase()
-    .replace(/[;?#].*$/, "")
+    .replace(/[?#].*$/, "")
     .replace(/[/\\]+/g, "/")
-    .replace(/[/\s]+$/, "");
+    .replace(/;[^/]*/g, "")
+    .replace(/\s+$/, "");
+  // Once more as an address: what was encoded may have held "..".
+  path = new URL(path, "http://localhost").pathname.replace(/\/+$/, "");
   const found = [...Object.keys(ENDPOINTS), "/moderations"].find((endpoint) => path.endsWith(endpoint));
   return found ?? OTHER;
 }

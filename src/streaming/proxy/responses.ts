@@ -1,5 +1,5 @@
 import { conversation, Reply } from "../reply.js";
-import type { ApiError } from "./api-error.js";
+import { type ApiError, RequestError } from "./api-error.js";
 import type { Answer, Dialect, Event, Place, Routed, WholeText } from "./dialect.js";
 import { isRecord, type Json, list, record, text } from "./json.js";
 import { responsesMessages } from "./messages.js";
@@ -10,8 +10,8 @@ const TEXT_DELTAS: Record<string, "reasoning" | "content"> = {
   "response.reasoning_text.delta": "reasoning",
   "response.reasoning_summary_text.delta": "reasoning",
 };
-/** What an answer says in a way that cannot be judged. */
-const UNREADABLE = /audio/;
+/** What an answer says in a way that cannot be judged, or in one that is not known; calls pass as they are. */
+const UNREADABLE = /audio|^(?!.*_call).*\.delta$/;
 
 /** `/v1/responses` */
 export const responses: Dialect = {
@@ -22,16 +22,17 @@ export const responses: Dialect = {
 
   answer: (ask) => new ResponsesAnswer(new Reply<Event | Place>(ask.choices[0].lead)),
 
+  list: "output",
+
   whole(body) {
     delete body.output_text;
     return list(body.output).flatMap((item): WholeText[] => {
-      const { type, content, summary } = record(item);
-      const channel = type === "reasoning" ? "reasoning" : "content";
-      return [...list(summary), ...list(content)].filter(isRecord).flatMap((part): WholeText[] =>
+      const fields = record(item);
+      const channel = fields.type === "reasoning" ? "reasoning" : "content";
+      return partsOf(fields).flatMap((part): WholeText[] =>
         ["text", "refusal"].flatMap((field): WholeText[] => {
           const set = (passed: string) => {
             part[field] = passed;
-            if ("logprobs" in part && passed !== text(part[field])) part.logprobs = [];
           };
           return typeof part[field] === "string" ? [{ choice: 0, channel, text: part[field], set }] : [];
         }),
@@ -59,6 +60,8 @@ class ResponsesAnswer implements Answer {
   readonly terminator = null;
   readonly #reply: Reply<Event | Place>;
   readonly #places = new Map<string, Place>();
+  /** Text that came in deltas, by place. */
+  readonly #came = new Map<Place, string>();
   /** Text that went out, by item. */
   readonly #messages = new Map<string, { id: string; text: string }>();
   #response: Json = {};
@@ -77,9 +80,14 @@ class ResponsesAnswer implements Answer {
       const key = `${type} ${text(base.item_id)} ${base.output_index} ${base.content_index ?? base.summary_index}`;
       const place = this.#places.get(key) ?? { field: type, base };
       this.#places.set(key, place);
+      this.#came.set(place, (this.#came.get(place) ?? "") + text(delta));
       return this.#reply.text(channel, text(delta), place).map((part) => ({ choice: 0, part }));
     }
     if (UNREADABLE.test(type)) return [];
+    if (!textsOf(event).every((said) => this.#hasCome(said))) {
+      const message = "The model's answer holds text that came in no delta, so that it was not judged.";
+      throw new RequestError(502, "upstream_invalid", message);
+    }
     const boundary = !/^response\.(created|in_progress|queued)$|\.added$/.test(type);
     return [{ choice: 0, part: { kind: "item", item: event, boundary } }];
   }
@@ -117,9 +125,27 @@ class ResponsesAnswer implements Answer {
     return { type: "error", code: error.code, message: error.message, param: error.param };
   }
 
+  /** Servers may leave out white space where they say it over again. */
+  #hasCome(said: string): boolean {
+    return said === "" || [...this.#came.values()].some((text) => text.includes(said));
+  }
+
   /** Events are numbered as they go out: some were joined, some are new. */
   name(event: Event): string {
     event.sequence_number = this.#sequence++;
     return text(event.type);
   }
+}
+
+/** What an event says over again of an answer: in itself, in a part, an item or the whole answer. */
+function textsOf({ text: own, refusal, part, item, response }: Json): string[] {
+  const parts = [item, ...list(record(response).output)].map(record).flatMap(partsOf);
+  return [{ text: own, refusal }, record(part), ...parts].flatMap((fields) => [
+    text(fields.text),
+    text(fields.refusal),
+  ]);
+}
+
+function partsOf({ summary, content }: Json): Json[] {
+  return [...list(summary), ...list(content)].filter(isRecord);
 }

@@ -152,7 +152,8 @@ describe("chat completions, streaming", () => {
 
   test("a blocked prompt is a 400 as OpenAI's, and the model is stopped", async () => {
     upstream.stream(chunk({ content: "x" }), 5000);
-    const { client } = await start({}, { prompt: "Unsafe", promptAfter: sleep(50) });
+    const promptAfter = vi.waitFor(() => expect(upstream.asked).toHaveLength(1));
+    const { client } = await start({}, { prompt: "Unsafe", promptAfter });
     const error = await client.chat.completions.create({ ...ask, stream: true }).catch((caught) => caught);
     expect(error).toBeInstanceOf(BadRequestError);
     expect(error).toMatchObject({
@@ -435,6 +436,21 @@ describe("whole answers", () => {
     });
   });
 
+  test.each([
+    ["/chat/completions", { message: { content: "BAD BAD" } }],
+    ["/completions", { text: "BAD BAD" }],
+    ["/responses", { output_text: "BAD BAD" }],
+  ])("what is no answer of %s is a 502", async (path, body) => {
+    upstream.json(body);
+    const { url } = await start();
+    const answer = await fetch(`${url}/v1${path}`, {
+      method: "POST",
+      body: JSON.stringify({ ...ask, input: "Hi", prompt: "Hi" }),
+    });
+    expect(answer.status).toBe(502);
+    expect(await answer.text()).not.toContain("BAD");
+  });
+
   test("what is no JSON is a 502", async () => {
     upstream.answerWith(() => ({ type: "text/html", script: ["<html>"] }));
     const { client } = await start();
@@ -580,6 +596,21 @@ describe("responses", () => {
     expect(JSON.stringify(events)).not.toContain("BAD");
   });
 
+  test.each([
+    ["text that came in no delta", { type: "response.output_text.done", item_id: "i", text: "BAD BAD" }],
+    ["an item", { type: "response.output_item.done", output_index: 0, item: item("BAD BAD") }],
+    ["an answer", { type: "response.completed", response: { ...response, output: [item("BAD BAD")] } }],
+    ["a delta of unknown kind", { type: "response.speech.delta", delta: "BAD BAD" }],
+  ])("streaming: nothing passes unjudged, such as %s", async (_, event) => {
+    named(created, delta("fine") as never, event as never);
+    const { url } = await start();
+    const answer = await fetch(`${url}/v1/responses`, {
+      method: "POST",
+      body: JSON.stringify({ model: "m", input: "Hi", stream: true }),
+    });
+    expect(await answer.text()).not.toContain("BAD");
+  });
+
   test("whole", async () => {
     upstream.json({
       ...response,
@@ -611,6 +642,13 @@ describe("requests", () => {
     ],
     ["too many choices", { ...ask, n: 99 }, "too_many_choices"],
     ["half a choice", { ...ask, n: 0.5 }, "invalid_n"],
+    ["messages in capitals beside them", { ...ask, Messages: user }, "body_invalid"],
+    [
+      "content in capitals",
+      { ...ask, messages: [{ role: "user", content: "", CONTENT: "x" }] },
+      "body_invalid",
+    ],
+    ["a letter that folds", { ...ask, "me\u017f\u017fages": user }, "body_invalid"],
   ])("%s: 400, and the model is not asked", async (_, body, code) => {
     const { client } = await start();
     await expect(client.chat.completions.create(body as typeof ask)).rejects.toMatchObject({
@@ -640,6 +678,22 @@ describe("requests", () => {
       { endpoint: "/chat/completions", end: "refused", status: 413, error: { code: "body_too_large" } },
       { endpoint: "/chat/completions", end: "refused", status: 400, error: { code: "body_invalid" } },
     ]);
+  });
+
+  test("one among many prompts is no way to fill the memory", async () => {
+    const { url } = await start();
+    const body = JSON.stringify({ prompt: Array(1e6).fill(""), n: 128 });
+    const answer = await fetch(`${url}/v1/completions`, { method: "POST", body });
+    expect(await answer.json()).toMatchObject({ error: { code: "too_many_choices" } });
+  });
+
+  test("what is judged is what the model gets, also where a field comes twice", async () => {
+    upstream.json({ choices: [] });
+    const { url, inputs } = await start();
+    const body = JSON.stringify(ask).replace("{", '{"messages": [{"role": "user", "content": "unseen"}],');
+    await fetch(`${url}/v1/chat/completions`, { method: "POST", body });
+    expect(inputs[0].messages).toEqual(user);
+    expect(upstream.asked[0].body).not.toContain("unseen");
   });
 
   test("more than there are places for: 429 with Retry-After", async () => {
@@ -679,6 +733,8 @@ describe("requests", () => {
     "/api/v1/chat/completions?x=1",
     "/v1/chat/%63ompletions",
     "/v1/chat/completions;x",
+    "/v1/chat;x=1/completions",
+    "/v1/chat/x%2F..%2Fcompletions",
   ])("no spelling of a path gets past the guard: %s", async (path) => {
     upstream.stream(...reply("so BAD BAD"));
     const { url } = await start();
