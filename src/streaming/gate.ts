@@ -1,4 +1,4 @@
-import { ClosedError, GuardError, InputError } from "../errors.js";
+import { ClosedError, ContextLengthError, GuardError, InputError } from "../errors.js";
 import type { Decision } from "../moderation/decision.js";
 import type { Policy } from "../moderation/policy.js";
 import { type Finding, Rulebook, type Ruling, rulePrompt } from "../moderation/ruling.js";
@@ -211,8 +211,12 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
       await this.#guarded();
     } catch (error) {
       if (this.#ended) return;
-      if (this.#policy.failOpen && !(error instanceof InputError)) await this.#passUnguarded(error);
-      else this.#finish("failed", { error });
+      const callers = error instanceof InputError || error instanceof ContextLengthError;
+      if (this.#policy.failOpen && !callers) await this.#passUnguarded(error);
+      else {
+        this.#dropUnjudged();
+        this.#finish("failed", { error });
+      }
     }
   }
 
@@ -411,10 +415,14 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   }
 
   #flag(finding: Finding, span: Span | null): void {
-    // With stream-first what nobody has read yet was not judged either.
-    if (!this.#holdBack) this.#outgoing.length = 0;
+    this.#dropUnjudged();
     const violation = new ModerationViolation(finding, span);
     this.#finish("flagged", { error: violation, violation });
+  }
+
+  /** With stream-first what nobody has read yet was not judged either. */
+  #dropUnjudged(): void {
+    if (!this.#holdBack) this.#outgoing.length = 0;
   }
 
   /** The source is at its end. */

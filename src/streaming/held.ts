@@ -136,7 +136,9 @@ export class HeldText<T> implements Held<T> {
   }
 
   isSilent(start: number, end: number): boolean {
-    return start < end && this.#silent.some((stretch) => stretch.start <= start && end <= stretch.end);
+    // A token that completes no character belongs to the one that begins there.
+    const to = Math.max(end, start + 1);
+    return this.#silent.some((stretch) => stretch.start <= start && to <= stretch.end);
   }
 
   span(start: number, end: number): Span {

@@ -1,3 +1,5 @@
+import { InputError } from "../errors.js";
+
 /** Anything that gives chunks: an async iterable such as an SDK's stream, a Web or Node stream, a generator. */
 export type Chunks<C> = AsyncIterable<C> | ReadableStream<C> | Iterable<C>;
 
@@ -56,7 +58,13 @@ export class SourceReader<C> {
   }
 }
 
+/** @throws {InputError} SOURCE_INVALID */
 export function iterate<C>(chunks: Chunks<C>): AsyncIterator<C> | Iterator<C> {
-  if (Symbol.asyncIterator in chunks) return chunks[Symbol.asyncIterator]();
-  return (chunks as Iterable<C>)[Symbol.iterator]();
+  const { [Symbol.asyncIterator]: later, [Symbol.iterator]: now } = Object(chunks);
+  const begin = later ?? now;
+  if (typeof begin === "function") return begin.call(chunks);
+  throw new InputError(
+    "SOURCE_INVALID",
+    "The source is nothing to read from. It must be an async iterable, a stream or a list, or a function that gives one.",
+  );
 }

@@ -1,7 +1,7 @@
 import { Readable } from "node:stream";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { ClosedError, GuardError, InputError } from "../../src/errors.js";
+import { ClosedError, ContextLengthError, GuardError, InputError } from "../../src/errors.js";
 import type { PolicyData } from "../../src/moderation/policy.js";
 import { ruleResponse } from "../../src/moderation/ruling.js";
 import { Gate, type GateOptions, type Mode } from "../../src/streaming/gate.js";
@@ -217,6 +217,20 @@ describe.each<Mode>(["hold-back", "stream-first"])("%s", (mode) => {
     expect(await collect(stream)).toMatchObject({ out: [], error: { code: "MESSAGES_INVALID" } });
   });
 
+  test("nor is a prompt that is too long: its length is whoever wrote it's choice", async () => {
+    const open = () => {
+      throw new ContextLengthError("PROMPT_TOO_LONG", "no");
+    };
+    const stream = new ModeratedStream(["text"], open, { mode, policy: policyOf({ failOpen: true }) });
+    expect(await collect(stream)).toMatchObject({ out: [], error: { code: "PROMPT_TOO_LONG" } });
+  });
+
+  test("a source may be a text; what is none is named", async () => {
+    expect((await collect(moderate("some text", { mode }))).out.join("")).toBe("some text");
+    const { error } = await collect(moderate(null as never, { mode }));
+    expect(error).toMatchObject({ code: "SOURCE_INVALID" });
+  });
+
   test("an error of the source comes after the text before it", async () => {
     async function* failing() {
       yield "all is ";
@@ -363,6 +377,13 @@ describe("stream-first", () => {
     expect(await stream.next()).toEqual({ done: false, value: "so far " });
     await stream.done;
     await expect(stream.next()).rejects.toBeInstanceOf(ModerationViolation);
+  });
+
+  test("nor is it when the guard fails", async () => {
+    const stream = moderate(["so far ", "one ", "two "], { mode: "stream-first" }, { failAt: 2 });
+    expect(await stream.next()).toEqual({ done: false, value: "so far " });
+    await stream.done;
+    await expect(stream.next()).rejects.toEqual(new Error("scripted failure"));
   });
 });
 

@@ -113,6 +113,8 @@ describe("stretches", () => {
     for (const token of ["m", "ye"]) held.judge({ text: token });
     expect(held.isSilent(0, 7)).toBe(true);
     expect(held.isSilent(6, 8)).toBe(false);
+    expect(held.isSilent(6, 6)).toBe(true);
+    expect(held.isSilent(7, 7)).toBe(false);
     expect(held.span(9, 12)).toEqual({ start: 2, end: 5, text: "mye" });
     expect(held.release(held.judged)).toEqual([
       { kind: "text", text: "m", tag: "reasoning" },
