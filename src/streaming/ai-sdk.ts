@@ -161,9 +161,22 @@ interface StreamState {
   open: Map<string, Block>;
 }
 
-async function* streamParts(
+function streamParts(
   stream: ReadableStream<StreamPart>,
   signal: AbortSignal,
+  reply: Reply<StreamPart | Block>,
+  state: StreamState,
+): AsyncGenerator<Part<StreamPart | Block>> {
+  const reader = stream.getReader();
+  // A model that does not heed the signal is left all the same, also where nobody reads a part of it.
+  const leave = () => void reader.cancel(signal.reason).catch(() => {});
+  if (signal.aborted) leave();
+  signal.addEventListener("abort", leave, { once: true });
+  return readParts(reader, reply, state);
+}
+
+async function* readParts(
+  reader: ReadableStreamDefaultReader<StreamPart>,
   reply: Reply<StreamPart | Block>,
   state: StreamState,
 ): AsyncGenerator<Part<StreamPart | Block>> {
@@ -174,11 +187,6 @@ async function* streamParts(
     blocks.set(key, block);
     return block;
   };
-  const reader = stream.getReader();
-  // A model that does not heed the signal is left all the same.
-  const leave = () => void reader.cancel(signal.reason).catch(() => {});
-  if (signal.aborted) leave();
-  signal.addEventListener("abort", leave, { once: true });
   for (;;) {
     const { done, value: part } = await reader.read();
     if (done) return;

@@ -215,6 +215,20 @@ describe("streams", () => {
     }
   });
 
+  test("a model that does not heed the signal is left, also where it answers after the prompt was blocked", async () => {
+    const cancel = vi.fn();
+    const { guard } = scriptedGuard({ prompt: "Unsafe" });
+    const mock = new MockLanguageModelV3({
+      async doStream() {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        return { stream: new ReadableStream({ cancel }) };
+      },
+    });
+    const model = wrapLanguageModel({ model: mock, middleware: guardMiddleware(guard) });
+    expect(await streamText({ model, prompt: "Hi" }).finishReason).toBe("content-filter");
+    await vi.waitFor(() => expect(cancel).toHaveBeenCalledOnce());
+  });
+
   test("when the guard fails, so does the stream", async () => {
     const { model } = streaming([...text("1", "one two", " three four"), finish], {}, { failAt: 4 });
     const onError = vi.fn();
