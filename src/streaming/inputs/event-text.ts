@@ -20,7 +20,8 @@ export class EventText {
    */
   of(json: string, where: string): string {
     const event = this.#parse(json, where);
-    if (event.error) throw this.#invalid(`${where} tells of an error: ${JSON.stringify(event.error)}`);
+    const error = event.error || record(event.response).error || (event.type === "error" && event.message);
+    if (error) throw this.#invalid(`${where} tells of an error: ${JSON.stringify(error)}`);
     const { reasoning, content } = this.#added(event, where);
     let text = "";
     if (reasoning !== "") {
@@ -45,6 +46,9 @@ export class EventText {
         }
         const delta = record(choice.delta ?? choice.message);
         added.reasoning += text(delta.reasoning_content ?? delta.reasoning);
+        if (typeof delta.content === "object" && delta.content !== null) {
+          throw this.#invalid(`the content of ${where} is no text`);
+        }
         added.content += text(delta.content) + text(delta.refusal) + text(choice.text);
       }
       return added;

@@ -82,6 +82,21 @@ describe("an API's event stream", () => {
     ["no object", sse("1"), /event 1 is not a JSON object/],
     ["a second choice", sse(delta({ content: "a" }, 1)), /event 1 belongs to a second choice/],
     ["an error", sse({ error: { message: "overloaded" } }), /tells of an error: .*overloaded/],
+    [
+      "an error of responses",
+      sse({ type: "error", message: "overloaded" }),
+      /tells of an error: .*overloaded/,
+    ],
+    [
+      "a failed response",
+      sse({ type: "response.failed", response: { error: { message: "overloaded" } } }),
+      /tells of an error: .*overloaded/,
+    ],
+    [
+      "content in parts",
+      sse(delta({ content: [{ type: "text", text: "a" }] })),
+      /content of event 1 is no text/,
+    ],
     ["no event at all", '{"error":{"message":"bad key"}}', /holds no event/],
     ["nothing", "", /holds no event/],
   ])("not %s", async (_, input, message) => {
