@@ -98,7 +98,7 @@ export class Guard {
    * @throws {ClosedError} GUARD_CLOSED
    */
   stream(input: StreamInput): GuardStream {
-    const policy = input?.policy;
+    const policy = input?.policy && resolvePolicy(input.policy, this.labels);
     const prefix = this.#prefix(input);
     if (prefix.ids.length >= this.maxTokens) {
       throw new ContextLengthError(
@@ -110,7 +110,7 @@ export class Guard {
     return new GuardStream(this.#engine.open(), this.tokenizer, this.labels, prefix, {
       signal: input.signal,
       overflow: input.overflow,
-      policy: policy && resolvePolicy(policy, this.labels),
+      policy,
       spare: () => this.#spare(),
     });
   }

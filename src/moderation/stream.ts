@@ -68,6 +68,8 @@ export class GuardStream {
   readonly #standing = new StandingVerdicts();
   readonly #observed: Finding[] = [];
   #settled = 0;
+  /** Ends with the last feed so far: results come out in the order of the calls. */
+  #judging: Promise<void> = Promise.resolve();
   #tokenIds: number[] = [];
   #judged: Judged[] = [];
   #end: Promise<Decision> | null = null;
@@ -125,9 +127,9 @@ export class GuardStream {
    */
   async push(tokens: number | ArrayLike<number>): Promise<Verdict[]> {
     const ids = typeof tokens === "number" ? [tokens] : toIds(tokens);
-    this.#accept("ids");
     // A model may have more ids than its tokenizer: those stand for nothing.
     for (const id of ids) this.#tokenizer.tokenBytes(id);
+    this.#accept("ids");
     return this.#judge({ from: this.#fed.length, ids, provisional: 0 });
   }
 
@@ -191,7 +193,13 @@ export class GuardStream {
           provisional: false,
         });
       });
-      done.then(() => resolve(null), reject);
+      done.then(
+        () => resolve(null),
+        (error) => {
+          this.#stop(error);
+          reject(error);
+        },
+      );
     });
   }
 
@@ -203,7 +211,7 @@ export class GuardStream {
     const settled = from + ids.length - provisional;
     const verdicts: Verdict[] = [];
     try {
-      await this.#feed(from, ids, (logits, step, index) => {
+      const fed = this.#feed(from, ids, (logits, step, index) => {
         const tokenId = ids[index - from];
         const judgement = judgeResponse(logits, step, this.#labels);
         this.#rewind(index);
@@ -212,6 +220,10 @@ export class GuardStream {
         const text = this.#decoder.push(tokenId);
         verdicts.push({ index, tokenId, text, ...judgement, provisional: index >= settled });
       });
+      fed.catch(() => {});
+      // Feeds that share a step end at the same moment, however many promises lie between.
+      this.#judging = this.#judging.then(() => fed);
+      await this.#judging;
     } catch (error) {
       // Going on would leave a hole in what was judged.
       this.#stop(error as GuardError);
@@ -230,7 +242,7 @@ export class GuardStream {
   }
 
   /** Gives ids to the sequence from a response index on; `read` gets each token's response index. */
-  #feed(from: number, ids: readonly number[], read: LogitsReader): Promise<void> {
+  async #feed(from: number, ids: readonly number[], read: LogitsReader): Promise<void> {
     this.#fed.length = from;
     for (const id of ids) this.#fed.push(id);
     const room = this.#sequence.limits.maxTokens - this.#prefixLength;
@@ -249,7 +261,10 @@ export class GuardStream {
       done.push(this.#feedWindow(at, part, read));
       at += part.length;
       left = left.slice(part.length);
-      if (left.length === 0) return Promise.all(done).then(() => {});
+      if (left.length === 0) {
+        await Promise.all(done);
+        return;
+      }
     }
   }
 
@@ -329,11 +344,7 @@ export class GuardStream {
 
   async #flush(): Promise<Verdict[]> {
     if (this.#sequence.failure) throw this.#sequence.failure;
-    if (!this.#encoder) {
-      const sequence = this.#sequence;
-      await this.#afterHandover(() => sequence.feed([], () => {}));
-      return [];
-    }
+    if (!this.#encoder) return this.#judge({ from: this.#fed.length, ids: [], provisional: 0 });
     const judged = this.#judgeText(this.#encoder.end());
     this.#encoder = null;
     this.#encoderBase = this.#fed.length;

@@ -37,7 +37,8 @@ export class Vocabulary {
 
   /** The bytes of a token, null when no token has this id. */
   bytesOf(id: number): Uint8Array | null {
-    if (!(this.#ends[id] > this.#starts[id])) return null;
+    // A string or bigint of digits would find its place in the table too.
+    if (typeof id !== "number" || !(this.#ends[id] > this.#starts[id])) return null;
     return this.#bytes.subarray(this.#starts[id], this.#ends[id]);
   }
 }

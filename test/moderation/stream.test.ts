@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { tiny } from "../../scripts/checkpoint/presets.js";
@@ -91,6 +92,26 @@ describe("however a response comes, its verdicts are the same", () => {
       }),
     );
     for (const verdicts of results) expectSame(verdicts, whole.verdicts);
+  });
+
+  test("ids pushed without waiting, while the context slides", async () => {
+    const small = await loadGuard(undefined, { cacheDir, maxStreams: 2, maxTokens: 48 });
+    try {
+      const stream = small.stream({ messages, overflow: "slide", policy: {} });
+      const [order, settled]: number[][] = [[], []];
+      const pushes = Array.from({ length: 200 }, async (_, i) => {
+        const verdicts = await stream.push(ids[i % ids.length]);
+        order.push(...verdicts.map(({ index }) => index));
+        settled.push(stream.settled);
+      });
+      await stream.end();
+      expect(settled).toEqual(pushes.map((_, i) => i + 1));
+      expect(order).toEqual(pushes.map((_, i) => i));
+      await Promise.all(pushes);
+      expect(stream.slides).toBeGreaterThan(2);
+    } finally {
+      await small.close();
+    }
   });
 
   test("text at once, and text by code unit", async () => {
@@ -188,6 +209,16 @@ describe("ends", () => {
     await expect(stillborn.prompt).rejects.toMatchObject({ code: "STREAM_ABORTED" });
   });
 
+  test("a stream whose prompt fails no longer listens to its signal", async () => {
+    const { signal } = new AbortController();
+    const other = await loadGuard(undefined, { cacheDir, maxStreams: 1, maxTokens: 64 });
+    const stream = other.stream({ messages, signal });
+    expect(getEventListeners(signal, "abort")).toHaveLength(1);
+    await other.close();
+    await expect(stream.prompt).rejects.toMatchObject({ code: "GUARD_CLOSED" });
+    expect(getEventListeners(signal, "abort")).toHaveLength(0);
+  });
+
   test("an empty response has no verdict", async () => {
     const stream = guard.stream({ messages });
     expect(await stream.push([])).toEqual([]);
@@ -209,7 +240,7 @@ describe("bad input is named, and a caller's slip costs nothing", () => {
   test("ids out of range, broken, or no ids at all", async () => {
     const stream = guard.stream({ messages });
     const { vocabSize } = guard.manifest.config;
-    for (const wrong of [vocabSize, -1, 0.5, Number.NaN, [1, 2 ** 40], "12", null]) {
+    for (const wrong of [vocabSize, -1, 0.5, Number.NaN, [1, 2 ** 40], "12", ["5"], [5n], null]) {
       await expect(stream.push(wrong as number)).rejects.toMatchObject({ code: "TOKEN_INVALID" });
     }
     await expect(stream.push(vocabSize)).rejects.toBeInstanceOf(InputError);
@@ -238,6 +269,13 @@ describe("bad input is named, and a caller's slip costs nothing", () => {
     }
   });
 
+  test("an id of another tokenizer, and then the text, as the error says", async () => {
+    const stream = guard.stream({ messages });
+    await expect(stream.push(2 ** 30)).rejects.toThrow("give its text instead");
+    expect((await stream.pushText("fine"))[0].index).toBe(0);
+    stream.close();
+  });
+
   test("text that is none", async () => {
     const stream = guard.stream({ messages });
     await expect(stream.pushText(7 as unknown as string)).rejects.toMatchObject({ code: "TEXT_INVALID" });
@@ -255,12 +293,21 @@ describe("bad input is named, and a caller's slip costs nothing", () => {
     await expect(stream.end()).rejects.toMatchObject({ code: "CONTEXT_EXCEEDED" });
   });
 
+  test("what was pushed behind a response that outgrows the context fails of the same", async () => {
+    const stream = guard.stream({ messages });
+    const pushes = [stream.push(new Array(600).fill(5)), stream.push(5), stream.end()];
+    const errors = await Promise.all(pushes.map((push) => push.catch((error) => error.code)));
+    expect(errors).toEqual(pushes.map(() => "CONTEXT_EXCEEDED"));
+  });
+
   test.each([
     ["PROMPT_TOO_LONG", { messages: [{ role: "user", content: "word ".repeat(600) }] }],
     ["PROMPT_EMPTY", { promptIds: [] }],
     ["PROMPT_EMPTY", {}],
     ["PROMPT_EMPTY", undefined],
     ["TOKEN_INVALID", { promptIds: [1, -1] }],
+    ["TOKEN_INVALID", { promptIds: ["5"] }],
+    ["POLICY_INVALID", { messages, policy: { debounce: 0 } }],
     ["MESSAGES_INVALID", { messages: [] }],
     ["MESSAGES_INVALID", { messages: [{ role: "user", content: 7 }] }],
     [
