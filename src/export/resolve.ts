@@ -1,7 +1,7 @@
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import envPaths from "env-paths";
 import { Checkpoint } from "../checkpoint/checkpoint.js";
@@ -144,10 +144,14 @@ async function hashes(
   const known = await readFile(note, "utf8").then(JSON.parse, () => null);
   if (known) return known;
   const sources = await checkpoint.sha256((done, total) => options.onProgress?.("hash", done, total));
-  await mkdir(join(cache, "checkpoints"), { recursive: true });
-  const partial = `${note}.${process.pid}.partial`;
-  await writeFile(partial, JSON.stringify(sources));
-  await rename(partial, note);
+  try {
+    await mkdir(dirname(note), { recursive: true });
+    const partial = `${note}.${randomUUID()}.partial`;
+    await writeFile(partial, JSON.stringify(sources));
+    await rename(partial, note);
+  } catch {
+    // Then they are hashed again next time. Whether the cache can be written is the export's to say.
+  }
   return sources;
 }
 
@@ -155,8 +159,8 @@ async function fileStamp(dir: string): Promise<string> {
   const files = (await readdir(dir)).sort();
   const lines = await Promise.all(
     files.map(async (file) => {
-      const { size, mtimeMs } = await stat(join(dir, file));
-      return `${file} ${size} ${mtimeMs}`;
+      const found = await stat(join(dir, file)).catch(() => null);
+      return `${file} ${found?.size} ${found?.mtimeMs}`;
     }),
   );
   return [resolve(dir), ...lines].join("\n");

@@ -1,5 +1,6 @@
 import { type FileHandle, mkdir, open, rename, rm, statfs, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
+import { threadId } from "node:worker_threads";
 import { GuardError, StorageError } from "../errors.js";
 import { type Graph, MICROSOFT } from "./graph.js";
 import { MODEL_FILE, WEIGHTS_FILE } from "./manifest.js";
@@ -109,7 +110,7 @@ async function writeGraph(
  */
 export async function writeFolder(out: string, fill: (dir: string) => Promise<void>): Promise<void> {
   const target = resolve(out);
-  const partial = join(dirname(target), `.${basename(target)}.${process.pid}.partial`);
+  const partial = claim(target);
   try {
     await mkdir(dirname(target), { recursive: true });
     await rm(partial, { recursive: true, force: true });
@@ -120,6 +121,22 @@ export async function writeFolder(out: string, fill: (dir: string) => Promise<vo
   } catch (error) {
     await rm(partial, { recursive: true, force: true }).catch(() => {});
     throw error instanceof GuardError ? error : storageError(error, target);
+  } finally {
+    claimed.delete(partial);
+  }
+}
+
+/** Folders that are being filled by this thread. */
+const claimed = new Set<string>();
+
+/** A folder to fill, for this call alone. Its name comes again in a later process, which sweeps it away. */
+function claim(target: string): string {
+  for (let n = 0; ; n++) {
+    const name = `.${basename(target)}.${process.pid}-${threadId}-${n}.partial`;
+    const partial = join(dirname(target), name);
+    if (claimed.has(partial)) continue;
+    claimed.add(partial);
+    return partial;
   }
 }
 

@@ -1,11 +1,12 @@
 import { access, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { threadId } from "node:worker_threads";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { CheckpointError, InputError, StorageError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
-import type { Device, Dtype } from "../../src/export/manifest.js";
+import { type Device, type Dtype, readManifest } from "../../src/export/manifest.js";
 import { expectError } from "../support/errors.js";
 import { OFFICIAL_TOKENIZER, temporaryFolder } from "../support/model.js";
 
@@ -213,9 +214,23 @@ describe("refusals name what is wrong and leave nothing behind", () => {
     expect(await readdir(dir)).toEqual([]);
   });
 
+  test("two exports to one place at once: one is there, whole, the other says so", async () => {
+    const dir = await emptyFolder("twice");
+    const out = join(dir, "out");
+    const results = await Promise.allSettled([
+      exportCheckpoint(checkpoint, out, { dtype: "fp32" }),
+      exportCheckpoint(checkpoint, out, { dtype: "int8" }),
+    ]);
+    const [manifest] = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+    const [error] = results.flatMap((result) => (result.status === "rejected" ? [result.reason] : []));
+    expect(error).toMatchObject({ code: "OUTPUT_EXISTS" });
+    expect(await readManifest(out)).toEqual(manifest);
+    expect(await readdir(dir)).toEqual(["out"]);
+  });
+
   test("what an earlier, killed process left is swept away", async () => {
     const dir = await emptyFolder("swept");
-    const partial = join(dir, `.out.${process.pid}.partial`);
+    const partial = join(dir, `.out.${process.pid}-${threadId}-0.partial`);
     await mkdir(partial);
     await writeFile(join(partial, "model.onnx.data"), "half");
     await exportCheckpoint(checkpoint, join(dir, "out"));

@@ -1,10 +1,12 @@
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
+import { StorageError } from "../../src/errors.js";
 import { readManifest } from "../../src/export/manifest.js";
 import { type ResolveOptions, resolveModel } from "../../src/export/resolve.js";
 import type { DeviceName } from "../../src/ort/place.js";
+import { expectError } from "../support/errors.js";
 import { temporaryFolder } from "../support/model.js";
 
 const cuda = vi.hoisted(() => ({ usable: false, problem: "No GPU here." as string | null }));
@@ -40,6 +42,25 @@ describe("the export of a checkpoint", () => {
     expect(hashed.length).toBe(1);
     expect(await exports()).toHaveLength(1);
     expect((await readManifest(dir)).sources).toHaveProperty(["model.safetensors"]);
+  });
+
+  test("asked for several times at once, comes to all", async () => {
+    const [dir, ...others] = await Promise.all([resolve(), resolve(), resolve()]);
+    expect(others).toEqual([dir, dir]);
+    expect(await exports()).toHaveLength(1);
+    await readManifest(dir);
+  });
+
+  test("goes nowhere where the cache cannot be written, with an error of our own", async () => {
+    await writeFile(cacheDir, "a file");
+    await expectError(resolve(), StorageError, "OUTPUT_NOT_WRITABLE");
+  });
+
+  test("does not mind a dangling link beside the weights", async () => {
+    const linked = join(await temporaryFolder(), "checkpoint");
+    await writeRandomCheckpoint(linked, { config: tiny, dtype: "BF16" });
+    await symlink(join(linked, "nowhere"), join(linked, "notes.txt"));
+    await readManifest(await resolveModel(linked, { cacheDir }));
   });
 
   test("says device and dtype in its folder's name", async () => {
