@@ -18,6 +18,8 @@ export interface SessionOptions {
   widenBytes?: boolean;
 }
 
+type Create = (api: OrtApi, settings: Handle) => Promise<Handle>;
+
 /** ONNX Runtime reads it from the environment alone, while it makes the kernels of a session. */
 const NO_FLASH_ATTENTION = "ORT_GQA_DISABLE_FLASH_ATTENTION";
 
@@ -27,6 +29,9 @@ const NO_FLASH_ATTENTION = "ORT_GQA_DISABLE_FLASH_ATTENTION";
  * the other core, during them.
  */
 const SPIN_US = "20";
+
+/** Sessions are made one after the other: what the environment says is meant for one of them. */
+let making: Promise<unknown> = Promise.resolve();
 
 /** A loaded model. */
 export class Session {
@@ -66,10 +71,13 @@ export class Session {
     );
   }
 
-  static async #create(
-    options: SessionOptions,
-    create: (api: OrtApi, settings: Handle) => Promise<Handle>,
-  ): Promise<Session> {
+  static #create(options: SessionOptions, create: Create): Promise<Session> {
+    const session = making.then(() => Session.#make(options, create));
+    making = session.catch(() => {});
+    return session;
+  }
+
+  static async #make(options: SessionOptions, create: Create): Promise<Session> {
     const api = ortApi();
     const { place = CPU } = options;
     const stream = place.kind === "cuda" ? await CudaStream.create(place) : null;
