@@ -17,7 +17,7 @@ export interface ConvertOptions extends Omit<ExportOptions, "calibrate" | "onPro
 
 export type ConvertStage = "hash" | "write" | "calibrate" | "reference" | "verify";
 
-/** Longest sample that calibration and comparison run, in tokens. */
+/** Longest sample that calibration runs, in tokens. */
 const SAMPLE_TOKENS = 512;
 
 /**

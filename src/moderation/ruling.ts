@@ -1,5 +1,5 @@
 import type { Policy, Rules } from "./policy.js";
-import type { Verdict } from "./verdict.js";
+import { indexOfHighest, type Verdict } from "./verdict.js";
 
 /** What a policy needs to know of a token. */
 export type Evidence = Pick<Verdict, "index" | "risk" | "probabilities">;
@@ -138,10 +138,4 @@ function rule(verdicts: readonly Evidence[], rules: Rules): Ruling {
   }
   const violation = book.violation;
   return { action: violation ? "block" : observed.length > 0 ? "observe" : "pass", violation, observed };
-}
-
-function indexOfHighest(values: readonly number[]): number {
-  let best = 0;
-  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
-  return best;
 }

@@ -80,7 +80,7 @@ function softmax(logits: Float32Array, from: number, count: number): number[] {
 }
 
 /** The first of the highest values, as argmax in the reference. */
-function indexOfHighest(values: number[]): number {
+export function indexOfHighest(values: readonly number[]): number {
   let best = 0;
   for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
   return best;
