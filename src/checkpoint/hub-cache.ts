@@ -1,4 +1,5 @@
-import { link, mkdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { link, mkdir, readFile, rename, stat, symlink, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { getHFHubCachePath, getRepoFolderName } from "@huggingface/hub";
@@ -42,14 +43,16 @@ export class HubCache {
   async link(commit: string, file: string, etag: string): Promise<void> {
     const path = join(this.snapshot(commit), file);
     await mkdir(dirname(path), { recursive: true });
-    await rm(path, { force: true });
+    // Others that fetch the same may do this too, or read through the link by now.
+    const fresh = `${path}.${randomUUID()}`;
     try {
-      await symlink(relative(dirname(path), this.blob(etag)), path);
+      await symlink(relative(dirname(path), this.blob(etag)), fresh);
     } catch (error) {
       // Windows allows symbolic links to administrators only.
       if ((error as NodeJS.ErrnoException).code !== "EPERM") throw error;
-      await link(this.blob(etag), path);
+      await link(this.blob(etag), fresh);
     }
+    await rename(fresh, path);
   }
 }
 

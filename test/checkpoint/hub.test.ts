@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { cachedSnapshot, isHubId, pull } from "../../src/checkpoint/hub.js";
+import { HubCache } from "../../src/checkpoint/hub-cache.js";
 import { ClosedError, InputError, StorageError } from "../../src/errors.js";
 import { FakeHub } from "./fake-hub.js";
 
@@ -163,6 +164,17 @@ test("two pulls at once do not disturb each other", async () => {
   const [a, b] = await Promise.all([pull(FakeHub.repo), pull(FakeHub.repo)]);
   expect(a).toBe(b);
   await expectWeights(a);
+});
+
+test("a file of a snapshot is never gone while another pull links it again", async () => {
+  const cache = new HubCache(FakeHub.repo);
+  const dir = await pull(FakeHub.repo);
+  for (let round = 0; round < 20; round++) {
+    const links = [0, 1, 2].map(() => cache.link(hub.commit, "config.json", hub.oid("config.json")));
+    expect(await readFile(join(dir, "config.json"), "utf8")).toBe('{"a": 1}');
+    await Promise.all(links);
+  }
+  expect((await readdir(dir)).sort()).toEqual(["config.json", "model.safetensors", "tokenizer.json"]);
 });
 
 test("stops when aborted and continues later", async () => {
