@@ -22,7 +22,7 @@ async function judge(
   guard: Guard,
   ...[messages, response]: [Parameters<Guard["stream"]>[0]["messages"], string]
 ) {
-  const stream = guard.stream({ messages: messages! });
+  const stream = guard.stream({ messages: messages!, overflow: "slide" });
   try {
     const prompt = await stream.prompt;
     const tokens = await stream.pushText(response);

@@ -111,7 +111,7 @@ function parse(text: string, path: string): Manifest {
     );
   }
   for (const key of ["dtype", "kvCache", "device", "config", "cachedHeadSize", "sources", "files"] as const) {
-    if (manifest[key] === undefined) {
+    if (manifest[key] == null) {
       throw new ModelError("MODEL_INVALID", `${path} lacks "${key}". Export the model again.`);
     }
   }

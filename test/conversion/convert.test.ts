@@ -11,7 +11,7 @@ import { CheckpointError, ClosedError, InputError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
 import { readManifest } from "../../src/export/manifest.js";
 import { expectError } from "../support/errors.js";
-import { OFFICIAL_TOKENIZER, readGolden, temporaryFolder } from "../support/model.js";
+import { DEFAULT_MODEL, OFFICIAL_TOKENIZER, readGolden, temporaryFolder } from "../support/model.js";
 
 let root: string;
 let bare: string;
@@ -137,6 +137,20 @@ test("fp32 compared with itself agrees in everything", async () => {
     largestChange: 0,
     meanChange: 0,
   });
+});
+
+test("samples may outgrow the model's context", async () => {
+  const short = join(root, "short");
+  await writeRandomCheckpoint(short, {
+    config: { ...tiny, vocab_size: 8704, max_position_embeddings: 100 },
+    dtype: "BF16",
+    tokenizerDir: DEFAULT_MODEL,
+  });
+  const { comparison } = await convertCheckpoint(short, join(root, "short-out"), {
+    kvCache: "int8",
+    verify: true,
+  });
+  expect(comparison!.verdicts).toBeGreaterThan(1000);
 });
 
 test("only the graph differs between a float and an int8 cache", async () => {

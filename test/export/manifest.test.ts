@@ -29,6 +29,7 @@ test.each<[string, string, (dir: string) => Promise<unknown>]>([
   ["null", "MODEL_INVALID", (dir) => writeFile(join(dir, "guard.json"), "null")],
   ["no format", "MODEL_INVALID", (dir) => edit(dir, { format: undefined })],
   ["no labels", "MODEL_INVALID", (dir) => edit(dir, { config: undefined })],
+  ["null for files", "MODEL_INVALID", (dir) => edit(dir, { files: null })],
   ["no dtype", "MODEL_INVALID", (dir) => edit(dir, { dtype: undefined })],
   ["an unknown dtype", "MODEL_INVALID", (dir) => edit(dir, { dtype: "int3" })],
   ["a newer format", "MODEL_TOO_NEW", (dir) => edit(dir, { format: 99 })],
