@@ -25,9 +25,11 @@ export class ModeratedStream<C extends Chunk> implements AsyncIterableIterator<R
   #replaced = false;
 
   constructor(source: Source<C>, open: () => Judge, { replacement, ...options }: ModerationOptions) {
-    const read = async (signal: AbortSignal) =>
-      new ChunkReader(typeof source === "function" ? await source(signal) : source);
-    this.#gate = new Gate<never>(read, open, options);
+    const parts =
+      typeof source === "function"
+        ? async (signal: AbortSignal) => new ChunkReader(await source(signal))
+        : new ChunkReader(source);
+    this.#gate = new Gate<never>(parts, open, options);
     this.#replacement = replacement;
   }
 
@@ -68,13 +70,14 @@ export class ModeratedStream<C extends Chunk> implements AsyncIterableIterator<R
 
 /** A source's chunks as parts of a response. */
 class ChunkReader<C extends Chunk> implements AsyncIterableIterator<Part<never>> {
-  readonly #iterator: AsyncIterator<C> | Iterator<C>;
+  readonly #chunks: Chunks<C>;
+  #iterator: AsyncIterator<C> | Iterator<C> | null = null;
   readonly #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   #kind: Part<never>["kind"] | null = null;
   #ended = false;
 
   constructor(chunks: Chunks<C>) {
-    this.#iterator = iterate(chunks);
+    this.#chunks = chunks;
   }
 
   [Symbol.asyncIterator](): this {
@@ -83,6 +86,7 @@ class ChunkReader<C extends Chunk> implements AsyncIterableIterator<Part<never>>
 
   async next(): Promise<IteratorResult<Part<never>, undefined>> {
     if (this.#ended) return { done: true, value: undefined };
+    this.#iterator ??= iterate(this.#chunks);
     const { done, value } = await this.#iterator.next();
     if (!done) return { done: false, value: this.#part(value) };
     this.#ended = true;
@@ -93,6 +97,7 @@ class ChunkReader<C extends Chunk> implements AsyncIterableIterator<Part<never>>
   /** Goes straight to the source, whose `next()` may be waiting. */
   async return(): Promise<IteratorResult<Part<never>, undefined>> {
     this.#ended = true;
+    this.#iterator ??= iterate(this.#chunks);
     await this.#iterator.return?.();
     return { done: true, value: undefined };
   }

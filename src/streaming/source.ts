@@ -50,8 +50,10 @@ export class SourceReader<C> {
   }
 
   #return(): void {
+    const source = this.#source;
     try {
-      Promise.resolve(this.#iterator?.return?.()).catch(() => {});
+      const iterator = this.#iterator ?? (typeof source === "function" ? null : iterate(source));
+      Promise.resolve(iterator?.return?.()).catch(() => {});
     } catch {
       // A source that fails to stop is out of reach; its text goes nowhere.
     }
@@ -60,11 +62,22 @@ export class SourceReader<C> {
 
 /** @throws {InputError} SOURCE_INVALID */
 export function iterate<C>(chunks: Chunks<C>): AsyncIterator<C> | Iterator<C> {
-  const { [Symbol.asyncIterator]: later, [Symbol.iterator]: now } = Object(chunks);
+  const { [Symbol.asyncIterator]: later, [Symbol.iterator]: now, destroy } = Object(chunks);
   const begin = later ?? now;
-  if (typeof begin === "function") return begin.call(chunks);
-  throw new InputError(
-    "SOURCE_INVALID",
-    "The source is nothing to read from. It must be an async iterable, a stream or a list, or a function that gives one.",
-  );
+  if (typeof begin !== "function") {
+    throw new InputError(
+      "SOURCE_INVALID",
+      "The source is nothing to read from. It must be an async iterable, a stream or a list, or a function that gives one.",
+    );
+  }
+  const iterator = begin.call(chunks);
+  if (typeof destroy !== "function") return iterator;
+  // A Node stream's own iterator is left with the next chunk at the earliest, and before the first one not at all.
+  return {
+    next: () => iterator.next(),
+    async return() {
+      destroy.call(chunks);
+      return { done: true, value: undefined };
+    },
+  };
 }

@@ -517,6 +517,29 @@ describe("what a source may give", () => {
     await vi.waitFor(() => expect(stream.destroyed).toBe(true));
   });
 
+  test("a Node stream that stands still is destroyed as well", async () => {
+    const standing = new Readable({ read() {} });
+    standing.push("fine ");
+    standing.push("so far");
+    const stream = moderate<Buffer>(standing);
+    await stream.next();
+    await stream.return();
+    expect(standing.destroyed).toBe(true);
+  });
+
+  test("one that nobody ever asked is told as well", async () => {
+    const cancel = vi.fn();
+    const web = () => new ReadableStream<string>({ cancel });
+    const node = new Readable({ read() {} });
+    const blocked: Script = { prompt: "Unsafe" };
+    await collect(moderate(web(), { promptFirst: true }, blocked));
+    await collect(moderate<Buffer>(node, { promptFirst: true }, blocked));
+    await collect(moderate(web(), { signal: AbortSignal.abort() }));
+    await moderate(web()).return();
+    expect(cancel).toHaveBeenCalledTimes(3);
+    expect(node.destroyed).toBe(true);
+  });
+
   test("and a Web stream comes of it", async () => {
     const web = ReadableStream.from(moderate(["some ", "text"]));
     expect(await new Response(web.pipeThrough(new TextEncoderStream())).text()).toBe("some text");
