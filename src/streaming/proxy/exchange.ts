@@ -122,7 +122,15 @@ export class Exchange {
           }
           return null;
         } catch (error) {
-          if (error instanceof ModerationViolation) return error;
+          if (error instanceof ModerationViolation) {
+            // With stream-first more has passed than was judged.
+            let clear = error.span?.start ?? 0;
+            for (const [i, text] of passed.entries()) {
+              passed[i] = text.slice(0, clear);
+              clear -= passed[i].length;
+            }
+            return error;
+          }
           throw this.#reason(error);
         } finally {
           for (const [i, text] of own.entries()) text.set(passed[i]);

@@ -427,6 +427,18 @@ describe("whole answers", () => {
     expect(rest).toMatchObject({ id: "c2", usage: { total_tokens: 9 }, moderation: { risk: "Unsafe" } });
   });
 
+  test("a whole answer to who asked for a stream is cut as well", async () => {
+    upstream.json(completion({ content: "so far BAD BAD" }));
+    const { url } = await start({ mode: "stream-first" });
+    const answer = await fetch(`${url}/v1/chat/completions`, {
+      method: "POST",
+      body: JSON.stringify({ ...ask, stream: true }),
+    });
+    expect(await answer.json()).toMatchObject({
+      choices: [{ finish_reason: "content_filter", message: { content: "so far" } }],
+    });
+  });
+
   test("a blocked prompt is a 400", async () => {
     upstream.json(completion({ content: "x" }));
     const { client } = await start({}, { prompt: "Unsafe" });
