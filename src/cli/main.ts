@@ -35,7 +35,7 @@ Examples:
   $ qwen3guard scan --prompt "Hi" --jsonl < answer.txt | jq .risk
   $ qwen3guard doctor
 
-Exit codes: 0 done, 1 error, 2 wrong usage, 3 what --fail-on names was found.`,
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 found what --fail-on names or blocked, 130 Ctrl-C.`,
   );
 
 for (const command of [program, ...program.commands.flatMap((command) => [command, ...command.commands])]) {
@@ -44,7 +44,7 @@ for (const command of [program, ...program.commands.flatMap((command) => [comman
 
 // A reader that leaves early, as in `| head`, is no error.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(0);
+  if (error.code === "EPIPE") process.exit();
   throw error;
 });
 

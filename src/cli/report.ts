@@ -65,7 +65,7 @@ class ColouredText implements Report {
   readonly #colors: Terminal["colors"];
   /** Text of each token shown so far. */
   readonly #shown: string[] = [];
-  /** Characters on the screen that revised tokens cover again. */
+  /** Characters on the screen that revised tokens cover again, marks apart from their letters. */
   #covered = 0;
 
   constructor(out: NodeJS.WritableStream, { colors }: Terminal) {
@@ -83,10 +83,11 @@ class ColouredText implements Report {
   tokens(verdicts: Verdict[]): void {
     let line = "";
     for (const { index, text, risk } of verdicts) {
-      if (index < this.#shown.length) this.#covered += this.#shown.splice(index).join("").length;
+      if (index < this.#shown.length) this.#covered += apart(this.#shown.splice(index).join("")).length;
       this.#shown.push(text);
-      const fresh = text.slice(this.#covered);
-      this.#covered -= text.length - fresh.length;
+      const whole = this.#covered > 0 ? apart(text) : text;
+      const fresh = whole.slice(this.#covered);
+      this.#covered -= whole.length - fresh.length;
       if (fresh) line += this.#paint(fresh, risk);
     }
     if (line) this.#out.write(line);
@@ -127,6 +128,11 @@ class ColouredText implements Report {
     const { green, yellow, red } = this.#colors;
     return { safe: green, controversial: yellow, unsafe: red }[severityOf(risk)](text);
   }
+}
+
+/** A mark may come after its letter is shown: then it alone is fresh. */
+function apart(text: string): string {
+  return text.normalize("NFD");
 }
 
 function percent(probability: number): string {

@@ -151,7 +151,14 @@ test("Ctrl-C ends it cleanly while the response is still coming", async () => {
   expect({ code, stderr }).toEqual({ code: 130, stderr: "" });
 });
 
-test("a reader that leaves early is no error", async () => {
+test("a reader that leaves early gets no verdict, and so no exit code that says all is well", async () => {
+  const { code } = await scan(["--jsonl", "--fail-on", "unsafe"], "one two three four. ".repeat(200), {
+    onOutput: (child) => child.stdout?.destroy(),
+  });
+  expect(code).toBe(1);
+});
+
+test("otherwise it is no error", async () => {
   const { code, stderr } = await scan(["--jsonl"], "one two three four. ".repeat(200), {
     onOutput: (child) => child.stdout?.destroy(),
   });

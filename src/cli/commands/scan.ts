@@ -28,6 +28,7 @@ interface Options extends ModelOptions {
 }
 
 const FLAGGED = 3;
+const FAILED = 1;
 /** Chunks under way before reading waits: the guard never falls behind unboundedly. */
 const MAX_CHUNKS_IN_FLIGHT = 64;
 
@@ -84,6 +85,8 @@ Lines of --jsonl:
 
 async function scan(options: Options): Promise<void> {
   const signal = interruptSignal();
+  // Until all is judged: whoever stops reading before must not be told that all is well.
+  if (options.failOn || options.policy || options.stop) process.exitCode = FAILED;
   const messages = await readMessages(options);
   const data = options.policy === undefined ? undefined : await readPolicy(options.policy);
   const enforced = data !== undefined || options.stop === true;
@@ -119,10 +122,10 @@ async function scan(options: Options): Promise<void> {
     });
     take(await stream.flush());
     watch?.end();
-    if (blocked || watch?.violation) process.exitCode = FLAGGED;
     const decision = await stream.end();
     report.end(decision, summarize(latency));
-    if (options.failOn && isMet(options.failOn, prompt, decision)) process.exitCode = FLAGGED;
+    const found = blocked || watch?.violation || (options.failOn && isMet(options.failOn, prompt, decision));
+    process.exitCode = found ? FLAGGED : 0;
   } catch (error) {
     report.interrupted();
     if (error instanceof ModerationViolation) {
