@@ -77,7 +77,8 @@ function groupLines(
   values: Record<string, GroupSummary>,
   { bold, dim }: Terminal["colors"],
 ): string[] {
-  const entries = Object.entries(values);
+  // An object has keys such as "7" before all others.
+  const entries = Object.entries(values).sort(([, a], [, b]) => b.rows - a.rows);
   if (entries.length === 0) return [];
   const columns = ["rows", "unsafe", "F1", "precision", "recall", "false alarms"];
   const lines = entries

@@ -20,13 +20,15 @@ const GZIP_MAGIC = [0x1f, 0x8b];
 export async function* readRecords(path: string): AsyncGenerator<DatasetRecord> {
   const lines = readLines(path);
   let line = 0;
+  let first = true;
   for await (const bytes of lines) {
     line++;
     if (isBlank(bytes)) continue;
-    if (line === 1 && bytes.find((byte) => byte > 0x20) === OPENING_BRACKET) {
+    if (first && bytes.find((byte) => byte > 0x20) === OPENING_BRACKET) {
       yield* readArray(path, bytes, lines);
       return;
     }
+    first = false;
     yield { line, ...parse(bytes) };
   }
 }

@@ -29,6 +29,7 @@ test.each<[string, string]>([
   ["lines of Windows", '{"a":"你好"}\r\n{"a":2}\r\n'],
   ["a byte order mark", '\ufeff{"a":"你好"}\n{"a":2}\n'],
   ["an array", '[{"a":"你好"},{"a":2}]'],
+  ["an array after blank lines", '\n \r\n[{"a":"你好"},{"a":2}]'],
   ["an array over several lines", '\ufeff[\n  {"a":"你好"},\n\n  {"a":2}\n]\n'],
 ])("%s, plain and gzipped", async (_, text) => {
   expect(await read(text)).toEqual(TWO);
