@@ -117,7 +117,9 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
         ...result,
         content: passed.filter((item) => !("text" in item) || item.text !== ""),
         finishReason: FILTERED,
-        providerMetadata: { ...result?.providerMetadata, ...metadata(violation) },
+        // The body and the provider's metadata, log probabilities for one, say again what was stopped.
+        response: result?.response && { ...result.response, body: undefined },
+        providerMetadata: metadata(violation),
       };
     },
   };

@@ -283,6 +283,25 @@ describe("at once", () => {
     expect(result.providerMetadata?.qwen3guard).toMatchObject({ violation: { risk: "Unsafe" } });
   });
 
+  test("what the provider tells beside the text does not say it again", async () => {
+    const { guard } = scriptedGuard();
+    const mock = new MockLanguageModelV3({
+      doGenerate: async () => ({
+        content: [{ type: "text", text: "so far BAD BAD" }],
+        finishReason: { unified: "stop", raw: "stop" },
+        usage,
+        warnings: [],
+        response: { id: "r", body: { text: "so far BAD BAD" } },
+        providerMetadata: { mock: { logprobs: [{ token: "BAD" }] } },
+      }),
+    });
+    const model = wrapLanguageModel({ model: mock, middleware: guardMiddleware(guard) });
+    const { text, response, providerMetadata } = await generateText({ model, prompt: "Hi" });
+    expect(text).toBe("so far");
+    expect(response.id).toBe("r");
+    expect(JSON.stringify([response, providerMetadata])).not.toContain("BAD");
+  });
+
   test("a blocked prompt has no text", async () => {
     const { model, mock } = generating(
       [{ type: "text", text: "x" }],
