@@ -104,6 +104,7 @@ describe("exit codes", () => {
     [["scan", "--no-such-option"]],
     [["scan", "--prompt", "a", "--messages", "b"]],
     [["export"]],
+    [["proxy", "--upstream", "https://me:key@api.example.com"]],
     [["no-such-command"]],
   ])("2: %j", async (args) => {
     const { code, stdout, stderr } = await runCli(args, { env });

@@ -134,8 +134,14 @@ async function readPolicy(file: string): Promise<string> {
 }
 
 function url(value: string): string {
-  if (/^https?:\/\//.test(value) && URL.canParse(value)) return value;
-  throw new InvalidArgumentError("it must be an address such as https://api.openai.com");
+  if (!/^https?:\/\//.test(value) || !URL.canParse(value)) {
+    throw new InvalidArgumentError("it must be an address such as https://api.openai.com");
+  }
+  const { username, password, search } = new URL(value);
+  if (username || password || search) {
+    throw new InvalidArgumentError("keys and queries are the clients' to send; give the address alone");
+  }
+  return value;
 }
 
 function whole(least: number, most: number): (value: string) => number {
