@@ -71,7 +71,7 @@ export async function installCuda(wheels: readonly WheelSource[], options: Insta
     for (const { libraries, temporary, provide } of wheels) {
       const wheel = await provide(options.onProgress, options.signal);
       await extractLibraries({ ...options, wheel, libraries, folder });
-      if (temporary) await rm(wheel);
+      if (temporary) await rm(wheel, { force: true });
     }
     await copyRuntime(folder);
   } catch (cause) {

@@ -1,3 +1,4 @@
+import { rmSync } from "node:fs";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
@@ -92,6 +93,16 @@ test("does not fetch a wheel again that was fetched but not unpacked", async () 
   await writeFile(join(cudaFolder(), wheel), bytes);
   await install();
   expect(index.seen.join("\n")).not.toContain(wheel);
+  expect(await installed()).toEqual([...LIBRARIES, RUNTIME].sort());
+});
+
+test("another installation that runs at once may be done with a wheel first", async () => {
+  await installCuda(await missingWheels(), {
+    onProgress: (file) => {
+      if (!LIBRARIES.includes(file)) return;
+      for (const wheel of index.wheels.keys()) rmSync(join(cudaFolder(), wheel), { force: true });
+    },
+  });
   expect(await installed()).toEqual([...LIBRARIES, RUNTIME].sort());
 });
 
