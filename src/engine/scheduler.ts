@@ -71,6 +71,9 @@ export class Scheduler implements SequenceOwner {
       );
     }
     this.#waiting.add(sequence);
+    this.#rows
+      .find((row) => row?.yields && !row.failure)
+      ?.close(new ClosedError("STREAM_CLOSED", "Its slot went to a stream."));
   }
 
   wake(sequence: Sequence): void {

@@ -39,6 +39,8 @@ export class Sequence {
   slot: number | null = null;
   /** Tokens in the cache. */
   length = 0;
+  /** Whether it gives its slot, and itself, up when another waits for one. */
+  yields = false;
   readonly limits: SequenceLimits;
   readonly #owner: SequenceOwner;
   readonly #feeds: Feed[] = [];

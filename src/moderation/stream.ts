@@ -291,7 +291,7 @@ export class GuardStream {
   /** Lets a spare slot read along while there is still room, so that sliding costs no pause. */
   #prepare(from: number, ids: readonly number[], room: number): void {
     const successor = this.#successor;
-    if (successor && from >= successor.start) {
+    if (successor && !successor.sequence.failure && from >= successor.start) {
       this.#readAlong(successor, ids, this.#prefixLength + from - successor.start);
       return;
     }
@@ -299,6 +299,7 @@ export class GuardStream {
     if (this.#fed.length - this.#windowStart < PREPARE_AT * room) return;
     const sequence = this.#spare();
     if (!sequence) return;
+    sequence.yields = true;
     this.#successor = { sequence, start: this.#windowStart + Math.ceil(room / 2) };
     this.#readAlong(
       this.#successor,
@@ -307,7 +308,7 @@ export class GuardStream {
     );
   }
 
-  /** Where that fails, so does the stream once the successor takes over. */
+  /** Where that fails, there is no successor when its time comes. */
   #readAlong({ sequence }: { sequence: Sequence }, ids: readonly number[], at: number): void {
     sequence.feed(ids, () => {}, at).catch(() => {});
   }
@@ -322,7 +323,8 @@ export class GuardStream {
     this.#slides++;
     const successor = this.#successor;
     const next = at - Math.floor(room / 2);
-    if (successor?.start === next) {
+    if (successor?.start === next && !successor.sequence.failure) {
+      successor.sequence.yields = false;
       const old = this.#sequence;
       // Verdicts come in order: those under way must not be overtaken by another sequence.
       const ended = this.#afterHandover(() => old.feed([], () => {}));

@@ -114,6 +114,25 @@ describe("however a response comes, its verdicts are the same", () => {
     }
   });
 
+  test("a slot that only reads along goes to the next stream", async () => {
+    const small = await loadGuard(undefined, { cacheDir, maxStreams: 2, maxTokens: 48 });
+    try {
+      const stream = small.stream({ messages, overflow: "slide" });
+      const pushed: Verdict[] = [];
+      const push = async (i: number) => pushed.push(...(await stream.push(ids[i % ids.length])));
+      while (small.load.active < 2) await push(pushed.length);
+      const other = small.stream({ messages });
+      expect(await other.prompt).not.toBeNull();
+      expect(small.load).toEqual({ active: 2, waiting: 0 });
+      while (stream.slides < 3) await push(pushed.length);
+      expect(pushed.map(({ index }) => index)).toEqual(pushed.map((_, i) => i));
+      other.close();
+      expect((await stream.end()).tokens).toBe(pushed.length);
+    } finally {
+      await small.close();
+    }
+  });
+
   test("text at once, and text by code unit", async () => {
     expectSame((await judge([TEXT])).verdicts, whole.verdicts);
     expectSame((await judge(TEXT.split(""))).verdicts, whole.verdicts);
