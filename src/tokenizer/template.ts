@@ -210,7 +210,11 @@ function checked(messages: readonly Message[]): Message[] {
     }
     if (calls != null && !Array.isArray(calls)) throw invalid(`the tool_calls of ${which} must be a list`);
   }
-  return messages.map((message) => plain({ ...message, content: message.content ?? "" }) as Message);
+  try {
+    return messages.map((message) => plain({ ...message, content: message.content ?? "" }) as Message);
+  } catch (cause) {
+    throw invalid("they are nested too deeply", { cause });
+  }
 }
 
 /** A copy as JSON would make it, each string well-formed. */

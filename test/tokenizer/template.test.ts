@@ -137,6 +137,10 @@ describe("messages that cannot be templated", () => {
     ["parts for content", [{ role: "user", content: [{ type: "text", text: "a" }] }]],
     ["no message", [null]],
     ["tool calls that are no list", [{ role: "user", content: "a", tool_calls: {} }]],
+    [
+      "calls nested beyond reading",
+      [{ role: "user", content: "a", tool_calls: JSON.parse("[".repeat(1e5) + "]".repeat(1e5)) }],
+    ],
     ["reasoning that is no string", [{ role: "user", content: "a", reasoning_content: 1 }]],
   ])("%s", (_, messages) => {
     expect(() => template.prefix(messages as Message[])).toThrow(
