@@ -342,12 +342,8 @@ const OTHER = "other";
  */
 function endpointOf(pathname: string): string {
   let path = pathname;
-  for (let i = 0; i < 3 && path.includes("%"); i++) {
-    try {
-      path = decodeURIComponent(path);
-    } catch {
-      break;
-    }
+  for (let i = 0; i < 3; i++) {
+    path = path.replace(/%([0-7][0-9a-f])/gi, (_, code) => String.fromCharCode(Number.parseInt(code, 16)));
   }
   path = path
     .toLowerCase()

@@ -746,6 +746,7 @@ describe("requests", () => {
     "/v1/chat/%63ompletions",
     "/v1/chat/completions;x",
     "/v1/chat;x=1/completions",
+    "/v1/chat/%63ompletions;%zz",
     "/v1/chat/x%2F..%2Fcompletions",
   ])("no spelling of a path gets past the guard: %s", async (path) => {
     upstream.stream(...reply("so BAD BAD"));
