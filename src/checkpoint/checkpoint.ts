@@ -11,7 +11,7 @@ import { SafetensorsFile, type TensorInfo, unreadable } from "./safetensors.js";
 const WEIGHTS = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
 /** Files beside the weights that decide what the model says: text → ids. Their absence is the exporter's to judge. */
-const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+export const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 const VALUES_PER_BLOCK = 1 << 20;
 
 /**

@@ -50,7 +50,7 @@ export async function convertCheckpoint(
       kvCache === "int8"
         ? async (dir) => {
             const { maxPositions } = (await readManifest(dir)).config;
-            const samples = await sampleIds(dir, Math.min(SAMPLE_TOKENS, maxPositions));
+            const samples = await sampleIds(checkpointDir, Math.min(SAMPLE_TOKENS, maxPositions));
             return calibrate(dir, samples, (done, total) => onProgress?.("calibrate", done, total));
           }
         : undefined,

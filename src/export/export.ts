@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { copyFile, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { Checkpoint } from "../checkpoint/checkpoint.js";
+import { Checkpoint, TOKENIZER_FILES } from "../checkpoint/checkpoint.js";
 import { InputError, StorageError } from "../errors.js";
 import { BlockwiseWeights } from "./blockwise.js";
 import type { CacheScales } from "./byte-attention.js";
@@ -42,8 +42,6 @@ export interface ExportOptions {
 
 /** A row that has nothing to do in a batch still writes one position past its length. */
 const PADDING_POSITIONS = 1;
-
-const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 
 /**
  * Exports a checkpoint to a model directory: model.onnx, model.onnx.data, guard.json and the tokenizer's files.

@@ -162,7 +162,9 @@ test("only the graph differs between a float and an int8 cache", async () => {
 
 test("refusals leave nothing behind", async () => {
   const out = join(root, "refused");
-  await expectError(convertCheckpoint(bare, out, { kvCache: "int8" }), CheckpointError, "TOKENIZER_MISSING");
+  const withoutText = convertCheckpoint(bare, out, { kvCache: "int8" });
+  await expectError(withoutText, CheckpointError, "TOKENIZER_MISSING");
+  await expect(withoutText).rejects.toThrow(`${bare} has no tokenizer.json`);
   await expectError(
     convertCheckpoint(checkpoint, out, { kvCache: "int3" as "int8" }),
     InputError,
