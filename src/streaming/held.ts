@@ -142,7 +142,13 @@ export class HeldText<T> implements Held<T> {
   }
 
   span(start: number, end: number): Span {
-    const text = start < this.#start ? null : this.#text.slice(start - this.#start, end - this.#start);
+    let text = start < this.#start ? null : "";
+    for (let at = start; text !== null && at < end; ) {
+      const silent = this.#silent.find((stretch) => stretch.end > at);
+      const to = Math.min(end, silent?.start ?? end);
+      text += this.#text.slice(at - this.#start, Math.max(at, to) - this.#start);
+      at = silent && silent.start < end ? silent.end : end;
+    }
     return { start: this.#visible(start), end: this.#visible(end), text };
   }
 

@@ -99,6 +99,19 @@ describe("released text is the source's own", () => {
 });
 
 describe("stretches", () => {
+  test("a span holds nothing of what is silent", () => {
+    const held = new HeldText<string>();
+    for (const [text, silent] of [
+      ["hm", false],
+      ["</think>", true],
+      ["yes", false],
+    ] as const) {
+      held.append({ kind: "text", text, silent });
+    }
+    expect(held.span(1, 12)).toEqual({ start: 1, end: 4, text: "mye" });
+    expect(held.span(2, 11)).toEqual({ start: 2, end: 3, text: "y" });
+  });
+
   test("keep their tags and their place among items; silent ones are judged and stay", () => {
     const held = new HeldText<string>();
     held.append({ kind: "item", item: "first" });
