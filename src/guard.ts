@@ -92,7 +92,7 @@ export class Guard {
    * Starts to judge a conversation. Returns at once: the prompt is prefilled beside the event loop, pushes queue
    * behind it.
    *
-   * @throws {InputError} MESSAGES_INVALID, PROMPT_EMPTY, TOKEN_INVALID, POLICY_INVALID
+   * @throws {InputError} MESSAGES_INVALID, PROMPT_EMPTY, TOKEN_INVALID, POLICY_INVALID, OPTION_INVALID
    * @throws {ContextLengthError} PROMPT_TOO_LONG
    * @throws {QueueFullError} QUEUE_FULL
    * @throws {ClosedError} GUARD_CLOSED
@@ -100,6 +100,7 @@ export class Guard {
   stream(input: StreamInput): GuardStream {
     const policy = input?.policy && resolvePolicy(input.policy, this.labels);
     const prefix = this.#prefix(input);
+    checkOptions(input);
     if (prefix.ids.length >= this.maxTokens) {
       throw new ContextLengthError(
         "PROMPT_TOO_LONG",
@@ -208,4 +209,21 @@ export async function loadGuard(model?: string, options: LoadOptions = {}): Prom
 async function loadTexts(modelDir: string): Promise<[Tokenizer, ChatTemplate]> {
   const tokenizer = await Tokenizer.load(modelDir);
   return [tokenizer, await ChatTemplate.load(modelDir, tokenizer)];
+}
+
+/** What TypeScript's types refuse already. @throws {InputError} OPTION_INVALID */
+function checkOptions({ signal, overflow = "error" }: StreamInput): void {
+  if (overflow !== "error" && overflow !== "slide") {
+    throw new InputError(
+      "OPTION_INVALID",
+      `overflow is "error" or "slide", not ${JSON.stringify(overflow)}.`,
+    );
+  }
+  // By its shape: a signal may come from another realm, where tests run in one of their own.
+  if (signal && typeof signal.addEventListener !== "function") {
+    throw new InputError(
+      "OPTION_INVALID",
+      "signal is an AbortSignal: that of an AbortController, for example.",
+    );
+  }
 }

@@ -53,7 +53,7 @@ export class BlockwiseWeights implements WeightFormat {
     const kept: Float32Array[] = [];
     const values = async (sink: Sink) => {
       for await (const { data, rows } of readRows(this.#source, sources)) {
-        const quantized = quantizeBlocks(data, rows, columns, block, bits);
+        const quantized = quantizeBlocks(data, rows, columns, block, bits, this.#activation);
         kept.push(quantized.scales);
         await sink(quantized.values);
       }

@@ -7,7 +7,10 @@ import { ModelError } from "../errors.js";
 export const DTYPES = ["fp32", "bf16", "fp16", "int8", "w8a8", "int4"] as const;
 export type Dtype = (typeof DTYPES)[number];
 
-export type Device = "cpu" | "cuda";
+const DEVICES = ["cpu", "cuda"] as const;
+export type Device = (typeof DEVICES)[number];
+
+const KV_CACHES = ["fp32", "bf16", "fp16", "int8"] as const;
 
 export const MANIFEST_FILE = "guard.json";
 export const MODEL_FILE = "model.onnx";
@@ -37,7 +40,7 @@ export interface Manifest {
   exporter: string;
   dtype: Dtype;
   /** Element type of the KV cache. */
-  kvCache: "fp32" | "bf16" | "fp16" | "int8";
+  kvCache: (typeof KV_CACHES)[number];
   /** The execution provider the graph was built for. */
   device: Device;
   config: GuardConfig;
@@ -115,10 +118,12 @@ function parse(text: string, path: string): Manifest {
       throw new ModelError("MODEL_INVALID", `${path} lacks "${key}". Export the model again.`);
     }
   }
-  if (!DTYPES.includes(manifest.dtype as Dtype)) {
+  for (const [key, known] of Object.entries({ dtype: DTYPES, kvCache: KV_CACHES, device: DEVICES })) {
+    const value = manifest[key as "dtype"] as string;
+    if ((known as readonly string[]).includes(value)) continue;
     throw new ModelError(
       "MODEL_INVALID",
-      `${path} says dtype ${JSON.stringify(manifest.dtype)}, which is none of ${DTYPES.join(", ")}. Export the model again.`,
+      `${path} says ${key} ${JSON.stringify(value)}, which is none of ${known.join(", ")}. Export the model again.`,
     );
   }
   return manifest as Manifest;

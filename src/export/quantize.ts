@@ -1,3 +1,5 @@
+import { type FloatType, roundTo } from "./float.js";
+
 export type Bits = 4 | 8;
 
 /**
@@ -5,6 +7,7 @@ export type Bits = 4 | 8;
  * w ≈ (q − 2^(bits−1)) · scale with q unsigned; at 4 bits the even column is the low nibble.
  *
  * @param data [rows, columns] float32
+ * @param scaleType what the scales will be stored as: values are counted in steps of what a kernel will read
  * @returns values [rows, ceil(columns / block), block · bits / 8] uint8, scales [rows, ceil(columns / block)] float32
  */
 export function quantizeBlocks(
@@ -13,6 +16,7 @@ export function quantizeBlocks(
   columns: number,
   block: number,
   bits: Bits,
+  scaleType: FloatType = "float32",
 ): { values: Uint8Array; scales: Float32Array } {
   const blocks = Math.ceil(columns / block);
   const zero = 1 << (bits - 1);
@@ -23,12 +27,13 @@ export function quantizeBlocks(
   for (let index = 0; index < rows * blocks; index++) {
     const from = Math.floor(index / blocks) * columns + (index % blocks) * block;
     const width = Math.min(block, columns - (index % blocks) * block);
-    const scale = blockScale(data, from, width, zero);
+    const scale = roundTo(scaleType, blockScale(data, from, width, zero));
     scales[index] = scale;
     const inverse = scale === 0 ? 0 : 1 / scale;
     const to = bits === 8 ? index * block : 0;
     for (let i = 0; i < width; i++) {
-      unpacked[to + i] = Math.min(Math.round(data[from + i] * inverse) + zero, highest);
+      const steps = Math.round(data[from + i] * inverse) + zero;
+      unpacked[to + i] = Math.max(0, Math.min(steps, highest));
     }
     for (let i = width; i < block; i++) unpacked[to + i] = zero;
     if (bits === 4) {
@@ -45,7 +50,7 @@ function blockScale(data: Float32Array, from: number, width: number, zero: numbe
   for (let i = from; i < from + width; i++) {
     if (Math.abs(data[i]) > Math.abs(extreme)) extreme = data[i];
   }
-  return Math.fround(extreme / -zero);
+  return extreme / -zero;
 }
 
 /** Largest magnitude of a signed byte that its opposite has too. */

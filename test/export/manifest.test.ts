@@ -32,6 +32,7 @@ test.each<[string, string, (dir: string) => Promise<unknown>]>([
   ["null for files", "MODEL_INVALID", (dir) => edit(dir, { files: null })],
   ["no dtype", "MODEL_INVALID", (dir) => edit(dir, { dtype: undefined })],
   ["an unknown dtype", "MODEL_INVALID", (dir) => edit(dir, { dtype: "int3" })],
+  ["an unknown cache", "MODEL_INVALID", (dir) => edit(dir, { kvCache: "int3" })],
   ["a newer format", "MODEL_TOO_NEW", (dir) => edit(dir, { format: 99 })],
   ["no graph", "MODEL_INCOMPLETE", (dir) => rm(join(dir, "model.onnx"))],
   ["no weights", "MODEL_INCOMPLETE", (dir) => rm(join(dir, "model.onnx.data"))],

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { blockSize } from "../../src/export/blockwise.js";
-import { encodeFloats } from "../../src/export/float.js";
+import { encodeFloats, roundTo } from "../../src/export/float.js";
 import { type Bits, quantizeBlocks, quantizeRows } from "../../src/export/quantize.js";
 
 const matrices = fc
@@ -40,6 +40,24 @@ describe.each([8, 4] as const)("blocks of %i bits", (bits) => {
       }),
     );
   });
+
+  test.each(["bfloat16", "float16"] as const)(
+    "scales stored as %s are those that were counted in",
+    (type) => {
+      const data = Float32Array.from({ length: 256 }, (_, i) => Math.sin(i * 12.9898) * 3.7);
+      const { values, scales } = quantizeBlocks(data, 4, 64, 32, bits, type);
+      expect([...encodeFloats(scales, type)]).toEqual(
+        [...scales].flatMap((scale) => [...encodeFloats(Float32Array.of(scale), type)]),
+      );
+      expect([...scales].map((scale) => roundTo(type, scale))).toEqual([...scales]);
+      const back = dequantize(values, scales, 4, 64, 32, bits);
+      back.forEach((x, i) => {
+        const scale = Math.abs(scales[Math.floor(i / 32)]);
+        // Half a step, and the ends may be cut by one more where rounding made the scale smaller.
+        expect(Math.abs(x - data[i])).toBeLessThanOrEqual(scale * 1.51);
+      });
+    },
+  );
 
   test("zeros stay zeros", () => {
     const { values, scales } = quantizeBlocks(new Float32Array(40), 1, 40, 32, bits);

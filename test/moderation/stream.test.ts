@@ -325,6 +325,8 @@ describe("bad input is named, and a caller's slip costs nothing", () => {
     ["PROMPT_EMPTY", {}],
     ["PROMPT_EMPTY", undefined],
     ["TOKEN_INVALID", { promptIds: [1, -1] }],
+    ["OPTION_INVALID", { messages: [{ role: "user", content: "a" }], overflow: "slid" }],
+    ["OPTION_INVALID", { messages: [{ role: "user", content: "a" }], signal: {} }],
     ["TOKEN_INVALID", { promptIds: ["5"] }],
     ["POLICY_INVALID", { messages, policy: { debounce: 0 } }],
     ["MESSAGES_INVALID", { messages: [] }],
