@@ -1,12 +1,12 @@
 import { createHash, randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import envPaths from "env-paths";
 import { Checkpoint } from "../checkpoint/checkpoint.js";
 import { cachedSnapshot, isHubId, pull } from "../checkpoint/hub.js";
-import { DeviceError, InputError, StorageError } from "../errors.js";
+import { DeviceError, InputError, ModelError, StorageError } from "../errors.js";
 import { inspectCuda } from "../ort/cuda/files.js";
 import { type DeviceName, parseDevice } from "../ort/place.js";
 import { exportCheckpoint, packageInfo } from "./export.js";
@@ -98,7 +98,10 @@ async function exportOnce(checkpointDir: string, options: ResolveOptions): Promi
   }
   const key = digest(JSON.stringify([(await packageInfo()).version, FORMAT, sources]));
   const out = join(cache, `${basename(resolve(checkpointDir))}-${device}-${dtype}-${key}`);
-  if (existsSync(join(out, MANIFEST_FILE))) return out;
+  if (existsSync(out)) {
+    if (await isWhole(out)) return out;
+    await rm(out, { recursive: true, force: true });
+  }
   const { onProgress, signal } = options;
   try {
     await exportCheckpoint(checkpointDir, out, { device, dtype, sources, onProgress, signal });
@@ -107,6 +110,17 @@ async function exportOnce(checkpointDir: string, options: ResolveOptions): Promi
     if (!(error instanceof StorageError && error.code === "OUTPUT_EXISTS")) throw error;
   }
   return out;
+}
+
+/** Nobody exports into the cache by hand, so what is damaged there is made anew. */
+async function isWhole(dir: string): Promise<boolean> {
+  try {
+    await readManifest(dir);
+    return true;
+  } catch (error) {
+    if (error instanceof ModelError) return false;
+    throw error;
+  }
 }
 
 function chooseDevice(checkpoint: Checkpoint, { device = "auto", dtype }: ResolveOptions): Device {

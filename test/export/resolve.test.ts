@@ -1,4 +1,4 @@
-import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
@@ -42,6 +42,13 @@ describe("the export of a checkpoint", () => {
     expect(hashed.length).toBe(1);
     expect(await exports()).toHaveLength(1);
     expect((await readManifest(dir)).sources).toHaveProperty(["model.safetensors"]);
+  });
+
+  test.each(["model.onnx.data", "guard.json"])("is made anew where its %s was cut off", async (file) => {
+    const dir = await resolve();
+    await truncate(join(dir, file), 10);
+    expect(await resolve()).toBe(dir);
+    await readManifest(dir);
   });
 
   test("asked for several times at once, comes to all", async () => {
