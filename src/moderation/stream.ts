@@ -50,8 +50,8 @@ export class GuardStream {
   readonly #spare: () => Sequence | null;
   /** Takes over when the context is full: reads the newest tokens meanwhile. */
   #successor: { sequence: Sequence; start: number } | null = null;
-  /** Still has tokens to judge that were pushed before its successor took over. */
-  #retiring: Sequence | null = null;
+  /** Still have tokens to judge that were pushed before their successors took over. */
+  readonly #retiring = new Set<Sequence>();
   /** While one sequence ends and another begins: what is to be fed to the next waits for it. */
   #handover: Promise<void> | null = null;
   #encoder: IncrementalEncoder | null = null;
@@ -328,9 +328,12 @@ export class GuardStream {
       const old = this.#sequence;
       // Verdicts come in order: those under way must not be overtaken by another sequence.
       const ended = this.#afterHandover(() => old.feed([], () => {}));
-      const close = () => old.close(new ClosedError("STREAM_CLOSED", "Another sequence took over."));
-      ended.then(close, close);
-      this.#retiring = old;
+      const retire = () => {
+        old.close(new ClosedError("STREAM_CLOSED", "Another sequence took over."));
+        this.#retiring.delete(old);
+      };
+      this.#retiring.add(old);
+      ended.then(retire, retire);
       this.#handover = ended;
       this.#successor = null;
       this.#sequence = successor.sequence;
@@ -400,7 +403,7 @@ export class GuardStream {
 
   #stop(reason: GuardError): void {
     this.#signal?.removeEventListener("abort", this.#abort);
-    for (const sequence of [this.#retiring, this.#successor?.sequence, this.#sequence])
+    for (const sequence of [...this.#retiring, this.#successor?.sequence, this.#sequence])
       sequence?.close(reason);
   }
 }
