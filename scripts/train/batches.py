@@ -39,7 +39,7 @@ def collate(group, pad):
         "query_risk": torch.tensor([s.query_risk for s in group]),
         "query_category": torch.tensor([s.query_category for s in group]),
         "category": torch.tensor([s.category for s in group]),
-        "embedding": torch.tensor([s.embedding for s in group]),
+        "taught": torch.tensor([s.taught for s in group]),
     }
 
 

@@ -6,7 +6,7 @@ import re
 from functools import cache
 
 from corpus import DATA, RISK, Row, read_jsonl
-from overlap import near_held_out
+from overlap import COMMON, near_held_out
 
 # How people ask. {v} is a verb phrase ("kill a process"), {V} the same with a capital.
 FRAMES = {
@@ -122,24 +122,64 @@ AFTER = {
 def framed(rng, lang, phrase, label):
     frame = rng.choice(FRAMES[lang])
     if lang == "en":
-        if rng.random() < 0.15:
+        if label and rng.random() < 0.15:
             phrase = phrase + rng.choice(AFTER[label])
         if rng.random() < 0.08:
             frame = rng.choice(BEFORE) + frame
     return frame.format(v=phrase, V=phrase[:1].upper() + phrase[1:])
 
 
+def _phrase(verb, thing):
+    return verb.replace("{}", thing) if "{}" in verb else f"{verb} {thing}".strip()
+
+
 @cache
 def _tables():
     """[(lang, label, category, phrase)] of the verb tables."""
-    rows = []
-    for item in read_jsonl(DATA / "verbs.jsonl"):
-        for label in ("safe", "unsafe"):
-            for obj in item.get(label, ()):
-                verb = item["verb"]
-                phrase = verb.replace("{}", obj) if "{}" in verb else f"{verb} {obj}".strip()
-                rows.append((item.get("lang", "en"), label, item.get("category"), phrase))
-    return rows
+    return [
+        (item.get("lang", "en"), label, item.get("category"), _phrase(item["verb"], thing))
+        for item in read_jsonl(DATA / "verbs.jsonl")
+        for label in ("safe", "unsafe")
+        for thing in item.get(label, ())
+        if not near_held_out(_phrase(item["verb"], thing))
+    ]
+
+
+def _things():
+    """The English verbs of the tables, and what they are put to."""
+    items = [item for item in read_jsonl(DATA / "verbs.jsonl") if item["verb"] and item.get("lang", "en") == "en"]
+    things = {thing for item in items for label in ("safe", "unsafe") for thing in item.get(label, ())}
+    return sorted({item["verb"] for item in items}), sorted(things)
+
+
+def _any_thing(rng, things, words):
+    return rng.choice(things) if rng.random() < 0.65 else f"{rng.choice(['a', 'the', 'my', 'some'])} {rng.choice(words)}"
+
+
+def crossings(seed, count, words):
+    """Phrases without a label: verbs of the tables with other verbs' objects and with any word."""
+    rng, phrases = random.Random(seed), set()
+    verbs, things = _things()
+    while len(phrases) < count:
+        phrase = _phrase(rng.choice(verbs), _any_thing(rng, things, words))
+        if not near_held_out(phrase):
+            phrases.add(phrase)
+    return sorted(phrases)
+
+
+def variants(seed, count, prompts, words):
+    """Questions without a label: `prompts` with a word or two exchanged."""
+    rng, texts = random.Random(seed), set()
+    _, things = _things()
+    while len(texts) < count:
+        parts = re.split(r"(\w+)", rng.choice(prompts))
+        places = [i for i, part in enumerate(parts) if len(part) > 3 and part.lower() not in COMMON]
+        for i in rng.sample(places, min(len(places), rng.choice([1, 1, 2]))):
+            parts[i] = rng.choice(words) if rng.random() < 0.6 else rng.choice(things)
+        text = "".join(parts)
+        if not near_held_out(text):
+            texts.add(text)
+    return sorted(texts)
 
 
 def _lines(name):
@@ -174,7 +214,7 @@ def _filled(rng, pattern):
 
 
 def _row(lang, label, category, prompt, plain=None, phrase=None):
-    row = Row("contrast", lang, prompt, RISK[label], None if label == "safe" else category)
+    row = Row("contrast", lang, prompt, RISK.get(label), None if label == "safe" else category)
     # What the teacher reads: the same question in its plainest frame.
     row.extra["plain"] = plain or prompt
     row.extra["phrase"] = phrase
@@ -188,8 +228,7 @@ def framed_row(rng, lang, label, category, phrase):
 def framed_rows(seed, per_phrase):
     """Every phrase of the tables in `per_phrase` frames."""
     rng = random.Random(seed)
-    entries = [entry for entry in _tables() if not near_held_out(entry[3])]
-    return [framed_row(rng, *entry) for entry in entries for _ in range(per_phrase)]
+    return [framed_row(rng, *entry) for entry in _tables() for _ in range(per_phrase)]
 
 
 LANGUAGES = {"en": 0.76, "zh": 0.12, "es": 0.03, "fr": 0.03, "de": 0.03, "vi": 0.03}

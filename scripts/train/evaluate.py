@@ -159,7 +159,7 @@ def main():
         **judge_prompts(judge, rows),
         **judge_responses(judge, rows),
         **judge_contrast(judge, "heldout-contrast", options.verbose),
-        **judge_contrast(judge, "heldout-fresh", options.verbose),
+        **judge_contrast(judge, "heldout-fresh", False),  # nobody looks at what goes wrong there
         **judge_answers(judge, options.verbose),
         **judge_splices(judge, rows),
     }

@@ -8,10 +8,12 @@ from contrast import (
     DECLINES,
     FOLLOW,
     LANGUAGES,
+    crossings,
     framed_rows,
     pattern_entries,
     pattern_row,
     pattern_turn,
+    variants,
     written_rows,
 )
 from corpus import DATA, read_jsonl
@@ -20,16 +22,22 @@ from samples import SURE, Builder, noisy, turn_of
 
 # (group, weight) of the samples.
 SHARES = {
-    "questions": 0.09, "jailbreaks": 0.02, "tweets": 0.20, "passages": 0.04, "instructions": 0.025, "contrast": 0.20,
-    "patterns": 0.26, "written": 0.09, "chat": 0.05, "words": 0.03,
-    "attacks": 0.05, "withstood": 0.03, "answers": 0.09, "short answers": 0.03, "refusals": 0.04,
-    "tweet responses": 0.03, "splices": 0.11, "announcements": 0.06,
+    "questions": 0.08, "jailbreaks": 0.02, "tweets": 0.15, "passages": 0.03, "instructions": 0.025, "contrast": 0.16,
+    "unlabelled": 0.35, "patterns": 0.06, "written": 0.12, "chat": 0.05,
+    "attacks": 0.05, "withstood": 0.03, "answers": 0.14, "short answers": 0.02, "refusals": 0.05,
+    "tweet responses": 0.03, "splices": 0.12, "announcements": 0.05,
 }  # fmt: skip
-PATTERNS = 12000  # fillings of the patterns a label, the languages by their shares
+PATTERNS = 6000  # fillings of the patterns a label, the languages by their shares
+# Questions that only the teacher judges.
+CROSSINGS = 80000
+VARIANTS = 70000
+# What the teacher learns from.
+EXAMPLES = 40000
+LESSON = {"contrast": 0.4, "written": 0.26, "patterns": 0.1, "questions": 0.1, "chat": 0.08, "instructions": 0.06}
 
 
 class Mixture:
-    def __init__(self, rows, template, limit, seed):
+    def __init__(self, rows, template, limit, seed, words):
         self.rng = random.Random(seed)
         self.seed = seed
         self.builder = Builder(template, self.rng, limit)
@@ -66,9 +74,11 @@ class Mixture:
             for label in ("safe", "unsafe")
         }
         self.contrast = {"safe": [], "unsafe": []}
-        self.words = []
+        prompts = [row.prompt for name in ("written", "chat") for row in self.groups[name] if row.lang == "en" and len(row.prompt) < 200]
+        self.unlabelled = [(phrase, False) for phrase in crossings(seed, CROSSINGS, words)]
+        self.unlabelled += [(prompt, True) for prompt in variants(seed, VARIANTS, prompts, words)]
         self.long = False
-        self.teacher_rows = {}  # text -> row of the teacher's embeddings
+        self.taught = {}  # text -> row of what the teacher says about it
         self.harmful = [row for row in self.groups["questions"]]
         self.fresh_frames()
 
@@ -84,41 +94,30 @@ class Mixture:
         framed = [row.prompt for row in self.rng.sample(self.contrast["safe"], 600) if row.lang == "en"]
         self.benign_lines = written * 2 + framed
 
-    def teacher_texts(self, words):
-        """What the teacher should embed: English prompts of a sentence or two, and single words."""
-        self.words = words
-        rows = [row for name in ("questions", "written", "chat") for row in self.groups[name]]
+    def teacher_texts(self):
+        """What the teacher is asked about: English questions of a sentence or two."""
+        rows = [row for name in ("questions", "written", "chat", "instructions") for row in self.groups[name]]
         rows += self.contrast["safe"] + self.contrast["unsafe"]
         rows += [pattern_row(self.rng, *entry) for entries in self.patterns.values() for entry in entries]
-        rows += [row for tweets in self.tweets.values() for row in tweets[:2500]]
-        texts = {self.plain(row) for row in rows if row.lang == "en" and len(row.prompt) < 300}
-        texts = sorted(texts) + words
-        self.teacher_rows = {text: i for i, text in enumerate(texts)}
+        rows += [pattern_row(self.rng, "en", None, None, *entry) for entry in self.unlabelled]
+        texts = sorted({self.plain(row) for row in rows if row.lang == "en" and len(row.prompt) < 300})
+        self.taught = {text: i for i, text in enumerate(texts)}
         return texts
+
+    def teacher_examples(self):
+        """[(question, risk)] for the teacher to learn."""
+        examples = []
+        while len(examples) < EXAMPLES:
+            row = self.pick(self.rng.choices(list(LESSON), list(LESSON.values()))[0])
+            if row.lang == "en" and len(row.prompt) < 300:
+                examples.append((self.plain(row) if self.rng.random() < 0.5 else row.prompt, row.risk))
+        return examples
 
     @staticmethod
     def plain(row):
         return row.extra.get("plain", row.prompt)
 
-    # --- one sample of each group
-
-    def sample(self, group):
-        return getattr(self, "_" + group.replace(" ", "_"), None) or (lambda: self._row(group))
-
-    def _row(self, group):
-        return self.prompt_of(self.rng.choice(self.groups[group]))
-
-    def prompt_of(self, row):
-        prompt = noisy(self.rng, row.prompt) if len(row.prompt) < 400 else row.prompt
-        messages = self.builder.messages(prompt, self.chatter)
-        return self.builder.build(messages, row.risk, row.category, embedding=self.teacher_rows.get(self.plain(row), -1))
-
-    def _words(self):
-        word = self.rng.choice(self.words)
-        return self.builder.build([("user", word)], None, None, embedding=self.teacher_rows[word])
-
-    def _contrast(self):
-        return self.prompt_of(self.rng.choice(self.contrast["safe" if self.rng.random() < 0.52 else "unsafe"]))
+    # --- rows
 
     def pattern(self, label):
         """A filled pattern in a fresh frame."""
@@ -126,11 +125,28 @@ class Mixture:
         return pattern_row(self.rng, *self.rng.choice(self.patterns[lang, label]))
 
     def either(self, label):
-        """A question from the tables or the patterns."""
-        return self.pattern(label) if self.rng.random() < 0.5 else self.rng.choice(self.contrast[label])
+        """A question from the tables or, now and then, the patterns."""
+        return self.pattern(label) if self.rng.random() < 0.25 else self.rng.choice(self.contrast[label])
 
-    def _patterns(self):
-        return self.prompt_of(self.pattern("safe" if self.rng.random() < 0.5 else "unsafe"))
+    def pick(self, group):
+        label = "safe" if self.rng.random() < 0.52 else "unsafe"
+        if group == "contrast":
+            return self.rng.choice(self.contrast[label])
+        if group == "patterns":
+            return self.pattern(label)
+        if group == "unlabelled":
+            return pattern_row(self.rng, "en", None, None, *self.rng.choice(self.unlabelled))
+        return self.rng.choice(self.groups[group])
+
+    # --- one sample of each group
+
+    def sample(self, group):
+        return getattr(self, "_" + group.replace(" ", "_"), None) or (lambda: self.prompt_of(self.pick(group)))
+
+    def prompt_of(self, row):
+        prompt = noisy(self.rng, row.prompt) if len(row.prompt) < 400 else row.prompt
+        messages = self.builder.messages(prompt, self.chatter)
+        return self.builder.build(messages, row.risk, row.category, taught=self.taught.get(self.plain(row), -1))
 
     def _tweets(self):
         roll = self.rng.random()
@@ -237,7 +253,7 @@ class Mixture:
 
     def turn(self):
         """(sentence that turns an answer, risk, category)."""
-        if self.rng.random() < 0.5:
+        if self.rng.random() < 0.75:
             return self.rng.choice(self.turns)
         text, category = pattern_turn(self.rng, "unsafe")
         return text, 1, category

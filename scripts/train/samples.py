@@ -19,7 +19,7 @@ class Sample:
     start: int  # first response token
     risks: np.ndarray  # a target each response token
     category: int
-    embedding: int = -1  # row of the teacher's sentence embeddings
+    taught: int = -1  # row of what the teacher says about the prompt
 
 
 def noisy(rng, text):
@@ -84,7 +84,7 @@ class Builder:
             messages += [("user", question), ("assistant", answer[:300])]
         return [*messages, ("user", prompt)]
 
-    def build(self, messages, risk, category, parts=None, response_category=None, embedding=-1):
+    def build(self, messages, risk, category, parts=None, response_category=None, taught=-1):
         """`parts`: [(text, risk, grace)] of the response; `grace` is the number of characters at a part's start that
         carry no target, or None for GRACE tokens where the risk is not that of the part before."""
         template = self.template
@@ -131,7 +131,7 @@ class Builder:
             start=start,
             risks=np.asarray(risks, dtype=np.int64),
             category=IGNORE if response_category is None or response_category > 7 else response_category,
-            embedding=embedding,
+            taught=taught,
         )
 
 

