@@ -73,6 +73,30 @@ export function gpuMemoryMB(): number | undefined {
   return used.length > 0 ? Number(used[0][0]) : undefined;
 }
 
+const started = processorTime();
+
+/**
+ * The share of the processor that a virtual machine's host withheld since the process began, in percent of what this
+ * machine wanted: above a few, neighbours were measured too. Linux alone tells.
+ */
+export function stolenPercent(): number | undefined {
+  const now = processorTime();
+  if (!now || !started) return undefined;
+  const stolen = now.stolen - started.stolen;
+  const wanted = now.used - started.used + stolen;
+  return wanted > 0 ? Math.round((1000 * stolen) / wanted) / 10 : 0;
+}
+
+function processorTime(): { used: number; stolen: number } | undefined {
+  try {
+    const [, ...columns] = readFileSync("/proc/stat", "utf8").split("\n", 1)[0].split(/\s+/);
+    const [user, nice, system, , , irq, softirq, stolen] = columns.map(Number);
+    return { used: user + nice + system + irq + softirq, stolen };
+  } catch {
+    return undefined;
+  }
+}
+
 /** One row of values for each GPU. */
 function nvidiaSmi(fields: string): string[][] {
   try {
