@@ -7,6 +7,7 @@ const QUESTIONS = [
   "event-loop",
   "formats",
   "contenders",
+  "prompts",
   "export",
   "drift",
   "added-latency",
