@@ -194,7 +194,7 @@ function summarizeReadings(
 
 /** Ids that the guard's vocabulary holds. */
 function guardIds(guard: Guard): number[] {
-  return benchIds(tokens).map((id) => id % guard.tokenizer.vocabSize);
+  return benchIds(tokens, 0, guard.tokenizer.vocabSize);
 }
 
 /** The embedded guard has a smaller vocabulary than Qwen3: which ids come does not change what they cost. */

@@ -69,7 +69,7 @@ async function start(): Promise<Record<string, number>> {
   const begun = performance.now();
   const guard = await openGuard(values, { cudaGraphs: !values["no-graphs"] });
   const loaded = performance.now();
-  const stream = guard.stream({ promptIds: benchIds(16).map((id) => id % guard.tokenizer.vocabSize) });
+  const stream = guard.stream({ promptIds: benchIds(16, 0, guard.tokenizer.vocabSize) });
   await stream.push(1);
   const judged = performance.now();
   for (let i = 0; i < 5; i++) await stream.push(1);

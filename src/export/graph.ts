@@ -4,6 +4,7 @@ import {
   type DataType,
   type Dim,
   type OnnxGraph,
+  type OnnxModel,
   type OnnxNode,
   type OnnxValue,
 } from "./onnx.js";
@@ -33,10 +34,25 @@ export class Graph {
   /** Version of ONNX's own operators. */
   opset = 18;
   readonly nodes: OnnxNode[] = [];
-  readonly initializers: Initializer[] = [];
   readonly inputs: OnnxValue[] = [];
   readonly outputs: OnnxValue[] = [];
-  readonly #constants = new Set<string>();
+  readonly #constants: Map<string, Initializer>;
+
+  /** @param constants those of the graph around, for a branch of it */
+  constructor(constants = new Map<string, Initializer>()) {
+    this.#constants = constants;
+  }
+
+  get initializers(): Initializer[] {
+    return [...this.#constants.values()];
+  }
+
+  get opsets(): OnnxModel["opsets"] {
+    return [
+      { domain: "", version: this.opset },
+      { domain: MICROSOFT, version: 1 },
+    ];
+  }
 
   input(name: string, type: DataType, dims: Dim[]): string {
     this.inputs.push({ name, type, dims });
@@ -49,9 +65,7 @@ export class Graph {
 
   /** A branch of an `If`: its nodes see this graph's values, and its constants are this graph's. */
   branch(): Graph {
-    const branch = new Graph();
-    branch.initializer = (...constant) => this.initializer(...constant);
-    return branch;
+    return new Graph(this.#constants);
   }
 
   /** Adds a node; returns its outputs' names. An empty input or output name is an optional one left out. */
@@ -87,9 +101,8 @@ export class Graph {
   /** Adds a constant whose bytes are streamed when the model is written. */
   initializer(name: string, type: DataType, dims: number[], write: Initializer["write"]): string {
     if (!this.#constants.has(name)) {
-      this.#constants.add(name);
       const bytes = dims.reduce((n, dim) => n * dim, DATA_SIZE[type]);
-      this.initializers.push({ name, type, dims, bytes, write });
+      this.#constants.set(name, { name, type, dims, bytes, write });
     }
     return name;
   }

@@ -75,10 +75,7 @@ function buildProduct(weights: Int8Array): Uint8Array {
   return encodeModel({
     producer: "",
     producerVersion: "",
-    opsets: [
-      { domain: "", version: 18 },
-      { domain: MICROSOFT, version: 1 },
-    ],
+    opsets: graph.opsets,
     graph: { nodes: graph.nodes, tensors, inputs: graph.inputs, outputs: graph.outputs },
   });
 }

@@ -2,7 +2,7 @@ import { type FileHandle, mkdir, open, rename, rm, statfs, writeFile } from "nod
 import { basename, dirname, join, resolve } from "node:path";
 import { threadId } from "node:worker_threads";
 import { GuardError, StorageError } from "../errors.js";
-import { type Graph, MICROSOFT } from "./graph.js";
+import type { Graph } from "./graph.js";
 import { MODEL_FILE, WEIGHTS_FILE } from "./manifest.js";
 import { encodeModel, type OnnxTensor } from "./onnx.js";
 
@@ -92,10 +92,7 @@ async function writeGraph(
   const model = encodeModel({
     producer: producer.name,
     producerVersion: producer.version,
-    opsets: [
-      { domain: "", version: graph.opset },
-      { domain: MICROSOFT, version: 1 },
-    ],
+    opsets: graph.opsets,
     graph: { nodes: graph.nodes, tensors, inputs: graph.inputs, outputs: graph.outputs },
   });
   await writeFile(join(dir, MODEL_FILE), model);
