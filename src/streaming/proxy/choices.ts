@@ -85,17 +85,6 @@ export function stopChoices(
   body.moderation = violations.find((violation) => violation !== null)?.toJSON();
 }
 
-/** How many choices a request asks for. @throws {RequestError} invalid_n */
-export function countOf(n: unknown): number {
-  if (n === undefined || n === null) return 1;
-  if (Number.isInteger(n) && Number(n) >= 1 && Number(n) <= 128) return Number(n);
-  throw new RequestError(
-    400,
-    "invalid_n",
-    `n is ${JSON.stringify(n)}; it must be a whole number from 1 to 128.`,
-  );
-}
-
 /** More choices than asked for cannot be judged: nobody holds a place for them. */
 export function rejectUnknown(choice: number, count: number): void {
   if (Number.isInteger(choice) && choice >= 0 && choice < count) return;

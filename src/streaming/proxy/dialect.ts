@@ -1,22 +1,9 @@
 import type { Policy } from "../../moderation/policy.js";
-import type { Message } from "../../tokenizer/template.js";
 import type { Part } from "../held.js";
 import type { ModerationViolation } from "../violation.js";
 import type { ApiError } from "./api-error.js";
+import type { Ask } from "./ask.js";
 import type { Json } from "./json.js";
-
-/** One prompt of a request, and how its answer begins where the request says so. */
-export interface Prompt {
-  messages: Message[];
-  lead: string;
-}
-
-/** What a request asks for. */
-export interface Ask {
-  /** One for each choice that will come, in the order of their indexes. */
-  choices: Prompt[];
-  stream: boolean;
-}
 
 /** An event to send, as JSON. */
 export type Event = Json;
@@ -49,10 +36,8 @@ export interface Answer {
   name(event: Event): string | null;
 }
 
-/** One of the API's endpoints. */
-export interface Dialect {
-  /** @throws {InputError} where the request holds what cannot be judged */
-  ask(body: Json, policy: Policy): Ask;
+/** How an endpoint's answers are read and written. */
+export interface Answers {
   /** A new answer in the form of a stream. */
   answer(ask: Ask): Answer;
   /** The field that a whole answer's texts are in. */
@@ -61,6 +46,12 @@ export interface Dialect {
   whole(body: Json, ask: Ask): WholeText[];
   /** Marks a whole answer as stopped. */
   stopWhole(body: Json, violations: (ModerationViolation | null)[]): void;
+}
+
+/** One of the API's endpoints. */
+export interface Dialect extends Answers {
+  /** @throws {InputError} where the request holds what cannot be judged */
+  ask(body: Json, policy: Policy): Ask;
 }
 
 /** A text in a whole answer. */

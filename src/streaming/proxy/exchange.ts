@@ -9,7 +9,8 @@ import { Reply } from "../reply.js";
 import { serverSentEvents } from "../sse.js";
 import { ModerationViolation } from "../violation.js";
 import { RequestError, toRequestError } from "./api-error.js";
-import type { Answer, Ask, Dialect, Event, Place, Routed } from "./dialect.js";
+import type { Ask } from "./ask.js";
+import type { Answer, Answers, Event, Place, Routed } from "./dialect.js";
 import { isRecord, type Json } from "./json.js";
 
 type Released = Part<Event | Place>;
@@ -24,7 +25,7 @@ interface Lane {
  * is asked.
  */
 export class Exchange {
-  readonly #dialect: Dialect;
+  readonly #dialect: Answers;
   readonly #ask: Ask;
   readonly #controller = new AbortController();
   readonly #lanes: Lane[];
@@ -32,7 +33,7 @@ export class Exchange {
 
   /** @param signal stops everything when it fires */
   constructor(
-    dialect: Dialect,
+    dialect: Answers,
     ask: Ask,
     guard: Guard,
     options: { policy: Policy; mode: Mode; signal: AbortSignal; onObserve: (finding: Finding) => void },

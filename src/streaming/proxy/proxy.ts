@@ -7,14 +7,12 @@ import type { Finding } from "../../moderation/ruling.js";
 import type { Mode, Outcome } from "../gate.js";
 import { ModerationViolation } from "../violation.js";
 import { RequestError, toRequestError } from "./api-error.js";
-import { chat } from "./chat.js";
-import { completions } from "./completions.js";
 import type { Dialect } from "./dialect.js";
+import { ENDPOINTS } from "./endpoints.js";
 import { Exchange } from "./exchange.js";
 import { isRecord, type Json } from "./json.js";
 import { Metrics, type RequestEnd } from "./metrics.js";
 import { moderations } from "./moderations.js";
-import { responses } from "./responses.js";
 import { rejectSpellings } from "./spelling.js";
 import { responseHeaders, Upstream } from "./upstream.js";
 
@@ -59,11 +57,6 @@ export interface LogEntry {
   error: { code: string; message: string } | null;
 }
 
-const ENDPOINTS: Record<string, Dialect> = {
-  "/chat/completions": chat,
-  "/completions": completions,
-  "/responses": responses,
-};
 const MAX_BODY = 10 * 2 ** 20;
 const TIMEOUT_SECONDS = 600;
 

@@ -1,9 +1,8 @@
-import { conversation, Reply } from "../reply.js";
+import { Reply } from "../reply.js";
 import { RequestError } from "./api-error.js";
-import { ChoicesAnswer, countOf, rejectUnknown, stopChoices } from "./choices.js";
-import type { Dialect, Event, Place, Routed, WholeText } from "./dialect.js";
+import { ChoicesAnswer, rejectUnknown, stopChoices } from "./choices.js";
+import type { Answers, Event, Place, Routed, WholeText } from "./dialect.js";
 import { isRecord, type Json, list, record } from "./json.js";
-import { chatMessages } from "./messages.js";
 
 /** Fields of a message or delta that hold text for people. Servers name reasoning in two ways. */
 const TEXT_FIELDS = [
@@ -16,12 +15,7 @@ const TEXT_FIELDS = [
 const CALL_FIELDS = ["tool_calls", "function_call"];
 
 /** `/v1/chat/completions` */
-export const chat: Dialect = {
-  ask(body, policy) {
-    const prompt = conversation(chatMessages(body.messages, policy));
-    return { choices: Array(countOf(body.n)).fill(prompt), stream: body.stream === true };
-  },
-
+export const chatAnswers: Answers = {
   answer: (ask) => new ChatAnswer(ask.choices.map(({ lead }) => new Reply<Event | Place>(lead))),
 
   list: "choices",

@@ -1,8 +1,7 @@
-import { conversation, Reply } from "../reply.js";
+import { Reply } from "../reply.js";
 import { type ApiError, RequestError } from "./api-error.js";
-import type { Answer, Dialect, Event, Place, Routed, WholeText } from "./dialect.js";
+import type { Answer, Answers, Event, Place, Routed, WholeText } from "./dialect.js";
 import { isRecord, type Json, list, record, text } from "./json.js";
-import { responsesMessages } from "./messages.js";
 
 const TEXT_DELTAS: Record<string, "reasoning" | "content"> = {
   "response.output_text.delta": "content",
@@ -14,12 +13,7 @@ const TEXT_DELTAS: Record<string, "reasoning" | "content"> = {
 const UNREADABLE = /audio|^(?!.*_call).*\.delta$/;
 
 /** `/v1/responses` */
-export const responses: Dialect = {
-  ask(body, policy) {
-    const prompt = conversation(responsesMessages(body, policy));
-    return { choices: [prompt], stream: body.stream === true };
-  },
-
+export const responsesAnswers: Answers = {
   answer: (ask) => new ResponsesAnswer(new Reply<Event | Place>(ask.choices[0].lead)),
 
   list: "output",
