@@ -28,6 +28,7 @@ export {
   DEFAULT_POLICY,
   type Policy,
   type PolicyData,
+  type PromptScope,
   parsePolicy,
   type RulesData,
   resolvePolicy,

@@ -8,6 +8,12 @@ export type Action = "ignore" | "observe" | "block";
 /** strict: controversial counts as unsafe; loose: it counts as safe. */
 export type Strictness = "strict" | "loose";
 
+/**
+ * What of a conversation is ruled on before the answer. turn: every user turn since the last assistant message.
+ * conversation: every message.
+ */
+export type PromptScope = "turn" | "conversation";
+
 /** What a category's tokens get. Named alone, it is the action. */
 export type CategoryData = Action | { action?: Action; threshold?: number };
 
@@ -30,10 +36,16 @@ export interface RulesData {
 export interface PolicyData extends RulesData {
   /** Tokens in a row that must count before anything happens, from 1. Default 2. Responses only. */
   debounce?: number;
-  prompt?: RulesData;
+  /** `scope`: what of the conversation counts. Default "turn". */
+  prompt?: RulesData & { scope?: PromptScope };
   response?: RulesData & { debounce?: number };
   /** Images, audio and files, which the model cannot read. Default "block". */
   attachments?: "block" | "ignore";
+  /**
+   * What a request or an answer may carry as text and the guard has no way to judge, a field that it does not know for
+   * one: "refuse" it, or let it "pass", counted and logged. Default "refuse".
+   */
+  unjudged?: "refuse" | "pass";
   /** Whether text passes unjudged once the guard has failed. Default false. */
   failOpen?: boolean;
 }
@@ -68,9 +80,10 @@ export interface Rules {
 
 /** A policy that is complete and fits the model. Plain data. */
 export interface Policy {
-  prompt: Rules;
+  prompt: Rules & { scope: PromptScope };
   response: Rules;
   attachments: "block" | "ignore";
+  unjudged: "refuse" | "pass";
   failOpen: boolean;
 }
 
@@ -79,15 +92,19 @@ export const DEFAULT_POLICY = {
   reading: "strict",
   action: "block",
   debounce: 2,
+  prompt: { scope: "turn" },
   attachments: "block",
+  unjudged: "refuse",
   failOpen: false,
 } as const satisfies PolicyData;
 
 const ACTIONS = ["ignore", "observe", "block"] as const;
 const STRICTNESS = ["strict", "loose"] as const;
+const SCOPES = ["turn", "conversation"] as const;
 const RULES_FIELDS = ["reading", "action", "thresholds", "categories"];
+const PROMPT_FIELDS = [...RULES_FIELDS, "scope"];
 const RESPONSE_FIELDS = [...RULES_FIELDS, "debounce"];
-const POLICY_FIELDS = [...RESPONSE_FIELDS, "prompt", "response", "attachments", "failOpen"];
+const POLICY_FIELDS = [...RESPONSE_FIELDS, "prompt", "response", "attachments", "unjudged", "failOpen"];
 
 /**
  * Completes a policy and checks it against the labels of a model.
@@ -103,7 +120,7 @@ export function resolvePolicy(data: unknown, labels: GuardConfig["labels"]): Pol
     [...labels.promptRisk, ...labels.responseRisk],
     [...labels.promptCategory, ...labels.responseCategory],
   );
-  const prompt = record(top.prompt ?? {}, "prompt", RULES_FIELDS);
+  const prompt = record(top.prompt ?? {}, "prompt", PROMPT_FIELDS);
   checkRules(prompt, "prompt.", labels.promptRisk, labels.promptCategory);
   const response = record(top.response ?? {}, "response", RESPONSE_FIELDS);
   checkRules(response, "response.", labels.responseRisk, labels.responseCategory);
@@ -112,6 +129,7 @@ export function resolvePolicy(data: unknown, labels: GuardConfig["labels"]): Pol
       part: "prompt",
       // A prompt has a single verdict: there is no row of tokens to wait for.
       debounce: 1,
+      scope: choice(prompt.scope ?? DEFAULT_POLICY.prompt.scope, "prompt.scope", SCOPES),
       ...resolveRules(top, prompt, labels.promptRisk, labels.promptCategory),
     },
     response: {
@@ -120,6 +138,7 @@ export function resolvePolicy(data: unknown, labels: GuardConfig["labels"]): Pol
       ...resolveRules(top, response, labels.responseRisk, labels.responseCategory),
     },
     attachments: choice(top.attachments ?? DEFAULT_POLICY.attachments, "attachments", ["block", "ignore"]),
+    unjudged: choice(top.unjudged ?? DEFAULT_POLICY.unjudged, "unjudged", ["refuse", "pass"]),
     failOpen: flag(top.failOpen ?? DEFAULT_POLICY.failOpen, "failOpen"),
   };
 }

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { InputError } from "../../src/errors.js";
 import { decide } from "../../src/moderation/decision.js";
-import { type PolicyData, parsePolicy, resolvePolicy } from "../../src/moderation/policy.js";
+import { DEFAULT_POLICY, type PolicyData, parsePolicy, resolvePolicy } from "../../src/moderation/policy.js";
 import { type Evidence, rulePrompt, ruleResponse } from "../../src/moderation/ruling.js";
 import { LABELS, policyOf, verdict } from "../streaming/scripted.js";
 
@@ -187,6 +187,21 @@ describe("for any response", () => {
   });
 });
 
+test("what is left out of a policy has the stated default", () => {
+  const { prompt, unjudged, attachments, failOpen } = resolvePolicy({}, LABELS);
+  expect({ scope: prompt.scope, unjudged, attachments, failOpen }).toEqual({
+    scope: "turn",
+    unjudged: "refuse",
+    attachments: "block",
+    failOpen: false,
+  });
+  expect(resolvePolicy(DEFAULT_POLICY, LABELS)).toEqual(resolvePolicy({}, LABELS));
+  expect(policyOf({ prompt: { scope: "conversation" }, unjudged: "pass" })).toMatchObject({
+    prompt: { scope: "conversation" },
+    unjudged: "pass",
+  });
+});
+
 describe("what is no policy", () => {
   test.each<[unknown, RegExp]>([
     [[], /the policy is \[\]/],
@@ -212,6 +227,10 @@ describe("what is no policy", () => {
     [{ categories: { PII: null } }, /categories\["PII"\] is null/],
     [{ failOpen: "yes" }, /failOpen is "yes"; it must be true or false/],
     [{ attachments: "observe" }, /attachments is "observe"/],
+    [{ prompt: { scope: "all" } }, /prompt.scope is "all"; it must be one of "turn", "conversation"/],
+    [{ scope: "turn" }, /the policy has no "scope"/],
+    [{ response: { scope: "turn" } }, /response has no "scope"/],
+    [{ unjudged: "block" }, /unjudged is "block"; it must be one of "refuse", "pass"/],
     [JSON.parse('{"__proto__": {"action": "ignore"}}'), /has no "__proto__"/],
   ])("%j", (data, message) => {
     expect(() => resolvePolicy(data, LABELS)).toThrow(InputError);
