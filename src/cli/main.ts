@@ -9,7 +9,7 @@ import { exportCommand } from "./commands/export.js";
 import { proxyCommand } from "./commands/proxy.js";
 import { pullCommand } from "./commands/pull.js";
 import { scanCommand } from "./commands/scan.js";
-import { createTerminal } from "./terminal.js";
+import { createTerminal, visible, visibleLine } from "./terminal.js";
 
 const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
 
@@ -58,9 +58,12 @@ try {
 function report(error: unknown): number {
   const { colors } = createTerminal(process.stderr);
   if (error instanceof GuardError) {
-    process.stderr.write(`${colors.red("error")} ${colors.dim(`[${error.code}]`)} ${error.message}\n`);
+    process.stderr.write(
+      `${colors.red("error")} ${colors.dim(`[${error.code}]`)} ${visibleLine(error.message)}\n`,
+    );
   } else {
-    process.stderr.write(`${colors.red("error")} ${error instanceof Error ? error.stack : String(error)}\n`);
+    const text = (error instanceof Error && error.stack) || String(error);
+    process.stderr.write(`${colors.red("error")} ${visible(text)}\n`);
   }
   return FAILURE;
 }

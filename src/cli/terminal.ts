@@ -19,6 +19,48 @@ export interface Progress {
 
 const SECONDS_BETWEEN_LINES = 5;
 
+/**
+ * What steers a terminal or hides text on it: control characters (C0 and C1 with their escape sequences, DEL), line and
+ * paragraph separators, what turns the direction of text, and all that is drawn as nothing.
+ */
+const UNSEEN =
+  /\r(?!\n)|[^\P{Cc}\n\t\r]|[\p{Bidi_Control}\p{Default_Ignorable_Code_Point}\p{Zl}\p{Zp}\p{Cs}\ufff9-\ufffb]/gu;
+
+const JOINING_SCRIPTS =
+  "Arabic Syriac Mongolian Nko Devanagari Bengali Gurmukhi Gujarati Oriya Tamil Telugu Kannada Malayalam Sinhala Khmer Myanmar".split(
+    " ",
+  );
+/** Joiners belong to emoji and to scripts whose letters join; elsewhere they only split a word unseen. */
+const JOINED = new RegExp(
+  `(?:\\ufe0f|[\\p{Extended_Pictographic}\\p{Emoji_Modifier}${JOINING_SCRIPTS.map((name) => `\\p{Script=${name}}`).join("")}])$`,
+  "u",
+);
+const JOINER = /[\u200c\u200d]/;
+/** What a variation selector may follow: emoji, digits of keycaps, ideographs. */
+const VARIED = /[\p{Emoji}\p{Ideographic}]$/u;
+const SELECTOR = /[\ufe0e\ufe0f\u{e0100}-\u{e01ef}]/u;
+
+/**
+ * Text of a model, a file, a hub or a client as a terminal may show it. Characters that would steer the terminal or hide
+ * something become escapes to read, `\x1b` or `\u202e`; lines and tabs stay.
+ *
+ * @param before what was shown right before it: a joiner or a selector at the start of `text` may belong to its end
+ */
+export function visible(text: string, before = ""): string {
+  return text.replace(UNSEEN, (character, at: number) => {
+    const start = at === 0 ? before : text.slice(Math.max(0, at - 2), at);
+    const belongs = JOINER.test(character)
+      ? JOINED.test(start)
+      : SELECTOR.test(character) && VARIED.test(start);
+    return belongs ? character : escaped(character);
+  });
+}
+
+/** A name, a label or a message as `visible` shows it, and on one line. */
+export function visibleLine(text: string): string {
+  return visible(text).replace(/[\n\r\t]/g, escaped);
+}
+
 /** NO_COLOR and FORCE_COLOR (no-color.org, force-color.org) go before what the stream is. */
 export function createTerminal(stream: NodeJS.WriteStream): Terminal {
   const { NO_COLOR, FORCE_COLOR, TERM } = process.env;
@@ -27,8 +69,7 @@ export function createTerminal(stream: NodeJS.WriteStream): Terminal {
   return {
     interactive,
     colors: pc.createColors(colored),
-    progress: (label, total, unit) =>
-      interactive ? bar(stream, label, total, unit) : lines(stream, label, total, unit),
+    progress: (label, total, unit) => (interactive ? bar : lines)(stream, visibleLine(label), total, unit),
   };
 }
 
@@ -81,4 +122,11 @@ function rate(value: number, started: number, unit: string): string {
 
 function megabytes(bytes: number): string {
   return (bytes / 1e6).toFixed(bytes < 1e8 ? 1 : 0);
+}
+
+function escaped(character: string): string {
+  const code = character.codePointAt(0) as number;
+  const hex = code.toString(16);
+  if (code < 0x100) return `\\x${hex.padStart(2, "0")}`;
+  return code < 0x10000 ? `\\u${hex.padStart(4, "0")}` : `\\u{${hex}}`;
 }
