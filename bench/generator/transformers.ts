@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
+import { disableTelemetry } from "../../src/ort/telemetry.js";
 import type { Generator } from "./generator.js";
 
 /** A text-generation model in transformers.js, in this very process: a folder, or an id of the hub. */
@@ -24,6 +25,8 @@ export class TransformersJs implements Generator {
   }
 
   static async load(model: string, dtype: string, prompt: string): Promise<TransformersJs> {
+    disableTelemetry();
+    // biome-ignore lint/style/noRestrictedImports: telemetry is off
     const library = await import("@huggingface/transformers").catch((cause) => {
       throw new Error("transformers.js is not installed. Run `npm install @huggingface/transformers`.", {
         cause,

@@ -1,5 +1,7 @@
+import "../no-telemetry.js";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+// biome-ignore lint/style/noRestrictedImports: telemetry is off, by the first import
 import ort from "onnxruntime-node";
 import type { GuardConfig } from "../../src/checkpoint/config.js";
 import { type Manifest, MODEL_FILE, readManifest } from "../../src/export/manifest.js";

@@ -1,7 +1,8 @@
-import koffi from "koffi";
 import { DeviceError } from "../errors.js";
 import { runtimeCopy } from "./cuda/files.js";
+import koffi from "./ffi.js";
 import { findLibrary, loadLibrary } from "./library.js";
+import { disableTelemetry } from "./telemetry.js";
 import { callOnWorker, type NativeFunction } from "./worker.js";
 
 /** Address of an object that lives in ONNX Runtime: OrtSession*, OrtValue*, … */
@@ -18,6 +19,7 @@ const PATH_TYPE = process.platform === "win32" ? "const char16_t*" : "const char
  */
 const STATUS_FUNCTIONS = {
   CreateEnv: [3, "int level, const char* id, _Out_ void** env"],
+  DisableTelemetryEvents: [6, "void* env"],
   CreateSession: [7, `void* env, ${PATH_TYPE} path, void* options, _Out_ void** session`],
   CreateSessionFromArray: [8, "void* env, void* model, size_t bytes, void* options, _Out_ void** session"],
   CreateSessionOptions: [10, "_Out_ void** options"],
@@ -71,6 +73,7 @@ export class OrtApi {
 
   constructor(libraryPath: string) {
     this.libraryPath = libraryPath;
+    disableTelemetry();
     const base = loadLibrary(libraryPath).func("void* OrtGetApiBase()")() as Handle;
     const [getApi, getVersion] = koffi.decode(base, koffi.array("void*", 2)) as [Handle, Handle];
     this.version = koffi.decode(getVersion, koffi.proto("const char* ()"))() as string;
@@ -96,6 +99,8 @@ export class OrtApi {
     }
     // 3 = ORT_LOGGING_LEVEL_ERROR: what goes wrong comes back as a status and is thrown from here.
     this.env = this.create("CreateEnv", 3, "qwen3guard");
+    // Windows' library hands events to the system's tracing and asks no variable.
+    this.call("DisableTelemetryEvents", this.env);
   }
 
   /** @throws {DeviceError} ORT_ERROR with ONNX Runtime's own message. */

@@ -1,8 +1,9 @@
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import koffi, { type LibraryHandle } from "koffi";
+import type { LibraryHandle } from "koffi";
 import { DeviceError } from "../errors.js";
+import koffi from "./ffi.js";
 
 /** File names onnxruntime-node gives its shared library, by platform. */
 const FILE_NAMES: Partial<Record<NodeJS.Platform, string>> = {

@@ -1,7 +1,7 @@
-import koffi from "koffi";
 import { DeviceError } from "../errors.js";
 import { type Handle, ortApi } from "./api.js";
 import { deviceMemory, onDevice } from "./cuda/runtime.js";
+import koffi from "./ffi.js";
 import { CPU, type Place, placeName } from "./place.js";
 
 // cudaHostAllocMapped.

@@ -2,6 +2,7 @@ import { DeviceError } from "../errors.js";
 import { type Handle, type OrtApi, ortApi } from "./api.js";
 import { addCudaProvider } from "./cuda/provider.js";
 import { CudaStream } from "./cuda/stream.js";
+import { setEnvironment } from "./environment.js";
 import { CPU, type Place } from "./place.js";
 
 export interface SessionOptions {
@@ -88,14 +89,13 @@ export class Session {
       api.call("SetIntraOpNumThreads", settings, options.threads);
       api.call("AddSessionConfigEntry", settings, "session.intra_op.spin_duration_us", SPIN_US);
       if (options.widenBytes) api.call("AddSessionConfigEntry", settings, "session.x64quantprecision", "1");
-      if (options.flashAttention === false) process.env[NO_FLASH_ATTENTION] = "1";
+      if (options.flashAttention === false) setEnvironment(NO_FLASH_ATTENTION, "1");
       return new Session(await create(api, settings), place, stream);
     } catch (error) {
       stream?.release();
       throw explain(error);
     } finally {
-      if (inherited === undefined) delete process.env[NO_FLASH_ATTENTION];
-      else process.env[NO_FLASH_ATTENTION] = inherited;
+      if (options.flashAttention === false) setEnvironment(NO_FLASH_ATTENTION, inherited);
       api.release("ReleaseSessionOptions", settings);
     }
   }

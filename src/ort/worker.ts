@@ -11,6 +11,8 @@ export function callOnWorker<Status>(
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     native.async(...args, (error: unknown, status: Status) => {
+      // Held until here: koffi itself keeps no memory alive that a running call was given.
+      args.length = 0;
       if (error) return reject(error);
       try {
         check(status);

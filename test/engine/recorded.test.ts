@@ -1,5 +1,4 @@
 import { join } from "node:path";
-import koffi from "koffi";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { tiny } from "../../scripts/checkpoint/random.js";
 import { BatchRunner } from "../../src/engine/batch.js";
@@ -11,6 +10,7 @@ import { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
 import { MODEL_FILE, readManifest } from "../../src/export/manifest.js";
 import type { CudaGraph, CudaStream } from "../../src/ort/cuda/stream.js";
+import koffi from "../../src/ort/ffi.js";
 import { Memory } from "../../src/ort/memory.js";
 import { CPU } from "../../src/ort/place.js";
 import { Session } from "../../src/ort/session.js";

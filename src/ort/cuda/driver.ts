@@ -1,4 +1,5 @@
-import koffi, { type KoffiFunc, type LibraryHandle } from "koffi";
+import type { KoffiFunc, LibraryHandle } from "koffi";
+import koffi from "../ffi.js";
 
 export interface CudaDevice {
   /** What `cuda:N` calls it; counts the devices that CUDA_VISIBLE_DEVICES shows. */
