@@ -10,6 +10,7 @@
 import { parseArgs } from "node:util";
 import type { Dtype } from "../src/export/manifest.js";
 import type { Guard } from "../src/guard.js";
+import type { DeviceName } from "../src/ort/place.js";
 import type { Mode } from "../src/streaming/gate.js";
 import { addedLatency, gapsOf, type Reading, readResponse, usualGaps } from "./arrivals.js";
 import { Endpoint } from "./generator/endpoint.js";
@@ -61,7 +62,7 @@ await guard.close();
 function chooseGenerators(promptTokens: number): [kind: string, (() => Generator | Promise<Generator>)[]] {
   const list = (text: string) => text.split(",");
   const { endpoint, transformers, qwen3, llm } = values;
-  const { device } = values;
+  const device = values.device as DeviceName;
   const dtype = values["llm-dtype"];
   if (endpoint) return ["endpoint", [() => new Endpoint(endpoint, llm, PROMPT)]];
   if (transformers)

@@ -1,4 +1,3 @@
-import { HEAD_NAMES, HEADS, type HeadWidths } from "../src/engine/logits.js";
 import type { Manifest } from "../src/export/manifest.js";
 import { type Handle, ortApi } from "../src/ort/api.js";
 import { Memory } from "../src/ort/memory.js";
@@ -74,10 +73,9 @@ export class BareLoop {
         api.call("BindInput", binding, `past.${name}`, tensor.handle);
         api.call("BindOutput", binding, `present.${name}`, tensor.handle);
       }
-      const widths = headWidths(this.#manifest);
-      for (const head of HEAD_NAMES) {
-        const { tensor } = allocate("float32", [1, length, widths[head]]);
-        api.call("BindOutput", binding, HEADS[head], tensor.handle);
+      for (const { name, width } of this.#manifest.outputs) {
+        const { tensor } = allocate("float32", [1, length, width]);
+        api.call("BindOutput", binding, name, tensor.handle);
       }
       step = {
         binding,
@@ -96,14 +94,4 @@ interface Step {
   ids: BigInt64Array;
   seqlens: Int32Array;
   total: Int32Array;
-}
-
-function headWidths({ config }: Manifest): HeadWidths {
-  const { labels } = config;
-  return {
-    promptRisk: labels.promptRisk.length,
-    promptCategory: labels.promptCategory.length,
-    responseRisk: labels.responseRisk.length,
-    responseCategory: labels.responseCategory.length,
-  };
 }

@@ -11,17 +11,17 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { twoLayers06B, writeRandomCheckpoint } from "../scripts/checkpoint/random.js";
+import { HEAD_NAMES, type HeadName } from "../src/checkpoint/architecture.js";
 import { convertCheckpoint } from "../src/conversion/convert.js";
 import { sampleIds } from "../src/conversion/samples.js";
 import { Engine } from "../src/engine/engine.js";
-import { HEAD_NAMES, type Logits } from "../src/engine/logits.js";
 import { ClosedError } from "../src/errors.js";
 import { benchCheckpoint, parseFormat } from "./model.js";
 import { report, resultPath } from "./report.js";
 import { round } from "./stats.js";
 
 /** Logits of every token of every sample. */
-type Judged = Record<keyof Logits, number[]>[];
+type Judged = Record<HeadName, number[]>[];
 
 const { values } = parseArgs({
   options: {

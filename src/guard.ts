@@ -1,7 +1,9 @@
+import { isDeepStrictEqual } from "node:util";
 import type { GuardConfig } from "./checkpoint/config.js";
 import { Engine, type EngineOptions } from "./engine/engine.js";
 import type { Sequence } from "./engine/sequence.js";
 import { ContextLengthError, InputError, ModelError } from "./errors.js";
+import { guardOutputs } from "./export/heads.js";
 import type { Manifest } from "./export/manifest.js";
 import { type ResolveOptions, resolveModel } from "./export/resolve.js";
 import { type PolicyData, resolvePolicy } from "./moderation/policy.js";
@@ -194,13 +196,22 @@ export async function loadGuard(model?: string, options: LoadOptions = {}): Prom
     throw error;
   });
   const engine = await loading;
-  const { vocabSize } = engine.manifest.config;
+  const { config, outputs } = engine.manifest;
+  const { vocabSize } = config;
   if (tokenizer.vocabSize > vocabSize) {
     await engine.close();
     throw new ModelError(
       "TOKENIZER_MISMATCH",
       `The tokenizer in ${modelDir} has ${tokenizer.vocabSize} ids, and the model ${vocabSize}. ` +
         "Export again from a checkpoint whose tokenizer belongs to it.",
+    );
+  }
+  if (!isDeepStrictEqual(outputs, guardOutputs(config.labels))) {
+    await engine.close();
+    throw new ModelError(
+      "MODEL_INVALID",
+      `The model in ${modelDir} gives ${outputs.map(({ name, width }) => `${name} [${width}]`).join(", ")}, which is ` +
+        "not what its labels ask for. Export a Qwen3Guard-Stream checkpoint again.",
     );
   }
   return new Guard(modelDir, engine, tokenizer, template);

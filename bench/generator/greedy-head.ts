@@ -1,18 +1,13 @@
-import type { Graph } from "../../src/export/graph.js";
-import type { WeightFormat, WeightSource } from "../../src/export/weights.js";
+import { type AddOutputs, addOutput, type ModelOutput } from "../../src/export/outputs.js";
+
+/** The id as a float: exact up to 2^24. */
+const NEXT_ID: ModelOutput = { name: "next_id", width: 1, position: "last" };
 
 /**
  * Adds the LM head over the last position, and the choice of its likeliest token. ArgMax would need cuDNN on CUDA, and
  * TopK takes one block of threads a row: so first the best of each of many short rows, then the best of those.
- *
- * Output: next_id [batch, 1] int64.
  */
-export function addGreedyHead(
-  graph: Graph,
-  { config }: WeightSource,
-  weights: WeightFormat,
-  hidden: string,
-): void {
+export const addGreedyHead: AddOutputs = (graph, { config }, hidden, { weights }) => {
   const { vocabSize, hiddenSize } = config;
   const tensor = config.tieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight";
   const last = graph.add("Gather", [hidden, scalar("last_position", -1)], "last", { axis: 1 });
@@ -30,10 +25,13 @@ export function addGreedyHead(
   graph.node("TopK", [bests, one], ["best", "best.row"], { axis: -1 });
   const place = graph.add("GatherElements", [places, "best.row"], "best.place", { axis: 1 });
   const start = graph.add("Mul", ["best.row", graph.ints("row_width", [width])], "best.start");
-  graph.add("Add", [start, place], "next_id");
-  graph.output("next_id", "int64", ["batch", 1]);
+  const id = graph.add("Add", [start, place], "best.id");
+  const float = graph.add("Cast", [id], "best.float", { to: 1 });
+  graph.add("Reshape", [float, graph.ints("output_rows", [-1, 1, 1])], NEXT_ID.name);
+  addOutput(graph, NEXT_ID);
+  return [NEXT_ID];
 
   function scalar(name: string, value: number): string {
     return graph.constant(name, "int64", [], BigInt64Array.of(BigInt(value)));
   }
-}
+};

@@ -16,8 +16,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { HEAD_NAMES, type HeadName } from "../../src/checkpoint/architecture.js";
 import { Engine } from "../../src/engine/engine.js";
-import { HEAD_NAMES, type Logits } from "../../src/engine/logits.js";
 import { ClosedError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
 import type { Dtype } from "../../src/export/manifest.js";
@@ -25,7 +25,7 @@ import { type DeviceName, parseDevice } from "../../src/ort/place.js";
 import { odd, shape06B, tiny, twoLayers06B, writeRandomCheckpoint } from "../checkpoint/random.js";
 
 /** A head's logits, one row a position. */
-type Recorded = Record<keyof Logits, number[][]>;
+type Recorded = Record<HeadName, number[][]>;
 
 interface Golden {
   sha256: Record<string, string>;

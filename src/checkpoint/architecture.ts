@@ -1,5 +1,27 @@
 import type { GuardConfig } from "./config.js";
 
+/** The two moderators, and the heads that each has: a head is named as its labels are, its weights as in the checkpoint. */
+export const MODERATORS = [
+  {
+    tensors: "query_risk_level_category",
+    heads: [
+      { name: "promptRisk", tensor: "query_risk_level_head.weight" },
+      { name: "promptCategory", tensor: "query_category_head.weight" },
+    ],
+  },
+  {
+    tensors: "risk_level_category",
+    heads: [
+      { name: "responseRisk", tensor: "risk_level_head.weight" },
+      { name: "responseCategory", tensor: "category_head.weight" },
+    ],
+  },
+] as const;
+
+export type HeadName = keyof GuardConfig["labels"];
+
+export const HEAD_NAMES: HeadName[] = MODERATORS.flatMap(({ heads }) => heads.map(({ name }) => name));
+
 /** Every tensor a Qwen3Guard-Stream checkpoint of this configuration must hold: name → shape. */
 export function expectedTensors(config: GuardConfig): Map<string, number[]> {
   const { hiddenSize, headDim, guardInnerSize, intermediateSize } = config;
@@ -20,14 +42,10 @@ export function expectedTensors(config: GuardConfig): Map<string, number[]> {
     shapes.set(`${prefix}.mlp.down_proj.weight`, [hiddenSize, intermediateSize]);
   }
   shapes.set("model.norm.weight", [hiddenSize]);
-  for (const [prefix, risks, categories] of [
-    ["query_", config.labels.promptRisk, config.labels.promptCategory],
-    ["", config.labels.responseRisk, config.labels.responseCategory],
-  ] as const) {
-    shapes.set(`${prefix}risk_level_category_pre.weight`, [guardInnerSize, hiddenSize]);
-    shapes.set(`${prefix}risk_level_category_layernorm.weight`, [guardInnerSize]);
-    shapes.set(`${prefix}risk_level_head.weight`, [risks.length, guardInnerSize]);
-    shapes.set(`${prefix}category_head.weight`, [categories.length, guardInnerSize]);
+  for (const { tensors, heads } of MODERATORS) {
+    shapes.set(`${tensors}_pre.weight`, [guardInnerSize, hiddenSize]);
+    shapes.set(`${tensors}_layernorm.weight`, [guardInnerSize]);
+    for (const { name, tensor } of heads) shapes.set(tensor, [config.labels[name].length, guardInnerSize]);
   }
   return shapes;
 }

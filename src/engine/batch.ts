@@ -1,3 +1,4 @@
+import type { ModelOutput } from "../export/outputs.js";
 import { Binding } from "../ort/binding.js";
 import type { CudaGraph } from "../ort/cuda/stream.js";
 import { Inbox } from "../ort/inbox.js";
@@ -5,7 +6,7 @@ import { Memory } from "../ort/memory.js";
 import type { Session } from "../ort/session.js";
 import { ELEMENT, Tensor } from "../ort/tensor.js";
 import type { KvCache } from "./cache.js";
-import { HEAD_NAMES, HEADS, type HeadWidths, type Logits } from "./logits.js";
+import type { Logits } from "./logits.js";
 import type { RowRange } from "./rows.js";
 import type { Sequence } from "./sequence.js";
 
@@ -56,7 +57,7 @@ interface RecordedStep {
 export class BatchRunner {
   readonly #session: Session;
   readonly #cache: KvCache;
-  readonly #widths: HeadWidths;
+  readonly #outputs: readonly ModelOutput[];
   readonly #inbox: Inbox;
   readonly #lengths: Int32Array;
   readonly #ids: BigInt64Array;
@@ -65,18 +66,19 @@ export class BatchRunner {
   readonly #total: Int32Array;
   readonly #totalTensor: Tensor;
   readonly #logitsMemory: Memory;
-  readonly #logits = {} as Logits;
-  readonly #logitsAt = {} as HeadWidths;
+  readonly #logits: Record<string, Float32Array> = {};
+  /** Where each output's logits begin, in bytes. */
+  readonly #logitsAt: number[] = [];
   readonly #bound = new Map<string, BoundRows>();
   readonly #shapes = new Map<string, StepShape>();
   /** By first row and number of rows. */
   readonly #recorded = new Map<string, RecordedStep>();
 
   /** @param maxBatchTokens the most tokens a step may hold, padding included */
-  constructor(session: Session, cache: KvCache, widths: HeadWidths, maxBatchTokens: number) {
+  constructor(session: Session, cache: KvCache, outputs: readonly ModelOutput[], maxBatchTokens: number) {
     this.#session = session;
     this.#cache = cache;
-    this.#widths = widths;
+    this.#outputs = outputs;
     this.#idsAt = aligned(cache.shape.slots * ELEMENT.int32.bytes);
     this.#inbox = new Inbox(this.#idsAt + maxBatchTokens * ELEMENT.int64.bytes, session.stream);
     this.#lengths = new Int32Array(this.#inbox.view(), 0, cache.shape.slots);
@@ -86,15 +88,18 @@ export class BatchRunner {
     this.#total = new Int32Array(this.#totalMemory.view());
     this.#totalTensor = Tensor.view(this.#totalMemory, 0, "int32", []);
     let end = 0;
-    for (const head of HEAD_NAMES) {
-      this.#logitsAt[head] = end;
-      end = aligned(end + maxBatchTokens * widths[head] * ELEMENT.float32.bytes);
+    const counts = outputs.map(
+      ({ width, position }) => width * (position === "each" ? maxBatchTokens : cache.shape.slots),
+    );
+    for (const count of counts) {
+      this.#logitsAt.push(end);
+      end = aligned(end + count * ELEMENT.float32.bytes);
     }
     this.#logitsMemory = Memory.shared(end, session.place);
     const buffer = this.#logitsMemory.view();
-    for (const head of HEAD_NAMES) {
-      this.#logits[head] = new Float32Array(buffer, this.#logitsAt[head], maxBatchTokens * widths[head]);
-    }
+    outputs.forEach(({ name }, i) => {
+      this.#logits[name] = new Float32Array(buffer, this.#logitsAt[i], counts[i]);
+    });
   }
 
   /** Runs a prompt of zeros, so that the first real one is not the slow one. Before the first sequence. */
@@ -136,7 +141,7 @@ export class BatchRunner {
     }
   }
 
-  /** The logits of the batch: row r's tokens start at index r · length. Valid until the next run. */
+  /** The logits of the batch, valid until the next run. */
   async run(batch: Batch): Promise<Logits> {
     const { firstRow, rows, active, length } = batch;
     let longest = 0;
@@ -225,9 +230,9 @@ export class BatchRunner {
         ["input_ids", Tensor.view(this.#inbox.memory, this.#idsAt, "int64", [rows, length])],
         ["seqlens_k", Tensor.view(this.#inbox.memory, 0, "int32", [rows])],
       ],
-      outputs: HEAD_NAMES.map((head) => {
-        const dims = [rows, length, this.#widths[head]];
-        return [HEADS[head], Tensor.view(this.#logitsMemory, this.#logitsAt[head], "float32", dims)];
+      outputs: this.#outputs.map(({ name, width, position }, i) => {
+        const dims = [rows, position === "each" ? length : 1, width];
+        return [name, Tensor.view(this.#logitsMemory, this.#logitsAt[i], "float32", dims)];
       }),
     };
   }

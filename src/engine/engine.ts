@@ -8,7 +8,6 @@ import { Session } from "../ort/session.js";
 import type { ElementType } from "../ort/tensor.js";
 import { BatchRunner } from "./batch.js";
 import { type CacheShape, KvCache, slotBytes } from "./cache.js";
-import type { HeadWidths } from "./logits.js";
 import { HalvedRows, NearbyRows, type RowRange } from "./rows.js";
 import { Scheduler } from "./scheduler.js";
 import { Sequence, type SequenceLimits } from "./sequence.js";
@@ -71,23 +70,17 @@ export class Engine {
     shape: CacheShape,
     maxTokens: number,
   ) {
-    const { config } = manifest;
+    const { config, outputs } = manifest;
     this.manifest = manifest;
     this.maxStreams = shape.slots;
     this.maxTokens = maxTokens;
     this.threads = threads;
-    const widths: HeadWidths = {
-      promptRisk: config.labels.promptRisk.length,
-      promptCategory: config.labels.promptCategory.length,
-      responseRisk: config.labels.responseRisk.length,
-      responseCategory: config.labels.responseCategory.length,
-    };
     this.session = session;
     this.place = session.place;
     this.#cache = new KvCache(shape, this.place);
     const chunks = CHUNKS[this.place.kind];
     const largest = Math.max(Math.min(chunks.loneChunk, maxTokens), shape.slots);
-    this.#runner = new BatchRunner(session, this.#cache, widths, largest);
+    this.#runner = new BatchRunner(session, this.#cache, outputs, largest);
     const halved = new HalvedRows(shape.slots, tokensAsLargeAsWeights(manifest, shape));
     this.#ranges = halved.ranges();
     this.#scheduler = new Scheduler(this.#runner, this.#cache, {
@@ -95,7 +88,7 @@ export class Engine {
       rows: this.place.kind === "cuda" ? halved : new NearbyRows(GAP_ROWS[manifest.dtype] ?? 1),
       ...chunks,
     });
-    this.#limits = { maxTokens, vocabSize: config.vocabSize, widths };
+    this.#limits = { maxTokens, vocabSize: config.vocabSize, outputs };
   }
 
   /**

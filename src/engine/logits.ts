@@ -1,31 +1,27 @@
-/** The heads' logits of one step, float32, each [rows · length, labels] in row-major order. */
-export interface Logits {
-  promptRisk: Float32Array;
-  promptCategory: Float32Array;
-  responseRisk: Float32Array;
-  responseCategory: Float32Array;
-}
+import type { ModelOutput } from "../export/outputs.js";
 
-/** Label counts: the last dimension of each head's logits. */
-export type HeadWidths = Record<keyof Logits, number>;
+/**
+ * A step's results by the output's name, float32, rows of the output's width one after the other: a row for each token
+ * (row r's tokens start at r · length), or for each row of the batch where the output has the last position alone.
+ */
+export type Logits = Readonly<Record<string, Float32Array>>;
 
-/** The heads' names in the graph. */
-export const HEADS: Record<keyof Logits, string> = {
-  promptRisk: "prompt_risk",
-  promptCategory: "prompt_category",
-  responseRisk: "response_risk",
-  responseCategory: "response_category",
-};
-
-export const HEAD_NAMES = Object.keys(HEADS) as (keyof Logits)[];
-
-/** Whether every logit of one token is a finite number. `index` counts tokens in the step. */
-export function areFinite(logits: Logits, widths: HeadWidths, index: number): boolean {
-  for (const head of HEAD_NAMES) {
-    const width = widths[head];
-    for (let i = index * width; i < (index + 1) * width; i++) {
-      if (!Number.isFinite(logits[head][i])) return false;
-    }
+/**
+ * Whether all that a step gives for one token is finite. `index` counts tokens in the step, `row` rows of the batch;
+ * `last`: it is the last one of its row.
+ */
+export function areFinite(
+  logits: Logits,
+  outputs: readonly ModelOutput[],
+  index: number,
+  row: number,
+  last: boolean,
+): boolean {
+  for (const { name, width, position } of outputs) {
+    if (position === "last" && !last) continue;
+    const values = logits[name];
+    const from = (position === "last" ? row : index) * width;
+    for (let i = from; i < from + width; i++) if (!Number.isFinite(values[i])) return false;
   }
   return true;
 }

@@ -117,7 +117,7 @@ export class Scheduler implements SequenceOwner {
     this.#running = rows.filter((sequence) => sequence !== null);
     try {
       const logits = await this.#runner.run({ firstRow, rows, active, length });
-      for (const sequence of group) sequence.advance(length, logits, (sequence.slot! - firstRow) * length);
+      for (const sequence of group) sequence.advance(length, logits, sequence.slot! - firstRow);
     } catch (error) {
       for (const sequence of group) sequence.close(error as GuardError);
     } finally {

@@ -1,17 +1,19 @@
 import { ContextLengthError, GuardError, InputError, NumericError } from "../errors.js";
-import { areFinite, type HeadWidths, type Logits } from "./logits.js";
+import type { ModelOutput } from "../export/outputs.js";
+import { areFinite, type Logits } from "./logits.js";
 
 /**
  * Called once for each token, in order, with the logits of the step that held it. `index` is the token's place in
- * the step's logits, `position` its place in the sequence. The arrays are reused: read them before returning.
+ * the step's logits, `position` its place in the sequence, `row` the sequence's place in the step: there lies what is
+ * given for the last token of a run alone. The arrays are reused: read them before returning.
  */
-export type LogitsReader = (logits: Logits, index: number, position: number) => void;
+export type LogitsReader = (logits: Logits, index: number, position: number, row: number) => void;
 
 export interface SequenceLimits {
   /** Tokens the sequence may hold. */
   maxTokens: number;
   vocabSize: number;
-  widths: HeadWidths;
+  outputs: readonly ModelOutput[];
 }
 
 /** What a sequence tells its scheduler. */
@@ -109,20 +111,22 @@ export class Sequence {
     }
   }
 
-  /** Takes the results of a step: `count` tokens whose logits start at `index`. */
-  advance(count: number, logits: Logits, index: number): void {
+  /** Takes the results of a step of `count` tokens a row, in which this sequence had row `row`. */
+  advance(count: number, logits: Logits, row: number): void {
+    const { outputs } = this.limits;
     for (let i = 0; i < count && !this.#failure; i++) {
       const feed = this.#feeds[0];
       const position = this.length;
+      const index = row * count + i;
       try {
-        if (!areFinite(logits, this.limits.widths, index + i)) {
+        if (!areFinite(logits, outputs, index, row, i === count - 1)) {
           throw new NumericError(
             "LOGITS_NOT_FINITE",
             `The model gave NaN or infinite logits at position ${position}, so there is no verdict. ` +
               "Check the checkpoint, or export it with --dtype fp32.",
           );
         }
-        feed.read(logits, index + i, position);
+        feed.read(logits, index, position, row);
       } catch (error) {
         this.close(
           error instanceof GuardError ? error : new GuardError("INTERNAL", String(error), { cause: error }),

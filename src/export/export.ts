@@ -2,25 +2,23 @@ import { existsSync } from "node:fs";
 import { copyFile, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Checkpoint, TOKENIZER_FILES } from "../checkpoint/checkpoint.js";
-import { InputError, StorageError } from "../errors.js";
-import { BlockwiseWeights } from "./blockwise.js";
+import { StorageError } from "../errors.js";
 import type { CacheScales } from "./byte-attention.js";
-import { DenseWeights } from "./dense.js";
+import { chooseTarget, createWeights } from "./formats.js";
 import { Graph } from "./graph.js";
 import { addHeads } from "./heads.js";
 import {
   createManifest,
   type Device,
-  DTYPES,
   type Dtype,
   type Manifest,
   MODEL_FILE,
   writeManifest,
 } from "./manifest.js";
+import type { AddOutputs, ModelOutput } from "./outputs.js";
 import { padHeads } from "./padded-heads.js";
-import { addBackbone, type Target } from "./qwen3.js";
-import { RowwiseWeights } from "./rowwise.js";
-import type { WeightFormat, WeightSource } from "./weights.js";
+import { addBackbone } from "./qwen3.js";
+import type { WeightSource } from "./weights.js";
 import { rewriteGraph, writeFolder, writeModel } from "./writer.js";
 
 export interface ExportOptions {
@@ -57,112 +55,99 @@ export async function exportCheckpoint(
   out: string,
   options: ExportOptions = {},
 ): Promise<Manifest> {
-  const device = options.device ?? "cpu";
-  const dtype = options.dtype ?? (device === "cuda" ? "bf16" : "fp32");
-  const target = chooseTarget(dtype, device);
-  if (existsSync(out)) {
-    throw new StorageError(
-      "OUTPUT_EXISTS",
-      `${resolve(out)} exists already. Remove it or choose another folder.`,
-    );
-  }
+  requireAbsent(out);
+  chooseFormat(options);
   const checkpoint = await Checkpoint.open(checkpointDir);
   try {
     const sources =
       options.sources ??
       (await checkpoint.sha256((done, total) => options.onProgress?.("hash", done, total)));
-    const source = padHeads(checkpoint);
-    const build = (cacheScales?: CacheScales[]) => {
-      const graph = new Graph();
-      const hidden = addBackbone(graph, source, {
-        weights: createWeights(source, dtype, target),
-        target,
-        cacheScales,
-        headSize: checkpoint.config.headDim,
-        positions: checkpoint.config.maxPositions + PADDING_POSITIONS,
-      });
-      addHeads(graph, source, hidden, target.activation);
-      return graph;
-    };
-    const producer = await packageInfo();
-    let manifest: Manifest | undefined;
-    await writeFolder(out, async (dir) => {
-      const onWrite = (done: number, total: number) => options.onProgress?.("write", done, total);
-      const { files, tensors } = await writeModel(dir, build(), producer, onWrite, options.signal);
-      for (const file of TOKENIZER_FILES) {
-        if (existsSync(join(checkpointDir, file))) await copyFile(join(checkpointDir, file), join(dir, file));
-      }
-      manifest = createManifest({
-        exporter: `${producer.name} ${producer.version}`,
-        dtype,
-        kvCache: CACHE_TYPES[target.activation],
-        device,
-        config: checkpoint.config,
-        cachedHeadSize: source.config.headDim,
-        sources,
-        files,
-      });
-      await writeManifest(dir, manifest);
-      if (options.calibrate) {
-        const graph = build(await options.calibrate(dir));
-        options.signal?.throwIfAborted();
-        files[MODEL_FILE] = await rewriteGraph(dir, graph, producer, tensors);
-        manifest = { ...manifest, kvCache: "int8", files };
-        await writeManifest(dir, manifest);
-      }
-    });
-    return manifest as Manifest;
+    return await exportModel(
+      { weights: checkpoint, addOutputs: addHeads, sources, dir: checkpointDir },
+      out,
+      options,
+    );
   } finally {
     await checkpoint.close();
   }
 }
 
+/** A model to export: its weights, what it gives beside the cache, and where the files of its tokenizer lie. */
+export interface ModelSource {
+  weights: WeightSource;
+  addOutputs: AddOutputs;
+  sources: Record<string, string>;
+  dir?: string;
+}
+
+/** Exports any model over Qwen3's backbone; otherwise as `exportCheckpoint`. */
+export async function exportModel(
+  { weights, addOutputs, sources, dir: texts }: ModelSource,
+  out: string,
+  options: Omit<ExportOptions, "sources">,
+): Promise<Manifest> {
+  requireAbsent(out);
+  const { device, dtype, target } = chooseFormat(options);
+  const source = padHeads(weights);
+  const build = (cacheScales?: CacheScales[]): [Graph, ModelOutput[]] => {
+    const graph = new Graph();
+    const backbone = { weights: createWeights(source, dtype, target), target };
+    const hidden = addBackbone(graph, source, {
+      ...backbone,
+      cacheScales,
+      headSize: weights.config.headDim,
+      positions: weights.config.maxPositions + PADDING_POSITIONS,
+    });
+    return [graph, addOutputs(graph, source, hidden, backbone)];
+  };
+  const producer = await packageInfo();
+  let manifest: Manifest | undefined;
+  await writeFolder(out, async (dir) => {
+    const onWrite = (done: number, total: number) => options.onProgress?.("write", done, total);
+    const [graph, outputs] = build();
+    const { files, tensors } = await writeModel(dir, graph, producer, onWrite, options.signal);
+    for (const file of TOKENIZER_FILES) {
+      if (texts && existsSync(join(texts, file))) await copyFile(join(texts, file), join(dir, file));
+    }
+    manifest = createManifest({
+      exporter: `${producer.name} ${producer.version}`,
+      dtype,
+      kvCache: CACHE_TYPES[target.activation],
+      device,
+      config: weights.config,
+      cachedHeadSize: source.config.headDim,
+      outputs,
+      sources,
+      files,
+    });
+    await writeManifest(dir, manifest);
+    if (options.calibrate) {
+      const [graph] = build(await options.calibrate(dir));
+      options.signal?.throwIfAborted();
+      files[MODEL_FILE] = await rewriteGraph(dir, graph, producer, tensors);
+      manifest = { ...manifest, kvCache: "int8", files };
+      await writeManifest(dir, manifest);
+    }
+  });
+  return manifest as Manifest;
+}
+
+function requireAbsent(out: string): void {
+  if (!existsSync(out)) return;
+  throw new StorageError(
+    "OUTPUT_EXISTS",
+    `${resolve(out)} exists already. Remove it or choose another folder.`,
+  );
+}
+
+/** @throws {InputError} UNKNOWN_DTYPE, UNKNOWN_DEVICE, DTYPE_NEEDS_CUDA, DTYPE_NEEDS_CPU */
+function chooseFormat(options: ExportOptions) {
+  const device = options.device ?? "cpu";
+  const dtype = options.dtype ?? (device === "cuda" ? "bf16" : "fp32");
+  return { device, dtype, target: chooseTarget(dtype, device) };
+}
+
 const CACHE_TYPES = { float32: "fp32", bfloat16: "bf16", float16: "fp16" } as const;
-
-/** @throws {InputError} */
-function chooseTarget(dtype: Dtype, device: Device): Target {
-  if (!DTYPES.includes(dtype)) {
-    throw new InputError("UNKNOWN_DTYPE", `Unknown dtype "${dtype}". Choose one of ${DTYPES.join(", ")}.`);
-  }
-  if (device !== "cpu" && device !== "cuda") {
-    throw new InputError("UNKNOWN_DEVICE", `Unknown device "${device}". Choose cpu or cuda.`);
-  }
-  if (device === "cuda") {
-    if (dtype === "fp32") {
-      throw new InputError(
-        "DTYPE_NEEDS_CPU",
-        "CUDA's attention kernel takes 16-bit types alone: choose bf16, fp16, int8 or int4.",
-      );
-    }
-    if (dtype === "w8a8") {
-      throw new InputError(
-        "DTYPE_NEEDS_CPU",
-        "w8a8 is for the CPU's integer kernels: for CUDA choose bf16, fp16, int8 or int4.",
-      );
-    }
-    return { activation: dtype === "fp16" ? "float16" : "bfloat16", fusedQkNorm: true };
-  }
-  if (dtype === "bf16" || dtype === "fp16") {
-    throw new InputError(
-      "DTYPE_NEEDS_CUDA",
-      `The CPU's kernels do not take ${dtype}. Choose fp32, int8, w8a8 or int4, or export with --device cuda.`,
-    );
-  }
-  return { activation: "float32", fusedQkNorm: false };
-}
-
-function createWeights(source: WeightSource, dtype: Dtype, target: Target): WeightFormat {
-  switch (dtype) {
-    case "int8":
-      return new BlockwiseWeights(source, 8, target.activation);
-    case "int4":
-      return new BlockwiseWeights(source, 4, target.activation);
-    case "w8a8":
-      return new RowwiseWeights(source);
-    default:
-      return new DenseWeights(source, target.activation);
-  }
-}
 
 /** Name and version of this package. */
 export async function packageInfo(): Promise<{ name: string; version: string }> {

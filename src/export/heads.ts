@@ -1,55 +1,40 @@
+import { HEAD_NAMES, MODERATORS } from "../checkpoint/architecture.js";
+import type { GuardConfig } from "../checkpoint/config.js";
 import { DenseWeights } from "./dense.js";
-import type { FloatType } from "./float.js";
-import type { Graph } from "./graph.js";
-import { vector, type WeightSource } from "./weights.js";
+import { type AddOutputs, addOutput, type ModelOutput } from "./outputs.js";
+import { vector } from "./weights.js";
 
-/** The two moderators' outputs: name in the graph, checkpoint prefix, which label list gives the width. */
-export const MODERATORS = [
-  {
-    prefix: "query_",
-    risk: "prompt_risk",
-    category: "prompt_category",
-    labels: ["promptRisk", "promptCategory"],
-  },
-  {
-    prefix: "",
-    risk: "response_risk",
-    category: "response_category",
-    labels: ["responseRisk", "responseCategory"],
-  },
-] as const;
+/** What a guard's graph gives: for each token as many logits as a head has labels. */
+export function guardOutputs(labels: GuardConfig["labels"]): ModelOutput[] {
+  return HEAD_NAMES.map((name) => ({ name, width: labels[name].length, position: "each" }));
+}
 
 /**
  * Adds prompt and response moderator: Linear → RMSNorm → two Linears each. They stay in float32 whatever the format
  * of the backbone: they are small, and the verdict hangs on them.
- *
- * Outputs: prompt_risk, prompt_category, response_risk, response_category, [batch, length, labels] float32.
- *
- * @param activation type of the hidden state
  */
-export function addHeads(graph: Graph, source: WeightSource, hidden: string, activation: FloatType): void {
+export const addHeads: AddOutputs = (graph, source, hidden, { target }) => {
   const { config } = source;
   const weights = new DenseWeights(source, "float32");
-  const input = activation === "float32" ? hidden : graph.add("Cast", [hidden], "heads.input", { to: 1 });
-  for (const { prefix, risk, category, labels } of MODERATORS) {
-    const tensors = `${prefix}risk_level_category`;
+  const input =
+    target.activation === "float32" ? hidden : graph.add("Cast", [hidden], "heads.input", { to: 1 });
+  for (const { tensors, heads } of MODERATORS) {
     const inner = config.guardInnerSize;
-    const pre = weights.linear(graph, `${risk}.pre`, input, [
+    const pre = weights.linear(graph, `${tensors}.pre`, input, [
       { tensor: `${tensors}_pre.weight`, rows: inner, columns: config.hiddenSize },
     ]);
     const norm = vector(graph, source, `${tensors}_layernorm.weight`, inner, "float32");
-    const normed = graph.add("SimplifiedLayerNormalization", [pre, norm], `${risk}.norm`, {
+    const normed = graph.add("SimplifiedLayerNormalization", [pre, norm], `${tensors}.norm`, {
       axis: -1,
       epsilon: config.rmsNormEps,
       stash_type: 1,
     });
-    for (const [output, tensor, key] of [
-      [risk, `${prefix}risk_level_head.weight`, labels[0]],
-      [category, `${prefix}category_head.weight`, labels[1]],
-    ] as const) {
-      const width = config.labels[key].length;
-      weights.linear(graph, output, normed, [{ tensor, rows: width, columns: inner }]);
-      graph.output(output, "float32", ["batch", "length", width]);
+    for (const { name, tensor } of heads) {
+      const rows = config.labels[name].length;
+      weights.linear(graph, name, normed, [{ tensor, rows, columns: inner }]);
     }
   }
-}
+  const outputs = guardOutputs(config.labels);
+  for (const output of outputs) addOutput(graph, output);
+  return outputs;
+};

@@ -2,6 +2,7 @@ import { readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { GuardConfig } from "../checkpoint/config.js";
 import { ModelError } from "../errors.js";
+import { type ModelOutput, POSITIONS } from "./outputs.js";
 
 /** Formats of the weights that `qwen3guard export --dtype` writes. */
 export const DTYPES = ["fp32", "bf16", "fp16", "int8", "w8a8", "int4"] as const;
@@ -16,8 +17,8 @@ export const MANIFEST_FILE = "guard.json";
 export const MODEL_FILE = "model.onnx";
 export const WEIGHTS_FILE = "model.onnx.data";
 
-/** Raised whenever an older reader could misread what a newer exporter writes. */
-export const FORMAT = 1;
+/** Raised whenever reader and exporter of different versions could misread each other. */
+export const FORMAT = 2;
 
 /** How far a format's verdicts are from those of fp32 on the same conversations. */
 export interface Comparison {
@@ -46,6 +47,8 @@ export interface Manifest {
   config: GuardConfig;
   /** Width of a head in the KV cache: the model's own, or more where the kernel wants padding. */
   cachedHeadSize: number;
+  /** What the graph gives beside the cache. */
+  outputs: ModelOutput[];
   /** SHA-256, in hex, of the checkpoint's files. */
   sources: Record<string, string>;
   /** Size in bytes of the exported files. */
@@ -65,7 +68,7 @@ export async function writeManifest(dir: string, manifest: Manifest): Promise<vo
 /**
  * Reads guard.json and checks that the files it names are whole.
  *
- * @throws {ModelError} MODEL_NOT_FOUND, MODEL_INVALID, MODEL_TOO_NEW, MODEL_INCOMPLETE
+ * @throws {ModelError} MODEL_NOT_FOUND, MODEL_INVALID, MODEL_TOO_OLD, MODEL_TOO_NEW, MODEL_INCOMPLETE
  */
 export async function readManifest(dir: string): Promise<Manifest> {
   const path = join(dir, MANIFEST_FILE);
@@ -113,7 +116,15 @@ function parse(text: string, path: string): Manifest {
         "Update qwen3guard-stream, or export the model with this version.",
     );
   }
-  for (const key of ["dtype", "kvCache", "device", "config", "cachedHeadSize", "sources", "files"] as const) {
+  if (manifest.format < FORMAT) {
+    throw new ModelError(
+      "MODEL_TOO_OLD",
+      `${path} has format ${manifest.format}, and this version reads format ${FORMAT}. Export the model again.`,
+    );
+  }
+  for (const key of [
+    ...["dtype", "kvCache", "device", "config", "cachedHeadSize", "outputs", "sources", "files"],
+  ] as (keyof Manifest)[]) {
     if (manifest[key] == null) {
       throw new ModelError("MODEL_INVALID", `${path} lacks "${key}". Export the model again.`);
     }
@@ -126,5 +137,21 @@ function parse(text: string, path: string): Manifest {
       `${path} says ${key} ${JSON.stringify(value)}, which is none of ${known.join(", ")}. Export the model again.`,
     );
   }
+  if (!Array.isArray(manifest.outputs) || !manifest.outputs.every(isOutput)) {
+    throw new ModelError(
+      "MODEL_INVALID",
+      `${path} lists outputs that this version cannot read: ${JSON.stringify(manifest.outputs).slice(0, 200)}. ` +
+        "Export the model again.",
+    );
+  }
   return manifest as Manifest;
+}
+
+function isOutput(value: ModelOutput | null): value is ModelOutput {
+  return (
+    typeof value?.name === "string" &&
+    Number.isInteger(value.width) &&
+    value.width > 0 &&
+    POSITIONS.includes(value.position)
+  );
 }

@@ -271,7 +271,7 @@ export class GuardStream {
   #feedWindow(from: number, ids: readonly number[], read: LogitsReader): Promise<void> {
     const offset = this.#prefixLength - this.#windowStart;
     const sequence = this.#sequence;
-    const reader: LogitsReader = (logits, step, position) => read(logits, step, position - offset);
+    const reader: LogitsReader = (logits, step, position, row) => read(logits, step, position - offset, row);
     return this.#afterHandover(() => sequence.feed(ids, reader, from + offset));
   }
 

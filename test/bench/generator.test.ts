@@ -1,21 +1,25 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { copyFile, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { exportGenerator } from "../../bench/generator/export.js";
 import { addGreedyHead } from "../../bench/generator/greedy-head.js";
+import { nextId } from "../../bench/generator/qwen3.js";
 import { RandomWeights } from "../../bench/generator/random-weights.js";
 import { qwen3Shape } from "../../bench/generator/shapes.js";
-import { TokenLoop } from "../../bench/generator/token-loop.js";
 import { tiny } from "../../scripts/checkpoint/presets.js";
 import { parseConfig } from "../../src/checkpoint/config.js";
+import { Engine } from "../../src/engine/engine.js";
+import { ClosedError } from "../../src/errors.js";
 import { DenseWeights } from "../../src/export/dense.js";
 import { Graph } from "../../src/export/graph.js";
 import { writeModel } from "../../src/export/writer.js";
+import { loadGuard } from "../../src/guard.js";
 import { Binding } from "../../src/ort/binding.js";
 import { Memory } from "../../src/ort/memory.js";
 import { Session } from "../../src/ort/session.js";
 import { Tensor } from "../../src/ort/tensor.js";
+import { DEFAULT_MODEL } from "../support/model.js";
 
 const dir = await mkdtemp(join(tmpdir(), "generator-"));
 afterAll(() => rm(dir, { recursive: true }));
@@ -27,19 +31,22 @@ describe("greedy head", () => {
     const source = new RandomWeights(config);
     const graph = new Graph();
     graph.input("hidden", "float32", ["batch", "length", hiddenSize]);
-    addGreedyHead(graph, source, new DenseWeights(source, "float32"), "hidden");
+    addGreedyHead(graph, source, "hidden", {
+      weights: new DenseWeights(source, "float32"),
+      target: { activation: "float32", fusedQkNorm: false },
+    });
     const head = await mkdtemp(join(dir, "head-"));
     await writeModel(head, graph, { name: "test", version: "" });
     const session = await Session.load(join(head, "model.onnx"), { threads: 1 });
 
     const [batch, length] = [3, 2];
     const input = Memory.allocate(batch * length * hiddenSize * 4);
-    const output = Memory.allocate(batch * 8);
+    const output = Memory.allocate(batch * 4);
     const hidden = new Float32Array(input.view());
     for (let i = 0; i < hidden.length; i++) hidden[i] = Math.sin(i * 12.9898);
     const binding = new Binding(session);
     binding.input("hidden", Tensor.view(input, 0, "float32", [batch, length, hiddenSize]));
-    binding.output("next_id", Tensor.view(output, 0, "int64", [batch, 1]));
+    binding.output("next_id", Tensor.view(output, 0, "float32", [batch, 1, 1]));
     await binding.run();
 
     const rows: Float32Array[] = [];
@@ -50,32 +57,74 @@ describe("greedy head", () => {
         (b * length + length) * hiddenSize,
       );
       const scores = rows.map((row) => row.reduce((sum, w, i) => sum + w * last[i], 0));
-      expect(Number(new BigInt64Array(output.view())[b])).toBe(scores.indexOf(Math.max(...scores)));
+      expect(new Float32Array(output.view())[b]).toBe(scores.indexOf(Math.max(...scores)));
     }
   });
 });
 
-describe("token loop", () => {
+describe("a generator in the engine", () => {
   it.each(["fp32", "w8a8"] as const)("goes on as if all had been the prompt (%s)", async (dtype) => {
     const out = join(dir, dtype);
     // Tied random embeddings would give the same token for ever.
     const config = parseConfig({ ...tiny, tie_word_embeddings: false }, "tiny");
     await exportGenerator(new RandomWeights(config), out, { dtype, device: "cpu" });
-    const loop = await TokenLoop.load(out, { threads: 1, maxTokens: 400 });
+    const engine = await Engine.load(out, { threads: 1, maxTokens: 400, maxStreams: 3 });
     const prompt = Array.from({ length: 300 }, (_, i) => (i * 37) % 512);
-    const response = [await loop.prefill(prompt)];
-    for (let i = 0; i < 12; i++) response.push(await loop.step());
+    const first = engine.open();
+    const response = [await nextId(first, prompt)];
+    for (let i = 0; i < 12; i++) response.push(await nextId(first, response.slice(-1)));
     expect(new Set(response).size).toBeGreaterThan(1);
     if (dtype === "fp32") {
       for (const known of [1, 5, 12]) {
-        expect(await loop.prefill([...prompt, ...response.slice(0, known)])).toBe(response[known]);
+        expect(await once(engine, [...prompt, ...response.slice(0, known)])).toBe(response[known]);
       }
     }
-    expect(await loop.prefill(prompt)).toBe(response[0]);
-    for (const id of response.slice(1)) expect(await loop.step()).toBe(id);
-    await expect(loop.prefill(prompt.concat(prompt))).rejects.toThrow("more than 400");
-    await loop.release();
+    expect(await once(engine, prompt)).toBe(response[0]);
+    await expect(once(engine, prompt.concat(prompt))).rejects.toMatchObject({ code: "CONTEXT_EXCEEDED" });
+    await engine.close();
   });
+
+  it("gives each stream of a batch the token after its own last", async () => {
+    const out = join(dir, "batch");
+    const config = parseConfig({ ...tiny, tie_word_embeddings: false }, "tiny");
+    await exportGenerator(new RandomWeights(config), out, { dtype: "fp32", device: "cpu" });
+    const engine = await Engine.load(out, { threads: 1, maxTokens: 64, maxStreams: 4 });
+    const prompts = [3, 5, 7, 11].map((step) => Array.from({ length: 9 }, (_, i) => (i * step * 41) % 512));
+    const alone: number[][] = [];
+    for (const prompt of prompts) {
+      const ids = [await once(engine, prompt)];
+      ids.push(await once(engine, [...prompt, ...ids]));
+      alone.push(ids);
+    }
+    expect(new Set(alone.flat()).size).toBeGreaterThan(1);
+    const sequences = prompts.map(() => engine.open());
+    await Promise.all(sequences.map((sequence, i) => nextId(sequence, prompts[i])));
+    const together = await Promise.all(sequences.map((sequence, i) => nextId(sequence, [alone[i][0]])));
+    expect(together).toEqual(alone.map((ids) => ids[1]));
+    await engine.close();
+  });
+
+  it("is not taken for a guard", async () => {
+    const out = join(dir, "no-guard");
+    const config = parseConfig({ ...tiny, vocab_size: 8192 }, "tiny");
+    await exportGenerator(new RandomWeights(config), out, { dtype: "fp32", device: "cpu" });
+    for (const file of ["tokenizer.json", "tokenizer_config.json"]) {
+      await copyFile(join(DEFAULT_MODEL, file), join(out, file));
+    }
+    await expect(loadGuard(out)).rejects.toMatchObject({
+      code: "MODEL_INVALID",
+      message: expect.stringContaining("next_id [1]"),
+    });
+  });
+
+  async function once(engine: Engine, ids: number[]): Promise<number> {
+    const sequence = engine.open();
+    try {
+      return await nextId(sequence, ids);
+    } finally {
+      sequence.close(new ClosedError("STREAM_CLOSED", "done"));
+    }
+  }
 });
 
 it("has the sizes of Qwen3", () => {

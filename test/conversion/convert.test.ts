@@ -2,10 +2,10 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
+import { HEAD_NAMES, type HeadName } from "../../src/checkpoint/architecture.js";
 import { calibrate } from "../../src/conversion/calibration.js";
 import { convertCheckpoint } from "../../src/conversion/convert.js";
 import { Engine } from "../../src/engine/engine.js";
-import { HEAD_NAMES, type Logits } from "../../src/engine/logits.js";
 import type { Sequence } from "../../src/engine/sequence.js";
 import { CheckpointError, ClosedError, InputError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
@@ -30,7 +30,7 @@ beforeAll(async () => {
 });
 
 test("an int8 cache stays near the golden logits", async () => {
-  const golden = await readGolden<{ ids: number[]; logits: Record<keyof Logits, number[][]> }>("tiny");
+  const golden = await readGolden<{ ids: number[]; logits: Record<HeadName, number[][]> }>("tiny");
   const out = join(root, "kv-golden");
   await exportCheckpoint(bare, out, {
     // Half of the sequence: the other half shows what ranges it did not see cost.

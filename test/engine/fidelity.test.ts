@@ -3,8 +3,8 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { odd, tiny, twoLayers06B } from "../../scripts/checkpoint/random.js";
+import { HEAD_NAMES, type HeadName } from "../../src/checkpoint/architecture.js";
 import { Engine } from "../../src/engine/engine.js";
-import { HEAD_NAMES, type Logits } from "../../src/engine/logits.js";
 import type { LogitsReader, Sequence } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
 import { OFFICIAL_TOKENIZER, randomModel, readGolden } from "../support/model.js";
@@ -13,10 +13,10 @@ import { OFFICIAL_TOKENIZER, randomModel, readGolden } from "../support/model.js
 interface Golden {
   sha256: Record<string, string>;
   ids: number[];
-  logits: Record<keyof Logits, number[][]>;
+  logits: Record<HeadName, number[][]>;
 }
 
-type Recorded = Record<keyof Logits, number[][]>;
+type Recorded = Record<HeadName, number[][]>;
 
 const TOLERANCE = 1e-3;
 

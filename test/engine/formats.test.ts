@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { odd, tiny, twoLayers06B } from "../../scripts/checkpoint/random.js";
+import { HEAD_NAMES, type HeadName } from "../../src/checkpoint/architecture.js";
 import { Engine } from "../../src/engine/engine.js";
-import { HEAD_NAMES, type Logits } from "../../src/engine/logits.js";
 import type { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
 import type { Dtype } from "../../src/export/manifest.js";
 import { randomModel, readGolden } from "../support/model.js";
 
-type Recorded = Record<keyof Logits, number[][]>;
+type Recorded = Record<HeadName, number[][]>;
 
 /**
  * Largest and mean distance of a logit from PyTorch's in float32 that a format may have on random weights, whose logits

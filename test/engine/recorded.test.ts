@@ -1,14 +1,15 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { tiny } from "../../scripts/checkpoint/random.js";
+import { HEAD_NAMES, type HeadName } from "../../src/checkpoint/architecture.js";
 import { BatchRunner } from "../../src/engine/batch.js";
 import { KvCache } from "../../src/engine/cache.js";
-import { HEAD_NAMES, type HeadWidths, type Logits } from "../../src/engine/logits.js";
 import { HalvedRows } from "../../src/engine/rows.js";
 import { Scheduler } from "../../src/engine/scheduler.js";
 import { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
 import { MODEL_FILE, readManifest } from "../../src/export/manifest.js";
+import type { ModelOutput } from "../../src/export/outputs.js";
 import type { CudaGraph, CudaStream } from "../../src/ort/cuda/stream.js";
 import koffi from "../../src/ort/ffi.js";
 import { Memory } from "../../src/ort/memory.js";
@@ -16,7 +17,7 @@ import { CPU } from "../../src/ort/place.js";
 import { Session } from "../../src/ort/session.js";
 import { randomModel, readGolden } from "../support/model.js";
 
-type Recorded = Record<keyof Logits, number[][]>;
+type Recorded = Record<HeadName, number[][]>;
 
 const SLOTS = 6;
 const MAX_TOKENS = 256;
@@ -55,7 +56,7 @@ class ReplayStream {
 }
 
 let golden: { ids: number[]; logits: Recorded };
-let widths: HeadWidths;
+let outputs: ModelOutput[];
 let session: Session;
 let stream: ReplayStream;
 let runner: BatchRunner;
@@ -66,10 +67,10 @@ let vocabSize: number;
 beforeAll(async () => {
   golden = await readGolden("tiny");
   const { modelDir } = await randomModel({ config: tiny, dtype: "BF16" });
-  const { config, cachedHeadSize: headDim } = await readManifest(modelDir);
-  const { layers, kvHeads, labels } = config;
+  const { config, cachedHeadSize: headDim, ...manifest } = await readManifest(modelDir);
+  const { layers, kvHeads } = config;
+  outputs = manifest.outputs;
   vocabSize = config.vocabSize;
-  widths = Object.fromEntries(HEAD_NAMES.map((head) => [head, labels[head].length])) as HeadWidths;
   session = await Session.load(join(modelDir, MODEL_FILE), { threads: 1 });
   const capacity = MAX_TOKENS + 1;
   cache = new KvCache({ layers, kvHeads, headDim, type: "float32", slots: SLOTS, capacity }, CPU);
@@ -80,7 +81,7 @@ beforeAll(async () => {
     return new Int32Array(total.view());
   });
   Object.defineProperty(session, "stream", { value: stream as unknown as CudaStream });
-  runner = new BatchRunner(session, cache, widths, MAX_TOKENS);
+  runner = new BatchRunner(session, cache, outputs, MAX_TOKENS);
   const rows = new HalvedRows(SLOTS, 100);
   await runner.warmUp(MAX_TOKENS);
   await runner.record(rows.ranges());
@@ -119,13 +120,13 @@ test("many streams at different lengths share recorded steps", async () => {
 });
 
 async function judge(chunk: number): Promise<Recorded> {
-  const sequence = new Sequence({ maxTokens: MAX_TOKENS, vocabSize, widths }, scheduler);
+  const sequence = new Sequence({ maxTokens: MAX_TOKENS, vocabSize, outputs }, scheduler);
   scheduler.admit(sequence);
   const record: Recorded = { promptRisk: [], promptCategory: [], responseRisk: [], responseCategory: [] };
   for (let at = 0; at < golden.ids.length; at += chunk) {
     await sequence.feed(golden.ids.slice(at, at + chunk), (logits, index, position) => {
-      for (const head of HEAD_NAMES) {
-        const width = widths[head];
+      for (const { name, width } of outputs) {
+        const head = name as HeadName;
         record[head][position] = [...logits[head].subarray(index * width, (index + 1) * width)];
       }
     });

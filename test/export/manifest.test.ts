@@ -16,7 +16,13 @@ beforeAll(async () => {
 });
 
 test("a whole model is read", async () => {
-  const { config, files } = await readManifest(model);
+  const { config, files, outputs } = await readManifest(model);
+  expect(outputs.map(({ name, width, position }) => [name, width, position])).toEqual([
+    ["promptRisk", 3, "each"],
+    ["promptCategory", 9, "each"],
+    ["responseRisk", 3, "each"],
+    ["responseCategory", 8, "each"],
+  ]);
   expect(config.layers).toBe(tiny.num_hidden_layers);
   expect(config.labels.responseRisk).toEqual(["Safe", "Unsafe", "Controversial"]);
   expect(Object.keys(files).sort()).toEqual(["model.onnx", "model.onnx.data"]);
@@ -33,6 +39,14 @@ test.each<[string, string, (dir: string) => Promise<unknown>]>([
   ["no dtype", "MODEL_INVALID", (dir) => edit(dir, { dtype: undefined })],
   ["an unknown dtype", "MODEL_INVALID", (dir) => edit(dir, { dtype: "int3" })],
   ["an unknown cache", "MODEL_INVALID", (dir) => edit(dir, { kvCache: "int3" })],
+  ["an older format", "MODEL_TOO_OLD", (dir) => edit(dir, { format: 1, outputs: undefined })],
+  ["no outputs", "MODEL_INVALID", (dir) => edit(dir, { outputs: undefined })],
+  ["an output that is null", "MODEL_INVALID", (dir) => edit(dir, { outputs: [null] })],
+  [
+    "an output at an unknown position",
+    "MODEL_INVALID",
+    (dir) => edit(dir, { outputs: [{ name: "logits", width: 3, position: "asked" }] }),
+  ],
   ["a newer format", "MODEL_TOO_NEW", (dir) => edit(dir, { format: 99 })],
   ["no graph", "MODEL_INCOMPLETE", (dir) => rm(join(dir, "model.onnx"))],
   ["no weights", "MODEL_INCOMPLETE", (dir) => rm(join(dir, "model.onnx.data"))],
