@@ -323,6 +323,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
       if (finding?.action === "observe") this.#observe(finding);
       else if (finding) {
         this.#releaseClear();
+        stats.judged = after;
         this.#flag(finding, this.#held.span(this.#clear, after));
         break;
       }
@@ -456,9 +457,15 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
       observed: this.#observed,
       error: result.violation ? null : (result.error ?? result.failure ?? null),
       decision: result.decision ?? null,
-      stats: this.stats,
+      stats: this.#lastStats(),
     });
     this.#bell.ring();
+  }
+
+  /** The figures at the end: what has passed is still handed to the reader. */
+  #lastStats(): GateStats {
+    const passed = this.#outgoing.reduce((sum, part) => sum + length(part), 0);
+    return { ...this.stats, released: this.#stats.released + passed };
   }
 }
 

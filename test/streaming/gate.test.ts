@@ -106,6 +106,15 @@ describe.each<Mode>(["hold-back", "stream-first"])("%s", (mode) => {
     expect(await stream.done).toMatchObject({ end: "complete", decision: null });
   });
 
+  test("at a flag the outcome counts what was judged, and what its reader gets", async () => {
+    const stream = moderate(["all ", "good ", "so BAD1 ", "BAD2 and"], { mode });
+    const { out } = await collect(stream);
+    const { stats } = await stream.done;
+    expect(stats).toMatchObject({ judged: 21, tokens: 5 });
+    expect(stats.released).toBe(out.join("").length);
+    expect(stats.released).toBeGreaterThan(0);
+  });
+
   test("a flag ends it with a typed violation, and stops the source", async () => {
     const from = source(["all ", "good ", "so BAD1 ", "BAD2 and", " more", " more"], { stuckAt: 6 });
     const signals: AbortSignal[] = [];

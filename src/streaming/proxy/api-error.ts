@@ -3,20 +3,36 @@ import { ModerationViolation } from "../violation.js";
 
 /** An error as OpenAI's API writes them. */
 export interface ApiError {
-  error: { message: string; type: string; param: string | null; code: string; moderation?: object };
+  error: { message: string; type: string; param: string | null; code: string; qwen3guard?: object };
 }
 
-/** What ends a request, with its HTTP status. */
-export class RequestError extends Error {
-  readonly status: 400 | 404 | 413 | 429 | 500 | 502 | 503 | 504;
-  readonly body: ApiError;
+/** What a log may say besides code and message: amounts, statuses, hashes. */
+export type Facts = Readonly<Record<string, string | number>>;
 
-  constructor(status: RequestError["status"], code: string, message: string, options?: ErrorOptions) {
+interface RequestErrorOptions extends ErrorOptions {
+  /** What the client gets in place of the error's own words, such as those of the model's server. */
+  told?: Partial<ApiError["error"]>;
+  facts?: Facts;
+}
+
+/**
+ * What ends a request, with its HTTP status. Code and message are the proxy's own words and must quote nobody, as a log
+ * holds them; what the client gets is `body`.
+ */
+export class RequestError extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly body: ApiError;
+  readonly facts: Facts;
+
+  constructor(status: number, code: string, message: string, options: RequestErrorOptions = {}) {
     super(message, options);
     this.status = status;
+    this.code = code;
+    this.facts = options.facts ?? {};
     const type =
       status < 500 ? (status === 429 ? "rate_limit_error" : "invalid_request_error") : "server_error";
-    this.body = { error: { message, type, param: null, code } };
+    this.body = { error: { message, type, param: null, code, ...options.told } };
   }
 }
 
@@ -39,6 +55,6 @@ export function toRequestError(error: unknown): RequestError {
 function blocked(violation: ModerationViolation): RequestError {
   const error = new RequestError(400, "content_filter", violation.message, { cause: violation });
   error.body.error.param = violation.part === "prompt" ? "messages" : null;
-  error.body.error.moderation = violation.toJSON();
+  error.body.error.qwen3guard = violation.toJSON();
   return error;
 }

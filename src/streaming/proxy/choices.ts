@@ -47,7 +47,7 @@ export abstract class ChoicesAnswer implements Answer {
   }
 
   stop(choice: number, violation: ModerationViolation): Event[] {
-    return [{ ...this.event(choice, { finish_reason: "content_filter" }), moderation: violation.toJSON() }];
+    return [{ ...this.event(choice, { finish_reason: "content_filter" }), qwen3guard: violation.toJSON() }];
   }
 
   fail(error: object): Event {
@@ -78,11 +78,11 @@ export function stopChoices(
     const violation = violations[Number(choice.index ?? i)];
     if (!violation) continue;
     choice.finish_reason = "content_filter";
-    choice.moderation = violation.toJSON();
+    choice.qwen3guard = violation.toJSON();
     choice.logprobs = null;
     cut(choice);
   }
-  body.moderation = violations.find((violation) => violation !== null)?.toJSON();
+  body.qwen3guard = violations.find((violation) => violation !== null)?.toJSON();
 }
 
 /** More choices than asked for cannot be judged: nobody holds a place for them. */

@@ -12,12 +12,23 @@ import { RequestError, toRequestError } from "./api-error.js";
 import type { Ask } from "./ask.js";
 import type { Answer, Answers, Event, Place, Routed } from "./dialect.js";
 import { isRecord, type Json } from "./json.js";
+import { responseHeaders } from "./upstream.js";
 
 type Released = Part<Event | Place>;
 
 interface Lane {
   input: Channel<Released>;
   gate: Gate<Event | Place>;
+}
+
+export interface ExchangeOptions {
+  policy: Policy;
+  mode: Mode;
+  /** Stops everything when it fires. */
+  signal: AbortSignal;
+  onObserve: (finding: Finding) => void;
+  /** The request's body, as it was judged. */
+  request: Json;
 }
 
 /**
@@ -30,14 +41,9 @@ export class Exchange {
   readonly #controller = new AbortController();
   readonly #lanes: Lane[];
   readonly #encoder = new TextEncoder();
+  #failure: RequestError | null = null;
 
-  /** @param signal stops everything when it fires */
-  constructor(
-    dialect: Answers,
-    ask: Ask,
-    guard: Guard,
-    options: { policy: Policy; mode: Mode; signal: AbortSignal; onObserve: (finding: Finding) => void },
-  ) {
+  constructor(dialect: Answers, ask: Ask, guard: Guard, options: ExchangeOptions) {
     const { policy, signal, onObserve } = options;
     this.#dialect = dialect;
     this.#ask = ask;
@@ -75,6 +81,11 @@ export class Exchange {
     return Promise.all(this.#lanes.map(({ gate }) => gate.done));
   }
 
+  /** What the model's server failed of, if it did; settled with the outcomes. */
+  get failure(): RequestError | null {
+    return this.#failure;
+  }
+
   abort(reason: unknown): void {
     this.#controller.abort(reason);
   }
@@ -95,8 +106,36 @@ export class Exchange {
     }
   }
 
+  /** The answer to the client: what the model's server sent, moderated. @throws what the guard failed of, and RequestError */
+  async answer(response: Response): Promise<Response> {
+    const { status } = response;
+    const headers = responseHeaders(response);
+    if (status >= 400) {
+      const body = await response.arrayBuffer();
+      this.end();
+      return new Response(body, { status, headers });
+    }
+    // A redirection would lead past the guard; the rest has no body.
+    if (status < 200 || status >= 300) {
+      throw new RequestError(502, "upstream_invalid", `The model's server answered with status ${status}.`);
+    }
+    if (!response.body) throw new RequestError(502, "upstream_invalid", "The model's server sent no body.");
+    if (headers.get("content-type")?.toLowerCase().startsWith("text/event-stream")) {
+      return new Response(this.#stream(response.body), { status, headers });
+    }
+    const whole = await response.json().catch((cause) => {
+      throw new RequestError(502, "upstream_invalid", "The model's server sent no JSON.", { cause });
+    });
+    if (!isRecord(whole)) {
+      throw new RequestError(502, "upstream_invalid", "The model's server sent no JSON object.");
+    }
+    const moderated = await this.#whole(whole);
+    this.end();
+    return Response.json(moderated, { status, headers });
+  }
+
   /** The model's event stream, moderated. */
-  stream(body: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
+  #stream(body: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
     const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
     const writer = writable.getWriter();
     // A client that leaves cancels the readable end.
@@ -106,7 +145,7 @@ export class Exchange {
   }
 
   /** The model's whole answer, moderated. @throws what the guard failed of, and RequestError */
-  async whole(body: Json): Promise<Json> {
+  async #whole(body: Json): Promise<Json> {
     if (!Array.isArray(body[this.#dialect.list])) {
       if (isRecord(body.error)) throw upstreamError(body.error);
       throw new RequestError(502, "upstream_invalid", `The model's answer has no ${this.#dialect.list}.`);

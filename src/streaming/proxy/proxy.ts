@@ -179,9 +179,9 @@ export class GuardProxy {
         mode: this.#options.mode ?? "hold-back",
         signal: place.signal,
         onObserve: (finding) => this.metrics.found(finding),
+        request: body,
       });
       const response = await this.#exchange(exchange, request, path, body);
-      if (response.status >= 400) exchange.end();
       void this.#conclude(exchange, record, response.status, place);
       return response;
     } catch (error) {
@@ -209,22 +209,7 @@ export class GuardProxy {
     answered.catch(() => {});
     const response = await Promise.race([answered, prompts.then(() => answered)]);
     await prompts;
-    const sent = responseHeaders(response);
-    if (!response.ok) {
-      return new Response(await response.arrayBuffer(), { status: response.status, headers: sent });
-    }
-    if (!response.body) throw new RequestError(502, "upstream_invalid", "The model's server sent no body.");
-    if (sent.get("content-type")?.startsWith("text/event-stream")) {
-      return new Response(exchange.stream(response.body), { status: response.status, headers: sent });
-    }
-    const whole = await response.json().catch((cause) => {
-      throw new RequestError(502, "upstream_invalid", "The model's server sent no JSON.", { cause });
-    });
-    if (!isRecord(whole))
-      throw new RequestError(502, "upstream_invalid", "The model's server sent no JSON object.");
-    const moderated = await exchange.whole(whole);
-    exchange.end();
-    return Response.json(moderated, { status: response.status, headers: sent });
+    return exchange.answer(response);
   }
 
   /** Takes places for so many choices, until the request is over or its time is. @throws {RequestError} too_many_streams */
@@ -263,7 +248,12 @@ export class GuardProxy {
   ): Promise<void> {
     const outcomes = await exchange.outcomes;
     place.free();
-    this.#write(record, status, outcomes, error ?? outcomes.find((outcome) => outcome.error)?.error ?? null);
+    this.#write(
+      record,
+      status,
+      outcomes,
+      error ?? exchange.failure ?? outcomes.find((outcome) => outcome.error)?.error ?? null,
+    );
   }
 
   #write(record: RequestRecord, status: number, outcomes: Outcome[], error: unknown = null): void {

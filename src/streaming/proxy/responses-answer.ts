@@ -38,7 +38,7 @@ export const responsesAnswers: Answers = {
     if (!violation) return;
     body.status = "incomplete";
     body.incomplete_details = { reason: "content_filter" };
-    body.moderation = violation.toJSON();
+    body.qwen3guard = violation.toJSON();
     body.output = list(body.output).filter((item) =>
       ["message", "reasoning"].includes(text(record(item).type)),
     );
@@ -110,7 +110,7 @@ class ResponsesAnswer implements Answer {
       status: "incomplete",
       incomplete_details: { reason: "content_filter" },
       output,
-      moderation: violation.toJSON(),
+      qwen3guard: violation.toJSON(),
     };
     return [{ type: "response.incomplete", response }];
   }

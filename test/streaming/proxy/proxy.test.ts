@@ -110,7 +110,7 @@ describe("chat completions, streaming", () => {
       expect(finish()).toBe("content_filter");
       expect(chunks.at(-1)).toMatchObject({
         id: "c1",
-        moderation: {
+        qwen3guard: {
           code: "MODERATION_VIOLATION",
           part: "response",
           risk: "Unsafe",
@@ -162,7 +162,7 @@ describe("chat completions, streaming", () => {
       type: "invalid_request_error",
       param: "messages",
     });
-    expect(error.error.moderation).toMatchObject({ part: "prompt", risk: "Unsafe" });
+    expect(error.error.qwen3guard).toMatchObject({ part: "prompt", risk: "Unsafe" });
     expect(await upstream.asked[0].aborted).toBe(true);
     expect(await logged()).toMatchObject({ end: "blocked", status: 400 });
   });
@@ -420,11 +420,11 @@ describe("whole answers", () => {
     expect(choices[1]).toMatchObject({
       finish_reason: "content_filter",
       message: { content: "so" },
-      moderation: { risk: "Unsafe" },
+      qwen3guard: { risk: "Unsafe" },
     });
     expect(choices[1].message.tool_calls).toBeUndefined();
     expect(choices[1].message.audio).toBeUndefined();
-    expect(rest).toMatchObject({ id: "c2", usage: { total_tokens: 9 }, moderation: { risk: "Unsafe" } });
+    expect(rest).toMatchObject({ id: "c2", usage: { total_tokens: 9 }, qwen3guard: { risk: "Unsafe" } });
   });
 
   test("a whole answer to who asked for a stream is cut as well", async () => {
@@ -602,7 +602,7 @@ describe("responses", () => {
         status: "incomplete",
         incomplete_details: { reason: "content_filter" },
         output: [{ id: "i", content: [{ text: "so far" }] }],
-        moderation: { risk: "Unsafe" },
+        qwen3guard: { risk: "Unsafe" },
       },
     });
     expect(JSON.stringify(events)).not.toContain("BAD");
