@@ -6,12 +6,14 @@ import { ContextLengthError, InputError, ModelError } from "./errors.js";
 import { guardOutputs } from "./export/heads.js";
 import type { Manifest } from "./export/manifest.js";
 import { type ResolveOptions, resolveModel } from "./export/resolve.js";
-import { type PolicyData, resolvePolicy } from "./moderation/policy.js";
+import { type Policy, type PolicyData, type PromptScope, resolvePolicy } from "./moderation/policy.js";
+import { rulePrompt } from "./moderation/ruling.js";
 import { GuardStream, type Overflow } from "./moderation/stream.js";
 import { placeName } from "./ort/place.js";
 import { type Chunk, ModeratedStream, type ModerationOptions } from "./streaming/moderate.js";
 import type { Source } from "./streaming/source.js";
-import { ChatTemplate, type Message, type Prefix, promptIndexOf } from "./tokenizer/template.js";
+import type { Message } from "./tokenizer/messages.js";
+import { ChatTemplate, type Prefix, prefixOf } from "./tokenizer/template.js";
 import { Tokenizer } from "./tokenizer/tokenizer.js";
 
 export interface LoadOptions extends EngineOptions, ResolveOptions {}
@@ -33,13 +35,26 @@ export type StreamInput = {
       messages: readonly Message[];
       /** The response itself starts with the model's `<think>…</think>`. Default false. */
       reasoning?: boolean;
+      /** Tool definitions that the model is given, as JSON schemas: the guard reads them in the system's turn. */
+      tools?: readonly unknown[];
+      /**
+       * "conversation" shows the guard the reasoning of earlier answers as well, which its chat template leaves out.
+       * Default: what the policy says.
+       */
+      scope?: PromptScope;
       promptIds?: undefined;
     }
   | {
-      /** The whole templated prefix as ids, special tokens included; the next token pushed is response index 0. */
+      /**
+       * The whole templated prefix as ids, special tokens included; the next token pushed is response index 0. Without a
+       * turn that `<|im_end|>` closes there is no verdict on the prompt: where a policy applies, PROMPT_UNJUDGED, unless
+       * it says `unjudged: "pass"`.
+       */
       promptIds: readonly number[];
       messages?: undefined;
       reasoning?: undefined;
+      tools?: undefined;
+      scope?: undefined;
     }
 );
 
@@ -94,14 +109,21 @@ export class Guard {
    * Starts to judge a conversation. Returns at once: the prompt is prefilled beside the event loop, pushes queue
    * behind it.
    *
-   * @throws {InputError} MESSAGES_INVALID, PROMPT_EMPTY, TOKEN_INVALID, POLICY_INVALID, OPTION_INVALID
+   * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE, PROMPT_EMPTY, PROMPT_UNJUDGED, TOKEN_INVALID,
+   *   POLICY_INVALID, OPTION_INVALID
    * @throws {ContextLengthError} PROMPT_TOO_LONG
    * @throws {QueueFullError} QUEUE_FULL
    * @throws {ClosedError} GUARD_CLOSED
    */
   stream(input: StreamInput): GuardStream {
     const policy = input?.policy && resolvePolicy(input.policy, this.labels);
-    const prefix = this.#prefix(input);
+    const prefix = this.#prefix(input, policy);
+    // Known before anything has run.
+    if (policy && prefix.turns.length === 0) rulePrompt(null, policy);
+    return this.#open(input, prefix, policy);
+  }
+
+  #open(input: StreamInput, prefix: Prefix, policy?: Policy): GuardStream {
     checkOptions(input);
     if (prefix.ids.length >= this.maxTokens) {
       throw new ContextLengthError(
@@ -127,18 +149,11 @@ export class Guard {
    * @throws {InputError} POLICY_INVALID
    */
   moderate<C extends Chunk>(source: Source<C>, options: ModerateOptions): ModeratedStream<C> {
-    const {
+    const { mode, promptFirst, onObserve, replacement, signal } = options;
+    const policy = resolvePolicy(options.policy, this.labels);
+    const input = { ...options, overflow: options.overflow ?? "slide", signal: undefined } as StreamInput;
+    return new ModeratedStream(source, () => this.#open(input, this.#prefix(input, policy)), {
       policy,
-      mode,
-      promptFirst,
-      onObserve,
-      replacement,
-      signal,
-      overflow = "slide",
-      ...input
-    } = options;
-    return new ModeratedStream(source, () => this.stream({ ...input, overflow } as StreamInput), {
-      policy: resolvePolicy(policy, this.labels),
       mode,
       promptFirst,
       onObserve,
@@ -158,8 +173,16 @@ export class Guard {
     return this.#engine.close();
   }
 
-  #prefix(input: StreamInput): Prefix {
-    if (input?.messages) return this.template.prefix(input.messages, { reasoning: input.reasoning });
+  #prefix(input: StreamInput, policy: Policy | undefined): Prefix {
+    if (input?.messages) {
+      const { messages, reasoning, tools, scope = policy?.prompt.scope } = input;
+      return this.template.prefix(messages, {
+        reasoning,
+        tools,
+        keepReasoning: scope === "conversation",
+        attachments: policy?.attachments,
+      });
+    }
     const ids = input?.promptIds;
     if (!Array.isArray(ids) || ids.length === 0) {
       throw new InputError(
@@ -168,7 +191,7 @@ export class Guard {
       );
     }
     for (const id of ids) this.tokenizer.tokenBytes(id);
-    return { ids: [...ids], promptIndex: promptIndexOf(ids, this.tokenizer) };
+    return prefixOf([...ids], this.tokenizer);
   }
 }
 

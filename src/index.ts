@@ -35,10 +35,10 @@ export {
 } from "./moderation/policy.js";
 export { type Finding, type Ruling, rulePrompt, ruleResponse } from "./moderation/ruling.js";
 export type { GuardStream, Overflow } from "./moderation/stream.js";
-export type { Judgement, Verdict } from "./moderation/verdict.js";
+export type { Judgement, TurnVerdict, Verdict } from "./moderation/verdict.js";
 export type { DeviceName } from "./ort/place.js";
 export type { GateStats, Mode, Outcome } from "./streaming/gate.js";
 export type { Chunk, ModeratedStream } from "./streaming/moderate.js";
 export type { Source } from "./streaming/source.js";
 export { ModerationViolation, type Span } from "./streaming/violation.js";
-export type { Message } from "./tokenizer/template.js";
+export type { ContentPart, Message } from "./tokenizer/messages.js";

@@ -1,5 +1,7 @@
-import type { Policy, Rules } from "./policy.js";
-import { indexOfHighest, type Verdict } from "./verdict.js";
+import { InputError } from "../errors.js";
+import { severityOf } from "./labels.js";
+import type { Policy, PromptScope, Rules } from "./policy.js";
+import { indexOfHighest, type TurnVerdict, type Verdict } from "./verdict.js";
 
 /** What a policy needs to know of a token. */
 export type Evidence = Pick<Verdict, "index" | "risk" | "probabilities">;
@@ -118,9 +120,53 @@ export class Rulebook {
   }
 }
 
-/** What a policy makes of a prompt's verdict; null, where there is no prompt, passes. */
-export function rulePrompt(verdict: Evidence | null, policy: Policy): Ruling {
-  return rule(verdict ? [verdict] : [], policy.prompt);
+/**
+ * What a policy makes of a conversation before its answer: the worst of the turns that its scope names.
+ *
+ * @param prompt the verdicts of a stream's `turns`; or a single one, which is taken for the prompt's
+ * @throws {InputError} PROMPT_UNJUDGED: there is no verdict, and the policy does not let pass what was not judged
+ */
+export function rulePrompt(prompt: Evidence | readonly TurnVerdict[] | null, policy: Policy): Ruling {
+  const verdicts = isList(prompt) ? turnsInScope(prompt, policy.prompt.scope) : prompt ? [prompt] : [];
+  if (verdicts.length === 0 && policy.unjudged === "refuse") {
+    throw new InputError(
+      "PROMPT_UNJUDGED",
+      "The prompt has no turn that ends, so there is no verdict on it. Close it with <|im_end|>, give messages in " +
+        'place of ids, or let it pass with "unjudged": "pass" in the policy.',
+    );
+  }
+  const rulings = verdicts.map((verdict) => rule([verdict], policy.prompt));
+  const observed = rulings.flatMap((ruling) => ruling.observed);
+  const violation = worst(rulings.flatMap((ruling) => ruling.violation ?? []));
+  return { action: actionOf(violation, observed), violation, observed };
+}
+
+/**
+ * The turns that count for a scope. A turn of the user with nothing in it says nothing of what the model is asked: then
+ * the last one that has something in it counts as well, whoever's it is.
+ */
+export function turnsInScope(turns: readonly TurnVerdict[], scope: PromptScope): TurnVerdict[] {
+  if (scope === "conversation") return [...turns];
+  const answer = turns.findLastIndex(({ role }) => role === "assistant");
+  const asked = turns.filter(({ role }, i) => role === "user" && i > answer);
+  const last = turns.findLast(({ role }) => role === "user");
+  const told = asked.some(({ empty }) => !empty)
+    ? undefined
+    : (turns.findLast(({ role, empty }) => !empty && role !== "assistant") ?? turns.at(-1));
+  return turns.filter((turn) => asked.includes(turn) || turn === last || turn === told);
+}
+
+function isList(prompt: Evidence | readonly TurnVerdict[] | null): prompt is readonly TurnVerdict[] {
+  return Array.isArray(prompt);
+}
+
+/** The gravest; of several the most certain, of equals the first. */
+function worst(findings: Finding[]): Finding | null {
+  const gravity = ({ risk }: Finding) => (severityOf(risk) === "unsafe" ? 1 : 0);
+  const [first = null] = findings.toSorted(
+    (a, b) => gravity(b) - gravity(a) || b.riskProbability - a.riskProbability,
+  );
+  return first;
 }
 
 /** What a policy makes of a response's verdicts, in order. */
@@ -137,5 +183,9 @@ function rule(verdicts: readonly Evidence[], rules: Rules): Ruling {
     if (book.violation) break;
   }
   const violation = book.violation;
-  return { action: violation ? "block" : observed.length > 0 ? "observe" : "pass", violation, observed };
+  return { action: actionOf(violation, observed), violation, observed };
+}
+
+function actionOf(violation: Finding | null, observed: Finding[]): Ruling["action"] {
+  return violation ? "block" : observed.length > 0 ? "observe" : "pass";
 }

@@ -7,9 +7,9 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type Decision, decide, type Judged } from "./decision.js";
 import { severityOf } from "./labels.js";
 import type { Policy } from "./policy.js";
-import { type Finding, Rulebook, type Ruling } from "./ruling.js";
+import { type Finding, Rulebook, type Ruling, rulePrompt } from "./ruling.js";
 import { StandingVerdicts } from "./standing.js";
-import { judgePrompt, judgeResponse, type Verdict } from "./verdict.js";
+import { judgePrompt, judgeResponse, type TurnVerdict, type Verdict } from "./verdict.js";
 
 /** What a stream does when its response outgrows the model's context. */
 export type Overflow = "error" | "slide";
@@ -35,10 +35,17 @@ const LONGEST_CHARACTER = 4;
  */
 export class GuardStream {
   /**
-   * Verdict of the prompt moderator at the `<|im_end|>` that closes the last user turn; null if there is none.
-   * Resolves as soon as that token is judged.
+   * Verdict of the prompt moderator at the `<|im_end|>` that closes the last user turn; in a conversation without one,
+   * the last turn. Null where no turn is closed, which only `promptIds` can bring about. Resolves as soon as that token
+   * is judged.
    */
   readonly prompt: Promise<Verdict | null>;
+
+  /**
+   * Verdicts at the end of every turn of the conversation, in order; `rulePrompt` picks those that a policy is about.
+   * Resolves with the last of them.
+   */
+  readonly turns: Promise<readonly TurnVerdict[]>;
 
   #sequence: Sequence;
   readonly #tokenizer: Tokenizer;
@@ -65,6 +72,7 @@ export class GuardStream {
   #windowStart = 0;
   #slides = 0;
   #book: Rulebook | null = null;
+  #promptRuling: Ruling | null = null;
   readonly #standing = new StandingVerdicts();
   readonly #observed: Finding[] = [];
   #settled = 0;
@@ -90,11 +98,13 @@ export class GuardStream {
     this.#signal = signal;
     this.#overflow = overflow;
     this.#spare = spare;
-    if (policy) this.#book = new Rulebook(policy.response);
     signal?.addEventListener("abort", this.#abort);
-    this.prompt = this.#prefill(prefix);
+    const { prompt, turns } = this.#prefill(prefix);
+    this.prompt = prompt;
+    this.turns = turns;
     // Who never asks for the prompt's verdict must not be killed by its rejection; pushes reject all the same.
-    this.prompt.catch(() => {});
+    for (const verdict of [prompt, turns]) verdict.catch(() => {});
+    if (policy) this.#ruleBy(policy);
     if (signal?.aborted) this.#abort();
   }
 
@@ -103,12 +113,13 @@ export class GuardStream {
     return this.#settled;
   }
 
-  /** What the policy makes of the verdicts that stand so far; null for a stream without one. */
+  /** What the policy makes of the verdicts that stand so far, the prompt's first; null for a stream without one. */
   get ruling(): Ruling | null {
     if (!this.#book) return null;
-    const { violation } = this.#book;
-    const action = violation ? "block" : this.#observed.length > 0 ? "observe" : "pass";
-    return { action, violation, observed: [...this.#observed] };
+    const violation = this.#promptRuling?.violation ?? this.#book.violation;
+    const observed = [...(this.#promptRuling?.observed ?? []), ...this.#observed];
+    const action = violation ? "block" : observed.length > 0 ? "observe" : "pass";
+    return { action, violation, observed };
   }
 
   /** How often the context was full and slid on (`overflow: "slide"`). */
@@ -180,27 +191,46 @@ export class GuardStream {
     this.#stop(new ClosedError("STREAM_CLOSED", "The stream was closed. Open another with guard.stream()."));
   }
 
-  async #prefill({ ids, promptIndex }: Prefix): Promise<Verdict | null> {
-    return new Promise((resolve, reject) => {
-      const done = this.#sequence.feed(ids, (logits, index, position) => {
-        if (position !== promptIndex) return;
-        const tokenId = ids[position];
-        resolve({
-          index: position,
-          tokenId,
-          text: this.#tokenizer.decode([tokenId]),
-          ...judgePrompt(logits, index, this.#labels),
-          provisional: false,
-        });
-      });
-      done.then(
-        () => resolve(null),
-        (error) => {
-          this.#stop(error);
-          reject(error);
-        },
-      );
+  #prefill({ ids, promptIndex, turns }: Prefix): Pick<GuardStream, "prompt" | "turns"> {
+    const prompt = settled<Verdict | null>();
+    const judged = settled<readonly TurnVerdict[]>();
+    const verdicts: TurnVerdict[] = [];
+    const done = this.#sequence.feed(ids, (logits, index, position) => {
+      if (position !== turns[verdicts.length]?.end) return;
+      const { role, empty } = turns[verdicts.length];
+      const tokenId = ids[position];
+      const verdict = {
+        index: position,
+        tokenId,
+        text: this.#tokenizer.decode([tokenId]),
+        ...judgePrompt(logits, index, this.#labels),
+        provisional: false,
+      };
+      verdicts.push({ ...verdict, role, empty });
+      if (position === promptIndex) prompt.resolve(verdict);
+      if (verdicts.length === turns.length) judged.resolve(verdicts);
     });
+    done.then(
+      () => {
+        prompt.resolve(null);
+        judged.resolve(verdicts);
+      },
+      (error) => {
+        this.#stop(error);
+        prompt.reject(error);
+        judged.reject(error);
+      },
+    );
+    return { prompt: prompt.promise, turns: judged.promise };
+  }
+
+  #ruleBy(policy: Policy): void {
+    this.#book = new Rulebook(policy.response);
+    const rule = (turns: readonly TurnVerdict[]) => {
+      this.#promptRuling = rulePrompt(turns, policy);
+    };
+    // Where the prompt was not judged, neither is what comes after it.
+    this.turns.then(rule).catch((error) => this.#stop(error));
   }
 
   #judgeText({ from, ids, provisional }: Revision): Promise<Verdict[]> {
@@ -406,6 +436,22 @@ export class GuardStream {
     for (const sequence of [...this.#retiring, this.#successor?.sequence, this.#sequence])
       sequence?.close(reason);
   }
+}
+
+interface Settled<T> {
+  promise: Promise<T>;
+  resolve(value: T): void;
+  reject(error: unknown): void;
+}
+
+function settled<T>(): Settled<T> {
+  let resolve!: Settled<T>["resolve"];
+  let reject!: Settled<T>["reject"];
+  const promise = new Promise<T>((res, rej) => {
+    resolve = res;
+    reject = rej;
+  });
+  return { promise, resolve, reject };
 }
 
 function toIds(tokens: ArrayLike<number>): number[] {

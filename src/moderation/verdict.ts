@@ -23,6 +23,14 @@ export interface Verdict {
   provisional: boolean;
 }
 
+/** What the prompt moderator says at the `<|im_end|>` that closes a turn of the conversation. */
+export interface TurnVerdict extends Verdict {
+  /** As the chat template writes it: a tool's answer is a turn of the user. "" where the turn has no beginning. */
+  role: string;
+  /** Whether there is nothing but white space in the turn. */
+  empty: boolean;
+}
+
 /** The judgement alone, without the token it is about. */
 export type Judgement = Pick<
   Verdict,

@@ -54,7 +54,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
     const { messages, lead } = conversation(toMessages(params.prompt, policy));
     return new Gate<T>(
       (signal) => read(params.abortSignal ? AbortSignal.any([params.abortSignal, signal]) : signal, lead),
-      () => guard.stream({ messages, reasoning: true, overflow: "slide" }),
+      () => guard.stream({ messages, reasoning: true, overflow: "slide", scope: policy.prompt.scope }),
       {
         policy,
         mode,

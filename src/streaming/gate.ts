@@ -3,7 +3,7 @@ import type { Decision } from "../moderation/decision.js";
 import type { Policy } from "../moderation/policy.js";
 import { type Finding, Rulebook, type Ruling, rulePrompt } from "../moderation/ruling.js";
 import { StandingVerdicts } from "../moderation/standing.js";
-import type { Verdict } from "../moderation/verdict.js";
+import type { TurnVerdict, Verdict } from "../moderation/verdict.js";
 import { Bell } from "./bell.js";
 import { type Held, HeldIds, HeldText, type Part } from "./held.js";
 import { type Source, SourceReader } from "./source.js";
@@ -17,7 +17,7 @@ export type Mode = "hold-back" | "stream-first";
 
 /** What a gate needs of a GuardStream. */
 export interface Judge {
-  readonly prompt: Promise<Verdict | null>;
+  readonly turns: Promise<readonly TurnVerdict[]>;
   readonly settled: number;
   readonly slides: number;
   push(ids: readonly number[]): Promise<Verdict[]>;
@@ -223,7 +223,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   async #guarded(): Promise<void> {
     const judge = this.#open();
     this.#judge = judge;
-    const ruling = rulePrompt(await judge.prompt, this.#policy);
+    const ruling = rulePrompt(await judge.turns, this.#policy);
     if (this.#ended) return;
     this.#stats.promptMs = performance.now() - (this.#startedAt as number);
     for (const finding of ruling.observed) this.#observe(finding);

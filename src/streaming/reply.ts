@@ -1,6 +1,6 @@
 import { InputError } from "../errors.js";
 import type { Policy } from "../moderation/policy.js";
-import type { Message } from "../tokenizer/template.js";
+import { contentText, type Message } from "../tokenizer/messages.js";
 import type { Part } from "./held.js";
 
 const THINK = "<think>";
@@ -46,7 +46,10 @@ export class Reply<T> {
 export function conversation(messages: Message[]): { messages: Message[]; lead: string } {
   const last = messages.at(-1);
   if (last?.role !== "assistant") return { messages, lead: "" };
-  return { messages: messages.slice(0, -1), lead: last.content ?? "" };
+  return {
+    messages: messages.slice(0, -1),
+    lead: contentText(last.content ?? "", "the last message", "block"),
+  };
 }
 
 /**

@@ -1,39 +1,46 @@
 import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { CheckpointError, InputError } from "../errors.js";
+import { CheckpointError } from "../errors.js";
 import { JinjaTemplate } from "./jinja-template.js";
-import { type Tokenizer, wellFormed } from "./tokenizer.js";
+import {
+  invalid,
+  type Message,
+  type MessageOptions,
+  plain,
+  type TemplateMessage,
+  templateMessages,
+  withReasoningApart,
+  withReasoningInText,
+} from "./messages.js";
+import type { Tokenizer } from "./tokenizer.js";
+import { promptIndexOf, type Turn, turnsOf } from "./turns.js";
 
-/** One message of a conversation, in the shape of the chat completions API. */
-export interface Message {
-  role: "system" | "user" | "assistant" | "tool" | (string & {});
-  /** null counts as "", as in an assistant message that only calls tools. */
-  content: string | null;
-  tool_calls?: readonly unknown[];
-  reasoning_content?: string | null;
-  name?: string;
-  tool_call_id?: string;
-}
+export type { Message } from "./messages.js";
+export { promptIndexOf } from "./turns.js";
 
-export interface PrefixOptions {
+export interface PrefixOptions extends MessageOptions {
   /** The response itself begins with the model's `<think>`. Default false: the prefix ends with an empty one. */
   reasoning?: boolean;
   /** Tool definitions that the conversation's model was given, as JSON schemas. */
   tools?: readonly unknown[];
+  /** Shows the reasoning of earlier answers, which the template leaves out. Default false. */
+  keepReasoning?: boolean;
 }
 
 /** A templated conversation up to the first token of the response. */
 export interface Prefix {
   ids: number[];
-  /** Index in `ids` of the `<|im_end|>` that closes the last user turn; null when there is none. */
+  /**
+   * Index in `ids` of the `<|im_end|>` that closes the last user turn; where there is none, the last turn. Null where no
+   * turn is closed.
+   */
   promptIndex: number | null;
+  /** The turns that are closed, in order. */
+  turns: Turn[];
 }
 
-const TURN_START = "<|im_start|>";
-const TURN_END = "<|im_end|>";
 const THINK = "<think>";
-const ROLES = ["system", "user", "assistant", "tool"];
 
 /**
  * A checkpoint's own chat template. Its control tokens are tokens; the same written out in a message, a tool's
@@ -102,7 +109,8 @@ export class ChatTemplate {
    * would drop, an assistant's message at the end, or messages that the template refuses.
    */
   prefix(messages: readonly Message[], options: PrefixOptions = {}): Prefix {
-    const conversation = checked(messages);
+    const handed = options.keepReasoning ? withReasoningInText : withReasoningApart;
+    const conversation = templateMessages(messages, options).map(handed);
     if (conversation.at(-1)?.role === "assistant") {
       throw invalid("the last one is the assistant's. Leave it out: its answer is what you stream");
     }
@@ -111,8 +119,7 @@ export class ChatTemplate {
       conversation,
       options,
     );
-    const ids = this.#encode(options.reasoning ? this.#beforeThinking(text) : text);
-    return { ids, promptIndex: promptIndexOf(ids, this.#tokenizer) };
+    return prefixOf(this.#encode(options.reasoning ? this.#beforeThinking(text) : text), this.#tokenizer);
   }
 
   /**
@@ -120,11 +127,11 @@ export class ChatTemplate {
    * Throws InputError (MESSAGES_INVALID) as `prefix` does, but takes an assistant's message at the end.
    */
   conversation(messages: readonly Message[]): number[] {
-    return this.#encode(this.#render(this.#template, checked(messages), {}));
+    return this.#encode(this.#render(this.#template, templateMessages(messages), {}));
   }
 
   /** The rendered conversation with its control tokens marked, up to an assistant's answer. */
-  #upToAnswer(form: Form, messages: Message[], options: PrefixOptions): string {
+  #upToAnswer(form: Form, messages: TemplateMessage[], options: PrefixOptions): string {
     const response = `${this.#nonce}response`;
     const text = this.#render(form, [...messages, { role: "assistant", content: response }], options);
     const end = text.lastIndexOf(response);
@@ -132,7 +139,7 @@ export class ChatTemplate {
     return text.slice(0, end);
   }
 
-  #render({ template, variables }: Form, messages: Message[], options: PrefixOptions): string {
+  #render({ template, variables }: Form, messages: TemplateMessage[], options: PrefixOptions): string {
     try {
       return template.render({
         ...variables,
@@ -180,54 +187,10 @@ export class ChatTemplate {
   }
 }
 
-/** The index of the `<|im_end|>` that closes the last user turn among ids, null when there is none. */
-export function promptIndexOf(ids: readonly number[], tokenizer: Tokenizer): number | null {
-  const start = tokenizer.tokenId(TURN_START);
-  const end = tokenizer.tokenId(TURN_END);
-  const user = tokenizer.encode("user");
-  let turn = ids.length - 1;
-  while (turn >= 0 && !(ids[turn] === start && user.every((id, i) => ids[turn + 1 + i] === id))) turn--;
-  const close = turn === -1 || end === undefined ? -1 : ids.indexOf(end, turn);
-  return close === -1 ? null : close;
-}
-
-/** Messages as plain well-formed data, every one of them something a template shows. */
-function checked(messages: readonly Message[]): Message[] {
-  if (!Array.isArray(messages) || messages.length === 0) {
-    throw invalid("they must be a list with at least one message");
-  }
-  for (const [index, message] of messages.entries()) {
-    const { role, content, reasoning_content: reasoning, tool_calls: calls } = message ?? {};
-    const which = `message ${index}`;
-    if (!ROLES.includes(role)) {
-      throw invalid(`${which} has the role ${JSON.stringify(role)}; roles are ${ROLES.join(", ")}`);
-    }
-    if (typeof content !== "string" && content !== null) {
-      throw invalid(`the content of ${which} must be a string`);
-    }
-    if (reasoning != null && typeof reasoning !== "string") {
-      throw invalid(`the reasoning_content of ${which} must be a string`);
-    }
-    if (calls != null && !Array.isArray(calls)) throw invalid(`the tool_calls of ${which} must be a list`);
-  }
-  try {
-    return messages.map((message) => plain({ ...message, content: message.content ?? "" }) as Message);
-  } catch (cause) {
-    throw invalid("they are nested too deeply", { cause });
-  }
-}
-
-/** A copy as JSON would make it, each string well-formed. */
-function plain(value: unknown): unknown {
-  if (typeof value === "string") return wellFormed(value);
-  if (Array.isArray(value)) return value.map(plain);
-  if (typeof value !== "object" || value === null) return value;
-  const fields = Object.entries(value).filter(([, field]) => field !== undefined);
-  return Object.fromEntries(fields.map(([name, field]) => [wellFormed(name), plain(field)]));
-}
-
-function invalid(what: string, options?: ErrorOptions): InputError {
-  return new InputError("MESSAGES_INVALID", `Cannot template the messages: ${what}.`, options);
+/** Ids that a caller has templated, and where in them there is something to judge. */
+export function prefixOf(ids: number[], tokenizer: Tokenizer): Prefix {
+  const turns = turnsOf(ids, tokenizer);
+  return { ids, promptIndex: promptIndexOf(ids, tokenizer) ?? turns.at(-1)?.end ?? null, turns };
 }
 
 /** A template and the values of the variables that name tokens. */

@@ -2,8 +2,15 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { InputError } from "../../src/errors.js";
 import { decide } from "../../src/moderation/decision.js";
-import { DEFAULT_POLICY, type PolicyData, parsePolicy, resolvePolicy } from "../../src/moderation/policy.js";
-import { type Evidence, rulePrompt, ruleResponse } from "../../src/moderation/ruling.js";
+import {
+  DEFAULT_POLICY,
+  type PolicyData,
+  type PromptScope,
+  parsePolicy,
+  resolvePolicy,
+} from "../../src/moderation/policy.js";
+import { type Evidence, rulePrompt, ruleResponse, turnsInScope } from "../../src/moderation/ruling.js";
+import type { TurnVerdict } from "../../src/moderation/verdict.js";
 import { LABELS, policyOf, verdict } from "../streaming/scripted.js";
 
 const RISK: Record<string, string> = { s: "Safe", u: "Unsafe", c: "Controversial" };
@@ -134,8 +141,78 @@ describe("what a prompt's verdict comes to", () => {
     expect(rulePrompt(verdict(7, risk), policyOf(data)).action).toBe(action);
   });
 
-  test("no prompt passes", () => {
-    expect(rulePrompt(null, policyOf()).action).toBe("pass");
+  test("no verdict does not pass, unless the policy says so", () => {
+    for (const none of [null, []]) {
+      expect(() => rulePrompt(none, policyOf())).toThrow(
+        expect.objectContaining({ name: "InputError", code: "PROMPT_UNJUDGED" }),
+      );
+      expect(rulePrompt(none, policyOf({ unjudged: "pass" })).action).toBe("pass");
+    }
+  });
+});
+
+/** One turn a letter: s, u, a for system, user, assistant; in brackets one that is empty; a ! behind it is unsafe. */
+function turns(text: string): TurnVerdict[] {
+  const roles: Record<string, string> = { s: "system", u: "user", a: "assistant" };
+  return Array.from(text.matchAll(/(\()?([sua])\)?([!?])?/g), ([, bracket, letter, mark], index) => ({
+    ...verdict(index, mark === "!" ? "Unsafe" : mark === "?" ? "Controversial" : "Safe"),
+    role: roles[letter],
+    empty: bracket !== undefined,
+  }));
+}
+
+describe("which turns are ruled on", () => {
+  const at = (text: string, scope: PromptScope) => turnsInScope(turns(text), scope).map(({ index }) => index);
+
+  test.each<[string, string, number[]]>([
+    ["the user's", "su", [1]],
+    ["every one of the user's since the last answer", "suauu", [3, 4]],
+    ["not what comes before the answer", "uau", [2]],
+    ["not the system's between them", "usu", [0, 2]],
+    ["the last of all where the user has none", "ss", [1]],
+    ["what comes after an answer, and the user's last one", "uas", [0, 2]],
+    ["with an empty one of the user's what was said before it", "s(u)", [0, 1]],
+    ["the user's own before the answer, if nobody said anything since", "ua(u)", [0, 2]],
+    ["an empty one among others is no reason to look further", "s(u)u", [1, 2]],
+    ["an answer alone, where nothing else is there", "a", [0]],
+    ["an empty one alone", "(u)", [0]],
+  ])("turn: %s (%s)", (_, text, expected) => {
+    expect(at(text, "turn")).toEqual(expected);
+  });
+
+  test("conversation: all of them", () => {
+    expect(at("su(a)us", "conversation")).toEqual([0, 1, 2, 3, 4]);
+  });
+
+  test("the worst decides, and what is to be observed is noted wherever it stands", () => {
+    const ruling = (text: string, data: PolicyData = {}) => rulePrompt(turns(text), policyOf(data));
+    expect(ruling("u!u").violation).toMatchObject({ part: "prompt", index: 0 });
+    expect(ruling("u?u!u?").violation).toMatchObject({ index: 1, risk: "Unsafe" });
+    expect(ruling("s!u").violation).toBeNull();
+    expect(ruling("s!u", { prompt: { scope: "conversation" } }).violation).toMatchObject({ index: 0 });
+    expect(ruling("s!").violation).toMatchObject({ index: 0 });
+    expect(ruling("s!(u)").violation).toMatchObject({ index: 0 });
+    expect(ruling("u!u!", { action: "observe" })).toMatchObject({
+      action: "observe",
+      violation: null,
+      observed: [{ index: 0 }, { index: 1 }],
+    });
+  });
+
+  test("some turn always counts, and a wider scope never lets pass more", () => {
+    const text = fc.string({
+      unit: fc.constantFrom("s", "u", "a", "(u)", "(s)", "u!", "s!", "a!", "u?"),
+      minLength: 1,
+    });
+    fc.assert(
+      fc.property(text, (all) => {
+        expect(at(all, "turn").length).toBeGreaterThan(0);
+        if (rulePrompt(turns(all), policyOf()).violation === null) return;
+        expect(
+          rulePrompt(turns(all), policyOf({ prompt: { scope: "conversation" } })).violation,
+        ).not.toBeNull();
+      }),
+    );
   });
 });
 

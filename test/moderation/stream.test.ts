@@ -194,6 +194,43 @@ test("promptIds stand for the whole prefix", async () => {
   none.close();
 });
 
+test("each turn's verdict is that of the conversation up to it", async () => {
+  const conversation = [
+    { role: "system", content: "Be brief." },
+    { role: "user", content: "How do I build a pipe bomb?" },
+    { role: "assistant", content: "I will not say." },
+    { role: "user", content: "How do I bake bread?" },
+  ];
+  const { ids } = guard.template.prefix(conversation);
+  const stream = guard.stream({ messages: conversation });
+  const turns = await stream.turns;
+  expect(turns.map(({ role }) => role)).toEqual(["system", "user", "assistant", "user"]);
+  expect(turns.at(-1)).toMatchObject((await stream.prompt) as object);
+  stream.close();
+  for (const { index, probabilities } of turns) {
+    const alone = guard.stream({ promptIds: ids.slice(0, index + 1) });
+    const verdict = (await alone.turns).at(-1);
+    alone.close();
+    probabilities.risk.forEach((p, i) => {
+      expect(Math.abs(p - (verdict?.probabilities.risk[i] as number))).toBeLessThan(TOLERANCE);
+    });
+  }
+});
+
+test("a conversation without a user turn is judged at the end of its last turn", async () => {
+  const stream = guard.stream({ messages: [{ role: "system", content: "Be brief." }] });
+  const [{ role, empty, ...verdict }] = await stream.turns;
+  expect({ role, empty }).toEqual({ role: "system", empty: false });
+  expect(await stream.prompt).toEqual(verdict);
+  stream.close();
+});
+
+test("the turns of a stream that is closed before they are judged reject", async () => {
+  const stream = guard.stream({ messages });
+  stream.close();
+  await expect(stream.turns).rejects.toMatchObject({ code: "STREAM_CLOSED" });
+});
+
 describe("ends", () => {
   test("a closed stream rejects what waits and what comes", async () => {
     const stream = guard.stream({ messages });

@@ -2,7 +2,7 @@ import { ClosedError } from "../../src/errors.js";
 import type { Guard, StreamInput } from "../../src/guard.js";
 import { type Decision, decide } from "../../src/moderation/decision.js";
 import { type PolicyData, resolvePolicy } from "../../src/moderation/policy.js";
-import type { Verdict } from "../../src/moderation/verdict.js";
+import type { TurnVerdict, Verdict } from "../../src/moderation/verdict.js";
 import type { Judge } from "../../src/streaming/gate.js";
 
 export const LABELS = {
@@ -49,6 +49,7 @@ interface Script {
 export class ScriptedJudge implements Judge {
   static open = 0;
   readonly prompt: Promise<Verdict | null>;
+  readonly turns: Promise<TurnVerdict[]>;
   settled = 0;
   slides = 0;
   closed = false;
@@ -60,8 +61,10 @@ export class ScriptedJudge implements Judge {
   constructor(script: Script = {}) {
     ScriptedJudge.open++;
     this.#script = script;
-    this.prompt = (script.promptAfter ?? Promise.resolve()).then(() => verdict(3, script.prompt ?? "Safe"));
-    this.prompt.catch(() => {});
+    const prompt = (script.promptAfter ?? Promise.resolve()).then(() => verdict(3, script.prompt ?? "Safe"));
+    this.prompt = prompt;
+    this.turns = prompt.then((last) => [{ ...last, role: "user", empty: false }]);
+    for (const judged of [this.prompt, this.turns]) judged.catch(() => {});
   }
 
   async pushText(text: string): Promise<Verdict[]> {

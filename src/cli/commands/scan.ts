@@ -106,7 +106,7 @@ async function scan(options: Options): Promise<void> {
     const prompt = judgesPrompt ? await stream.prompt : null;
     if (prompt) report.prompt(prompt);
     const stopOf = options.stop ? (finding: Finding) => new ModerationViolation(finding, null) : null;
-    const blocked = enforced ? rulePrompt(prompt, policy).violation : null;
+    const blocked = enforced && judgesPrompt ? rulePrompt(await stream.turns, policy).violation : null;
     if (blocked) report.violation(blocked);
     if (blocked && stopOf) throw stopOf(blocked);
     const latency: number[] = [];

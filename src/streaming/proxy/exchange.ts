@@ -57,7 +57,7 @@ export class Exchange {
       const input = new Channel<Released>();
       const gate = new Gate<Event | Place>(
         input,
-        () => guard.stream({ messages, reasoning: true, overflow: "slide" }),
+        () => guard.stream({ messages, reasoning: true, overflow: "slide", scope: policy.prompt.scope }),
         {
           policy,
           // What comes at once goes out at once: nothing is gained by letting it pass first.

@@ -769,7 +769,7 @@ describe("requests", () => {
 describe("the proxy's own endpoints", () => {
   test("moderations", async () => {
     const { client, inputs } = await start({}, ({ messages }) => ({
-      prompt: messages?.[0].content?.includes("BAD") ? "Unsafe" : "Safe",
+      prompt: String(messages?.[0].content).includes("BAD") ? "Unsafe" : "Safe",
     }));
     const { results } = await client.moderations.create({ input: ["fine", "BAD"] });
     expect(results.map(({ flagged }) => flagged)).toEqual([false, true]);
