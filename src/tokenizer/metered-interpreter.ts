@@ -1,0 +1,249 @@
+import { Environment, Interpreter } from "@huggingface/jinja";
+
+/** Of a template's syntax tree. */
+export interface Node {
+  type: string;
+  [field: string]: unknown;
+}
+
+/** A string, a number, …; an array's or object's values are Values themselves. */
+interface Value {
+  type: string;
+  value: unknown;
+}
+
+interface Scope {
+  set(name: string, value: unknown): Value;
+  lookupVariable(name: string): Value;
+}
+
+/** The package's types do not resolve in an ES module. */
+const BaseInterpreter = Interpreter as unknown as new (
+  scope: Scope,
+) => {
+  readonly global: Scope;
+  run(program: Node): Value;
+  evaluate(node: Node | undefined, scope: Scope): Value;
+};
+
+/** Work is counted in characters read or written; a node's evaluation takes as long as this many. */
+const STEP = 16;
+/** A name that nobody declared is found by an exception. */
+const UNKNOWN_NAME = 1024;
+/** A turn of a loop makes a scope, even if there is nothing in it to evaluate. */
+const TURN = 256;
+/** Sorting compares each element this often, about. */
+const SORTING = 24;
+/** What a container's element, and a value that is no text, count for. */
+const ELEMENT = 24;
+const SCALAR = 8;
+/** Work that a rendering may take: a base, and so much for each character of what is rendered. */
+const WORK = { base: 32e6, perCharacter: 64 };
+/** Size of any one value, likewise. */
+const SIZE = { base: 1e6, perCharacter: 4 };
+/** Separators, indents, replacements and what is searched for: what a single step multiplies a text by. */
+const LONGEST_ARGUMENT = 128;
+
+/** Filters that look at their operand without going through it. */
+const GLANCES = ["length", "count", "first", "last", "safe", "list", "default", "d"];
+/** Filters and methods whose arguments multiply a text's length, or a search's time. */
+const MULTIPLIES = ["replace", "join", "indent", "tojson", "split"];
+const SORTS = ["sort", "dictsort", "tojson"];
+
+/** What a template's nodes cost beyond their own result, found once for all renderings. */
+export class Costs {
+  /** Their containers are gone through, copied or spelled out, not only referred to. */
+  readonly consumed = new WeakSet<object>();
+  /** Their values must be short. */
+  readonly short = new WeakSet<object>();
+  /** Members that are called where they are named. */
+  readonly called = new WeakSet<object>();
+  readonly sorting = new WeakSet<object>();
+  readonly looped = new WeakSet<object>();
+  /** Nodes in all. A macro's definition is searched through each time it is come upon. */
+  nodes = 0;
+
+  constructor(program: Node) {
+    this.#visit(program);
+  }
+
+  #visit(value: unknown): void {
+    if (value instanceof Map) for (const entry of value) this.#visit(entry);
+    else if (Array.isArray(value)) for (const item of value) this.#visit(item);
+    else if (isNode(value)) {
+      this.nodes++;
+      this.#note(value);
+      for (const child of Object.values(value)) this.#visit(child);
+    }
+  }
+
+  #note(node: Node): void {
+    for (const block of [node.body, node.alternate, node.defaultBlock]) {
+      if (Array.isArray(block)) for (const statement of block) this.consumed.add(statement);
+    }
+    if (node.type === "For") {
+      const iterable = node.iterable as Node;
+      const over = iterable.type === "SelectExpression" ? iterable.lhs : iterable;
+      this.#consume(over);
+      this.looped.add(over as Node);
+    } else if (node.type === "SpreadExpression" || node.type === "KeywordSpreadExpression") {
+      this.#consume(node.argument);
+    } else if (node.type === "BinaryExpression") {
+      const operator = (node.operator as { value: string }).value;
+      this.#consume(node.left, operator !== "and" && operator !== "or");
+      this.#consume(node.right, operator !== "and" && operator !== "or");
+      if (operator === "in" || operator === "not in") this.short.add(node.left as Node);
+    } else if (node.type === "FilterExpression" || node.type === "FilterStatement") {
+      const filter = node.filter as Node;
+      const call = filter.type === "CallExpression";
+      const name = (call ? (filter.callee as Node).value : filter.value) as string;
+      this.#consume(node.operand, !GLANCES.includes(name));
+      if (SORTS.includes(name)) this.sorting.add(node);
+      if (call) this.#limit(name, filter.args as Node[]);
+    } else if (
+      node.type === "CallExpression" &&
+      isNode(node.callee) &&
+      node.callee.type === "MemberExpression"
+    ) {
+      const name = (node.callee.property as Node).value as string;
+      this.called.add(node.callee);
+      if (SORTS.includes(name)) this.sorting.add(node);
+      this.#limit(name, node.args as Node[]);
+    }
+  }
+
+  #consume(node: unknown, does = true): void {
+    if (does && isNode(node)) this.consumed.add(node);
+  }
+
+  #limit(name: string, args: Node[]): void {
+    if (!MULTIPLIES.includes(name)) return;
+    for (const arg of args) {
+      const given = arg.type === "KeywordArgumentExpression" ? arg.value : (arg.argument ?? arg);
+      this.short.add(given as Node);
+    }
+  }
+}
+
+function isNode(value: unknown): value is Node {
+  return typeof value === "object" && value !== null && typeof (value as Node).type === "string";
+}
+
+/**
+ * Renders a template within bounds of work and size that grow with what it renders, so that no template loops or
+ * allocates without end. The bounds are some ten times what Qwen3's template takes; they count, and do not look at
+ * the clock, so that a conversation is either always taken or never.
+ *
+ * The interpreter calls `evaluate` for each node. What it does between two such calls takes time in proportion to the
+ * values it is given and makes, and these are counted; the few steps that multiply (`replace`, `join` and the like) are
+ * held to short arguments.
+ */
+export class MeteredInterpreter extends BaseInterpreter {
+  readonly #costs: Costs;
+  readonly #weights = new WeakMap<object, number>();
+  readonly #largest: number;
+  #work: number;
+
+  constructor(costs: Costs, variables: Record<string, unknown>) {
+    super(environment(variables));
+    this.#costs = costs;
+    this.#largest = Number.POSITIVE_INFINITY;
+    this.#work = Number.POSITIVE_INFINITY;
+    let size = 0;
+    for (const name of Object.keys(variables)) {
+      const { type, value } = this.global.lookupVariable(name);
+      size += this.#weigh(type, value);
+    }
+    this.#largest = SIZE.base + SIZE.perCharacter * size;
+    this.#work = WORK.base + WORK.perCharacter * size;
+  }
+
+  override evaluate(node: Node | undefined, scope: Scope): Value {
+    this.#spend(STEP);
+    const value = super.evaluate(node, scope);
+    if (node !== undefined && value !== undefined) this.#account(node, value);
+    return value;
+  }
+
+  /** Takes the cost of a node's value from the work that is left. */
+  #account(node: Node, { type, value }: Value): void {
+    const costs = this.#costs;
+    const times = costs.sorting.has(node) ? SORTING : 1;
+    if (typeof value === "string") {
+      if (value.length > this.#largest) throw new Error("it makes a text too large");
+      this.#spend(value.length * times);
+    } else if (typeof value === "object" && value !== null) {
+      if (!refers(node) || costs.consumed.has(node)) this.#spend(this.#weigh(type, value) * times);
+      if (costs.looped.has(node))
+        this.#spend(TURN * (value instanceof Map ? value.size : (value as []).length));
+    } else if (type === "UndefinedValue" && node.type === "Identifier") this.#spend(UNKNOWN_NAME);
+    else if (type === "FunctionValue" && node.type === "MemberExpression") {
+      if (node.computed || !costs.called.has(node)) throw new Error("it calls a method in a roundabout way");
+    }
+    if (node.type === "Macro" || node.type === "CallStatement") this.#spend(STEP * costs.nodes);
+    if (costs.short.has(node)) this.#requireShort(type, value);
+  }
+
+  #spend(work: number): void {
+    this.#work -= work;
+    if (this.#work < 0) throw new Error("it takes more work than any chat template should: does it end?");
+  }
+
+  #requireShort(type: string, value: unknown): void {
+    const size = typeof value === "number" ? value : this.#weigh(type, value);
+    if (!(size <= LONGEST_ARGUMENT)) {
+      throw new Error("it searches, joins, indents or replaces with a text too long");
+    }
+  }
+
+  /** Characters in a value and all it holds, with something for each part. */
+  #weigh(type: string, value: unknown): number {
+    if (typeof value === "string") return value.length;
+    if (typeof value !== "object" || value === null) return SCALAR;
+    const known = this.#weights.get(value);
+    if (known !== undefined) return known;
+    let weight = ELEMENT;
+    const weighPart = (part: Value) => {
+      // It changes, so its weight would be another one later.
+      if (part.type === "NamespaceValue") throw new Error("it puts a namespace into another value");
+      weight += ELEMENT + this.#weigh(part.type, part.value);
+    };
+    if (value instanceof Map) {
+      for (const [key, part] of value as Map<string, Value>) {
+        weight += key.length;
+        weighPart(part);
+      }
+    } else for (const part of value as Value[]) weighPart(part);
+    if (weight > this.#largest) throw new Error("it makes a value too large");
+    if (type !== "NamespaceValue") this.#weights.set(value, weight);
+    return weight;
+  }
+}
+
+/** Whether a node's value is one that was there before. */
+function refers(node: Node): boolean {
+  if (node.type === "MemberExpression") return (node.property as Node).type !== "SliceExpression";
+  return node.type === "Identifier";
+}
+/** What Jinja gives every template, and the variables of one rendering. */
+function environment(variables: Record<string, unknown>): Scope {
+  const scope: Scope = new Environment();
+  const globals = { true: true, false: false, none: null, True: true, False: false, None: null };
+  for (const [name, value] of Object.entries({ ...globals, range, raise_exception: raise, ...variables })) {
+    scope.set(name, value);
+  }
+  return scope;
+}
+
+const LONGEST_RANGE = 10_000;
+
+function range(start: number, stop?: number, step = 1): number[] {
+  const [first, end] = stop === undefined ? [0, start] : [start, stop];
+  const count = Math.max(0, Math.ceil((end - first) / step));
+  if (!(count <= LONGEST_RANGE)) throw new Error(`its range has more than ${LONGEST_RANGE} numbers`);
+  return Array.from({ length: count }, (_, i) => first + i * step);
+}
+
+function raise(message: unknown): never {
+  throw new Error(typeof message === "string" ? message : "it raises an exception");
+}
