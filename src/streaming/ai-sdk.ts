@@ -1,11 +1,25 @@
 import type { LanguageModelMiddleware } from "ai";
 import type { Guard } from "../guard.js";
-import { type Policy, type PolicyData, resolvePolicy } from "../moderation/policy.js";
+import { type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import type { Finding } from "../moderation/ruling.js";
-import type { Message } from "../tokenizer/template.js";
+import { Call } from "./ai-sdk/call.js";
+import { Collected, contentParts, streamParts } from "./ai-sdk/incoming.js";
+import { metadata, Outgoing } from "./ai-sdk/outgoing.js";
+import { toMessages } from "./ai-sdk/prompt.js";
+import {
+  type Block,
+  type CallOptions,
+  type Content,
+  FILTERED,
+  figures,
+  type GenerateResult,
+  NO_USAGE,
+  type StreamPart,
+  type StreamResult,
+} from "./ai-sdk/types.js";
 import { Gate, type Mode } from "./gate.js";
 import type { Part } from "./held.js";
-import { attachment, conversation, Reply } from "./reply.js";
+import { conversation, Reply } from "./reply.js";
 import { ModerationViolation } from "./violation.js";
 
 export interface MiddlewareOptions {
@@ -21,39 +35,28 @@ export interface MiddlewareOptions {
   onViolation?: (violation: ModerationViolation) => void;
 }
 
-type GenerateOptions = Parameters<NonNullable<LanguageModelMiddleware["wrapGenerate"]>>[0];
-type StreamOptions = Parameters<NonNullable<LanguageModelMiddleware["wrapStream"]>>[0];
-type GenerateResult = Awaited<ReturnType<GenerateOptions["doGenerate"]>>;
-type StreamResult = Awaited<ReturnType<StreamOptions["doStream"]>>;
-type StreamPart = StreamResult["stream"] extends ReadableStream<infer P> ? P : never;
-type CallOptions = StreamOptions["params"];
-type Content = GenerateResult["content"][number];
-type Usage = GenerateResult["usage"];
-
-/** The block that a stretch of text belongs to. */
-interface Block {
-  channel: "content" | "reasoning";
-  id: string;
-}
-
 /**
- * Middleware for `wrapLanguageModel` of the AI SDK (`ai` 6): text and reasoning pass the guard, tool calls and the rest
- * pass as they are. What the policy stops ends with the finish reason `content-filter`; the violation, without its
- * text, is in the provider metadata as `qwen3guard`. When the guard fails, the stream does.
+ * Middleware for `wrapLanguageModel` of the AI SDK (`ai` 6 and 7): text and reasoning pass the guard, tool calls, sources
+ * and files pass as they are. Where the answer is JSON, its escapes are judged as the characters they stand for. What the
+ * policy stops ends with the finish reason `content-filter`; the violation, without its text, is in the provider metadata
+ * as `qwen3guard`. When the guard fails, the stream does.
  *
  * @throws {InputError} POLICY_INVALID
  */
 export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): LanguageModelMiddleware {
   const policy = resolvePolicy(options.policy, guard.labels);
+  const passUnknown = policy.unjudged === "pass";
 
+  /** A gate for a call of the provider, and how its answer is read. */
   function open<T>(
     params: CallOptions,
-    read: (signal: AbortSignal, lead: string) => Promise<AsyncIterable<Part<T>>>,
+    read: (signal: AbortSignal, reply: Reply<T>) => Promise<AsyncIterable<Part<T>>>,
     mode: Mode | undefined,
-  ): Gate<T> {
-    const { messages, lead } = conversation(toMessages(params.prompt, policy));
-    return new Gate<T>(
-      (signal) => read(params.abortSignal ? AbortSignal.any([params.abortSignal, signal]) : signal, lead),
+  ): { gate: Gate<T>; reply: Reply<T> } {
+    const { messages, lead } = conversation(toMessages(params, policy));
+    const reply = new Reply<T>(lead, { json: params.responseFormat?.type === "json" });
+    const gate = new Gate<T>(
+      (signal) => read(params.abortSignal ? AbortSignal.any([params.abortSignal, signal]) : signal, reply),
       () => guard.stream({ messages, reasoning: true, overflow: "slide", scope: policy.prompt.scope }),
       {
         policy,
@@ -63,6 +66,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
         onObserve: options.onObserve,
       },
     );
+    return { gate, reply };
   }
 
   return {
@@ -70,39 +74,41 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
 
     async wrapStream({ model, params }): Promise<StreamResult> {
       const call = new Call<StreamResult>();
-      const state: StreamState = { usage: NO_USAGE, open: new Map() };
-      const gate = open<StreamPart | Block>(
+      const { gate, reply } = open<StreamPart | Block>(
         params,
-        async (signal, lead) => {
-          const result = await call.run(() => model.doStream({ ...params, abortSignal: signal }));
-          return streamParts(result.stream, signal, new Reply(lead), state);
+        async (signal, reply) => {
+          const { stream } = await call.run(() => model.doStream({ ...params, abortSignal: signal }));
+          return streamParts(stream, signal, reply, { passUnknown, onUsage: outgoing.onUsage });
         },
         options.mode,
       );
+      const outgoing = new Outgoing(reply);
       gate.start();
       // The provider's refusal is thrown to the SDK, which may try again.
       const result = await call.resultUnless(gate.done).catch(async (error) => {
         await gate.return();
         throw error;
       });
-      return { ...result, stream: outgoing(gate, state, params.abortSignal, options.onViolation) };
+      return { ...result, stream: outgoing.stream(gate, params.abortSignal, options.onViolation) };
     },
 
     async wrapGenerate({ model, params }): Promise<GenerateResult> {
       const call = new Call<GenerateResult>();
-      const gate = open<Content | Block>(
+      const { gate, reply } = open<Content | Block>(
         params,
-        async (signal, lead) => {
-          const result = await call.run(() => model.doGenerate({ ...params, abortSignal: signal }));
-          return contentParts(result.content, new Reply(lead));
-        },
+        async (signal, reply) =>
+          contentParts(
+            await call.run(() => model.doGenerate({ ...params, abortSignal: signal })),
+            reply,
+            passUnknown,
+          ),
         "hold-back",
       );
       gate.start();
       let violation: ModerationViolation | null = null;
-      const passed: Content[] = [];
+      const passed = new Collected(reply);
       try {
-        for await (const part of gate) collect(passed, part);
+        for await (const part of gate) passed.take(part);
       } catch (error) {
         if (params.abortSignal?.aborted) throw params.abortSignal.reason;
         if (!(error instanceof ModerationViolation)) throw error;
@@ -110,243 +116,26 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
         options.onViolation?.(violation);
       }
       const result = await call.resultUnless(gate.done);
-      if (!violation) return { ...(result as GenerateResult), content: passed };
-      return {
-        usage: NO_USAGE,
-        warnings: [],
-        ...result,
-        content: passed.filter((item) => !("text" in item) || item.text !== ""),
-        finishReason: FILTERED,
-        // The body and the provider's metadata, log probabilities for one, say again what was stopped.
-        response: result?.response && { ...result.response, body: undefined },
-        providerMetadata: metadata(violation),
-      };
+      if (!violation) return { ...(result as GenerateResult), content: passed.content };
+      return stopped(result, passed.cut(), violation);
     },
   };
 }
 
-/** A call of the provider, made within a gate and awaited outside. */
-class Call<R> {
-  readonly #result: Promise<R>;
-  #resolve!: (result: R) => void;
-  #reject!: (error: unknown) => void;
-
-  constructor() {
-    this.#result = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-    // The gate has the same error.
-    this.#result.catch(() => {});
-  }
-
-  async run(make: () => PromiseLike<R>): Promise<R> {
-    try {
-      const result = await make();
-      this.#resolve(result);
-      return result;
-    } catch (error) {
-      this.#reject(error);
-      throw error;
-    }
-  }
-
-  /** The provider's result; null where the gate was over before there was one. */
-  resultUnless(done: Promise<unknown>): Promise<R | null> {
-    return Promise.race([this.#result, done.then(() => null)]);
-  }
-}
-
-interface StreamState {
-  usage: Usage;
-  /** Blocks begun and not ended, as the reader knows them. */
-  open: Map<string, Block>;
-}
-
-function streamParts(
-  stream: ReadableStream<StreamPart>,
-  signal: AbortSignal,
-  reply: Reply<StreamPart | Block>,
-  state: StreamState,
-): AsyncGenerator<Part<StreamPart | Block>> {
-  const reader = stream.getReader();
-  // A model that does not heed the signal is left all the same, also where nobody reads a part of it.
-  const leave = () => void reader.cancel(signal.reason).catch(() => {});
-  if (signal.aborted) leave();
-  signal.addEventListener("abort", leave, { once: true });
-  return readParts(reader, reply, state);
-}
-
-async function* readParts(
-  reader: ReadableStreamDefaultReader<StreamPart>,
-  reply: Reply<StreamPart | Block>,
-  state: StreamState,
-): AsyncGenerator<Part<StreamPart | Block>> {
-  const blocks = new Map<string, Block>();
-  const blockOf = (channel: Block["channel"], id: string): Block => {
-    const key = `${channel} ${id}`;
-    const block = blocks.get(key) ?? { channel, id };
-    blocks.set(key, block);
-    return block;
+/** An answer that was stopped: what passed of it, and of what the provider tells of it only what cannot say it again. */
+function stopped(
+  result: GenerateResult | null,
+  content: Content[],
+  violation: ModerationViolation,
+): GenerateResult {
+  const { warnings = [], request, usage = NO_USAGE, response } = result ?? {};
+  return {
+    content,
+    finishReason: FILTERED,
+    usage: figures(usage),
+    warnings,
+    request,
+    response: response && { ...response, body: undefined },
+    providerMetadata: metadata(violation),
   };
-  for (;;) {
-    const { done, value: part } = await reader.read();
-    if (done) return;
-    if (part.type === "text-delta" || part.type === "reasoning-delta") {
-      const channel = part.type === "text-delta" ? "content" : "reasoning";
-      yield* reply.text(channel, part.delta, blockOf(channel, part.id));
-      // A signature, for example; the text went its own way.
-      if (part.providerMetadata) yield { kind: "item", item: { ...part, delta: "" } };
-    } else if (part.type !== "raw") {
-      // A raw part repeats text that is not judged yet.
-      if (part.type === "finish") state.usage = part.usage;
-      yield { kind: "item", item: part, boundary: !part.type.endsWith("-start") };
-    }
-  }
 }
-
-async function* contentParts(
-  content: readonly Content[],
-  reply: Reply<Content | Block>,
-): AsyncGenerator<Part<Content | Block>> {
-  for (const item of content) {
-    if (item.type === "text" || item.type === "reasoning") {
-      yield { kind: "item", item: { ...item, text: "" }, boundary: true };
-      const channel = item.type === "text" ? "content" : "reasoning";
-      yield* reply.text(channel, item.text, { channel, id: "" });
-    } else {
-      yield { kind: "item", item, boundary: true };
-    }
-  }
-}
-
-/** Puts generated content together again: an item of text comes empty, and its text after it. */
-function collect(content: Content[], part: Part<Content | Block>): void {
-  if (part.kind === "item") content.push(part.item as Content);
-  const last = content.at(-1);
-  if (part.kind === "text" && last && "text" in last) last.text += part.text;
-}
-
-function outgoing(
-  gate: Gate<StreamPart | Block>,
-  state: StreamState,
-  signal: AbortSignal | undefined,
-  onViolation: MiddlewareOptions["onViolation"],
-): ReadableStream<StreamPart> {
-  return new ReadableStream<StreamPart>(
-    {
-      async pull(controller) {
-        try {
-          const { done, value } = await gate.next();
-          if (done) controller.close();
-          else controller.enqueue(toStreamPart(value, state));
-        } catch (error) {
-          if (signal?.aborted) {
-            controller.error(signal.reason);
-            return;
-          }
-          for (const { channel, id } of state.open.values()) {
-            controller.enqueue({ type: channel === "content" ? "text-end" : "reasoning-end", id });
-          }
-          if (error instanceof ModerationViolation) {
-            onViolation?.(error);
-            controller.enqueue({
-              type: "finish",
-              finishReason: FILTERED,
-              usage: state.usage,
-              providerMetadata: metadata(error),
-            });
-          } else {
-            controller.enqueue({ type: "error", error });
-            const finishReason = { unified: "error" as const, raw: undefined };
-            controller.enqueue({ type: "finish", finishReason, usage: state.usage });
-          }
-          controller.close();
-        }
-      },
-      async cancel() {
-        await gate.return();
-      },
-    },
-    { highWaterMark: 0 },
-  );
-}
-
-function toStreamPart(part: Part<StreamPart | Block>, state: StreamState): StreamPart {
-  if (part.kind === "text") {
-    const { channel, id } = part.tag as Block;
-    return { type: channel === "content" ? "text-delta" : "reasoning-delta", id, delta: part.text };
-  }
-  const item = (part.kind === "item" ? part.item : part) as StreamPart;
-  if (item.type === "text-start") state.open.set(`content ${item.id}`, { channel: "content", id: item.id });
-  if (item.type === "reasoning-start")
-    state.open.set(`reasoning ${item.id}`, { channel: "reasoning", id: item.id });
-  if (item.type === "text-end") state.open.delete(`content ${item.id}`);
-  if (item.type === "reasoning-end") state.open.delete(`reasoning ${item.id}`);
-  return item;
-}
-
-function toMessages(prompt: CallOptions["prompt"], policy: Policy): Message[] {
-  return prompt.flatMap((message): Message[] => {
-    if (message.role === "system") return [{ role: "system", content: message.content }];
-    if (message.role === "tool") {
-      return message.content.flatMap((part) =>
-        part.type === "tool-result" ? [{ role: "tool", content: outputText(part.output, policy) }] : [],
-      );
-    }
-    let content = "";
-    let reasoning = "";
-    const calls: object[] = [];
-    for (const part of message.content) {
-      if (part.type === "text") content += part.text;
-      else if (part.type === "reasoning") reasoning += part.text;
-      else if (part.type === "file") attachment(`a file (${part.mediaType})`, policy);
-      else if (part.type === "tool-call") {
-        calls.push({ type: "function", function: { name: part.toolName, arguments: part.input } });
-      }
-    }
-    return [
-      {
-        role: message.role,
-        content,
-        ...(reasoning && { reasoning_content: reasoning }),
-        ...(calls.length > 0 && { tool_calls: calls }),
-      },
-    ];
-  });
-}
-
-type ToolMessage = Extract<CallOptions["prompt"][number], { role: "tool" }>;
-type ToolOutput = Extract<ToolMessage["content"][number], { type: "tool-result" }>["output"];
-
-function outputText(output: ToolOutput, policy: Policy): string {
-  switch (output.type) {
-    case "text":
-    case "error-text":
-      return output.value;
-    case "content":
-      return output.value
-        .map((part) => {
-          if (part.type === "text") return part.text;
-          attachment(`a tool's ${part.type}`, policy);
-          return "";
-        })
-        .join("");
-    case "execution-denied":
-      return output.reason ?? "";
-    default:
-      return JSON.stringify(output.value);
-  }
-}
-
-function metadata(violation: ModerationViolation): NonNullable<GenerateResult["providerMetadata"]> {
-  return { qwen3guard: { violation: JSON.parse(JSON.stringify(violation)) } };
-}
-
-const FILTERED = { unified: "content-filter" as const, raw: undefined };
-
-/** Of a call that was stopped before the provider told. */
-const NO_USAGE: Usage = {
-  inputTokens: { total: undefined, noCache: undefined, cacheRead: undefined, cacheWrite: undefined },
-  outputTokens: { total: undefined, text: undefined, reasoning: undefined },
-};

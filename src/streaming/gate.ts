@@ -344,7 +344,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   }
 
   #hand(part: Part<T>): void {
-    if (part.kind === "text" && part.silent) return;
+    if (part.kind === "text" && (part.silent || part.again)) return;
     this.#outgoing.push(part);
     this.#unread += weight(part);
     this.#bell.ring();

@@ -9,6 +9,8 @@ export interface TextPart<T> {
   tag?: T;
   /** Read by the guard as part of the response, but neither judged nor passed on. */
   silent?: boolean;
+  /** Its reader has it already: read and judged with what goes on from it, but not passed on. */
+  again?: boolean;
 }
 
 /** Response ids of the guard's own tokenizer. */
@@ -64,7 +66,8 @@ export class HeldText<T> implements Held<T> {
   /** Judged token text, in NFC, that is not yet matched: part of a character that several tokens make up. */
   #unmatched = "";
   readonly #stretches: Stretch<T>[] = [];
-  readonly #silent: { start: number; end: number }[] = [];
+  /** What does not come out; `again` where it is judged all the same. */
+  readonly #silent: { start: number; end: number; again: boolean }[] = [];
   #cluster = { offset: -1, until: -1, length: 0, form: "" };
 
   get judged(): number {
@@ -84,7 +87,9 @@ export class HeldText<T> implements Held<T> {
     if (part.kind === "text") {
       const start = this.#end;
       this.#text += part.text;
-      if (part.silent) this.#silent.push({ start, end: this.#end });
+      if (part.silent || part.again) {
+        this.#silent.push({ start, end: this.#end, again: part.again === true });
+      }
     }
     this.#stretches.push({ part, end: this.#end });
   }
@@ -138,7 +143,7 @@ export class HeldText<T> implements Held<T> {
   isSilent(start: number, end: number): boolean {
     // A token that completes no character belongs to the one that begins there.
     const to = Math.max(end, start + 1);
-    return this.#silent.some((stretch) => stretch.start <= start && to <= stretch.end);
+    return this.#silent.some((stretch) => !stretch.again && stretch.start <= start && to <= stretch.end);
   }
 
   span(start: number, end: number): Span {
@@ -170,8 +175,8 @@ export class HeldText<T> implements Held<T> {
   }
 
   /** Adds a stretch's text, joined with what comes before under the same tag. */
-  #push(parts: Part<T>[], { tag, silent }: TextPart<T>, from: number, to: number): void {
-    if (silent || from === to) return;
+  #push(parts: Part<T>[], { tag, silent, again }: TextPart<T>, from: number, to: number): void {
+    if (silent || again || from === to) return;
     const text = this.#text.slice(from - this.#start, to - this.#start);
     const last = parts.at(-1);
     if (last?.kind === "text" && last.tag === tag) last.text += text;

@@ -1,44 +1,126 @@
-import { InputError } from "../errors.js";
+import { GuardError, InputError } from "../errors.js";
 import type { Policy } from "../moderation/policy.js";
 import { contentText, type Message } from "../tokenizer/messages.js";
-import type { Part } from "./held.js";
+import type { Part, TextPart } from "./held.js";
+import { JsonText } from "./json-text.js";
 
 const THINK = "<think>";
 const NO_THINKING = "<think>\n\n</think>\n\n";
 const THINKING = "<think>\n";
 const THOUGHT = "\n</think>\n\n";
+/** Keeps the words of two texts apart. */
+const BETWEEN = "\n\n";
+
+/** How much of a stretch is read once more where it goes on after another. UTF-16 units. */
+const REPEATED = 512;
+
+/** A stretch of an answer that its reader sees as one text: a block, a field, a part of an item. */
+interface Stretch {
+  channel: "reasoning" | "content";
+  /** The end of what came of it, as the guard reads it. */
+  tail: string;
+  json: JsonText | null;
+}
 
 /**
- * An answer whose reasoning comes apart from its text: puts both where Qwen3's chat template has them, so that the guard
- * reads what it was trained on. For streams opened with `reasoning: true`.
+ * An answer as the guard reads it. Reasoning that comes apart from its text is put where Qwen3's chat template has it, as
+ * the guard was trained on it; escapes of JSON are read as their characters; and where a text goes on after another that
+ * came in between, its end is read once more, so that it is judged as the text its reader sees. For streams opened with
+ * `reasoning: true`.
  */
 export class Reply<T> {
   #stage: "start" | "reasoning" | "content" = "start";
   #lead: string;
+  readonly #json: boolean;
+  readonly #stretches = new Map<T, Stretch>();
+  /** The one that the last text belonged to. */
+  #last: { tag: T; ended: boolean } | null = null;
+  /** Half an escape stands at the end of a text. */
+  #cut = false;
 
-  /** @param lead how the answer begins, where the request says so */
-  constructor(lead = "") {
+  /**
+   * @param lead how the answer begins, where the request says so: judged as a part of it
+   * @param options.json the request asks for JSON: escapes are decoded, and `source` must be asked for what was released
+   */
+  constructor(lead = "", { json = false }: { json?: boolean } = {}) {
     this.#lead = lead;
+    this.#json = json;
   }
 
+  /**
+   * More of a text.
+   *
+   * @param tag which one: texts with the same tag are one to their reader
+   * @throws {GuardError} ESCAPE_CUT
+   */
   text(channel: "reasoning" | "content", text: string, tag: T): Part<T>[] {
     if (text === "") return [];
-    const before = this.#enter(channel, text);
-    const part: Part<T> = { kind: "text", text, tag };
-    return before === "" ? [part] : [{ kind: "text", text: before, silent: true }, part];
+    if (this.#cut && channel === "content") throw escapeCut();
+    const json = this.#json && channel === "content" ? new JsonText() : null;
+    const stretch = this.#stretches.get(tag) ?? { channel, tail: "", json };
+    this.#stretches.set(tag, stretch);
+    return this.#read(stretch, stretch.json?.push(text) ?? text, tag);
   }
 
-  #enter(channel: "reasoning" | "content", text: string): string {
+  /**
+   * A text is at its end; more with its tag would be another.
+   *
+   * @returns what of it was waited with: half an escape
+   * @throws {GuardError} ESCAPE_CUT: half an escape at its end, and other texts that may hold the rest
+   */
+  end(tag: T): Part<T>[] {
+    const stretch = this.#stretches.get(tag);
+    if (!stretch) return [];
+    if (stretch.json?.open) {
+      this.#cut = true;
+      const contents = [...this.#stretches.values()].filter(({ channel }) => channel === "content");
+      if (contents.length > 1) throw escapeCut();
+    }
+    const rest = this.#read(stretch, stretch.json?.end() ?? "", tag);
+    if (!stretch.json) this.#stretches.delete(tag);
+    if (this.#last?.tag === tag) this.#last.ended = true;
+    return rest;
+  }
+
+  /** All that has not ended is at its end, as by `end`. */
+  endAll(): Part<T>[] {
+    return [...this.#stretches.keys()].flatMap((tag) => this.end(tag));
+  }
+
+  /** A released text as the model wrote it, with its escapes. To be asked for each, in order. */
+  source({ text, tag }: TextPart<T>): string {
+    const json = tag === undefined ? null : this.#stretches.get(tag)?.json;
+    return json ? json.take(text.length) : text;
+  }
+
+  #read(stretch: Stretch, text: string, tag: T): Part<T>[] {
+    if (text === "") return [];
+    const parts: Part<T>[] = [];
+    const last = this.#last;
+    const again = last && last.tag !== tag ? stretch.tail : "";
+    const apart = last && last.tag !== tag && (again !== "" || !last.ended) ? BETWEEN : "";
+    const [before, lead] = this.#enter(stretch.channel, text);
+    if (before || apart) parts.push({ kind: "text", text: before || apart, silent: true });
+    if (lead !== "") parts.push({ kind: "text", text: lead, again: true });
+    if (again !== "") parts.push({ kind: "text", text: again, again: true });
+    this.#last = { tag, ended: false };
+    stretch.tail = (stretch.tail + text).slice(-REPEATED);
+    parts.push({ kind: "text", text, tag });
+    return parts;
+  }
+
+  /** What the template puts before, and how the request has the text begin. */
+  #enter(channel: "reasoning" | "content", text: string): [before: string, lead: string] {
     const from = this.#stage;
-    if (from === "content" || from === channel) return "";
+    if (from === "content" || from === channel) return ["", ""];
     this.#stage = channel;
-    if (channel === "reasoning") return THINKING;
+    if (channel === "reasoning") return [THINKING, ""];
     const lead = this.#lead;
     this.#lead = "";
-    if (from === "reasoning") return THOUGHT + lead;
+    if (from === "reasoning") return [THOUGHT, lead];
     // Some servers leave the think block in the text.
     const thinksItself = (lead + text).trimStart().startsWith(THINK);
-    return (thinksItself ? "" : NO_THINKING) + lead;
+    return [thinksItself ? "" : NO_THINKING, lead];
   }
 }
 
@@ -63,5 +145,12 @@ export function attachment(kind: string, policy: Policy): void {
     "ATTACHMENT_UNREADABLE",
     `The conversation holds ${kind}, and the guard reads text alone. ` +
       'Leave it out, or let it pass unjudged with "attachments": "ignore" in the policy.',
+  );
+}
+
+function escapeCut(): GuardError {
+  return new GuardError(
+    "ESCAPE_CUT",
+    "The model's answer cuts an escape of its JSON in two texts, so that the guard cannot read what they make together.",
   );
 }
