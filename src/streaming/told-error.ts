@@ -1,0 +1,49 @@
+/** What a model's server says of its failure. */
+export interface ToldError {
+  message: string;
+  /** As the server names it; null where it does not. */
+  code: string | null;
+}
+
+type Fields = Record<string, unknown>;
+
+/**
+ * The failure that an event of a model's stream, or a body in its place, tells of; null where it tells of none. Servers
+ * spell it as `error` (an object or a text, beside `choices` or alone, of a choice, of a response), `object: "error"`,
+ * `type: "error"`, `detail`, an event named "error", a choice that finished for the reason "error", or a response that failed.
+ *
+ * @param event what its JSON says
+ * @param name the event's own name, where it has one
+ */
+export function toldError(event: unknown, name?: string): ToldError | null {
+  if (typeof event === "string") return name === "error" ? { message: event, code: null } : null;
+  const fields = record(event);
+  const response = record(fields.response);
+  const choices = Array.isArray(fields.choices) ? fields.choices.map(record) : [];
+  const own = [fields, response, ...choices].map(({ error }) => error).find(Boolean);
+  if (own) return told(own);
+  if (name === "error" || fields.object === "error" || fields.type === "error") return told(fields);
+  const failed =
+    choices.some(({ finish_reason: reason }) => reason === "error") ||
+    [fields.type, fields.status, response.status].some(
+      (said) => said === "failed" || said === "response.failed",
+    );
+  if (failed) return told({});
+  const bare = !["choices", "type", "object", "id"].some((field) => field in fields);
+  return bare && fields.detail ? told({ message: fields.detail }) : null;
+}
+
+function told(error: unknown): ToldError {
+  if (typeof error === "string") return { message: error, code: null };
+  const { message, detail, code, type } = record(error);
+  const said = [message, detail].find((text) => typeof text === "string" && text !== "");
+  const named = [code, type].find((value) => typeof value === "string" || typeof value === "number");
+  return {
+    message: (said as string | undefined) ?? "The model's server failed and does not say why.",
+    code: named === undefined ? null : String(named),
+  };
+}
+
+function record(value: unknown): Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : {};
+}
