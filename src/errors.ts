@@ -38,3 +38,19 @@ export class NumericError extends GuardError {}
 
 /** Files that could not be fetched or written: no network, no space, no permission. */
 export class StorageError extends GuardError {}
+
+/** The outcome of some work. Where its signal ended it, whatever the reason was, a ClosedError (ABORTED). */
+export async function namingAbort<T>(
+  signal: AbortSignal | undefined,
+  what: string,
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!signal?.aborted || error instanceof GuardError) throw error;
+    throw new ClosedError("ABORTED", `${what} was aborted; nothing is left of it. Run it again.`, {
+      cause: signal.reason,
+    });
+  }
+}

@@ -1,17 +1,21 @@
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync } from "node:fs";
-import { readFile, stat } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.js";
+import { quoted } from "../quoted.js";
+import { fileProblem, openRegular, readText } from "../regular-file.js";
 import { expectedTensors } from "./architecture.js";
 import { type GuardConfig, parseConfig } from "./config.js";
 import { BYTES_PER_VALUE, widen } from "./dtype.js";
-import { SafetensorsFile, type TensorInfo, unreadable } from "./safetensors.js";
+import { SafetensorsFile, shapeText, type TensorInfo, unreadable } from "./safetensors.js";
 
 const WEIGHTS = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
 /** Files beside the weights that decide what the model says: text → ids. Their absence is the exporter's to judge. */
 export const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+/** In bytes. An index takes 100 a tensor; parsing takes some thirty times as much memory. */
+const LARGEST_JSON = 8 << 20;
 const VALUES_PER_BLOCK = 1 << 20;
 
 /**
@@ -114,7 +118,10 @@ export class Checkpoint {
    * SHA-256 (hex) by file name of everything that makes the model what it is: config.json, index, weights and those
    * tokenizer files that exist. `onProgress` gets the bytes read so far and in all.
    */
-  async sha256(onProgress?: (done: number, total: number) => void): Promise<Record<string, string>> {
+  async sha256(
+    onProgress?: (done: number, total: number) => void,
+    signal?: AbortSignal,
+  ): Promise<Record<string, string>> {
     const names = ["config.json", ...(this.hasIndex ? [INDEX] : []), ...this.files.keys()];
     for (const name of TOKENIZER_FILES) if (existsSync(join(this.dir, name))) names.push(name);
     const sizes = await Promise.all(names.map(async (name) => (await stat(join(this.dir, name))).size));
@@ -125,12 +132,15 @@ export class Checkpoint {
       const hash = createHash("sha256");
       const path = join(this.dir, name);
       try {
-        for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
+        const file = await openRegular(path);
+        for await (const chunk of file.createReadStream({ highWaterMark: 1 << 20 })) {
+          signal?.throwIfAborted();
           hash.update(chunk);
           done += chunk.length;
           onProgress?.(done, total);
         }
       } catch (cause) {
+        signal?.throwIfAborted();
         throw unreadable(path, cause);
       }
       sums[name] = hash.digest("hex");
@@ -156,12 +166,12 @@ export class Checkpoint {
 async function readJson(path: string, code: string): Promise<unknown> {
   let text: string;
   try {
-    text = await readFile(path, "utf8");
+    text = await readText(path, LARGEST_JSON);
   } catch (cause) {
     const problem = (cause as NodeJS.ErrnoException).code;
     throw new CheckpointError(
       problem === "ENOENT" ? "FILE_MISSING" : "FILE_UNREADABLE",
-      `${path} cannot be read (${problem}). Name a checkpoint folder with config.json, tokenizer and weights, ` +
+      `${path} cannot be read (${fileProblem(cause)}). Name a checkpoint folder with config.json, tokenizer and weights, ` +
         `or fetch one with "qwen3guard pull".`,
       { cause },
     );
@@ -194,7 +204,7 @@ async function readIndex(dir: string): Promise<Map<string, string>> {
   const index = new Map<string, string>();
   for (const [name, shard] of Object.entries(map)) {
     if (typeof shard !== "string" || !/^[^/\\:\0]+\.safetensors$/.test(shard) || shard.startsWith("..")) {
-      throw invalid("SHARD_NAME", `${JSON.stringify(shard)} is no plain name of a .safetensors file`);
+      throw invalid("SHARD_NAME", `${quoted(shard)} is no plain name of a .safetensors file`);
     }
     index.set(name, shard);
   }
@@ -253,8 +263,8 @@ function checkTensors(
     if (info.shape.length !== shape.length || info.shape.some((size, axis) => size !== shape[axis])) {
       throw new CheckpointError(
         "TENSOR_SHAPE",
-        `Tensor ${name} in ${dir} has shape [${info.shape.join(", ")}], but config.json asks for ` +
-          `[${shape.join(", ")}]. Use the config.json and the weights of one and the same checkpoint.`,
+        `Tensor ${name} in ${dir} has shape ${shapeText(info.shape)}, but config.json asks for ` +
+          `${shapeText(shape)}. Use the config.json and the weights of one and the same checkpoint.`,
       );
     }
   }

@@ -1,4 +1,5 @@
 import { CheckpointError } from "../errors.js";
+import { quoted } from "../quoted.js";
 
 /** What the graph, the engine and the verdicts need to know of a Qwen3Guard-Stream checkpoint's config.json. */
 export interface GuardConfig {
@@ -27,6 +28,8 @@ export interface GuardConfig {
 }
 
 const ARCHITECTURE = "Qwen3ForGuardModel";
+/** The exported model holds two tables of rotations with a row for each; Qwen3 was trained with up to 262,144. */
+const MOST_POSITIONS = 1 << 18;
 const RELEASED = "Qwen/Qwen3Guard-Stream-0.6B (or -4B, -8B)";
 
 /**
@@ -68,10 +71,10 @@ export function parseConfig(json: unknown, source: string): GuardConfig {
     kvHeads,
     headDim,
     intermediateSize: fields.integer("intermediate_size", 1, 1 << 22),
-    vocabSize: fields.integer("vocab_size", 1, 1 << 24),
+    vocabSize: fields.integer("vocab_size", 1, 1 << 20),
     rmsNormEps: fields.positive("rms_norm_eps", 1),
     ropeTheta: ropeTheta(fields, json),
-    maxPositions: fields.integer("max_position_embeddings", 2, 1 << 24),
+    maxPositions: fields.integer("max_position_embeddings", 2, MOST_POSITIONS),
     tieWordEmbeddings: json.tie_word_embeddings === true,
     guardInnerSize: fields.integer("guard_inner_size", 1, 1 << 20),
     labels: {
@@ -110,7 +113,7 @@ class Fields {
   integer(field: string, min: number, max: number, from: Json = this.json): number {
     const value = from[field];
     if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
-      throw this.invalid(field, `must be a whole number from ${min} to ${max}, not ${show(value)}`);
+      throw this.invalid(field, `must be a whole number from ${min} to ${max}, not ${quoted(value)}`);
     }
     return value as number;
   }
@@ -118,15 +121,10 @@ class Fields {
   positive(field: string, max: number, from: Json = this.json): number {
     const value = from[field];
     if (typeof value !== "number" || !(value > 0) || !(value <= max)) {
-      throw this.invalid(field, `must be a number above 0 and at most ${max}, not ${show(value)}`);
+      throw this.invalid(field, `must be a number above 0 and at most ${max}, not ${quoted(value)}`);
     }
     return value;
   }
-}
-
-function show(value: unknown): string {
-  const text = value === undefined ? "missing" : JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }
 
 function checkArchitecture(json: Json, source: string): void {
@@ -141,7 +139,7 @@ function checkArchitecture(json: Json, source: string): void {
   }
   throw new CheckpointError(
     "ARCHITECTURE_UNSUPPORTED",
-    `${source}: architectures is ${show(json.architectures)}, but only ${ARCHITECTURE} is supported. ` +
+    `${source}: architectures is ${quoted(json.architectures)}, but only ${ARCHITECTURE} is supported. ` +
       `Use a Qwen3Guard-Stream checkpoint: ${RELEASED}.`,
   );
 }
@@ -151,7 +149,7 @@ function checkFeatures(json: Json, source: string): void {
   const refuse = (field: string, supported: string) => {
     throw new CheckpointError(
       "CONFIG_UNSUPPORTED",
-      `${source}: ${field} is ${show(json[field])}, but only ${supported} is supported. ` +
+      `${source}: ${field} is ${quoted(json[field])}, but only ${supported} is supported. ` +
         `Use a checkpoint without it, for example ${RELEASED}.`,
     );
   };
@@ -200,21 +198,21 @@ function labels(fields: Fields, mapField: string, countField: string): string[] 
         `Add the label maps of the original checkpoint's config.json ({"0": "Safe", …}).`,
     );
   }
-  if (!isObject(map)) throw invalid(`must map ids to names ({"0": "Safe", …}), not ${show(map)}`);
+  if (!isObject(map)) throw invalid(`must map ids to names ({"0": "Safe", …}), not ${quoted(map)}`);
   const count = Object.keys(map).length;
   if (count === 0) throw invalid("is empty");
   if (count > 4096) throw invalid(`has ${count} labels; at most 4096 are supported`);
   if (json[countField] != null && json[countField] !== count) {
-    throw invalid(`has ${count} labels, but ${countField} is ${show(json[countField])}`);
+    throw invalid(`has ${count} labels, but ${countField} is ${quoted(json[countField])}`);
   }
   const names: string[] = [];
   for (let id = 0; id < count; id++) {
     const name = map[String(id)];
     if (name === undefined) throw invalid(`must have exactly the ids 0 to ${count - 1}; ${id} is missing`);
     if (typeof name !== "string" || name.trim() === "") {
-      throw invalid(`names id ${id} ${show(name)}, which is no usable name`);
+      throw invalid(`names id ${id} ${quoted(name)}, which is no usable name`);
     }
-    if (names.includes(name)) throw invalid(`names two ids ${show(name)}`);
+    if (names.includes(name)) throw invalid(`names two ids ${quoted(name)}`);
     names.push(name);
   }
   return names;
@@ -227,7 +225,7 @@ function riskLabels(fields: Fields, mapField: string, countField: string): strin
     throw new CheckpointError(
       "LABELS_INVALID",
       `${fields.source}: ${mapField} must have at least two levels, exactly one of them named "Safe" ` +
-        `(it has ${show(names)}). Restore the config.json that came with the checkpoint.`,
+        `(it has ${quoted(names)}). Restore the config.json that came with the checkpoint.`,
     );
   }
   return names;

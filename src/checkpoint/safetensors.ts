@@ -1,5 +1,7 @@
-import { type FileHandle, open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { CheckpointError } from "../errors.js";
+import { quoted } from "../quoted.js";
+import { fileProblem, openRegular } from "../regular-file.js";
 import { BYTES_PER_VALUE, type SourceDtype } from "./dtype.js";
 
 export type { SourceDtype } from "./dtype.js";
@@ -14,7 +16,8 @@ export interface TensorInfo {
   end: number;
 }
 
-const MAX_HEADER_BYTES = 100_000_000;
+/** Parsing takes some thirty times as much memory; a header takes 100 bytes a tensor. */
+const MAX_HEADER_BYTES = 16 << 20;
 
 /** Bits per element of every type the format knows; only those of SourceDtype can be read. */
 const BITS: Record<string, number> = {
@@ -130,7 +133,7 @@ export class SafetensorsFile {
     for (const [name, entry] of Object.entries(header)) {
       if (name === "__metadata__") continue;
       const { dtype, shape, begin, end } = parseEntry(entry, (code, complaint) =>
-        fail(code, `describes tensor ${JSON.stringify(name)} wrongly: ${complaint}.`),
+        fail(code, `describes tensor ${quoted(name)} wrongly: ${complaint}.`),
       );
       spans.push({ name, begin, end });
       const offset = 8 + length;
@@ -155,9 +158,7 @@ export class SafetensorsFile {
 /** Opens a regular file; a pipe or device would block or never end. */
 async function openFile(path: string): Promise<FileHandle> {
   try {
-    const handle = await open(path, "r");
-    if ((await handle.stat()).isFile()) return handle;
-    await handle.close();
+    return await openRegular(path);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === "ENOENT") {
       throw new CheckpointError("FILE_MISSING", `${path} does not exist. Fetch the whole checkpoint again.`, {
@@ -166,18 +167,19 @@ async function openFile(path: string): Promise<FileHandle> {
     }
     throw unreadable(path, cause);
   }
-  throw new CheckpointError(
-    "FILE_UNREADABLE",
-    `${path} is not a regular file. Name a checkpoint's weight file.`,
-  );
 }
 
 export function unreadable(path: string, cause: unknown): CheckpointError {
   return new CheckpointError(
     "FILE_UNREADABLE",
-    `${path} cannot be read (${(cause as NodeJS.ErrnoException).code ?? cause}). Check its permissions and the disk.`,
+    `${path} cannot be read (${fileProblem(cause)}). Check its permissions and the disk.`,
     { cause },
   );
+}
+
+/** A shape, as an error message may show it. */
+export function shapeText(shape: number[]): string {
+  return `[${shape.slice(0, 8).join(", ")}${shape.length > 8 ? ", …" : ""}]`;
 }
 
 function parseHeader(bytes: Buffer, fail: (complaint: string) => Error): Record<string, unknown> {
@@ -199,7 +201,7 @@ function parseEntry(
 ): { dtype: string; shape: number[]; begin: number; end: number } {
   const { dtype, shape, data_offsets: offsets } = (entry ?? {}) as Record<string, unknown>;
   if (typeof dtype !== "string" || !Object.hasOwn(BITS, dtype)) {
-    throw fail("SAFETENSORS_DTYPE", `its type ${JSON.stringify(dtype)} is unknown`);
+    throw fail("SAFETENSORS_DTYPE", `its type ${quoted(dtype)} is unknown`);
   }
   if (!isSizes(shape)) throw fail("SAFETENSORS_HEADER", "its shape is not a list of sizes");
   if (!isSizes(offsets) || offsets.length !== 2) {
@@ -210,7 +212,7 @@ function parseEntry(
   if (end - begin !== (values * BITS[dtype]) / 8) {
     throw fail(
       "SAFETENSORS_LAYOUT",
-      `${dtype} of shape [${shape.join(", ")}] does not fill the bytes from ${begin} to ${end}`,
+      `${dtype} of shape ${shapeText(shape)} does not fill the bytes from ${begin} to ${end}`,
     );
   }
   return { dtype, shape, begin, end };
@@ -236,7 +238,7 @@ function checkSpans(
       const what = begin < position ? "overlaps the tensor before it" : "leaves a hole before it";
       throw fail(
         "SAFETENSORS_LAYOUT",
-        `is laid out wrongly: tensor ${JSON.stringify(name)} ${what} (at byte ${begin} of the data, not ${position}).`,
+        `is laid out wrongly: tensor ${quoted(name)} ${what} (at byte ${begin} of the data, not ${position}).`,
       );
     }
     position = end;

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { copyFile, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Checkpoint, TOKENIZER_FILES } from "../checkpoint/checkpoint.js";
-import { StorageError } from "../errors.js";
+import { namingAbort, StorageError } from "../errors.js";
 import type { CacheScales } from "./byte-attention.js";
 import { chooseTarget, createWeights } from "./formats.js";
 import { Graph } from "./graph.js";
@@ -49,6 +49,7 @@ const PADDING_POSITIONS = 1;
  * @throws {CheckpointError} NON_FINITE_WEIGHT, and see `Checkpoint.open`
  * @throws {InputError} UNKNOWN_DTYPE, UNKNOWN_DEVICE, DTYPE_NEEDS_CUDA, DTYPE_NEEDS_CPU
  * @throws {StorageError} OUTPUT_EXISTS, OUTPUT_NOT_WRITABLE, DISK_FULL
+ * @throws {ClosedError} ABORTED
  */
 export async function exportCheckpoint(
   checkpointDir: string,
@@ -61,7 +62,9 @@ export async function exportCheckpoint(
   try {
     const sources =
       options.sources ??
-      (await checkpoint.sha256((done, total) => options.onProgress?.("hash", done, total)));
+      (await namingAbort(options.signal, `The export to ${out}`, () =>
+        checkpoint.sha256((done, total) => options.onProgress?.("hash", done, total), options.signal),
+      ));
     return await exportModel(
       { weights: checkpoint, addOutputs: addHeads, sources, dir: checkpointDir },
       out,
@@ -81,7 +84,15 @@ export interface ModelSource {
 }
 
 /** Exports any model over Qwen3's backbone; otherwise as `exportCheckpoint`. */
-export async function exportModel(
+export function exportModel(
+  source: ModelSource,
+  out: string,
+  options: Omit<ExportOptions, "sources">,
+): Promise<Manifest> {
+  return namingAbort(options.signal, `The export to ${out}`, () => write(source, out, options));
+}
+
+async function write(
   { weights, addOutputs, sources, dir: texts }: ModelSource,
   out: string,
   options: Omit<ExportOptions, "sources">,

@@ -1,14 +1,15 @@
 import { createHash, randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import envPaths from "env-paths";
 import { Checkpoint } from "../checkpoint/checkpoint.js";
 import { cachedSnapshot, isHubId, pull } from "../checkpoint/hub.js";
-import { DeviceError, InputError, ModelError, StorageError } from "../errors.js";
+import { DeviceError, GuardError, InputError, ModelError, namingAbort, StorageError } from "../errors.js";
 import { inspectCuda } from "../ort/cuda/files.js";
 import { type DeviceName, parseDevice } from "../ort/place.js";
+import { makeFolder, readText } from "../regular-file.js";
 import { exportCheckpoint, packageInfo } from "./export.js";
 import { mustWidenBytes } from "./integer-kernels.js";
 import { type Device, type Dtype, FORMAT, MANIFEST_FILE, readManifest } from "./manifest.js";
@@ -28,6 +29,9 @@ export interface ResolveOptions {
   signal?: AbortSignal;
 }
 
+/** In bytes; one of a checkpoint in a thousand shards has less. */
+const LARGEST_NOTE = 1 << 20;
+
 const EMBEDDED = fileURLToPath(new URL("../../models/default", import.meta.url));
 
 /**
@@ -42,9 +46,15 @@ const SMALL_MODEL_BYTES = 256 * 2 ** 20;
  *
  * @throws {InputError} MODEL_UNKNOWN, DTYPE_MISMATCH, UNKNOWN_DEVICE
  * @throws {DeviceError} CUDA_UNAVAILABLE
+ * @throws {StorageError} OUTPUT_NOT_WRITABLE
+ * @throws {ClosedError} ABORTED
  * @throws see `exportCheckpoint` and `pull`
  */
-export async function resolveModel(model: string | undefined, options: ResolveOptions = {}): Promise<string> {
+export function resolveModel(model: string | undefined, options: ResolveOptions = {}): Promise<string> {
+  return namingAbort(options.signal, `Loading ${model ?? "the model"}`, () => find(model, options));
+}
+
+async function find(model: string | undefined, options: ResolveOptions): Promise<string> {
   const asked = parseDevice(options.device ?? "auto");
   if (asked !== "auto" && asked.kind === "cuda") requireCuda();
   if (model === undefined) return exportOnce(EMBEDDED, options);
@@ -98,18 +108,31 @@ async function exportOnce(checkpointDir: string, options: ResolveOptions): Promi
   }
   const key = digest(JSON.stringify([(await packageInfo()).version, FORMAT, sources]));
   const out = join(cache, `${basename(resolve(checkpointDir))}-${device}-${dtype}-${key}`);
-  if (existsSync(out)) {
-    if (await isWhole(out)) return out;
-    await rm(out, { recursive: true, force: true });
-  }
   const { onProgress, signal } = options;
   try {
+    if (existsSync(out)) {
+      if (await isWhole(out)) return out;
+      await rm(out, { recursive: true, force: true });
+    }
     await exportCheckpoint(checkpointDir, out, { device, dtype, sources, onProgress, signal });
   } catch (error) {
     // Another process may have finished the same export meanwhile.
-    if (!(error instanceof StorageError && error.code === "OUTPUT_EXISTS")) throw error;
+    if (!(error instanceof StorageError && error.code === "OUTPUT_EXISTS")) throw ofCache(error, cache);
   }
   return out;
+}
+
+/** The user chose no folder, so the message must say which it is. */
+function ofCache(error: unknown, cache: string): unknown {
+  const { code, message, syscall } = error as NodeJS.ErrnoException;
+  if (error instanceof GuardError ? error.code !== "OUTPUT_NOT_WRITABLE" : syscall === undefined)
+    return error;
+  return new StorageError(
+    "OUTPUT_NOT_WRITABLE",
+    `The folder for exports, ${cache}, cannot be used (${error instanceof GuardError ? message : code}). ` +
+      "Set QWEN3GUARD_CACHE to a folder you may write to.",
+    { cause: error },
+  );
 }
 
 /** Nobody exports into the cache by hand, so what is damaged there is made anew. */
@@ -155,11 +178,14 @@ async function hashes(
 ): Promise<Record<string, string>> {
   const stamp = await fileStamp(checkpoint.dir);
   const note = join(cache, "checkpoints", `${digest(stamp)}.json`);
-  const known = await readFile(note, "utf8").then(JSON.parse, () => null);
-  if (known) return known;
-  const sources = await checkpoint.sha256((done, total) => options.onProgress?.("hash", done, total));
+  const known = await readText(note, LARGEST_NOTE)
+    .then(JSON.parse)
+    .catch(() => null);
+  if (isHashes(known)) return known;
+  const { onProgress, signal } = options;
+  const sources = await checkpoint.sha256((done, total) => onProgress?.("hash", done, total), signal);
   try {
-    await mkdir(dirname(note), { recursive: true });
+    await makeFolder(dirname(note));
     const partial = `${note}.${randomUUID()}.partial`;
     await writeFile(partial, JSON.stringify(sources));
     await rename(partial, note);
@@ -169,8 +195,14 @@ async function hashes(
   return sources;
 }
 
+function isHashes(note: unknown): note is Record<string, string> {
+  if (typeof note !== "object" || note === null) return false;
+  const hashes: unknown[] = Object.values(note);
+  return hashes.length > 0 && hashes.every((hash) => typeof hash === "string" && /^[0-9a-f]{64}$/.test(hash));
+}
+
 async function fileStamp(dir: string): Promise<string> {
-  const files = (await readdir(dir)).sort();
+  const files = (await readdir(dir).catch(() => [])).sort();
   const lines = await Promise.all(
     files.map(async (file) => {
       const found = await stat(join(dir, file)).catch(() => null);

@@ -2,6 +2,7 @@ import { type FileHandle, mkdir, open, rename, rm, statfs, writeFile } from "nod
 import { basename, dirname, join, resolve } from "node:path";
 import { threadId } from "node:worker_threads";
 import { GuardError, StorageError } from "../errors.js";
+import { makeFolder } from "../regular-file.js";
 import type { Graph } from "./graph.js";
 import { MODEL_FILE, WEIGHTS_FILE } from "./manifest.js";
 import { encodeModel, type OnnxTensor } from "./onnx.js";
@@ -109,7 +110,7 @@ export async function writeFolder(out: string, fill: (dir: string) => Promise<vo
   const target = resolve(out);
   const partial = claim(target);
   try {
-    await mkdir(dirname(target), { recursive: true });
+    await makeFolder(dirname(target));
     await rm(partial, { recursive: true, force: true });
     await mkdir(partial);
     await fill(partial);
@@ -173,7 +174,12 @@ function storageError(error: unknown, target: string): unknown {
         options,
       );
     default:
-      return error;
+      if (typeof code !== "string") return error;
+      return new StorageError(
+        "OUTPUT_NOT_WRITABLE",
+        `${target} cannot be written (${code}). Choose another folder, on a disk that stays.`,
+        options,
+      );
   }
 }
 

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.js";
+import { fileProblem, readText } from "../regular-file.js";
 import { JinjaTemplate } from "./jinja-template.js";
 import {
   invalid,
@@ -41,6 +41,8 @@ export interface Prefix {
 }
 
 const THINK = "<think>";
+/** Of tokenizer_config.json and the template, in bytes; Qwen3's have 10,000. */
+const LARGEST_FILE = 8 << 20;
 
 /**
  * A checkpoint's own chat template. Its control tokens are tokens; the same written out in a message, a tool's
@@ -211,7 +213,7 @@ async function readSources(dir: string, file: string): Promise<Sources> {
   const own = await readIfThere(join(dir, "chat_template.jinja"));
   const configured = config.chat_template;
   const named = new Map<string, unknown>();
-  if (Array.isArray(configured)) for (const { name, template } of configured) named.set(name, template);
+  if (Array.isArray(configured)) for (const form of configured) named.set(form?.name, form?.template);
   const template = own ?? (typeof configured === "string" ? configured : named.get("default"));
   if (typeof template !== "string") {
     throw new CheckpointError(
@@ -241,9 +243,13 @@ function parse(json: string, file: string): Record<string, unknown> {
 
 async function readIfThere(file: string): Promise<string | null> {
   try {
-    return await readFile(file, "utf8");
+    return await readText(file, LARGEST_FILE);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw new CheckpointError("TEMPLATE_MISSING", `Cannot read ${file}. Check its permissions.`, { cause });
+    throw new CheckpointError(
+      "TEMPLATE_MISSING",
+      `${file} cannot be read (${fileProblem(cause)}). Fetch it again.`,
+      { cause },
+    );
   }
 }

@@ -1,7 +1,14 @@
-import { readFile } from "node:fs/promises";
 import { CheckpointError } from "../errors.js";
+import { quoted } from "../quoted.js";
+import { fileProblem, readText } from "../regular-file.js";
 import { isWritten } from "./byte-alphabet.js";
 import { QWEN_SPLIT } from "./pieces.js";
+
+/** Qwen3's has 11 MB. */
+const LARGEST_FILE = 32 << 20;
+/** Qwen3 adds 26. Each is looked for at each character. */
+const MOST_ADDED = 1024;
+const LONGEST_ADDED = 256;
 
 interface AddedToken {
   id: number;
@@ -28,11 +35,11 @@ export async function readTokenizerFile(source: string): Promise<TokenizerFile> 
 
 async function read(source: string): Promise<string> {
   try {
-    return await readFile(source, "utf8");
+    return await readText(source, LARGEST_FILE);
   } catch (cause) {
     throw new CheckpointError(
       "TOKENIZER_MISSING",
-      `Cannot read ${source}. Copy tokenizer.json from the checkpoint the model was exported from.`,
+      `${source} cannot be read (${fileProblem(cause)}). Copy tokenizer.json from the checkpoint the model was exported from.`,
       { cause },
     );
   }
@@ -77,10 +84,13 @@ function parse(json: string, source: string): TokenizerFile {
   );
 
   const added = Array.isArray(parts.added_tokens) ? parts.added_tokens.map(record) : [];
+  expect(added.length <= MOST_ADDED, `it adds ${added.length} tokens, more than ${MOST_ADDED}`);
   for (const token of added) {
     const plain = !token.lstrip && !token.rstrip && !token.single_word && token.normalized === false;
     expect(isId(token.id) && typeof token.content === "string", "an added token has no id or text");
-    expect(token.content !== "" && plain, `the added token ${token.content} takes more than its own text`);
+    const { length } = token.content as string;
+    expect(length > 0 && plain, `the added token ${quoted(token.content)} takes more than its own text`);
+    expect(length <= LONGEST_ADDED, `the added token ${quoted(token.content)} is too long`);
   }
   const tokens: TokenizerFile["tokens"] = new Map();
   const vocabulary = model.vocab as Record<string, unknown>;
@@ -89,7 +99,7 @@ function parse(json: string, source: string): TokenizerFile {
   for (const token in vocabulary) {
     if (written.has(token)) continue;
     const id = vocabulary[token];
-    if (!isId(id) || !isWritten(token)) expect(false, `its token "${token}" is not bytes with an id`);
+    if (!isId(id) || !isWritten(token)) expect(false, `its token ${quoted(token)} is not bytes with an id`);
     tokens.set(token, id as number);
   }
   // A rule is ["a", "b"], in older files "a b".
@@ -108,7 +118,7 @@ function parse(json: string, source: string): TokenizerFile {
 
 /** Ids fit a table in memory; Qwen3 has 151,669. */
 function isId(value: unknown): boolean {
-  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < 1 << 24;
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < 1 << 20;
 }
 
 function record(value: unknown): Record<string, unknown> {

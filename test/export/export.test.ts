@@ -210,7 +210,11 @@ describe("refusals name what is wrong and leave nothing behind", () => {
         if (stage === "write" && done > 0) controller.abort(new Error("enough"));
       },
     });
-    await expect(exporting).rejects.toThrow("enough");
+    await expect(exporting).rejects.toMatchObject({
+      name: "ClosedError",
+      code: "ABORTED",
+      cause: expect.objectContaining({ message: "enough" }),
+    });
     expect(await readdir(dir)).toEqual([]);
   });
 

@@ -2,7 +2,7 @@ import { mkdir, readdir, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
-import { StorageError } from "../../src/errors.js";
+import { ClosedError, StorageError } from "../../src/errors.js";
 import { readManifest } from "../../src/export/manifest.js";
 import { type ResolveOptions, resolveModel } from "../../src/export/resolve.js";
 import type { DeviceName } from "../../src/ort/place.js";
@@ -61,6 +61,34 @@ describe("the export of a checkpoint", () => {
   test("goes nowhere where the cache cannot be written, with an error of our own", async () => {
     await writeFile(cacheDir, "a file");
     await expectError(resolve(), StorageError, "OUTPUT_NOT_WRITABLE");
+    await expect(resolve()).rejects.toThrow("QWEN3GUARD_CACHE");
+  });
+
+  // Node's recursive mkdir never ends in /proc.
+  test
+    .skipIf(process.platform === "win32")
+    .each(["/proc/nowhere/cache", "/sys/cache", "/dev/null/cache", "/tmp/nul\0cache"])(
+    "goes nowhere in %j",
+    async (cacheDir) => {
+      await expectError(resolveModel(checkpoint, { cacheDir }), StorageError, "OUTPUT_NOT_WRITABLE");
+    },
+  );
+
+  test.each(["5", "{}", "[]", '{"config.json": "x"}', "no JSON"])(
+    "does not believe a note of hashes that says %s",
+    async (note) => {
+      const dir = await resolve();
+      const notes = join(cacheDir, "checkpoints");
+      for (const name of await readdir(notes)) await writeFile(join(notes, name), note);
+      expect(await resolve()).toBe(dir);
+    },
+  );
+
+  test("is aborted with an error of our own, whatever the reason", async () => {
+    await expectError(resolve({ signal: AbortSignal.abort("enough") }), ClosedError, "ABORTED");
+    const controller = new AbortController();
+    const onProgress = () => controller.abort(new Error("enough"));
+    await expectError(resolve({ signal: controller.signal, onProgress }), ClosedError, "ABORTED");
   });
 
   test("does not mind a dangling link beside the weights", async () => {

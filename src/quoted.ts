@@ -1,0 +1,17 @@
+const LONGEST = 60;
+
+/** A value out of a file, as an error message may show it: as JSON, and cut where it is long. */
+export function quoted(value: unknown): string {
+  if (value === undefined) return "missing";
+  // Long texts and lists are not worth the time to write them out.
+  if (typeof value === "string") return cut(JSON.stringify(value.slice(0, LONGEST + 1)));
+  try {
+    return cut(JSON.stringify(Array.isArray(value) ? value.slice(0, LONGEST) : value));
+  } catch {
+    return "something nested too deeply";
+  }
+}
+
+function cut(text: string): string {
+  return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
+}
