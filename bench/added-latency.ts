@@ -10,7 +10,7 @@
 import { parseArgs } from "node:util";
 import type { Dtype } from "../src/export/manifest.js";
 import type { Guard } from "../src/guard.js";
-import type { DeviceName } from "../src/ort/place.js";
+import type { DeviceName } from "../src/ort/devices/place.js";
 import type { Mode } from "../src/streaming/gate.js";
 import { addedLatency, gapsOf, type Reading, readResponse, usualGaps } from "./arrivals.js";
 import { Endpoint } from "./generator/endpoint.js";

@@ -1,6 +1,7 @@
 import type { Manifest } from "../src/export/manifest.js";
 import { type Handle, ortApi } from "../src/ort/api.js";
-import { Memory } from "../src/ort/memory.js";
+import { cpu } from "../src/ort/devices/cpu.js";
+import type { Memory } from "../src/ort/memory.js";
 import type { Session } from "../src/ort/session.js";
 import { ELEMENT, type ElementType, Tensor } from "../src/ort/tensor.js";
 
@@ -23,7 +24,7 @@ export class BareLoop {
       for (const side of ["key", "value"]) {
         const dims = [1, kvHeads, capacity, headDim];
         const bytes = dims.reduce((n, dim) => n * dim, ELEMENT[cacheType].bytes);
-        const memory = Memory.allocate(bytes);
+        const memory = cpu.allocate(bytes);
         this.#memories.push(memory);
         this.#cache.push([`${layer}.${side}`, Tensor.view(memory, 0, cacheType, dims)]);
       }
@@ -60,7 +61,7 @@ export class BareLoop {
       const api = ortApi();
       const binding = api.create("CreateIoBinding", this.#session.handle);
       const allocate = (type: ElementType, dims: number[]) => {
-        const memory = Memory.allocate(dims.reduce((n, dim) => n * dim, ELEMENT[type].bytes));
+        const memory = cpu.allocate(dims.reduce((n, dim) => n * dim, ELEMENT[type].bytes));
         return { memory, tensor: Tensor.view(memory, 0, type, dims) };
       };
       const ids = allocate("int64", [1, length]);

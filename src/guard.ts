@@ -9,7 +9,7 @@ import { type ResolveOptions, resolveModel } from "./export/resolve.js";
 import { type Policy, type PolicyData, type PromptScope, resolvePolicy } from "./moderation/policy.js";
 import { rulePrompt } from "./moderation/ruling.js";
 import { GuardStream, type Overflow } from "./moderation/stream.js";
-import { placeName } from "./ort/place.js";
+import { placeName } from "./ort/devices/place.js";
 import { type Chunk, ModeratedStream, type ModerationOptions } from "./streaming/moderate.js";
 import type { Source } from "./streaming/source.js";
 import type { Message } from "./tokenizer/messages.js";

@@ -36,7 +36,7 @@ export {
 export { type Finding, type Ruling, rulePrompt, ruleResponse } from "./moderation/ruling.js";
 export type { GuardStream, Overflow } from "./moderation/stream.js";
 export type { Judgement, TurnVerdict, Verdict } from "./moderation/verdict.js";
-export type { DeviceName } from "./ort/place.js";
+export type { DeviceName } from "./ort/devices/place.js";
 export type { GateStats, Mode, Outcome } from "./streaming/gate.js";
 export type { Chunk, ModeratedStream } from "./streaming/moderate.js";
 export type { Source } from "./streaming/source.js";

@@ -5,7 +5,7 @@ import { Engine } from "../../src/engine/engine.js";
 import type { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
 import { type Dtype, FORMAT } from "../../src/export/manifest.js";
-import { type DeviceName, parseDevice } from "../../src/ort/place.js";
+import { type DeviceName, parseDevice } from "../../src/ort/devices/place.js";
 import { BENCH_CACHE, benchIds } from "../model.js";
 import { exportGenerator } from "./export.js";
 import type { Generator } from "./generator.js";

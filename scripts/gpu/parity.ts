@@ -21,7 +21,7 @@ import { Engine } from "../../src/engine/engine.js";
 import { ClosedError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
 import type { Dtype } from "../../src/export/manifest.js";
-import { type DeviceName, parseDevice } from "../../src/ort/place.js";
+import { type DeviceName, parseDevice } from "../../src/ort/devices/place.js";
 import { odd, shape06B, tiny, twoLayers06B, writeRandomCheckpoint } from "../checkpoint/random.js";
 
 /** A head's logits, one row a position. */

@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { DTYPES, type Dtype } from "../export/manifest.js";
 import type { Guard, LoadOptions } from "../guard.js";
-import { type DeviceName, parseDevice } from "../ort/place.js";
+import { type DeviceName, parseDevice } from "../ort/devices/place.js";
 import { StageProgress } from "./stage-progress.js";
 import { createTerminal } from "./terminal.js";
 

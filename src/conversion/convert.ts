@@ -40,7 +40,7 @@ export async function convertCheckpoint(
   if (device !== "cpu" && (verify || kvCache !== undefined)) {
     throw new InputError(
       "VERIFY_NEEDS_CPU",
-      "Calibration and verification run on the CPU: leave --verify and --kv-cache out with --device cuda.",
+      `Calibration and verification run on the CPU: leave --verify and --kv-cache out with --device ${device}.`,
     );
   }
   const manifest = await exportCheckpoint(checkpointDir, out, {

@@ -1,8 +1,9 @@
 import type { ModelOutput } from "../export/outputs.js";
 import { Binding } from "../ort/binding.js";
-import type { CudaGraph } from "../ort/cuda/stream.js";
+import { cpu } from "../ort/devices/cpu.js";
+import type { Recording } from "../ort/devices/device.js";
 import { Inbox } from "../ort/inbox.js";
-import { Memory } from "../ort/memory.js";
+import type { Memory } from "../ort/memory.js";
 import type { Session } from "../ort/session.js";
 import { ELEMENT, Tensor } from "../ort/tensor.js";
 import type { KvCache } from "./cache.js";
@@ -44,7 +45,7 @@ const ALIGNMENT = 256;
 
 /** A step that one call starts, and what it was recorded with. */
 interface RecordedStep {
-  graph: CudaGraph;
+  recording: Recording;
   bound: BoundRows;
   shape: StepShape;
 }
@@ -80,11 +81,11 @@ export class BatchRunner {
     this.#cache = cache;
     this.#outputs = outputs;
     this.#idsAt = aligned(cache.shape.slots * ELEMENT.int32.bytes);
-    this.#inbox = new Inbox(this.#idsAt + maxBatchTokens * ELEMENT.int64.bytes, session.stream);
+    this.#inbox = new Inbox(this.#idsAt + maxBatchTokens * ELEMENT.int64.bytes, session.device);
     this.#lengths = new Int32Array(this.#inbox.view(), 0, cache.shape.slots);
     this.#ids = new BigInt64Array(this.#inbox.view(), this.#idsAt, maxBatchTokens);
     // The kernels' own launch depends on it, so it is read on the host even where they run on a GPU.
-    this.#totalMemory = Memory.allocate(ELEMENT.int32.bytes);
+    this.#totalMemory = cpu.allocate(ELEMENT.int32.bytes);
     this.#total = new Int32Array(this.#totalMemory.view());
     this.#totalTensor = Tensor.view(this.#totalMemory, 0, "int32", []);
     let end = 0;
@@ -95,7 +96,7 @@ export class BatchRunner {
       this.#logitsAt.push(end);
       end = aligned(end + count * ELEMENT.float32.bytes);
     }
-    this.#logitsMemory = Memory.shared(end, session.place);
+    this.#logitsMemory = session.device.shared(end);
     const buffer = this.#logitsMemory.view();
     outputs.forEach(({ name }, i) => {
       this.#logits[name] = new Float32Array(buffer, this.#logitsAt[i], counts[i]);
@@ -113,12 +114,12 @@ export class BatchRunner {
 
   /**
    * Records the step of one token a row for these ranges of rows; `run` takes recorded steps where there are. For
-   * sessions on a GPU, before the first sequence.
+   * devices that record, before the first sequence.
    *
-   * @throws {DeviceError} CUDA_ERROR, OUT_OF_MEMORY
+   * @throws {DeviceError}
    */
   async record(ranges: readonly RowRange[]): Promise<void> {
-    const stream = this.#session.stream!;
+    const { device } = this.#session;
     // Kernels stop at each row's own length, so the longest there can be does for all.
     this.#total[0] = this.#cache.shape.capacity;
     this.#ids.fill(0n);
@@ -132,11 +133,11 @@ export class BatchRunner {
       // What a size's first runs do, such as loading kernels or allocating, a recording may not do.
       for (let run = 0; run < WARM_UPS && count !== warm; run++) await binding.run();
       warm = count;
-      const graph = stream.capture(() => {
+      const recording = device.record!(() => {
         this.#publish(count);
         binding.enqueue();
       });
-      this.#recorded.set(key(first, count), { graph, bound, shape });
+      this.#recorded.set(key(first, count), { recording, bound, shape });
       await new Promise(setImmediate);
     }
   }
@@ -155,10 +156,8 @@ export class BatchRunner {
       longest = Math.max(longest, after);
     }
     const recorded = length === 1 ? this.#recorded.get(key(firstRow, rows.length)) : undefined;
-    if (recorded) {
-      recorded.graph.launch();
-      await this.#session.stream!.finished();
-    } else {
+    if (recorded) await recorded.recording.run();
+    else {
       this.#total[0] = longest;
       this.#publish(rows.length * length);
       await this.#bind(firstRow, rows.length, length).run();
@@ -172,8 +171,8 @@ export class BatchRunner {
   }
 
   release(): void {
-    for (const { graph, bound, shape } of this.#recorded.values()) {
-      graph.release();
+    for (const { recording, bound, shape } of this.#recorded.values()) {
+      recording.release();
       releaseBound(bound);
       releaseShape(shape);
     }

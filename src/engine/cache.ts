@@ -1,5 +1,5 @@
-import { Memory } from "../ort/memory.js";
-import type { Place } from "../ort/place.js";
+import type { Device } from "../ort/devices/device.js";
+import type { Memory } from "../ort/memory.js";
 import { ELEMENT, type ElementType, Tensor } from "../ort/tensor.js";
 
 export interface CacheShape {
@@ -33,12 +33,12 @@ export class KvCache {
   readonly #free: boolean[];
 
   /** @throws {DeviceError} OUT_OF_MEMORY */
-  constructor(shape: CacheShape, place: Place) {
+  constructor(shape: CacheShape, device: Device) {
     this.shape = shape;
     this.#free = new Array(shape.slots).fill(true);
     try {
       for (let i = 0; i < 2 * shape.layers; i++) {
-        this.#blocks.push(Memory.allocate(shape.slots * rowBytes(shape), place));
+        this.#blocks.push(device.allocate(shape.slots * rowBytes(shape)));
       }
     } catch (error) {
       this.free();

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { ClosedError, DeviceError, InputError, ModelError } from "../errors.js";
 import { mustWidenBytes } from "../export/integer-kernels.js";
 import { type Dtype, type Manifest, MODEL_FILE, readManifest, WEIGHTS_FILE } from "../export/manifest.js";
-import { CPU, type DeviceName, type Place, parseDevice } from "../ort/place.js";
+import { openDevice } from "../ort/devices/open.js";
+import { CPU, type DeviceName, type Place, parseDevice } from "../ort/devices/place.js";
 import { Session } from "../ort/session.js";
 import type { ElementType } from "../ort/tensor.js";
 import { BatchRunner } from "./batch.js";
@@ -14,7 +15,7 @@ import { Sequence, type SequenceLimits } from "./sequence.js";
 import { defaultSlots, requireRoom, roomAt } from "./sizing.js";
 
 export interface EngineOptions {
-  /** Where to run. The model directory decides between CPU and CUDA; this says which GPU, or insists. Default auto. */
+  /** Where to run. The model directory decides between CPU and GPU; this says which GPU, or insists. Default auto. */
   device?: DeviceName;
   /**
    * Sequences in the cache at once. Default: up to 16 on the CPU and 64 on a GPU, as many as half of its memory holds
@@ -38,13 +39,6 @@ const MAX_WAITING = 1024;
  * the time that each further row adds. w8a8 was measured (docs/formats.md), the others are estimates.
  */
 const GAP_ROWS: Partial<Record<Dtype, number>> = { fp32: 12, int8: 2, w8a8: 8, int4: 1 };
-
-/** Tokens of a prompt in one run (see SchedulerOptions), and how many of a sequence go one by one. */
-const CHUNKS = {
-  cpu: { sharedChunk: 32, loneChunk: 256, fewTokens: 1 },
-  // Starting a chunk's kernels one by one takes as long as several recorded steps. Estimates: no GPU was at hand.
-  cuda: { sharedChunk: 512, loneChunk: 2048, fewTokens: 4 },
-} as const;
 
 /** A loaded model with its KV cache: sequences go in, logits come out. */
 export class Engine {
@@ -76,16 +70,17 @@ export class Engine {
     this.maxTokens = maxTokens;
     this.threads = threads;
     this.session = session;
-    this.place = session.place;
-    this.#cache = new KvCache(shape, this.place);
-    const chunks = CHUNKS[this.place.kind];
+    const { device } = session;
+    this.place = device.place;
+    this.#cache = new KvCache(shape, device);
+    const { chunks } = device.defaults;
     const largest = Math.max(Math.min(chunks.loneChunk, maxTokens), shape.slots);
     this.#runner = new BatchRunner(session, this.#cache, outputs, largest);
     const halved = new HalvedRows(shape.slots, tokensAsLargeAsWeights(manifest, shape));
     this.#ranges = halved.ranges();
     this.#scheduler = new Scheduler(this.#runner, this.#cache, {
       maxWaiting: MAX_WAITING,
-      rows: this.place.kind === "cuda" ? halved : new NearbyRows(GAP_ROWS[manifest.dtype] ?? 1),
+      rows: device.record ? halved : new NearbyRows(GAP_ROWS[manifest.dtype] ?? 1),
       ...chunks,
     });
     this.#limits = { maxTokens, vocabSize: config.vocabSize, outputs };
@@ -120,11 +115,11 @@ export class Engine {
     const session = await loadSession(dir, manifest, place, threads);
     let engine: Engine | undefined;
     try {
-      const room = roomAt(place);
-      if (place.kind === "cuda") requireRoom(wanted, slotBytes(slot), room);
+      const room = roomAt(session.device);
+      requireRoom(wanted, slotBytes(slot), room);
       const slots = options.maxStreams ?? defaultSlots(slotBytes(slot), room);
       engine = new Engine(manifest, session, threads, { ...slot, slots }, maxTokens);
-      if (place.kind === "cuda") await engine.#prepare(options.cudaGraphs ?? true);
+      if (session.device.record) await engine.#prepare(options.cudaGraphs ?? true);
       return engine;
     } catch (error) {
       if (engine) await engine.close();
@@ -135,7 +130,7 @@ export class Engine {
 
   /** Does what the first streams would otherwise wait for. */
   async #prepare(record: boolean): Promise<void> {
-    await this.#runner.warmUp(Math.min(CHUNKS.cuda.loneChunk, this.maxTokens));
+    await this.#runner.warmUp(Math.min(this.session.device.defaults.chunks.loneChunk, this.maxTokens));
     if (record) await this.#runner.record(this.#ranges);
   }
 
@@ -189,9 +184,8 @@ async function loadSession(dir: string, manifest: Manifest, place: Place, thread
   const widenBytes = manifest.dtype === "w8a8" && (await mustWidenBytes());
   try {
     return await Session.load(join(dir, MODEL_FILE), {
-      place,
-      // Kernels on a GPU are started by one thread.
-      threads: place.kind === "cuda" ? 1 : threads,
+      device: await openDevice(place),
+      threads,
       widenBytes,
       // Over an int8 cache the kernel without tiling is the faster one for single tokens (bench/results).
       flashAttention: manifest.kvCache !== "int8",
@@ -209,7 +203,7 @@ async function loadSession(dir: string, manifest: Manifest, place: Place, thread
 /** @throws {InputError} UNKNOWN_DEVICE, DEVICE_MISMATCH */
 function choosePlace(dir: string, { device }: Manifest, name: DeviceName): Place {
   const asked = parseDevice(name);
-  if (asked === "auto") return device === "cuda" ? { kind: "cuda", index: 0 } : CPU;
+  if (asked === "auto") return device === CPU.kind ? CPU : { kind: device, index: 0 };
   if (asked.kind === device) return asked;
   throw new InputError(
     "DEVICE_MISMATCH",

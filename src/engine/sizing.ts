@@ -1,29 +1,18 @@
-import { totalmem } from "node:os";
 import { DeviceError } from "../errors.js";
-import { deviceMemory } from "../ort/cuda/runtime.js";
-import { type Place, placeName } from "../ort/place.js";
+import type { Device, DeviceMemory } from "../ort/devices/device.js";
+import { placeName } from "../ort/devices/place.js";
 
-/** What a cache may take of a place's memory. */
-export interface Room {
-  /** Bytes that are free; on the CPU all there are, since a slot takes memory only as it fills. */
-  bytes: number;
-  /** Of these, what the kernels' own workspaces need. */
-  reserved: number;
-  /** "cuda:0", for messages. */
+/** What a cache may take of a device's memory. */
+export interface Room extends DeviceMemory {
+  /** "cpu", "cuda:0", for messages. */
   name: string;
   /** Streams by default, where there is room for more. */
   usual: number;
 }
 
-/** Activations of the longest chunk, cuBLAS, recorded steps: about half of this at the 8B shape. Not measured. */
-const WORKSPACE_BYTES = 2 ** 30;
-
 /** Measures on a GPU: call it once the model is loaded. */
-export function roomAt(place: Place): Room {
-  const name = placeName(place);
-  return place.kind === "cpu"
-    ? { bytes: totalmem(), reserved: 0, name, usual: 16 }
-    : { bytes: deviceMemory(place).free, reserved: WORKSPACE_BYTES, name, usual: 64 };
+export function roomAt(device: Device): Room {
+  return { ...device.memory(), name: placeName(device.place), usual: device.defaults.streams };
 }
 
 /**
@@ -34,8 +23,9 @@ export function defaultSlots(slotBytes: number, room: Room): number {
   return Math.max(1, Math.min(room.usual, Math.floor(room.bytes / 2 / slotBytes)));
 }
 
-/** @throws {DeviceError} OUT_OF_MEMORY with what is needed and what is there */
+/** @throws {DeviceError} OUT_OF_MEMORY with what is needed and what is there, where memory is taken at once */
 export function requireRoom(slots: number, slotBytes: number, room: Room): void {
+  if (room.takenAsFilled) return;
   const free = room.bytes - room.reserved;
   if (slots * slotBytes <= free) return;
   const fitting = Math.max(0, Math.floor(free / slotBytes));

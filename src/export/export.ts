@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { Checkpoint, TOKENIZER_FILES } from "../checkpoint/checkpoint.js";
 import { namingAbort, StorageError } from "../errors.js";
 import type { CacheScales } from "./byte-attention.js";
-import { chooseTarget, createWeights } from "./formats.js";
+import { chooseTarget, createWeights, usualFormat } from "./formats.js";
 import { Graph } from "./graph.js";
 import { addHeads } from "./heads.js";
 import {
@@ -22,7 +22,7 @@ import type { WeightSource } from "./weights.js";
 import { rewriteGraph, writeFolder, writeModel } from "./writer.js";
 
 export interface ExportOptions {
-  /** Default: fp32 for the CPU, bf16 for CUDA. */
+  /** Default: the device's usual one, fp32 for the CPU, bf16 for a GPU. */
   dtype?: Dtype;
   /** Default: cpu. */
   device?: Device;
@@ -154,7 +154,7 @@ function requireAbsent(out: string): void {
 /** @throws {InputError} UNKNOWN_DTYPE, UNKNOWN_DEVICE, DTYPE_NEEDS_CUDA, DTYPE_NEEDS_CPU */
 function chooseFormat(options: ExportOptions) {
   const device = options.device ?? "cpu";
-  const dtype = options.dtype ?? (device === "cuda" ? "bf16" : "fp32");
+  const dtype = options.dtype ?? usualFormat(device);
   return { device, dtype, target: chooseTarget(dtype, device) };
 }
 

@@ -1,4 +1,5 @@
 import { InputError } from "../errors.js";
+import { DEVICE_KIND_NAMES, DEVICE_KINDS } from "../ort/devices/kinds.js";
 import { BlockwiseWeights } from "./blockwise.js";
 import { DenseWeights } from "./dense.js";
 import { type Device, DTYPES, type Dtype } from "./manifest.js";
@@ -6,36 +7,32 @@ import type { Target } from "./qwen3.js";
 import { RowwiseWeights } from "./rowwise.js";
 import type { WeightFormat, WeightSource } from "./weights.js";
 
-/** @throws {InputError} UNKNOWN_DTYPE, UNKNOWN_DEVICE, DTYPE_NEEDS_CUDA, DTYPE_NEEDS_CPU */
+/** @throws {InputError} UNKNOWN_DTYPE, UNKNOWN_DEVICE, DTYPE_NEEDS_CPU and others by the device whose kernels take it */
 export function chooseTarget(dtype: Dtype, device: Device): Target {
   if (!DTYPES.includes(dtype)) {
     throw new InputError("UNKNOWN_DTYPE", `Unknown dtype "${dtype}". Choose one of ${DTYPES.join(", ")}.`);
   }
-  if (device !== "cpu" && device !== "cuda") {
-    throw new InputError("UNKNOWN_DEVICE", `Unknown device "${device}". Choose cpu or cuda.`);
-  }
-  if (device === "cuda") {
-    if (dtype === "fp32") {
-      throw new InputError(
-        "DTYPE_NEEDS_CPU",
-        "CUDA's attention kernel takes 16-bit types alone: choose bf16, fp16, int8 or int4.",
-      );
-    }
-    if (dtype === "w8a8") {
-      throw new InputError(
-        "DTYPE_NEEDS_CPU",
-        "w8a8 is for the CPU's integer kernels: for CUDA choose bf16, fp16, int8 or int4.",
-      );
-    }
-    return { activation: dtype === "fp16" ? "float16" : "bfloat16", fusedQkNorm: true };
-  }
-  if (dtype === "bf16" || dtype === "fp16") {
+  if (!Object.hasOwn(DEVICE_KINDS, device)) {
     throw new InputError(
-      "DTYPE_NEEDS_CUDA",
-      `The CPU's kernels do not take ${dtype}. Choose fp32, int8, w8a8 or int4, or export with --device cuda.`,
+      "UNKNOWN_DEVICE",
+      `Unknown device "${device}". Choose ${DEVICE_KIND_NAMES.join(" or ")}.`,
     );
   }
-  return { activation: "float32", fusedQkNorm: false };
+  const { title, graph } = DEVICE_KINDS[device];
+  if (!Object.hasOwn(graph.formats, dtype)) {
+    const other = DEVICE_KIND_NAMES.find((name) => dtype in DEVICE_KINDS[name].graph.formats) as Device;
+    throw new InputError(
+      `DTYPE_NEEDS_${other.toUpperCase()}`,
+      `${title}'s kernels do not take ${dtype}. Choose ${Object.keys(graph.formats).join(", ")}, or export with ` +
+        `--device ${other}.`,
+    );
+  }
+  return { activation: graph.formats[dtype], fusedQkNorm: graph.fusedQkNorm };
+}
+
+/** The format of a device where nobody names one. */
+export function usualFormat(device: Device): Dtype {
+  return (DEVICE_KINDS[device]?.graph.usualFormat ?? "fp32") as Dtype;
 }
 
 export function createWeights(source: WeightSource, dtype: Dtype, target: Target): WeightFormat {

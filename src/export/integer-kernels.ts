@@ -1,6 +1,7 @@
 import { DeviceError } from "../errors.js";
 import { Binding } from "../ort/binding.js";
-import { Memory } from "../ort/memory.js";
+import { cpu } from "../ort/devices/cpu.js";
+import type { Memory } from "../ort/memory.js";
 import { Session } from "../ort/session.js";
 import { ELEMENT, type ElementType, Tensor } from "../ort/tensor.js";
 import { Graph, MICROSOFT } from "./graph.js";
@@ -84,7 +85,7 @@ function buildProduct(weights: Int8Array): Uint8Array {
 async function multiply(session: Session, rows: number, value: number): Promise<Float32Array> {
   const memories: Memory[] = [];
   const allocate = (type: ElementType, dims: number[]) => {
-    const memory = Memory.allocate(dims.reduce((n, dim) => n * dim, ELEMENT[type].bytes));
+    const memory = cpu.allocate(dims.reduce((n, dim) => n * dim, ELEMENT[type].bytes));
     memories.push(memory);
     return { memory, tensor: Tensor.view(memory, 0, type, dims) };
   };

@@ -2,14 +2,14 @@ import { readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { GuardConfig } from "../checkpoint/config.js";
 import { ModelError } from "../errors.js";
+import { DEVICE_KIND_NAMES, type DeviceKindName } from "../ort/devices/kinds.js";
 import { type ModelOutput, POSITIONS } from "./outputs.js";
 
 /** Formats of the weights that `qwen3guard export --dtype` writes. */
 export const DTYPES = ["fp32", "bf16", "fp16", "int8", "w8a8", "int4"] as const;
 export type Dtype = (typeof DTYPES)[number];
 
-const DEVICES = ["cpu", "cuda"] as const;
-export type Device = (typeof DEVICES)[number];
+export type Device = DeviceKindName;
 
 const KV_CACHES = ["fp32", "bf16", "fp16", "int8"] as const;
 
@@ -129,7 +129,11 @@ function parse(text: string, path: string): Manifest {
       throw new ModelError("MODEL_INVALID", `${path} lacks "${key}". Export the model again.`);
     }
   }
-  for (const [key, known] of Object.entries({ dtype: DTYPES, kvCache: KV_CACHES, device: DEVICES })) {
+  for (const [key, known] of Object.entries({
+    dtype: DTYPES,
+    kvCache: KV_CACHES,
+    device: DEVICE_KIND_NAMES,
+  })) {
     const value = manifest[key as "dtype"] as string;
     if ((known as readonly string[]).includes(value)) continue;
     throw new ModelError(

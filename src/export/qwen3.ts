@@ -4,11 +4,11 @@ import { encodeFloats, type FloatType } from "./float.js";
 import { type Graph, MICROSOFT } from "./graph.js";
 import { type Matrix, vector, type WeightFormat, type WeightSource } from "./weights.js";
 
-/** What differs between the CPU's kernels and CUDA's. */
+/** What differs between one device's kernels and another's. */
 export interface Target {
-  /** Type of the activations. The CPU's kernels want float32, CUDA's attention takes the 16-bit types alone. */
+  /** Type of the activations. The CPU's kernels want float32, a GPU's attention the 16-bit types. */
   activation: FloatType;
-  /** GroupQueryAttention normalizes q and k itself: CUDA only, the CPU kernel refuses those inputs. */
+  /** GroupQueryAttention normalizes q and k itself: the CPU kernel refuses those inputs. */
   fusedQkNorm: boolean;
 }
 

@@ -6,19 +6,20 @@ import { fileURLToPath } from "node:url";
 import envPaths from "env-paths";
 import { Checkpoint } from "../checkpoint/checkpoint.js";
 import { cachedSnapshot, isHubId, pull } from "../checkpoint/hub.js";
-import { DeviceError, GuardError, InputError, ModelError, namingAbort, StorageError } from "../errors.js";
-import { inspectCuda } from "../ort/cuda/files.js";
-import { type DeviceName, parseDevice } from "../ort/place.js";
+import { GuardError, InputError, ModelError, namingAbort, StorageError } from "../errors.js";
+import { ACCELERATORS, DEVICE_KINDS } from "../ort/devices/kinds.js";
+import { type DeviceName, parseDevice } from "../ort/devices/place.js";
 import { makeFolder, readText } from "../regular-file.js";
 import { exportCheckpoint, packageInfo } from "./export.js";
+import { usualFormat } from "./formats.js";
 import { mustWidenBytes } from "./integer-kernels.js";
 import { type Device, type Dtype, FORMAT, MANIFEST_FILE, readManifest } from "./manifest.js";
 
 export interface ResolveOptions {
-  /** Default auto: CUDA for models of some size where it works, else the CPU. "cuda:1" is the second GPU. */
+  /** Default auto: a GPU for models of some size where it works, else the CPU. "cuda:1" is the second GPU. */
   device?: DeviceName;
   /**
-   * Format of the weights when a checkpoint is exported. Default on CUDA: bf16. On the CPU: fp32 for small models; above
+   * Format of the weights when a checkpoint is exported. Default on a GPU: bf16. On the CPU: fp32 for small models; above
    * 256 MiB w8a8, or int8 where the processor lacks fast and exact kernels for w8a8.
    */
   dtype?: Dtype;
@@ -56,7 +57,8 @@ export function resolveModel(model: string | undefined, options: ResolveOptions 
 
 async function find(model: string | undefined, options: ResolveOptions): Promise<string> {
   const asked = parseDevice(options.device ?? "auto");
-  if (asked !== "auto" && asked.kind === "cuda") requireCuda();
+  const problem = asked === "auto" ? null : DEVICE_KINDS[asked.kind].problem();
+  if (problem) throw problem;
   if (model === undefined) return exportOnce(EMBEDDED, options);
   if (existsSync(join(model, MANIFEST_FILE))) {
     const { dtype } = await readManifest(model);
@@ -88,11 +90,6 @@ export function modelCache(): string {
   return process.env.QWEN3GUARD_CACHE || envPaths("qwen3guard", { suffix: "" }).cache;
 }
 
-function requireCuda(): void {
-  const { problem } = inspectCuda();
-  if (problem) throw new DeviceError("CUDA_UNAVAILABLE", problem);
-}
-
 async function exportOnce(checkpointDir: string, options: ResolveOptions): Promise<string> {
   const cache = options.cacheDir ?? modelCache();
   const checkpoint = await Checkpoint.open(checkpointDir);
@@ -101,7 +98,7 @@ async function exportOnce(checkpointDir: string, options: ResolveOptions): Promi
   let sources: Record<string, string>;
   try {
     device = chooseDevice(checkpoint, options);
-    dtype = options.dtype ?? (device === "cuda" ? "bf16" : await defaultDtype(checkpoint));
+    dtype = options.dtype ?? (device === "cpu" ? await defaultDtype(checkpoint) : usualFormat(device));
     sources = await hashes(checkpoint, cache, options);
   } finally {
     await checkpoint.close();
@@ -149,9 +146,10 @@ async function isWhole(dir: string): Promise<boolean> {
 function chooseDevice(checkpoint: Checkpoint, { device = "auto", dtype }: ResolveOptions): Device {
   const asked = parseDevice(device);
   if (asked !== "auto") return asked.kind;
-  if (dtype === "fp32" || dtype === "w8a8") return "cpu";
-  const worthwhile = dtype === "bf16" || dtype === "fp16" || !isSmall(checkpoint);
-  return worthwhile && inspectCuda().usable ? "cuda" : "cpu";
+  const takes = (kind: Device) =>
+    dtype === undefined || Object.hasOwn(DEVICE_KINDS[kind].graph.formats, dtype);
+  if (takes("cpu") && isSmall(checkpoint)) return "cpu";
+  return ACCELERATORS.find((kind) => takes(kind) && DEVICE_KINDS[kind].problem() === null) ?? "cpu";
 }
 
 function isSmall(checkpoint: Checkpoint): boolean {

@@ -1,5 +1,5 @@
 import { DeviceError } from "../errors.js";
-import { runtimeCopy } from "./cuda/files.js";
+import { ACCELERATORS, DEVICE_KINDS } from "./devices/kinds.js";
 import koffi from "./ffi.js";
 import { findLibrary, loadLibrary } from "./library.js";
 import { disableTelemetry } from "./telemetry.js";
@@ -40,11 +40,7 @@ const STATUS_FUNCTIONS = {
   BindInput: [136, "void* binding, const char* name, void* value"],
   BindOutput: [137, "void* binding, const char* name, void* value"],
   AddRunConfigEntry: [165, "void* options, const char* key, const char* value"],
-  SessionOptionsAppendExecutionProvider_CUDA_V2: [204, "void* options, void* cuda"],
-  CreateCUDAProviderOptions: [205, "_Out_ void** cuda"],
-  UpdateCUDAProviderOptions: [206, "void* cuda, const char** keys, const char** values, size_t count"],
-  UpdateCUDAProviderOptionsWithValue: [263, "void* cuda, const char* key, void* value"],
-} as const;
+} as const satisfies FunctionTable;
 
 /** Functions that release a handle and return nothing. */
 const RELEASE_FUNCTIONS = {
@@ -54,46 +50,75 @@ const RELEASE_FUNCTIONS = {
   ReleaseRunOptions: 97,
   ReleaseSessionOptions: 100,
   ReleaseIoBinding: 135,
-  ReleaseCUDAProviderOptions: 208,
 } as const;
 
-type StatusName = keyof typeof STATUS_FUNCTIONS;
+/** Functions of OrtApi that return OrtStatus*: index of the pointer in the struct, C parameters. */
+export type FunctionTable = Readonly<Record<string, readonly [number, string]>>;
+
 type ReleaseName = keyof typeof RELEASE_FUNCTIONS;
 type Out = [Handle | null];
+type Bind = (index: number, prototype: string) => NativeFunction<unknown>;
 
-/** ONNX Runtime's C API, called in the library that onnxruntime-node ships. Knows tensors, nothing of guards. */
-export class OrtApi {
-  readonly version: string;
-  readonly libraryPath: string;
-  readonly env: Handle;
-  readonly #call = {} as Record<StatusName, NativeFunction<unknown>>;
-  readonly #release = {} as Record<ReleaseName, NativeFunction<unknown>>;
+/** Some of the functions of OrtApi, whose failures are thrown. */
+export class StatusFunctions<Name extends string> {
+  readonly #call = {} as Record<Name, NativeFunction<unknown>>;
   readonly #errorMessage: NativeFunction<unknown>;
   readonly #releaseStatus: NativeFunction<unknown>;
 
-  constructor(libraryPath: string) {
-    this.libraryPath = libraryPath;
-    disableTelemetry();
-    const base = loadLibrary(libraryPath).func("void* OrtGetApiBase()")() as Handle;
-    const [getApi, getVersion] = koffi.decode(base, koffi.array("void*", 2)) as [Handle, Handle];
-    this.version = koffi.decode(getVersion, koffi.proto("const char* ()"))() as string;
-    const table = koffi.decode(getApi, koffi.proto("void* (uint32_t version)"))(API_VERSION) as Handle | null;
-    if (!table) {
-      throw new DeviceError(
-        "ORT_TOO_OLD",
-        `ONNX Runtime ${this.version} at ${libraryPath} lacks C API ${API_VERSION}. Install onnxruntime-node 1.30 or later.`,
-      );
-    }
-    const pointerAt = (index: number) =>
-      koffi.decode(table + BigInt(index * koffi.sizeof("void*")), "void*") as Handle;
-    const bind = (index: number, prototype: string) =>
-      koffi.decode(pointerAt(index), koffi.proto(prototype)) as unknown as NativeFunction<unknown>;
-
+  constructor(bind: Bind, functions: FunctionTable) {
     this.#errorMessage = bind(2, "const char* (void* status)");
     this.#releaseStatus = bind(93, "void (void* status)");
-    for (const [name, [index, parameters]] of Object.entries(STATUS_FUNCTIONS)) {
-      this.#call[name as StatusName] = bind(index, `void* (${parameters})`);
+    for (const [name, [index, parameters]] of Object.entries(functions)) {
+      this.#call[name as Name] = bind(index, `void* (${parameters})`);
     }
+  }
+
+  /** @throws {DeviceError} ORT_ERROR with ONNX Runtime's own message. */
+  call(name: Name, ...args: unknown[]): void {
+    this.#check(name, this.#call[name](...args));
+  }
+
+  /** Calls a function whose last parameter is an out pointer, and returns what was written there. */
+  create(name: Name, ...args: unknown[]): Handle {
+    const out: Out = [null];
+    this.#check(name, this.#call[name](...args, out));
+    return out[0] as Handle;
+  }
+
+  /** The same on a worker thread: the event loop goes on meanwhile. */
+  callAsync(name: Name, ...args: unknown[]): Promise<void> {
+    return callOnWorker(this.#call[name], args, (status) => this.#check(name, status));
+  }
+
+  async createAsync(name: Name, ...args: unknown[]): Promise<Handle> {
+    const out: Out = [null];
+    await this.callAsync(name, ...args, out);
+    return out[0] as Handle;
+  }
+
+  #check(name: Name, status: unknown): void {
+    if (!status) return;
+    const message = this.#errorMessage(status) as string;
+    this.#releaseStatus(status);
+    throw new DeviceError("ORT_ERROR", `ONNX Runtime ${name} failed: ${message}`);
+  }
+}
+
+/** ONNX Runtime's C API, called in the library that onnxruntime-node ships. Knows tensors, nothing of guards. */
+export class OrtApi extends StatusFunctions<keyof typeof STATUS_FUNCTIONS> {
+  readonly version: string;
+  readonly libraryPath: string;
+  readonly env: Handle;
+  readonly #bind: Bind;
+  readonly #release = {} as Record<ReleaseName, NativeFunction<unknown>>;
+
+  constructor(libraryPath: string) {
+    disableTelemetry();
+    const { version, bind } = openApi(libraryPath);
+    super(bind, STATUS_FUNCTIONS);
+    this.version = version;
+    this.libraryPath = libraryPath;
+    this.#bind = bind;
     for (const [name, index] of Object.entries(RELEASE_FUNCTIONS)) {
       this.#release[name as ReleaseName] = bind(index, "void (void* handle)");
     }
@@ -103,48 +128,47 @@ export class OrtApi {
     this.call("DisableTelemetryEvents", this.env);
   }
 
-  /** @throws {DeviceError} ORT_ERROR with ONNX Runtime's own message. */
-  call(name: StatusName, ...args: unknown[]): void {
-    this.#check(name, this.#call[name](...args));
+  /** Further functions of the API, for one kind of device. */
+  functions<Table extends FunctionTable>(table: Table): StatusFunctions<keyof Table & string> {
+    return new StatusFunctions(this.#bind, table);
   }
 
-  /** Calls a function whose last parameter is an out pointer, and returns what was written there. */
-  create(name: StatusName, ...args: unknown[]): Handle {
-    const out: Out = [null];
-    this.#check(name, this.#call[name](...args, out));
-    return out[0] as Handle;
-  }
-
-  /** The same on a worker thread: the event loop goes on meanwhile. */
-  callAsync(name: StatusName, ...args: unknown[]): Promise<void> {
-    return callOnWorker(this.#call[name], args, (status) => this.#check(name, status));
-  }
-
-  async createAsync(name: StatusName, ...args: unknown[]): Promise<Handle> {
-    const out: Out = [null];
-    await this.callAsync(name, ...args, out);
-    return out[0] as Handle;
+  /** A further function that releases a handle. */
+  releaser(index: number): (handle: Handle) => void {
+    return this.#bind(index, "void (void* handle)");
   }
 
   release(name: ReleaseName, handle: Handle): void {
     this.#release[name](handle);
   }
+}
 
-  #check(name: StatusName, status: unknown): void {
-    if (!status) return;
-    const message = this.#errorMessage(status) as string;
-    this.#releaseStatus(status);
-    throw new DeviceError("ORT_ERROR", `ONNX Runtime ${name} failed: ${message}`);
+/** @throws {DeviceError} LIBRARY_NOT_LOADED, ORT_TOO_OLD */
+function openApi(libraryPath: string): { version: string; bind: Bind } {
+  const base = loadLibrary(libraryPath).func("void* OrtGetApiBase()")() as Handle;
+  const [getApi, getVersion] = koffi.decode(base, koffi.array("void*", 2)) as [Handle, Handle];
+  const version = koffi.decode(getVersion, koffi.proto("const char* ()"))() as string;
+  const table = koffi.decode(getApi, koffi.proto("void* (uint32_t version)"))(API_VERSION) as Handle | null;
+  if (!table) {
+    throw new DeviceError(
+      "ORT_TOO_OLD",
+      `ONNX Runtime ${version} at ${libraryPath} lacks C API ${API_VERSION}. Install onnxruntime-node 1.30 or later.`,
+    );
   }
+  const bind = (index: number, prototype: string) => {
+    const pointer = koffi.decode(table + BigInt(index * koffi.sizeof("void*")), "void*") as Handle;
+    return koffi.decode(pointer, koffi.proto(prototype)) as unknown as NativeFunction<unknown>;
+  };
+  return { version, bind };
 }
 
 let shared: OrtApi | undefined;
 
-/**
- * The process-wide API of the installed onnxruntime-node. Where the CUDA provider is installed, of the copy that lies
- * beside it: ONNX Runtime looks for providers in its own folder.
- */
+/** The process-wide API: of the installed onnxruntime-node, or of the library that a kind of device brings instead. */
 export function ortApi(): OrtApi {
-  shared ??= new OrtApi(runtimeCopy() ?? findLibrary().path);
+  shared ??= new OrtApi(
+    ACCELERATORS.map((name) => DEVICE_KINDS[name].runtimeLibrary()).find((path) => path !== null) ??
+      findLibrary().path,
+  );
   return shared;
 }

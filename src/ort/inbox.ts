@@ -1,18 +1,18 @@
-import type { CudaStream } from "./cuda/stream.js";
-import { Memory } from "./memory.js";
+import type { Device } from "./devices/device.js";
+import type { Memory } from "./memory.js";
 
 /** What the host writes and the kernels read: one block on the CPU; on a GPU one on either side, and a copy between. */
 export class Inbox {
   /** The kernels' side, to be bound. */
   readonly memory: Memory;
   readonly #written: Memory;
-  readonly #stream: CudaStream | null;
+  readonly #device: Device;
 
-  /** @param stream of the session that reads, null on the CPU. @throws {DeviceError} OUT_OF_MEMORY */
-  constructor(bytes: number, stream: CudaStream | null) {
-    this.#stream = stream;
-    this.memory = Memory.allocate(bytes, stream?.place);
-    this.#written = stream ? Memory.shared(bytes, stream.place) : this.memory;
+  /** @param device of the session that reads. @throws {DeviceError} OUT_OF_MEMORY */
+  constructor(bytes: number, device: Device) {
+    this.#device = device;
+    this.memory = device.allocate(bytes);
+    this.#written = device.upload ? device.shared(bytes) : this.memory;
   }
 
   /** The host's side. On a GPU, do not write between `publish` and the end of what reads it. */
@@ -22,11 +22,11 @@ export class Inbox {
 
   /** Lets what is queued next see what was written: all of it, or the first `bytes`. */
   publish(bytes = this.memory.bytes): void {
-    this.#stream?.upload(this.memory.address, this.#written.address, bytes);
+    this.#device.upload?.(this.memory, this.#written, bytes);
   }
 
   free(): void {
-    if (this.#stream) this.#written.free();
+    if (this.#written !== this.memory) this.#written.free();
     this.memory.free();
   }
 }

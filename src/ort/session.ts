@@ -1,15 +1,13 @@
-import { DeviceError } from "../errors.js";
 import { type Handle, type OrtApi, ortApi } from "./api.js";
-import { addCudaProvider } from "./cuda/provider.js";
-import { CudaStream } from "./cuda/stream.js";
+import { cpu } from "./devices/cpu.js";
+import type { Device } from "./devices/device.js";
 import { setEnvironment } from "./environment.js";
-import { CPU, type Place } from "./place.js";
 
 export interface SessionOptions {
-  /** Threads of the intra-op pool; the thread that calls run is one of them. */
+  /** Threads of the intra-op pool; the thread that calls run is one of them. For the CPU. */
   threads: number;
-  /** Default: the CPU. */
-  place?: Place;
+  /** Default: the CPU. The session takes it over: it is released with it, also where loading fails. */
+  device?: Device;
   /** Whether GroupQueryAttention may use its tiled CPU kernel. Default true. */
   flashAttention?: boolean;
   /**
@@ -24,31 +22,21 @@ type Create = (api: OrtApi, settings: Handle) => Promise<Handle>;
 /** ONNX Runtime reads it from the environment alone, while it makes the kernels of a session. */
 const NO_FLASH_ATTENTION = "ORT_GQA_DISABLE_FLASH_ATTENTION";
 
-/**
- * How long a thread of the pool looks out for its next piece of work before it sleeps, in microseconds: enough for the
- * gaps within a run. By default it is milliseconds, which kept a core busy between two tokens and, where other work held
- * the other core, during them.
- */
-const SPIN_US = "20";
-
 /** Sessions are made one after the other: what the environment says is meant for one of them. */
 let making: Promise<unknown> = Promise.resolve();
 
 /** A loaded model. */
 export class Session {
   readonly handle: Handle;
-  readonly place: Place;
-  /** Where a GPU's kernels queue, and what is to come before or after them; null on the CPU. */
-  readonly stream: CudaStream | null;
+  readonly device: Device;
   readonly runOptions: Handle;
   /** Run options with which a run returns once its kernels are queued. */
   readonly enqueueOptions: Handle;
 
-  private constructor(handle: Handle, place: Place, stream: CudaStream | null) {
+  private constructor(handle: Handle, device: Device) {
     const api = ortApi();
     this.handle = handle;
-    this.place = place;
-    this.stream = stream;
+    this.device = device;
     this.runOptions = api.create("CreateRunOptions");
     this.enqueueOptions = api.create("CreateRunOptions");
     api.call("AddRunConfigEntry", this.enqueueOptions, "disable_synchronize_execution_providers", "1");
@@ -79,24 +67,21 @@ export class Session {
   }
 
   static async #make(options: SessionOptions, create: Create): Promise<Session> {
-    const api = ortApi();
-    const { place = CPU } = options;
-    const stream = place.kind === "cuda" ? await CudaStream.create(place) : null;
-    const settings = api.create("CreateSessionOptions");
+    const { device = cpu, threads, widenBytes = false, flashAttention = true } = options;
     const inherited = process.env[NO_FLASH_ATTENTION];
+    let settings: Handle | undefined;
     try {
-      if (stream) await addCudaProvider(settings, stream);
-      api.call("SetIntraOpNumThreads", settings, options.threads);
-      api.call("AddSessionConfigEntry", settings, "session.intra_op.spin_duration_us", SPIN_US);
-      if (options.widenBytes) api.call("AddSessionConfigEntry", settings, "session.x64quantprecision", "1");
-      if (options.flashAttention === false) setEnvironment(NO_FLASH_ATTENTION, "1");
-      return new Session(await create(api, settings), place, stream);
+      const api = ortApi();
+      settings = api.create("CreateSessionOptions");
+      await device.configure(settings, { threads, widenBytes });
+      if (!flashAttention) setEnvironment(NO_FLASH_ATTENTION, "1");
+      return new Session(await create(api, settings), device);
     } catch (error) {
-      stream?.release();
-      throw explain(error);
+      device.release();
+      throw device.explain(error);
     } finally {
-      if (options.flashAttention === false) setEnvironment(NO_FLASH_ATTENTION, inherited);
-      api.release("ReleaseSessionOptions", settings);
+      if (!flashAttention) setEnvironment(NO_FLASH_ATTENTION, inherited);
+      if (settings !== undefined) ortApi().release("ReleaseSessionOptions", settings);
     }
   }
 
@@ -105,16 +90,6 @@ export class Session {
     api.release("ReleaseRunOptions", this.runOptions);
     api.release("ReleaseRunOptions", this.enqueueOptions);
     api.release("ReleaseSession", this.handle);
-    this.stream?.release();
+    this.device.release();
   }
-}
-
-function explain(error: unknown): unknown {
-  if (!(error instanceof DeviceError) || !error.message.includes("default CPU EP")) return error;
-  return new DeviceError(
-    "NODE_ON_CPU",
-    "The GPU lacks a kernel for a part of this model, which would run on the CPU and be slow: " +
-      "export the checkpoint again with --device cuda, or run on the CPU.",
-    { cause: error },
-  );
 }

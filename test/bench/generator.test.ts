@@ -16,7 +16,7 @@ import { Graph } from "../../src/export/graph.js";
 import { writeModel } from "../../src/export/writer.js";
 import { loadGuard } from "../../src/guard.js";
 import { Binding } from "../../src/ort/binding.js";
-import { Memory } from "../../src/ort/memory.js";
+import { cpu } from "../../src/ort/devices/cpu.js";
 import { Session } from "../../src/ort/session.js";
 import { Tensor } from "../../src/ort/tensor.js";
 import { DEFAULT_MODEL } from "../support/model.js";
@@ -40,8 +40,8 @@ describe("greedy head", () => {
     const session = await Session.load(join(head, "model.onnx"), { threads: 1 });
 
     const [batch, length] = [3, 2];
-    const input = Memory.allocate(batch * length * hiddenSize * 4);
-    const output = Memory.allocate(batch * 4);
+    const input = cpu.allocate(batch * length * hiddenSize * 4);
+    const output = cpu.allocate(batch * 4);
     const hidden = new Float32Array(input.view());
     for (let i = 0; i < hidden.length; i++) hidden[i] = Math.sin(i * 12.9898);
     const binding = new Binding(session);

@@ -10,10 +10,9 @@ import { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
 import { MODEL_FILE, readManifest } from "../../src/export/manifest.js";
 import type { ModelOutput } from "../../src/export/outputs.js";
-import type { CudaGraph, CudaStream } from "../../src/ort/cuda/stream.js";
-import koffi from "../../src/ort/ffi.js";
-import { Memory } from "../../src/ort/memory.js";
-import { CPU } from "../../src/ort/place.js";
+import { cpu } from "../../src/ort/devices/cpu.js";
+import type { Device, Recording } from "../../src/ort/devices/device.js";
+import type { Memory } from "../../src/ort/memory.js";
 import { Session } from "../../src/ort/session.js";
 import { randomModel, readGolden } from "../support/model.js";
 
@@ -22,43 +21,40 @@ type Recorded = Record<HeadName, number[][]>;
 const SLOTS = 6;
 const MAX_TOKENS = 256;
 
-/** A stream of the CPU: a graph does its work again when launched, with the host's numbers of when it was recorded. */
-class ReplayStream {
-  readonly place = CPU;
+/** The CPU as a device that records: a recording does its work again, with the host's numbers of when it was made. */
+class RecordingCpu {
   readonly log: string[] = [];
+  readonly device: Device = {
+    ...cpu,
+    upload: (to, from, bytes) =>
+      new Uint8Array(to.view()).set(new Uint8Array(from.view()).subarray(0, bytes)),
+    record: (work) => this.#record(work),
+  };
   readonly #hostNumbers: () => Int32Array;
 
   constructor(hostNumbers: () => Int32Array) {
     this.#hostNumbers = hostNumbers;
   }
 
-  upload(to: bigint, from: bigint, bytes: number): void {
-    new Uint8Array(koffi.view(to, bytes)).set(new Uint8Array(koffi.view(from, bytes)));
-  }
-
-  capture(work: () => void): CudaGraph {
+  #record(work: () => void): Recording {
     const numbers = this.#hostNumbers();
     const recorded = Int32Array.from(numbers);
-    this.log.push("capture");
-    const launch = () => {
-      this.log.push("launch");
+    this.log.push("record");
+    const run = async () => {
       const now = Int32Array.from(numbers);
       numbers.set(recorded);
       work();
       numbers.set(now);
+      this.log.push("run");
     };
-    return { launch, release: () => {} } as CudaGraph;
-  }
-
-  async finished(): Promise<void> {
-    this.log.push("finished");
+    return { run, release: () => {} };
   }
 }
 
 let golden: { ids: number[]; logits: Recorded };
 let outputs: ModelOutput[];
 let session: Session;
-let stream: ReplayStream;
+let recorder: RecordingCpu;
 let runner: BatchRunner;
 let cache: KvCache;
 let scheduler: Scheduler;
@@ -71,16 +67,15 @@ beforeAll(async () => {
   const { layers, kvHeads } = config;
   outputs = manifest.outputs;
   vocabSize = config.vocabSize;
-  session = await Session.load(join(modelDir, MODEL_FILE), { threads: 1 });
-  const capacity = MAX_TOKENS + 1;
-  cache = new KvCache({ layers, kvHeads, headDim, type: "float32", slots: SLOTS, capacity }, CPU);
-
-  const allocate = vi.spyOn(Memory, "allocate");
-  stream = new ReplayStream(() => {
+  const allocate = vi.spyOn(cpu, "allocate");
+  recorder = new RecordingCpu(() => {
     const total = allocate.mock.results.find(({ value }) => value.bytes === 4)!.value as Memory;
     return new Int32Array(total.view());
   });
-  Object.defineProperty(session, "stream", { value: stream as unknown as CudaStream });
+  session = await Session.load(join(modelDir, MODEL_FILE), { threads: 1, device: recorder.device });
+  const capacity = MAX_TOKENS + 1;
+  cache = new KvCache({ layers, kvHeads, headDim, type: "float32", slots: SLOTS, capacity }, cpu);
+
   runner = new BatchRunner(session, cache, outputs, MAX_TOKENS);
   const rows = new HalvedRows(SLOTS, 100);
   await runner.warmUp(MAX_TOKENS);
@@ -93,25 +88,24 @@ beforeAll(async () => {
 afterAll(async () => {
   await scheduler.stop();
   runner.release();
-  Object.defineProperty(session, "stream", { value: null });
   session.release();
   cache.free();
 });
 
 test("single tokens are recorded steps, and give the golden logits", async () => {
-  stream.log.length = 0;
+  recorder.log.length = 0;
   expectGolden(await judge(1));
-  expect(new Set(stream.log)).toEqual(new Set(["launch", "finished"]));
-  expect(stream.log.length).toBe(2 * golden.ids.length);
+  expect(new Set(recorder.log)).toEqual(new Set(["run"]));
+  expect(recorder.log.length).toBe(golden.ids.length);
 });
 
 test("chunks are not recorded; few tokens go one by one", async () => {
-  stream.log.length = 0;
+  recorder.log.length = 0;
   expectGolden(await judge(32));
-  expect(stream.log.filter((entry) => entry === "launch")).toEqual([]);
-  stream.log.length = 0;
+  expect(recorder.log.filter((entry) => entry === "run")).toEqual([]);
+  recorder.log.length = 0;
   expectGolden(await judge(4));
-  expect(stream.log.filter((entry) => entry === "launch").length).toBe(golden.ids.length);
+  expect(recorder.log.filter((entry) => entry === "run").length).toBe(golden.ids.length);
 });
 
 test("many streams at different lengths share recorded steps", async () => {

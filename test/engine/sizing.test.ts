@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
 import { defaultSlots, type Room, requireRoom, roomAt } from "../../src/engine/sizing.js";
-import { CPU } from "../../src/ort/place.js";
+import { cpu } from "../../src/ort/devices/cpu.js";
 
 const GIB = 2 ** 30;
-const gpu: Room = { bytes: 10 * GIB, reserved: GIB, name: "cuda:1", usual: 64 };
+const gpu: Room = { bytes: 10 * GIB, reserved: GIB, name: "cuda:1", usual: 64, takenAsFilled: false };
 
 test.each([
   ["half of the memory", GIB, 5],
@@ -29,5 +29,5 @@ test("the error says what is needed, what is there, and how many would fit", () 
 });
 
 test("on the CPU all memory counts: slots take it only as they fill", () => {
-  expect(roomAt(CPU)).toMatchObject({ reserved: 0, name: "cpu", usual: 16 });
+  expect(roomAt(cpu)).toMatchObject({ reserved: 0, name: "cpu", usual: 16 });
 });

@@ -5,13 +5,13 @@ import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js"
 import { ClosedError, StorageError } from "../../src/errors.js";
 import { readManifest } from "../../src/export/manifest.js";
 import { type ResolveOptions, resolveModel } from "../../src/export/resolve.js";
-import type { DeviceName } from "../../src/ort/place.js";
+import type { DeviceName } from "../../src/ort/devices/place.js";
 import { expectError } from "../support/errors.js";
 import { temporaryFolder } from "../support/model.js";
 
 const cuda = vi.hoisted(() => ({ usable: false, problem: "No GPU here." as string | null }));
-vi.mock("../../src/ort/cuda/files.js", async (original) => ({
-  ...(await original<typeof import("../../src/ort/cuda/files.js")>()),
+vi.mock("../../src/ort/devices/cuda/files.js", async (original) => ({
+  ...(await original<typeof import("../../src/ort/devices/cuda/files.js")>()),
   inspectCuda: () => cuda,
 }));
 

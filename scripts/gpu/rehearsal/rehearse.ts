@@ -13,7 +13,8 @@ import { ClosedError } from "../../../src/errors.js";
 import { exportCheckpoint } from "../../../src/export/export.js";
 import { type Dtype, MODEL_FILE } from "../../../src/export/manifest.js";
 import { loadGuard } from "../../../src/guard.js";
-import { deviceMemory } from "../../../src/ort/cuda/runtime.js";
+import { deviceMemory } from "../../../src/ort/devices/cuda/runtime.js";
+import { openDevice } from "../../../src/ort/devices/open.js";
 import { Session } from "../../../src/ort/session.js";
 import { odd, tiny, twoLayers06B, writeRandomCheckpoint } from "../../checkpoint/random.js";
 
@@ -35,7 +36,8 @@ try {
     }
     const onCpu = join(root, `${name}-cpu`);
     await exportCheckpoint(checkpoint, onCpu, { dtype: "fp32" });
-    await assert.rejects(Session.load(join(onCpu, MODEL_FILE), { threads: 1, place: GPU }), {
+    const device = await openDevice(GPU);
+    await assert.rejects(Session.load(join(onCpu, MODEL_FILE), { threads: 1, device }), {
       code: "NODE_ON_CPU",
     });
   }

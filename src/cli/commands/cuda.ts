@@ -1,9 +1,9 @@
 import { Command } from "commander";
-import { installCuda, missingWheels, type WheelSource } from "../../cuda/install.js";
-import { driverText, nextStep } from "../../cuda/report.js";
 import { InputError } from "../../errors.js";
-import { cudaFolder, inspectCuda } from "../../ort/cuda/files.js";
-import { CUDA_MAJOR } from "../../ort/cuda/packages.js";
+import { cudaFolder, inspectCuda } from "../../ort/devices/cuda/files.js";
+import { installCuda, missingWheels, type WheelSource } from "../../ort/devices/cuda/install/install.js";
+import { CUDA_MAJOR } from "../../ort/devices/cuda/packages.js";
+import { driverText, nextStep } from "../../ort/devices/cuda/report.js";
 import { interruptSignal } from "../interrupt.js";
 import { ProgressBars } from "../progress-bars.js";
 import { createTerminal } from "../terminal.js";

@@ -1,11 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { Command } from "commander";
-import { cudaText } from "../../cuda/report.js";
 import { GuardError } from "../../errors.js";
 import { modelCache } from "../../export/resolve.js";
 import { ortApi } from "../../ort/api.js";
-import { type CudaStatus, inspectCuda } from "../../ort/cuda/files.js";
+import { ACCELERATORS, DEVICE_KINDS } from "../../ort/devices/kinds.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { createTerminal } from "../terminal.js";
 
@@ -34,15 +33,18 @@ Examples:
   $ qwen3guard doctor --model Qwen/Qwen3Guard-Stream-0.6B --device cuda`,
     )
     .action(async ({ json, ...options }: ModelOptions & { json?: boolean }) => {
-      const cuda = inspectCuda();
       const checks = [
         await checkNode(),
         await checkCpu(),
         checkMemory(),
         checkRuntime(),
         // Without a GPU all works, but slower: that is no failure.
-        { name: "CUDA", ok: true, detail: cudaText(cuda) },
-        await checkModel(options, cuda),
+        ...ACCELERATORS.map((name) => DEVICE_KINDS[name]).map((kind) => ({
+          name: kind.title,
+          ok: true,
+          detail: kind.report(),
+        })),
+        await checkModel(options),
       ];
       if (json)
         process.stdout.write(
@@ -98,7 +100,7 @@ function checkRuntime(): Check {
   }
 }
 
-async function checkModel(options: ModelOptions, cuda: CudaStatus): Promise<Check> {
+async function checkModel(options: ModelOptions): Promise<Check> {
   try {
     const guard = await loadModel(options);
     const stream = guard.stream({ messages: [{ role: "user", content: "How do I bake bread?" }] });
@@ -109,7 +111,7 @@ async function checkModel(options: ModelOptions, cuda: CudaStatus): Promise<Chec
     const { device, maxStreams, maxTokens, manifest } = guard;
     await guard.close();
     const detail =
-      `${options.model ?? "embedded default"}, ${manifest.dtype} on ${device}${whyCpu(device, options, cuda)}, ` +
+      `${options.model ?? "embedded default"}, ${manifest.dtype} on ${device}${whyCpu(device, options)}, ` +
       `${maxStreams} streams of ${maxTokens} tokens; judged a prompt ${verdict?.risk} in ${elapsed.toFixed(1)} ms; ` +
       `exports are kept in ${modelCache()}`;
     return { name: "Model", ok: true, detail };
@@ -119,8 +121,9 @@ async function checkModel(options: ModelOptions, cuda: CudaStatus): Promise<Chec
 }
 
 /** Why auto did not take a GPU that could be used. */
-function whyCpu(device: string, options: ModelOptions, cuda: CudaStatus): string {
-  if (device !== "cpu" || options.device !== "auto" || !cuda.usable) return "";
+function whyCpu(device: string, options: ModelOptions): string {
+  const usable = ACCELERATORS.some((name) => DEVICE_KINDS[name].problem() === null);
+  if (device !== "cpu" || options.device !== "auto" || !usable) return "";
   return " (auto: small models, and those exported for the CPU, run there)";
 }
 

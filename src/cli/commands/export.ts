@@ -2,6 +2,7 @@ import { Command, Option } from "commander";
 import { cachedSnapshot, isHubId, pull } from "../../checkpoint/hub.js";
 import { convertCheckpoint } from "../../conversion/convert.js";
 import { type Comparison, type Device, DTYPES, type Dtype } from "../../export/manifest.js";
+import { DEVICE_KIND_NAMES } from "../../ort/devices/kinds.js";
 import { interruptSignal } from "../interrupt.js";
 import { StageProgress } from "../stage-progress.js";
 import { createTerminal } from "../terminal.js";
@@ -29,7 +30,7 @@ export function exportCommand(): Command {
     )
     .addOption(
       new Option("--device <device>", "whose kernels the graph is for")
-        .choices(["cpu", "cuda"])
+        .choices(DEVICE_KIND_NAMES)
         .default("cpu"),
     )
     .addOption(

@@ -1,5 +1,6 @@
-import { DeviceError } from "../../errors.js";
-import type { Handle } from "../api.js";
+import { DeviceError } from "../../../errors.js";
+import type { Handle } from "../../api.js";
+import type { Recording } from "../device.js";
 import { type Place, placeName } from "../place.js";
 import { inspectCuda } from "./files.js";
 import { cudaRuntime, onDevice } from "./runtime.js";
@@ -83,7 +84,7 @@ export class CudaStream {
 }
 
 /** Recorded work that one call starts again. */
-export class CudaGraph {
+export class CudaGraph implements Recording {
   readonly #stream: CudaStream;
   readonly #handle: Handle;
 
@@ -92,9 +93,10 @@ export class CudaGraph {
     this.#handle = handle;
   }
 
-  /** Queues the recorded work; returns at once. */
-  launch(): void {
+  /** Queues the recorded work, which takes microseconds, and waits for it on a worker thread. */
+  run(): Promise<void> {
     onDevice(this.#stream.place).call("cudaGraphLaunch", this.#handle, this.#stream.handle);
+    return this.#stream.finished();
   }
 
   release(): void {

@@ -2,11 +2,11 @@ import { rmSync } from "node:fs";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { installCuda, missingWheels } from "../../src/cuda/install.js";
-import type { GuardError } from "../../src/errors.js";
-import { cudaFolder, inspectCuda } from "../../src/ort/cuda/files.js";
-import { findLibrary } from "../../src/ort/library.js";
-import { temporaryFolder } from "../support/model.js";
+import type { GuardError } from "../../../../../src/errors.js";
+import { cudaFolder, inspectCuda } from "../../../../../src/ort/devices/cuda/files.js";
+import { installCuda, missingWheels } from "../../../../../src/ort/devices/cuda/install/install.js";
+import { findLibrary } from "../../../../../src/ort/library.js";
+import { temporaryFolder } from "../../../../support/model.js";
 import { content, FakeIndex, makeWheels, PACKAGES } from "./wheels.js";
 
 const LIBRARIES = PACKAGES.flatMap(({ libraries }) => libraries);

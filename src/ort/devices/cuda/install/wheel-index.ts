@@ -1,6 +1,6 @@
-import { networkProblem } from "../checkpoint/download.js";
-import { GuardError, InputError, StorageError } from "../errors.js";
-import type { LibraryPackage } from "../ort/cuda/packages.js";
+import { networkProblem } from "../../../../checkpoint/download.js";
+import { GuardError, InputError, StorageError } from "../../../../errors.js";
+import type { LibraryPackage } from "../packages.js";
 
 /** A wheel as the index announces it. */
 export interface IndexedWheel {

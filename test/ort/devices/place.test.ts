@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { InputError } from "../../src/errors.js";
-import { CPU, parseDevice, placeName } from "../../src/ort/place.js";
+import { InputError } from "../../../src/errors.js";
+import { CPU, parseDevice, placeName } from "../../../src/ort/devices/place.js";
 
 test.each([
   ["auto", "auto"],

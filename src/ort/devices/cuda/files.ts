@@ -1,7 +1,7 @@
 import { existsSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import envPaths from "env-paths";
-import { findLibrary } from "../library.js";
+import { findLibrary } from "../../library.js";
 import { type CudaDriver, readDriver } from "./driver.js";
 import { findLibraries } from "./library-search.js";
 import { CUDA_MAJOR, NVIDIA_PACKAGES, providerPackage } from "./packages.js";

@@ -1,11 +1,11 @@
 import { copyFile, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { download, writeFailure } from "../checkpoint/download.js";
-import { fileSize } from "../checkpoint/hub-cache.js";
-import { ClosedError, DeviceError, GuardError, StorageError } from "../errors.js";
-import { type CudaLibrary, cudaFolder, inspectCuda } from "../ort/cuda/files.js";
-import { type LibraryPackage, NVIDIA_PACKAGES, providerPackage } from "../ort/cuda/packages.js";
-import { findLibrary } from "../ort/library.js";
+import { download, writeFailure } from "../../../../checkpoint/download.js";
+import { fileSize } from "../../../../checkpoint/hub-cache.js";
+import { ClosedError, DeviceError, GuardError, StorageError } from "../../../../errors.js";
+import { findLibrary } from "../../../library.js";
+import { type CudaLibrary, cudaFolder, inspectCuda } from "../files.js";
+import { type LibraryPackage, NVIDIA_PACKAGES, providerPackage } from "../packages.js";
 import { extractLibraries } from "./wheel.js";
 import { isWheelOf, WheelIndex } from "./wheel-index.js";
 

@@ -1,22 +1,34 @@
-import { beforeEach, describe, expect, test, vi } from "vitest";
-import { DeviceError } from "../../src/errors.js";
-import type { CudaStream } from "../../src/ort/cuda/stream.js";
-import { Inbox } from "../../src/ort/inbox.js";
-import { Memory } from "../../src/ort/memory.js";
-import { Tensor } from "../../src/ort/tensor.js";
+import { beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { DeviceError } from "../../../src/errors.js";
+import { cpu } from "../../../src/ort/devices/cpu.js";
+import { CudaDevice } from "../../../src/ort/devices/cuda/device.js";
+import type { Device } from "../../../src/ort/devices/device.js";
+import { Inbox } from "../../../src/ort/inbox.js";
+import type { Memory } from "../../../src/ort/memory.js";
+import { Tensor } from "../../../src/ort/tensor.js";
 
 const GPU = { kind: "cuda", index: 1 } as const;
 
 /** A GPU of 1,000 bytes, at made-up addresses; host memory of it is real, so that it can be viewed. */
-const gpu = vi.hoisted(() => ({ used: 0, calls: [] as string[], host: [] as { free(): void }[] }));
-vi.mock("../../src/ort/cuda/runtime.js", () => ({
+const gpu = vi.hoisted(() => ({
+  used: 0,
+  calls: [] as string[],
+  host: [] as { free(): void }[],
+  uploads: [] as unknown[][],
+}));
+vi.mock("../../../src/ort/devices/cuda/stream.js", () => ({
+  CudaStream: {
+    create: async (place: unknown) => ({ place, upload: (...args: unknown[]) => gpu.uploads.push(args) }),
+  },
+}));
+vi.mock("../../../src/ort/devices/cuda/runtime.js", () => ({
   onDevice: (place: { index: number }) => ({
     call: (name: string, ...args: unknown[]) =>
       void gpu.calls.push(`${place.index} ${name} ${args.join(" ")}`),
     create: (name: string, bytes: number) => {
       gpu.calls.push(`${place.index} ${name} ${bytes}`);
       if (name === "cudaHostAlloc") {
-        const memory = Memory.allocate(bytes);
+        const memory = cpu.allocate(bytes);
         gpu.host.push(memory);
         return memory.address;
       }
@@ -36,7 +48,7 @@ beforeEach(() => {
 
 describe("on the CPU", () => {
   test("what is written to an inbox is where the kernels read", () => {
-    const inbox = new Inbox(16, null);
+    const inbox = new Inbox(16, cpu);
     new Int32Array(inbox.view())[3] = 42;
     inbox.publish();
     expect(new Int32Array(inbox.memory.view())[3]).toBe(42);
@@ -45,13 +57,13 @@ describe("on the CPU", () => {
   });
 
   test("shared memory is plain memory", () => {
-    const memory = Memory.shared(64);
+    const memory = cpu.shared(64);
     expect(memory.view().byteLength).toBe(64);
     memory.free();
   });
 
   test("tensors do not leave their memory", () => {
-    const memory = Memory.allocate(64);
+    const memory = cpu.allocate(64);
     Tensor.view(memory, 32, "float32", [2, 4]).release();
     expect(() => Tensor.view(memory, 36, "float32", [2, 4])).toThrow(RangeError);
     expect(() => Tensor.view(memory, -4, "float32", [1])).toThrow(RangeError);
@@ -60,8 +72,13 @@ describe("on the CPU", () => {
 });
 
 describe("on a GPU", () => {
+  let device: Device;
+  beforeAll(async () => {
+    device = await CudaDevice.open(GPU);
+  });
+
   test("memory is zeroed, and its host cannot look into it", () => {
-    const memory = Memory.allocate(100, GPU);
+    const memory = device.allocate(100);
     expect(gpu.calls).toEqual(["1 cudaMalloc 100", "1 cudaMemset 4096 0 100", "1 cudaStreamSynchronize "]);
     expect(() => memory.view()).toThrow(TypeError);
     memory.free();
@@ -69,7 +86,7 @@ describe("on a GPU", () => {
   });
 
   test("too much is an error with numbers", () => {
-    expect(() => Memory.allocate(2 * 2 ** 20, GPU)).toThrow(
+    expect(() => device.allocate(2 * 2 ** 20)).toThrow(
       expect.objectContaining({
         code: "OUT_OF_MEMORY",
         message: expect.stringMatching(
@@ -80,18 +97,14 @@ describe("on a GPU", () => {
   });
 
   test("an inbox is written on the host and uploaded when it is published", () => {
-    const uploads: unknown[][] = [];
-    const stream = {
-      place: GPU,
-      upload: (...args: unknown[]) => uploads.push(args),
-    } as unknown as CudaStream;
-    const inbox = new Inbox(64, stream);
+    const inbox = new Inbox(64, device);
+    gpu.uploads.length = 0;
     new Int32Array(inbox.view())[0] = 7;
-    expect(uploads).toEqual([]);
+    expect(gpu.uploads).toEqual([]);
     inbox.publish(8);
     inbox.publish();
     const [host] = gpu.host as unknown as Memory[];
-    expect(uploads).toEqual([
+    expect(gpu.uploads).toEqual([
       [4096n, host.address, 8],
       [4096n, host.address, 64],
     ]);

@@ -3,8 +3,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { buffer } from "node:stream/consumers";
 import yazl from "yazl";
-import { NVIDIA_PACKAGES, providerPackage } from "../../src/ort/cuda/packages.js";
-import { findLibrary } from "../../src/ort/library.js";
+import { NVIDIA_PACKAGES, providerPackage } from "../../../../../src/ort/devices/cuda/packages.js";
+import { findLibrary } from "../../../../../src/ort/library.js";
 
 export const PACKAGES = [providerPackage(findLibrary().packageVersion), ...NVIDIA_PACKAGES];
 

@@ -6,8 +6,8 @@ import { Transform } from "node:stream";
 import { text } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import yauzl from "yauzl";
-import { writeFailure } from "../checkpoint/download.js";
-import { GuardError, StorageError } from "../errors.js";
+import { writeFailure } from "../../../../checkpoint/download.js";
+import { GuardError, StorageError } from "../../../../errors.js";
 
 type ZipFile = Awaited<ReturnType<typeof yauzl.openPromise>>;
 type Entry = yauzl.Entry;

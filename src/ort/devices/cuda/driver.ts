@@ -1,5 +1,5 @@
 import type { KoffiFunc, LibraryHandle } from "koffi";
-import koffi from "../ffi.js";
+import koffi from "../../ffi.js";
 
 export interface CudaDevice {
   /** What `cuda:N` calls it; counts the devices that CUDA_VISIBLE_DEVICES shows. */

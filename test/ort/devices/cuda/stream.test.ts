@@ -1,8 +1,8 @@
 import { beforeEach, expect, test, vi } from "vitest";
-import { CudaStream } from "../../../src/ort/cuda/stream.js";
+import { CudaStream } from "../../../../src/ort/devices/cuda/stream.js";
 
 const calls = vi.hoisted(() => [] as string[]);
-vi.mock("../../../src/ort/cuda/runtime.js", () => {
+vi.mock("../../../../src/ort/devices/cuda/runtime.js", () => {
   const call = (name: string) => void calls.push(name);
   const create = (name: string) => {
     calls.push(name);
@@ -11,7 +11,8 @@ vi.mock("../../../src/ort/cuda/runtime.js", () => {
   const runtime = { call, create, callAsync: async (name: string) => call(name) };
   return { cudaRuntime: () => runtime, onDevice: () => runtime };
 });
-vi.mock("../../../src/ort/cuda/files.js", () => ({
+vi.mock("../../../../src/ort/devices/cuda/files.js", async (original) => ({
+  ...(await original<typeof import("../../../../src/ort/devices/cuda/files.js")>()),
   inspectCuda: () => ({ driver: { devices: [{ index: 0, name: "NVIDIA H200" }] } }),
 }));
 
@@ -39,8 +40,7 @@ test("recorded work is done by one call", async () => {
     "cudaGraphDestroy",
   ]);
   calls.length = 0;
-  graph.launch();
-  await stream.finished();
+  await graph.run();
   expect(calls).toEqual(["cudaGraphLaunch", "cudaStreamSynchronize"]);
 });
 

@@ -1,7 +1,7 @@
-import { DeviceError } from "../../errors.js";
-import { loadLibrary } from "../library.js";
+import { DeviceError } from "../../../errors.js";
+import { loadLibrary } from "../../library.js";
+import { callOnWorker, type NativeFunction } from "../../worker.js";
 import type { Place } from "../place.js";
-import { callOnWorker, type NativeFunction } from "../worker.js";
 import { inspectCuda } from "./files.js";
 
 /** The functions of NVIDIA's libcudart in use, with their C parameters; all return 0 on success. */

@@ -1,5 +1,5 @@
-import type { CudaDriver } from "../ort/cuda/driver.js";
-import type { CudaStatus } from "../ort/cuda/files.js";
+import type { CudaDriver } from "./driver.js";
+import type { CudaStatus } from "./files.js";
 
 /** What the driver is and shows, on one line. */
 export function driverText({ version, release, devices, problem }: CudaDriver): string {

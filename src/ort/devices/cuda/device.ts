@@ -1,0 +1,95 @@
+import { DeviceError } from "../../../errors.js";
+import type { Handle } from "../../api.js";
+import { Memory, mebibytes, memoryInfo, reserve } from "../../memory.js";
+import type { Device, DeviceMemory, Recording } from "../device.js";
+import { type Place, placeName } from "../place.js";
+import { addCudaProvider } from "./provider.js";
+import { deviceMemory, onDevice } from "./runtime.js";
+import { CudaStream } from "./stream.js";
+
+// cudaHostAllocMapped.
+const MAPPED = 2;
+
+/** Activations of the longest chunk, cuBLAS, recorded steps: about half of this at the 8B shape. Not measured. */
+const WORKSPACE_BYTES = 2 ** 30;
+
+/** A GPU, with the stream on which one session's kernels and the copies around them run in the order they were given. */
+export class CudaDevice implements Device {
+  readonly place: Place;
+  readonly defaults = {
+    streams: 64,
+    // Starting a chunk's kernels one by one takes as long as several recorded steps. Estimates: no GPU was at hand.
+    chunks: { sharedChunk: 512, loneChunk: 2048, fewTokens: 4 },
+  };
+  readonly #stream: CudaStream;
+
+  private constructor(stream: CudaStream) {
+    this.place = stream.place;
+    this.#stream = stream;
+  }
+
+  /** @throws {DeviceError} CUDA_UNAVAILABLE, CUDA_ERROR */
+  static async open(place: Place): Promise<CudaDevice> {
+    return new CudaDevice(await CudaStream.create(place));
+  }
+
+  /** All of it is taken at once, and is zero. */
+  allocate(bytes: number): Memory {
+    const runtime = onDevice(this.place);
+    const address = this.#reserve(bytes, () => runtime.create("cudaMalloc", bytes));
+    // Whatever lay there before could be NaN, and attention multiplies what it masks by zero.
+    runtime.call("cudaMemset", address, 0, bytes);
+    runtime.call("cudaStreamSynchronize", null);
+    const free = () => onDevice(this.place).call("cudaFree", address);
+    return new Memory({ bytes, address, info: this.#info, onHost: false, free });
+  }
+
+  shared(bytes: number): Memory {
+    const runtime = onDevice(this.place);
+    const address = this.#reserve(bytes, () => runtime.create("cudaHostAlloc", bytes, MAPPED));
+    const free = () => onDevice(this.place).call("cudaFreeHost", address);
+    return new Memory({ bytes, address, info: this.#info, onHost: true, free });
+  }
+
+  upload(to: Memory, from: Memory, bytes: number): void {
+    this.#stream.upload(to.address, from.address, bytes);
+  }
+
+  configure(settings: Handle): Promise<void> {
+    return addCudaProvider(settings, this.#stream);
+  }
+
+  explain(error: unknown): unknown {
+    if (!(error instanceof DeviceError) || !error.message.includes("default CPU EP")) return error;
+    return new DeviceError(
+      "NODE_ON_CPU",
+      "The GPU lacks a kernel for a part of this model, which would run on the CPU and be slow: " +
+        "export the checkpoint again with --device cuda, or run on the CPU.",
+      { cause: error },
+    );
+  }
+
+  /** Measured: call it once the model is loaded. */
+  memory(): DeviceMemory {
+    return { bytes: deviceMemory(this.place).free, reserved: WORKSPACE_BYTES, takenAsFilled: false };
+  }
+
+  record(work: () => void): Recording {
+    return this.#stream.capture(work);
+  }
+
+  release(): void {
+    this.#stream.release();
+  }
+
+  get #info(): Handle {
+    return memoryInfo("Cuda", this.place.index);
+  }
+
+  #reserve(bytes: number, allocate: () => Handle): Handle {
+    return reserve(bytes, allocate, () => {
+      const { free, total } = deviceMemory(this.place);
+      return ` on ${placeName(this.place)}, where ${mebibytes(free)} of ${mebibytes(total)} are free`;
+    });
+  }
+}

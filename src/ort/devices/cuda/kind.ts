@@ -1,0 +1,21 @@
+import { DeviceError } from "../../../errors.js";
+import type { DeviceKind } from "../kind.js";
+import { inspectCuda, runtimeCopy } from "./files.js";
+import { cudaText } from "./report.js";
+
+export const cudaKind: DeviceKind = {
+  title: "CUDA",
+  graph: {
+    // Attention takes the 16-bit types alone.
+    formats: { bf16: "bfloat16", fp16: "float16", int8: "bfloat16", int4: "bfloat16" },
+    usualFormat: "bf16",
+    fusedQkNorm: true,
+  },
+  problem() {
+    const { problem } = inspectCuda();
+    return problem === null ? null : new DeviceError("CUDA_UNAVAILABLE", problem);
+  },
+  report: () => cudaText(inspectCuda()),
+  // It looks for providers in its own folder.
+  runtimeLibrary: runtimeCopy,
+};

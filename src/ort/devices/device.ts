@@ -1,0 +1,77 @@
+import type { Handle } from "../api.js";
+import type { Memory } from "../memory.js";
+import type { Place } from "./place.js";
+
+/** Where a session's kernels run. What differs between the processor and a GPU lies behind this, and nowhere else. */
+export interface Device {
+  readonly place: Place;
+  readonly defaults: DeviceDefaults;
+
+  /** Memory where the kernels are at their fastest. @throws {DeviceError} OUT_OF_MEMORY */
+  allocate(bytes: number): Memory;
+
+  /**
+   * Host memory that the kernels reach too, at the same address: a GPU's write to it over the bus. For what is small and
+   * read by the host, such as logits.
+   *
+   * @throws {DeviceError} OUT_OF_MEMORY
+   */
+  shared(bytes: number): Memory;
+
+  /**
+   * Queues a copy of the first `bytes` between the kernels before and those to come; `from` is host memory and must not
+   * change until it is done. Absent where kernels read the host's memory as fast as any.
+   */
+  upload?(to: Memory, from: Memory, bytes: number): void;
+
+  /** Sets a session up to run here. @throws {DeviceError} where the device cannot be used */
+  configure(settings: Handle, options: SessionSettings): Promise<void>;
+
+  /** What ONNX Runtime's error about a session set up here means; the error itself where there is no more to say. */
+  explain(error: unknown): unknown;
+
+  memory(): DeviceMemory;
+
+  /**
+   * Records what `work` queues, without doing it. The addresses it uses, and every number it reads on the host, are part
+   * of the recording from then on; what it does for the first time should not be done for the first time here. Absent
+   * where starting kernels costs nothing worth saving.
+   *
+   * @throws {DeviceError}
+   */
+  record?(work: () => void): Recording;
+
+  /** After the last session and memory of it. */
+  release(): void;
+}
+
+/** Recorded work that one call starts again. */
+export interface Recording {
+  /** Does it; resolves when its results are there. @throws {DeviceError} */
+  run(): Promise<void>;
+  release(): void;
+}
+
+export interface DeviceDefaults {
+  /** Streams to make room for, where memory allows. */
+  streams: number;
+  /** Tokens of a prompt in one run, and how many of a sequence go one by one: see SchedulerOptions. */
+  chunks: { sharedChunk: number; loneChunk: number; fewTokens: number };
+}
+
+/** What a cache may take of a device's memory. */
+export interface DeviceMemory {
+  /** Bytes that can be had; where memory is taken as it fills, all there are. */
+  bytes: number;
+  /** Of these, what the kernels' own workspaces need. */
+  reserved: number;
+  /** Whether memory is taken page by page when it is first written, so that more may be promised than there is. */
+  takenAsFilled: boolean;
+}
+
+export interface SessionSettings {
+  /** Threads that kernels on the processor share. */
+  threads: number;
+  /** Whether products of bytes take the u8 × u8 kernels: see SessionOptions. */
+  widenBytes: boolean;
+}
