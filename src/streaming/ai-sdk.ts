@@ -48,7 +48,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
   const passUnknown = policy.unjudged === "pass";
 
   /** A gate for a call of the provider, and how its answer is read. */
-  function open<T>(
+  function open<T extends object>(
     params: CallOptions,
     read: (signal: AbortSignal, reply: Reply<T>) => Promise<AsyncIterable<Part<T>>>,
     mode: Mode | undefined,

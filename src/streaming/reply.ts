@@ -28,13 +28,15 @@ interface Stretch {
  * came in between, its end is read once more, so that it is judged as the text its reader sees. For streams opened with
  * `reasoning: true`.
  */
-export class Reply<T> {
+export class Reply<T extends object> {
   #stage: "start" | "reasoning" | "content" = "start";
   #lead: string;
   readonly #json: boolean;
-  readonly #stretches = new Map<T, Stretch>();
+  readonly #stretches = new Map<unknown, Stretch>();
+  /** Of text that is not turned back into its source yet. */
+  readonly #tagged = new WeakMap<T, Stretch>();
   /** The one that the last text belonged to. */
-  #last: { tag: T; ended: boolean } | null = null;
+  #last: { key: unknown; ended: boolean } | null = null;
   /** Half an escape stands at the end of a text. */
   #cut = false;
 
@@ -50,60 +52,57 @@ export class Reply<T> {
   /**
    * More of a text.
    *
-   * @param tag which one: texts with the same tag are one to their reader
+   * @param tag comes out with it
+   * @param key which text: pieces with the same key are one text to their reader, those with another are another
    * @throws {GuardError} ESCAPE_CUT
    */
-  text(channel: "reasoning" | "content", text: string, tag: T): Part<T>[] {
+  text(channel: "reasoning" | "content", text: string, tag: T, key: unknown = channel): Part<T>[] {
     if (text === "") return [];
     if (this.#cut && channel === "content") throw escapeCut();
     const json = this.#json && channel === "content" ? new JsonText() : null;
-    const stretch = this.#stretches.get(tag) ?? { channel, tail: "", json };
-    this.#stretches.set(tag, stretch);
-    return this.#read(stretch, stretch.json?.push(text) ?? text, tag);
+    const stretch = this.#stretches.get(key) ?? { channel, tail: "", json };
+    this.#stretches.set(key, stretch);
+    return this.#read(stretch, stretch.json?.push(text) ?? text, tag, key);
   }
 
   /**
-   * A text is at its end; more with its tag would be another.
+   * A text is at its end.
    *
-   * @returns what of it was waited with: half an escape
+   * @param tag comes out with what was waited with: half an escape
    * @throws {GuardError} ESCAPE_CUT: half an escape at its end, and other texts that may hold the rest
    */
-  end(tag: T): Part<T>[] {
-    const stretch = this.#stretches.get(tag);
+  end(tag: T, key: unknown = "content"): Part<T>[] {
+    const stretch = this.#stretches.get(key);
     if (!stretch) return [];
     if (stretch.json?.open) {
       this.#cut = true;
       const contents = [...this.#stretches.values()].filter(({ channel }) => channel === "content");
       if (contents.length > 1) throw escapeCut();
     }
-    const rest = this.#read(stretch, stretch.json?.end() ?? "", tag);
-    if (!stretch.json) this.#stretches.delete(tag);
-    if (this.#last?.tag === tag) this.#last.ended = true;
+    const rest = this.#read(stretch, stretch.json?.end() ?? "", tag, key);
+    if (!stretch.json) this.#stretches.delete(key);
+    if (this.#last && this.#last.key === key) this.#last.ended = true;
     return rest;
-  }
-
-  /** All that has not ended is at its end, as by `end`. */
-  endAll(): Part<T>[] {
-    return [...this.#stretches.keys()].flatMap((tag) => this.end(tag));
   }
 
   /** A released text as the model wrote it, with its escapes. To be asked for each, in order. */
   source({ text, tag }: TextPart<T>): string {
-    const json = tag === undefined ? null : this.#stretches.get(tag)?.json;
+    const json = tag && this.#tagged.get(tag)?.json;
     return json ? json.take(text.length) : text;
   }
 
-  #read(stretch: Stretch, text: string, tag: T): Part<T>[] {
+  #read(stretch: Stretch, text: string, tag: T, key: unknown): Part<T>[] {
     if (text === "") return [];
+    this.#tagged.set(tag, stretch);
     const parts: Part<T>[] = [];
     const last = this.#last;
-    const again = last && last.tag !== tag ? stretch.tail : "";
-    const apart = last && last.tag !== tag && (again !== "" || !last.ended) ? BETWEEN : "";
+    const again = last && last.key !== key ? stretch.tail : "";
+    const apart = last && last.key !== key && (again !== "" || !last.ended) ? BETWEEN : "";
     const [before, lead] = this.#enter(stretch.channel, text);
     if (before || apart) parts.push({ kind: "text", text: before || apart, silent: true });
     if (lead !== "") parts.push({ kind: "text", text: lead, again: true });
     if (again !== "") parts.push({ kind: "text", text: again, again: true });
-    this.#last = { tag, ended: false };
+    this.#last = { key, ended: false };
     stretch.tail = (stretch.tail + text).slice(-REPEATED);
     parts.push({ kind: "text", text, tag });
     return parts;

@@ -55,16 +55,18 @@ async function* readParts(
     return block;
   };
   const end = (channel: Block["channel"], id: string): Read[] => {
-    const ended = reply.end(blockOf(channel, id));
+    const block = blockOf(channel, id);
     blocks.delete(`${channel} ${id}`);
-    return ended;
+    return reply.end(block, block);
   };
+  const endAll = () => [...blocks.values()].flatMap(({ channel, id }) => end(channel, id));
   for (;;) {
     const { done, value: part } = await reader.read();
     if (done) break;
     if (part.type === "text-delta" || part.type === "reasoning-delta") {
       const channel = part.type === "text-delta" ? "content" : "reasoning";
-      yield* reply.text(channel, part.delta, blockOf(channel, part.id));
+      const block = blockOf(channel, part.id);
+      yield* reply.text(channel, part.delta, block, block);
       // A signature, for example; the text went its own way.
       if (part.providerMetadata) yield { kind: "item", item: { ...part, delta: "" } };
       continue;
@@ -72,7 +74,7 @@ async function* readParts(
     if (part.type === "text-end") yield* end("content", part.id);
     if (part.type === "reasoning-end") yield* end("reasoning", part.id);
     if (part.type === "finish") {
-      yield* reply.endAll();
+      yield* endAll();
       onUsage(part.usage);
     }
     // A raw part repeats text that is not judged yet; one that nobody knows may hold some.
@@ -81,7 +83,7 @@ async function* readParts(
       yield { kind: "item", item: part, boundary: known?.ends ?? true };
     }
   }
-  yield* reply.endAll();
+  yield* endAll();
 }
 
 const CONTENT = ["tool-call", "tool-result", "tool-approval-request", "source", "file", "reasoning-file"];
@@ -100,16 +102,16 @@ export async function* contentParts(
     if (item.type === "text" || item.type === "reasoning") {
       yield { kind: "item", item: { ...item, text: "" }, boundary: true };
       const block: Block = { channel: item.type === "text" ? "content" : "reasoning", id: "" };
-      yield* reply.text(block.channel, item.text, block);
-      yield* reply.end(block);
+      yield* reply.text(block.channel, item.text, block, block);
+      yield* reply.end(block, block);
       if (item.type === "text") said += item.text;
     } else if (passUnknown || CONTENT.includes(item.type)) {
       yield { kind: "item", item, boundary: true };
     }
   }
   if (typeof structured === "string" && !said.includes(structured)) {
-    yield* reply.text("content", structured, STRUCTURED);
-    yield* reply.end(STRUCTURED);
+    yield* reply.text("content", structured, STRUCTURED, STRUCTURED);
+    yield* reply.end(STRUCTURED, STRUCTURED);
   }
 }
 
