@@ -6,6 +6,7 @@ import { cudaCommand } from "./commands/cuda.js";
 import { doctorCommand } from "./commands/doctor.js";
 import { evalCommand } from "./commands/eval.js";
 import { exportCommand } from "./commands/export.js";
+import { playgroundCommand } from "./commands/playground.js";
 import { proxyCommand } from "./commands/proxy.js";
 import { pullCommand } from "./commands/pull.js";
 import { scanCommand } from "./commands/scan.js";
@@ -25,6 +26,7 @@ const program = new Command("qwen3guard")
   .addCommand(exportCommand())
   .addCommand(pullCommand())
   .addCommand(proxyCommand())
+  .addCommand(playgroundCommand())
   .addCommand(doctorCommand())
   .addCommand(cudaCommand())
   .addHelpText(

@@ -3,6 +3,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { InputError } from "../../errors.js";
 import type { PolicyData } from "../../moderation/policy.js";
 import type { Mode } from "../../streaming/gate.js";
+import { signalled } from "../interrupt.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { createTerminal } from "../terminal.js";
 
@@ -109,18 +110,6 @@ async function proxy(options: Options): Promise<void> {
   } finally {
     await guard.close();
   }
-}
-
-function signalled(): Promise<void> {
-  return new Promise((resolve) => {
-    const stop = () => {
-      process.off("SIGINT", stop);
-      process.off("SIGTERM", stop);
-      resolve();
-    };
-    process.on("SIGINT", stop);
-    process.on("SIGTERM", stop);
-  });
 }
 
 async function readPolicy(file: string): Promise<string> {

@@ -1,7 +1,6 @@
 import type { AddressInfo } from "node:net";
 import { createAdaptorServer } from "@hono/node-server";
 import { InputError } from "../../errors.js";
-import type { GuardProxy } from "./proxy.js";
 
 /** Milliseconds for an aborted request to say so. */
 const TELL_MS = 500;
@@ -13,9 +12,18 @@ export interface Listening {
   close(graceMs: number): Promise<void>;
 }
 
-/** Answers HTTP requests with a proxy. @throws {InputError} PORT_UNAVAILABLE */
-export async function listen(proxy: GuardProxy, port: number, hostname: string): Promise<Listening> {
-  const server = createAdaptorServer({ fetch: proxy.fetch });
+/** What answers requests, and can stop. */
+export interface Service {
+  fetch(request: Request): Response | Promise<Response>;
+  /** Takes no more requests. */
+  drain(): void;
+  /** Ends those under way. */
+  abort(): void;
+}
+
+/** Answers HTTP requests. @throws {InputError} PORT_UNAVAILABLE */
+export async function listen(service: Service, port: number, hostname: string): Promise<Listening> {
+  const server = createAdaptorServer({ fetch: service.fetch });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (cause: NodeJS.ErrnoException) => {
       const message = `Cannot listen on ${hostname}:${port} (${cause.code}). Choose another with --host and --port.`;
@@ -30,7 +38,7 @@ export async function listen(proxy: GuardProxy, port: number, hostname: string):
     url: `http://${host}:${address.port}`,
     close(graceMs) {
       closed ??= new Promise<void>((resolve) => {
-        proxy.drain();
+        service.drain();
         server.close(() => resolve());
         if ("closeIdleConnections" in server) server.closeIdleConnections();
       });
@@ -40,7 +48,7 @@ export async function listen(proxy: GuardProxy, port: number, hostname: string):
   };
 
   function end(): void {
-    proxy.abort();
+    service.abort();
     // What was aborted still tells its client.
     setTimeout(() => "closeAllConnections" in server && server.closeAllConnections(), TELL_MS).unref();
   }
