@@ -15,7 +15,7 @@ const INDEX = "model.safetensors.index.json";
 /** Files beside the weights that decide what the model says: text → ids. Their absence is the exporter's to judge. */
 export const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 /** In bytes. An index takes 100 a tensor; parsing takes some thirty times as much memory. */
-const LARGEST_JSON = 8 << 20;
+export const LARGEST_JSON = 8 << 20;
 const VALUES_PER_BLOCK = 1 << 20;
 
 /**

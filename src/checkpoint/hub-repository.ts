@@ -1,14 +1,20 @@
-import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { listFiles, modelInfo } from "@huggingface/hub";
 import { GuardError, InputError, StorageError } from "../errors.js";
+import { quoted } from "../quoted.js";
+import { readText } from "../regular-file.js";
 import { networkProblem } from "./download.js";
 import { expandHome, isCommit } from "./hub-cache.js";
+import { fetchFollowing, UnreachableError, wholeResponse } from "./hub-fetch.js";
 
 /** Everything a checkpoint needs lies at the top of its repository; the rest of it is not fetched. */
 const WANTED =
-  /^(config\.json|tokenizer\.json|tokenizer_config\.json|chat_template\.jinja|[^/\\]+\.safetensors|model\.safetensors\.index\.json)$/;
+  /^(config\.json|tokenizer\.json|tokenizer_config\.json|chat_template\.jinja|[^/\\:\p{Cc}]+\.safetensors|model\.safetensors\.index\.json)$/u;
+/** Of an answer of the API, in bytes: a page has at most 1,000 files. */
+const LARGEST_ANSWER = 16 << 20;
+/** A checkpoint's files take one page. */
+const MOST_PAGES = 100;
 
 /** A file's size in bytes and its SHA-256 (Git LFS) or Git blob hash, in hex. */
 export interface HubFile {
@@ -52,10 +58,10 @@ export class HubRepository {
         revision: this.revision,
         additionalFields: ["sha"],
         hubUrl: this.endpoint,
-        fetch: this.fetch,
+        fetch: this.#ask,
       }),
     );
-    if (!isCommit(sha)) throw this.strange(`the commit ${JSON.stringify(sha)}`);
+    if (!isCommit(sha)) throw this.strange(`the commit ${quoted(sha)}`);
     return sha;
   }
 
@@ -63,15 +69,20 @@ export class HubRepository {
   async files(commit: string): Promise<HubFile[]> {
     const files: HubFile[] = [];
     await this.ask(async () => {
-      const options = { repo: this.repo, revision: commit, hubUrl: this.endpoint, fetch: this.fetch };
+      const options = { repo: this.repo, revision: commit, hubUrl: this.endpoint, fetch: this.#pages() };
       for await (const { type, path, size, lfs, oid } of listFiles(options)) {
-        if (type === "file" && WANTED.test(path))
+        if (type === "file" && typeof path === "string" && WANTED.test(path))
           files.push({ path, size: lfs?.size ?? size, oid: lfs?.oid ?? oid ?? "" });
       }
     });
     for (const { path, size, oid } of files) {
-      if (!/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(oid) || !Number.isSafeInteger(size) || size < 0) {
-        throw this.strange(`no usable size and hash of ${path}`);
+      if (
+        typeof oid !== "string" ||
+        !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(oid) ||
+        !Number.isSafeInteger(size) ||
+        size < 0
+      ) {
+        throw this.strange(`no usable size and hash of ${quoted(path)}`);
       }
     }
     const missing = [/^config\.json$/, /^tokenizer\.json$/, /\.safetensors$/].filter(
@@ -89,16 +100,28 @@ export class HubRepository {
 
   /** `fetch` with the token (for the hub itself only) and the signal; refusals become StorageErrors. */
   readonly fetch: typeof fetch = async (input, init) => {
-    const url = new URL(String(input));
-    const headers = new Headers(init?.headers);
-    if (this.token && url.origin === new URL(this.endpoint).origin) {
-      headers.set("Authorization", `Bearer ${this.token}`);
-    }
-    const response = await fetch(url, { ...init, headers, signal: this.signal });
+    const home = new URL(this.endpoint).origin;
+    const response = await fetchFollowing(new URL(String(input)), { ...init, signal: this.signal }, (url) => {
+      const headers = new Headers(init?.headers);
+      if (this.token && url.origin === home) headers.set("Authorization", `Bearer ${this.token}`);
+      return headers;
+    });
     if (response.ok) return response;
     await response.body?.cancel();
     throw this.refusal(response);
   };
+
+  /** For the API, whose answers are small. */
+  readonly #ask: typeof fetch = async (input, init) =>
+    wholeResponse(await this.fetch(input, init), LARGEST_ANSWER);
+
+  #pages(): typeof fetch {
+    let pages = 0;
+    return async (input, init) => {
+      if (++pages > MOST_PAGES) throw this.strange("a list of files without end");
+      return this.#ask(input, init);
+    };
+  }
 
   private async ask<T>(question: () => Promise<T>): Promise<T> {
     try {
@@ -112,9 +135,11 @@ export class HubRepository {
         );
       }
       if (cause instanceof SyntaxError) throw this.strange("something other than JSON", cause);
+      if (!(cause instanceof UnreachableError))
+        throw this.strange("JSON of another kind than the hub's", cause);
       throw new StorageError(
         "HUB_UNREACHABLE",
-        `${this.endpoint} cannot be reached (${networkProblem(cause)}). Check the network, or set ` +
+        `${this.endpoint} cannot be reached (${networkProblem(cause.cause)}). Check the network, or set ` +
           `HF_ENDPOINT to a mirror. Behind a proxy: Node 24 uses HTTPS_PROXY with NODE_USE_ENV_PROXY=1; or fetch with ` +
           `"hf download ${this.repo}", which fills the same cache.`,
         { cause },
@@ -170,11 +195,20 @@ export class HubRepository {
   }
 }
 
+const LARGEST_TOKEN = 4096;
+
 /** HF_TOKEN, or what `hf auth login` stored. */
 async function readToken(): Promise<string | null> {
   const { HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HF_TOKEN_PATH, HF_HOME, XDG_CACHE_HOME } = process.env;
   const home = HF_HOME ?? join(XDG_CACHE_HOME ?? join(homedir(), ".cache"), "huggingface");
   const path = expandHome(HF_TOKEN_PATH ?? join(home, "token"));
-  const token = HF_TOKEN || HUGGING_FACE_HUB_TOKEN || (await readFile(path, "utf8").catch(() => ""));
+  const token = HF_TOKEN || HUGGING_FACE_HUB_TOKEN || (await readText(path, LARGEST_TOKEN).catch(() => ""));
+  // Node's own message would quote it.
+  if (!/^[\x21-\x7e]*$/.test(token.trim())) {
+    throw new InputError(
+      "HUB_TOKEN",
+      "The hub's token holds characters that none has. Correct HF_TOKEN, or log in again.",
+    );
+  }
   return token.trim() || null;
 }

@@ -1,9 +1,11 @@
 import { existsSync } from "node:fs";
-import { mkdir, readFile, statfs } from "node:fs/promises";
+import { statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { ClosedError, GuardError, InputError, StorageError } from "../errors.js";
+import { makeFolder, readText } from "../regular-file.js";
+import { LARGEST_JSON } from "./checkpoint.js";
 import { download, writeFailure } from "./download.js";
-import { fileSize, HubCache } from "./hub-cache.js";
+import { fileSize, HubCache, isSet } from "./hub-cache.js";
 import { type HubFile, HubRepository } from "./hub-repository.js";
 
 export interface PullOptions {
@@ -17,16 +19,16 @@ export interface PullOptions {
 /**
  * Fetches a checkpoint from the Hugging Face hub into its ordinary cache and returns the snapshot's folder. What is
  * there already is not fetched again; an interrupted download continues. Honours HF_ENDPOINT, HF_TOKEN (or the token
- * that `hf auth login` stored), HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE.
+ * that `hf auth login` stored), HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and HF_HUB_DISABLE_SYMLINKS.
  *
  * Throws StorageError: HUB_OFFLINE, HUB_UNREACHABLE, HUB_REFUSED, HUB_FAILED, REPO_GATED, REPO_NOT_FOUND,
  * REVISION_NOT_FOUND, REPO_NOT_A_CHECKPOINT, DOWNLOAD_CUT, DOWNLOAD_CORRUPT, DISK_FULL, CACHE_UNWRITABLE;
- * InputError: REPO_NAME, REVISION_NAME, HUB_ENDPOINT; ClosedError: ABORTED.
+ * InputError: REPO_NAME, REVISION_NAME, HUB_ENDPOINT, HUB_TOKEN; ClosedError: ABORTED.
  */
 export async function pull(repo: string, options: PullOptions = {}): Promise<string> {
   const { revision = "main", onProgress, signal } = options;
   checkNames(repo, revision);
-  if (/^(1|true|yes|on)$/i.test(process.env.HF_HUB_OFFLINE ?? "")) {
+  if (isSet("HF_HUB_OFFLINE")) {
     const cached = await cachedSnapshot(repo, revision);
     if (cached) return cached;
     throw new StorageError(
@@ -43,7 +45,7 @@ export async function pull(repo: string, options: PullOptions = {}): Promise<str
     for (const { path, size, oid } of files) {
       if ((await fileSize(join(cache.snapshot(commit), path))) !== size) {
         if ((await fileSize(cache.blob(oid))) !== size) {
-          await mkdir(dirname(cache.blob(oid)), { recursive: true });
+          await makeFolder(dirname(cache.blob(oid)));
           await download({
             request: (headers) => hub.fetch(hub.url(commit, path), { headers }),
             path: cache.blob(oid),
@@ -79,7 +81,7 @@ export async function cachedSnapshot(repo: string, revision = "main"): Promise<s
   const dir = cache.snapshot(commit);
   const needed = ["config.json", "tokenizer.json"];
   if ((await fileSize(join(dir, "model.safetensors"))) < 0) {
-    const index = await readFile(join(dir, "model.safetensors.index.json"), "utf8").catch(() => null);
+    const index = await readText(join(dir, "model.safetensors.index.json"), LARGEST_JSON).catch(() => null);
     if (index === null) return null;
     try {
       needed.push(...new Set(Object.values(JSON.parse(index).weight_map).map(String)));
@@ -115,7 +117,7 @@ function checkNames(repo: string, revision: string): void {
 
 /** Refuses before a long download what could not end well. */
 async function checkSpace(cache: HubCache, files: HubFile[]): Promise<void> {
-  await mkdir(cache.dir, { recursive: true });
+  await makeFolder(cache.dir);
   let needed = 0;
   for (const { size, oid } of files) {
     const blob = cache.blob(oid);
