@@ -1,96 +1,234 @@
 import type { Reply } from "../reply.js";
 import type { ModerationViolation } from "../violation.js";
-import { RequestError } from "./api-error.js";
-import type { Answer, Event, Place, Routed } from "./dialect.js";
+import { type Fields, invalid, level, type Slot } from "./allow-list.js";
+import type { ApiError } from "./api-error.js";
+import { bodyFields } from "./choices-fields.js";
+import type { Answer, AnswerOptions, Event, Place, Routed, WholeAnswer } from "./dialect.js";
 import { isRecord, type Json, list, record } from "./json.js";
+import { EventReader, type Said, WholeReader } from "./readers.js";
+
+/** What differs between chat completions and completions. */
+export interface ChoicesForm {
+  /** Fields of an event of which the server has sent none yet. */
+  event: Json;
+  /** Fields of a choice without text. */
+  choice: Json;
+  /** Fields that pass of a choice in an event. */
+  fields: Fields;
+  /** The fields of a choice, or of its delta, that carry a text. */
+  write(kind: string, text: string): Json;
+}
+
+const body = level(bodyFields);
+/** Text that log probabilities may lag behind. */
+const LONGEST_BEFORE = 256;
 
 /** An answer in numbered choices, as chat completions and completions stream it. */
-export abstract class ChoicesAnswer implements Answer {
+export class ChoicesAnswer implements Answer {
   readonly terminator = "[DONE]";
-  readonly #replies: Reply<Event | Place>[];
-  readonly #bare: { event: Json; choice: Json };
-  #base: Json = {};
+  readonly #options: AnswerOptions;
+  readonly #replies: Reply<Event | Place | Slot>[];
+  readonly #form: ChoicesForm;
+  readonly #choice;
+  /** Where each choice's text went last: text in the same place is joined. */
+  readonly #places: { key: string; kind: string; place: Place }[] = [];
+  readonly #before: string[];
+  readonly #ended = new Set<number>();
+  /** The first event's fields, for events of the proxy's own. */
+  #first: Json | null = null;
 
-  /** @param bare the fields of an event of which the server has sent none yet, and of a choice without text */
-  constructor(replies: Reply<Event | Place>[], bare: { event: Json; choice: Json }) {
+  constructor(options: AnswerOptions, replies: Reply<Event | Place | Slot>[], form: ChoicesForm) {
+    this.#options = options;
     this.#replies = replies;
-    this.#bare = bare;
+    this.#form = form;
+    this.#choice = level(form.fields);
+    this.#before = replies.map(() => "");
   }
 
-  /** What one choice of an event holds. `item` makes something that passes in its place among the text. */
-  protected abstract readChoice(
-    choice: Json,
-    index: number,
-    reply: Reply<Event | Place>,
-    item: (fields: Json, boundary: boolean) => Routed,
-  ): Routed[];
-
-  abstract write(choice: number, text: string, place: Place): Event;
-
   read(event: Json): Routed[] {
-    const { choices, usage, ...base } = event;
-    this.#base = base;
-    const routed = list(choices).flatMap((value) => {
-      const choice = record(value);
-      const index = Number(choice.index ?? 0);
-      rejectUnknown(index, this.#replies.length);
-      const item = (fields: Json, boundary: boolean): Routed => ({
-        choice: index,
-        part: { kind: "item", item: { ...base, choices: [this.#choice(index, fields)] }, boundary },
-      });
-      return this.readChoice(choice, index, this.#replies[index], item);
-    });
+    const { choices, ...rest } = event;
+    const { usage, ...passed } = body(rest, new EventReader(this.#options)) as Json;
+    const [envelope, extras] = split(passed);
+    if (envelope.id) this.#first ??= envelope;
+    const routed: Routed[] = [];
+    let told: Json = extras;
+    for (const value of optionalChoices(choices)) {
+      if (!isRecord(value)) throw invalid("a choice that is no object");
+      const choice = indexOf(value, 0, this.#replies.length);
+      routed.push(...this.#readChoice(value, choice, envelope, told));
+      told = {};
+    }
     if (usage !== undefined && usage !== null) {
-      routed.push({ choice: null, part: { kind: "item", item: { ...base, choices: [], usage } } });
+      routed.push({ choice: null, part: item({ ...envelope, ...told, choices: [], usage }, false) });
+    } else if (Object.keys(told).length > 0) {
+      // What belongs to no choice comes in its place among the first one's text.
+      routed.push({ choice: 0, part: item({ ...envelope, ...told, choices: [] }, false) });
     }
     return routed;
   }
 
-  stop(choice: number, violation: ModerationViolation): Event[] {
-    return [{ ...this.event(choice, { finish_reason: "content_filter" }), qwen3guard: violation.toJSON() }];
+  ended(choice: number): boolean {
+    return this.#ended.has(choice);
   }
 
-  fail(error: object): Event {
+  stop(choice: number, violation: ModerationViolation): Event[] {
+    const event = this.#event({ ...this.#form.event, ...this.#first }, choice, {
+      finish_reason: "content_filter",
+    });
+    return [{ ...event, qwen3guard: violation.toJSON() }];
+  }
+
+  fail(error: ApiError): Event {
     return { ...error };
   }
 
-  name(): null {
-    return null;
+  frame(event: Event): string {
+    return `data: ${JSON.stringify(event)}\n\n`;
   }
 
-  /** An event like those the server sends. */
-  protected event(index: number, fields: Json): Event {
-    return { ...this.#bare.event, ...this.#base, choices: [this.#choice(index, fields)] };
+  /** A choice's text, and after it what tells of the text. */
+  #readChoice({ index: _, ...value }: Json, choice: number, envelope: Json, extras: Json): Routed[] {
+    const reader = new EventReader(this.#options, this.#before[choice]);
+    const { delta, text: __, ...own } = this.#choice(value, reader) as Json;
+    this.#before[choice] = reader.said.slice(-LONGEST_BEFORE);
+    const [nulls, told] = splitNulls(own);
+    const { role, ...fields } = record(delta);
+    const calls = pick(fields, ({ length }) => length !== 0);
+    const reply = this.#replies[choice];
+    const routed = reader.texts.flatMap((said): Routed[] => {
+      const place = this.#place(choice, envelope, nulls, role, said);
+      const parts = reply.text(said.channel, said.text, place, said.kind);
+      return parts.map((part) => ({ choice, part }));
+    });
+    const ends = told.finish_reason !== undefined;
+    if (ends) {
+      this.#ended.add(choice);
+      routed.push(...this.#endTexts(choice));
+    }
+    const opens = role !== undefined && role !== null && reader.texts.length === 0;
+    const more = { ...calls, ...(opens && { role, content: fields.content ?? "" }) };
+    if (ends || [told, more, extras].some((fields) => Object.keys(fields).length > 0)) {
+      const choiceFields = { ...nulls, ...(delta !== undefined && { delta: more }), ...told };
+      const boundary = ends || "tool_calls" in calls || "function_call" in calls;
+      routed.push({
+        choice,
+        part: item(this.#event({ ...envelope, ...extras }, choice, choiceFields), boundary),
+      });
+    }
+    return routed;
   }
 
-  #choice(index: number, fields: Json): Json {
-    return { index, ...this.#bare.choice, finish_reason: null, ...fields };
+  /** A choice's texts are at their end: half an escape of JSON stands for itself. */
+  #endTexts(choice: number): Routed[] {
+    const last = this.#places[choice];
+    if (!last) return [];
+    return this.#replies[choice].end(last.place, last.kind).map((part) => ({ choice, part }));
+  }
+
+  /** The place of a text; the same one as long as text comes in events that differ in nothing else. */
+  #place(choice: number, envelope: Json, nulls: Json, role: unknown, { kind }: Said): Place {
+    const key = JSON.stringify([kind, role, envelope, nulls]);
+    const last = this.#places[choice];
+    if (last?.key === key) return last.place;
+    const place = {
+      write: (text: string) => {
+        const own = this.#form.write(kind, text);
+        const delta =
+          isRecord(own.delta) && typeof role === "string" ? { delta: { role, ...own.delta } } : {};
+        return this.#event(envelope, choice, { ...nulls, ...own, ...delta });
+      },
+    };
+    this.#places[choice] = { key, kind, place };
+    return place;
+  }
+
+  #event(envelope: Json, index: number, fields: Json): Event {
+    return { ...envelope, choices: [{ index, ...this.#form.choice, finish_reason: null, ...fields }] };
   }
 }
 
-/** Marks the choices of a whole answer that were stopped; `cut` takes away what else they hold. */
-export function stopChoices(
-  body: Json,
-  violations: (ModerationViolation | null)[],
-  cut: (choice: Json) => void = () => {},
-): void {
-  for (const [i, choice] of list(body.choices).filter(isRecord).entries()) {
-    const violation = violations[Number(choice.index ?? i)];
-    if (!violation) continue;
-    choice.finish_reason = "content_filter";
-    choice.qwen3guard = violation.toJSON();
-    choice.logprobs = null;
-    cut(choice);
-  }
-  body.qwen3guard = violations.find((violation) => violation !== null)?.toJSON();
+/** A whole answer in numbered choices. */
+export function wholeChoices(
+  answer: Json,
+  options: AnswerOptions,
+  fields: Fields,
+  /** What is left of a choice that was stopped. */
+  rest: (choice: Json) => Json,
+): WholeAnswer {
+  const { choices, ...others } = answer;
+  if (!Array.isArray(choices)) throw invalid("no choices");
+  const hidden = { hidden: false };
+  const slots: Slot[][] = options.ask.choices.map(() => []);
+  const choice = level(fields);
+  const read = choices.map((value, i): Json => {
+    if (!isRecord(value)) throw invalid("a choice that is no object");
+    const index = indexOf(value, i, slots.length);
+    const reader = new WholeReader(options, hidden);
+    const own = choice(value, reader) as Json;
+    slots[index].push(...reader.slots);
+    return { ...own, index };
+  });
+  const passed: Json = { ...(body(others, new WholeReader(options, hidden)) as Json), choices: read };
+  return {
+    body: passed,
+    slots,
+    stop(violations) {
+      hidden.hidden = true;
+      passed.choices = read.map((own) => {
+        const violation = violations[own.index as number];
+        if (!violation) return own;
+        const { index } = own;
+        return {
+          index,
+          ...rest(own),
+          finish_reason: "content_filter",
+          logprobs: null,
+          qwen3guard: violation.toJSON(),
+        };
+      });
+      passed.qwen3guard = violations.find((violation) => violation !== null)?.toJSON();
+    },
+  };
 }
 
-/** More choices than asked for cannot be judged: nobody holds a place for them. */
-export function rejectUnknown(choice: number, count: number): void {
-  if (Number.isInteger(choice) && choice >= 0 && choice < count) return;
-  throw new RequestError(
-    502,
-    "upstream_invalid",
-    `The model answered with choice ${choice}, of ${count} asked for.`,
+/** The index of a choice; more than asked for cannot be judged, as nobody holds a place for them. */
+function indexOf({ index = null }: Json, otherwise: number, count: number): number {
+  const own = index === null ? otherwise : index;
+  if (typeof own === "number" && Number.isInteger(own) && own >= 0 && own < count) return own;
+  throw invalid(`a choice that was not asked for, of ${count}`);
+}
+
+function optionalChoices(choices: unknown): unknown[] {
+  if (choices === undefined || choices === null || Array.isArray(choices)) return list(choices);
+  throw invalid("choices that are no list");
+}
+
+/** The fields that go with every event, and those that tell of something once. */
+function split(fields: Json): [envelope: Json, extras: Json] {
+  const once = ([, value]: [string, unknown]) => typeof value === "object" && value !== null;
+  const entries = Object.entries(fields);
+  return [
+    Object.fromEntries(entries.filter((entry) => !once(entry))),
+    Object.fromEntries(entries.filter(once)),
+  ];
+}
+
+function splitNulls(fields: Json): [nulls: Json, told: Json] {
+  const entries = Object.entries(fields);
+  return [
+    Object.fromEntries(entries.filter(([, value]) => value === null)),
+    Object.fromEntries(entries.filter(([, value]) => value !== null)),
+  ];
+}
+
+/** The fields of a delta that say anything. */
+function pick(fields: Json, says: (value: { length?: number }) => boolean): Json {
+  const entries = Object.entries(fields).filter(
+    ([name, value]) => name !== "content" && value !== null && value !== "" && says(value as object),
   );
+  return Object.fromEntries(entries);
+}
+
+function item(event: Event, boundary: boolean): { kind: "item"; item: Event; boundary: boolean } {
+  return { kind: "item", item: event, boundary };
 }

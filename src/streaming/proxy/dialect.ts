@@ -1,6 +1,8 @@
 import type { Policy } from "../../moderation/policy.js";
 import type { Part } from "../held.js";
+import type { Reply } from "../reply.js";
 import type { ModerationViolation } from "../violation.js";
+import type { Slot } from "./allow-list.js";
 import type { ApiError } from "./api-error.js";
 import type { Ask } from "./ask.js";
 import type { Json } from "./json.js";
@@ -8,56 +10,64 @@ import type { Json } from "./json.js";
 /** An event to send, as JSON. */
 export type Event = Json;
 
-/** Where a stretch of an answer's text belongs. The dialect makes them and reads them. */
+/** Where a stretch of a streamed answer's text belongs: in an event like the one that it came in. */
 export interface Place {
-  field: string;
-  base: Json;
+  write(text: string): Event;
 }
 
-/** A part of an answer and the choice it belongs to; null: of all. */
+/** What goes through a choice's gate: events, and text with the place that it belongs to. */
+export type Released = Part<Event | Place | Slot>;
+
+/** A part of an answer and the choice it belongs to; null: of all, told last. */
 export interface Routed {
   choice: number | null;
-  part: Part<Event | Place>;
+  part: Released;
 }
 
-/** How one answer is read and written again. */
+/** What answers are read with. */
+export interface AnswerOptions {
+  ask: Ask;
+  /** The request's body. */
+  request: Json;
+  /** Names of fields that pass unread. */
+  open: ReadonlySet<string>;
+}
+
+/** How one streamed answer is read and written again. */
 export interface Answer {
   /** Takes an event of the model's stream apart. @throws {RequestError} where it holds what cannot be judged */
   read(event: Json): Routed[];
-  /** The event that carries released text. */
-  write(choice: number, text: string, place: Place): Event;
+  /** Whether the model has said that a choice is at its end. */
+  ended(choice: number): boolean;
   /** The events that end a choice that was stopped. */
   stop(choice: number, violation: ModerationViolation): Event[];
   /** The event that tells of an error. */
   fail(error: ApiError): Event;
   /** What ends the stream after its last event, if anything. */
   readonly terminator: string | null;
-  /** An event's name, where events have one. */
-  name(event: Event): string | null;
+  /** An event as it is sent, once and in order. */
+  frame(event: Event): string;
+}
+
+/** A whole answer with all that passes of it: its texts are still to be judged. */
+export interface WholeAnswer {
+  body: Json;
+  /** Of each choice, in the order in which the guard reads them. */
+  slots: Slot[][];
+  /** Leaves of the choices that were stopped no more than their texts. */
+  stop(violations: (ModerationViolation | null)[]): void;
 }
 
 /** How an endpoint's answers are read and written. */
 export interface Answers {
   /** A new answer in the form of a stream. */
-  answer(ask: Ask): Answer;
-  /** The field that a whole answer's texts are in. */
-  readonly list: "choices" | "output";
-  /** The texts of a whole answer, in order; what passed, and what did not, is then put in its place. */
-  whole(body: Json, ask: Ask): WholeText[];
-  /** Marks a whole answer as stopped. */
-  stopWhole(body: Json, violations: (ModerationViolation | null)[]): void;
+  stream(options: AnswerOptions, replies: Reply<Event | Place | Slot>[]): Answer;
+  /** @throws {RequestError} upstream_invalid where it is none */
+  whole(body: Json, options: AnswerOptions): WholeAnswer;
 }
 
 /** One of the API's endpoints. */
 export interface Dialect extends Answers {
   /** @throws {InputError} where the request holds what cannot be judged */
   ask(body: Json, policy: Policy): Ask;
-}
-
-/** A text in a whole answer. */
-export interface WholeText {
-  choice: number;
-  channel: "reasoning" | "content";
-  text: string;
-  set(text: string): void;
 }

@@ -2,24 +2,21 @@ import { GuardError } from "../../errors.js";
 import type { Guard } from "../../guard.js";
 import type { Policy } from "../../moderation/policy.js";
 import type { Finding } from "../../moderation/ruling.js";
-import { Channel } from "../channel.js";
-import { Gate, type Mode, type Outcome } from "../gate.js";
-import type { Part } from "../held.js";
-import { Reply } from "../reply.js";
-import { serverSentEvents } from "../sse.js";
-import { ModerationViolation } from "../violation.js";
-import { RequestError, toRequestError } from "./api-error.js";
+import type { Mode, Outcome } from "../gate.js";
+import { Slot } from "./allow-list.js";
+import { answerHeaders } from "./answer-headers.js";
+import { RequestError } from "./api-error.js";
 import type { Ask } from "./ask.js";
-import type { Answer, Answers, Event, Place, Routed } from "./dialect.js";
-import { isRecord, type Json } from "./json.js";
-import { responseHeaders } from "./upstream.js";
+import { readText } from "./body.js";
+import type { AnswerOptions, Answers } from "./dialect.js";
+import { isRecord, type Json, record } from "./json.js";
+import { Lane } from "./lane.js";
+import { relay } from "./relay.js";
+import { errorIn, refusal, type UpstreamError } from "./upstream-error.js";
 
-type Released = Part<Event | Place>;
-
-interface Lane {
-  input: Channel<Released>;
-  gate: Gate<Event | Place>;
-}
+/** Bytes of a whole answer, and of a refusal. */
+const MOST_ANSWER = 64 * 2 ** 20;
+const MOST_REFUSAL = 64 * 2 ** 10;
 
 export interface ExchangeOptions {
   policy: Policy;
@@ -29,6 +26,8 @@ export interface ExchangeOptions {
   onObserve: (finding: Finding) => void;
   /** The request's body, as it was judged. */
   request: Json;
+  /** Names of fields that pass unread. Default: none. */
+  passFields?: readonly string[];
 }
 
 /**
@@ -36,39 +35,37 @@ export interface ExchangeOptions {
  * is asked.
  */
 export class Exchange {
-  readonly #dialect: Answers;
-  readonly #ask: Ask;
+  readonly #answers: Answers;
+  readonly #options: AnswerOptions;
   readonly #controller = new AbortController();
   readonly #lanes: Lane[];
-  readonly #encoder = new TextEncoder();
   #failure: RequestError | null = null;
 
-  constructor(dialect: Answers, ask: Ask, guard: Guard, options: ExchangeOptions) {
-    const { policy, signal, onObserve } = options;
-    this.#dialect = dialect;
-    this.#ask = ask;
+  constructor(answers: Answers, ask: Ask, guard: Guard, options: ExchangeOptions) {
+    const { policy, signal, onObserve, request, passFields = [] } = options;
+    this.#answers = answers;
+    this.#options = { ask, request, open: new Set(passFields) };
     if (signal.aborted) this.abort(signal.reason);
     else {
       const abort = () => this.abort(signal.reason);
       signal.addEventListener("abort", abort);
       this.#controller.signal.addEventListener("abort", () => signal.removeEventListener("abort", abort));
     }
-    this.#lanes = ask.choices.map(({ messages }) => {
-      const input = new Channel<Released>();
-      const gate = new Gate<Event | Place>(
-        input,
-        () => guard.stream({ messages, reasoning: true, overflow: "slide", scope: policy.prompt.scope }),
-        {
-          policy,
-          // What comes at once goes out at once: nothing is gained by letting it pass first.
-          mode: ask.stream ? options.mode : "hold-back",
-          signal: this.#controller.signal,
-          onObserve,
-        },
-      );
-      gate.start();
-      return { input, gate };
-    });
+    this.#lanes = ask.choices.map(
+      ({ messages, lead }) =>
+        new Lane(
+          lead,
+          asksForJson(request),
+          () => guard.stream({ messages, reasoning: true, overflow: "slide", scope: policy.prompt.scope }),
+          {
+            policy,
+            // What comes at once goes out at once: nothing is gained by letting it pass first.
+            mode: ask.stream ? options.mode : "hold-back",
+            signal: this.#controller.signal,
+            onObserve,
+          },
+        ),
+    );
   }
 
   /** Fires when nobody wants more from the model. */
@@ -109,27 +106,18 @@ export class Exchange {
   /** The answer to the client: what the model's server sent, moderated. @throws what the guard failed of, and RequestError */
   async answer(response: Response): Promise<Response> {
     const { status } = response;
-    const headers = responseHeaders(response);
-    if (status >= 400) {
-      const body = await response.arrayBuffer();
-      this.end();
-      return new Response(body, { status, headers });
-    }
+    const headers = answerHeaders(response.headers, this.#options.open);
+    if (status >= 400 && status <= 599) return this.#refuse(response, headers);
     // A redirection would lead past the guard; the rest has no body.
     if (status < 200 || status >= 300) {
       throw new RequestError(502, "upstream_invalid", `The model's server answered with status ${status}.`);
     }
     if (!response.body) throw new RequestError(502, "upstream_invalid", "The model's server sent no body.");
-    if (headers.get("content-type")?.toLowerCase().startsWith("text/event-stream")) {
+    if (/^\s*text\/event-stream\b/i.test(response.headers.get("content-type") ?? "")) {
+      headers.set("content-type", "text/event-stream; charset=utf-8");
       return new Response(this.#stream(response.body), { status, headers });
     }
-    const whole = await response.json().catch((cause) => {
-      throw new RequestError(502, "upstream_invalid", "The model's server sent no JSON.", { cause });
-    });
-    if (!isRecord(whole)) {
-      throw new RequestError(502, "upstream_invalid", "The model's server sent no JSON object.");
-    }
-    const moderated = await this.#whole(whole);
+    const moderated = await this.#whole(parse(await this.#read(response, MOST_ANSWER)));
     this.end();
     return Response.json(moderated, { status, headers });
   }
@@ -140,138 +128,72 @@ export class Exchange {
     const writer = writable.getWriter();
     // A client that leaves cancels the readable end.
     writer.closed.catch((error) => this.abort(error));
-    void this.#relay(body, writer);
+    const answer = this.#answers.stream(
+      this.#options,
+      this.#lanes.map(({ reply }) => reply),
+    );
+    void relay(body, answer, this.#lanes, writer, {
+      signal: this.signal,
+      stop: () => this.abort(new GuardError("STREAM_CLOSED", "Stopped.")),
+      reason: (error) => this.#reason(error),
+      failed: (failure) => {
+        this.#failure = failure;
+      },
+    }).finally(() => this.end());
     return readable;
   }
 
-  /** The model's whole answer, moderated. @throws what the guard failed of, and RequestError */
+  /** The model's whole answer, moderated. */
   async #whole(body: Json): Promise<Json> {
-    if (!Array.isArray(body[this.#dialect.list])) {
-      if (isRecord(body.error)) throw upstreamError(body.error);
-      throw new RequestError(502, "upstream_invalid", `The model's answer has no ${this.#dialect.list}.`);
-    }
-    const texts = this.#dialect.whole(body, this.#ask);
+    const error = errorIn(body);
+    if (error) throw await this.#quoted(error);
+    const answer = this.#answers.whole(body, this.#options);
     const violations = await Promise.all(
-      this.#lanes.map(async ({ input, gate }, choice) => {
-        const own = texts.filter((text) => text.choice === choice);
-        void this.#fill(input, own, this.#ask.choices[choice].lead);
-        const passed = own.map(() => "");
-        try {
-          for await (const part of gate) {
-            if (part.kind === "text") passed[Number((part.tag as Place).field)] += part.text;
-          }
-          return null;
-        } catch (error) {
-          if (error instanceof ModerationViolation) {
-            // With stream-first more has passed than was judged.
-            let clear = error.span?.start ?? 0;
-            for (const [i, text] of passed.entries()) {
-              passed[i] = text.slice(0, clear);
-              clear -= passed[i].length;
-            }
-            return error;
-          }
-          throw this.#reason(error);
-        } finally {
-          for (const [i, text] of own.entries()) text.set(passed[i]);
-        }
-      }),
+      this.#lanes.map((lane, choice) => this.#judge(lane, answer.slots[choice])),
     );
-    if (violations.some((violation) => violation !== null)) this.#dialect.stopWhole(body, violations);
-    return body;
+    if (violations.some((violation) => violation !== null)) answer.stop(violations);
+    return answer.body;
   }
 
-  async #fill(
-    input: Channel<Released>,
-    texts: { channel: "reasoning" | "content"; text: string }[],
-    lead: string,
-  ) {
-    const reply = new Reply<Event | Place>(lead);
-    for (const [i, { channel, text }] of texts.entries()) {
-      for (const part of reply.text(channel, text, { field: String(i), base: {} })) await input.write(part);
-    }
-    input.close();
+  /** The server's refusal: its status, and of its body what an error may hold. */
+  async #refuse(response: Response, headers: Headers): Promise<Response> {
+    const { status } = response;
+    const type = response.headers.get("content-type") ?? "";
+    const text = await this.#read(response, MOST_REFUSAL).catch(() => "");
+    const error = await this.#quoted(refusal(status, text, type));
+    this.#failure = error;
+    this.end();
+    return Response.json(error.body, { status, headers });
   }
 
-  async #relay(
-    body: AsyncIterable<Uint8Array>,
-    writer: WritableStreamDefaultWriter<Uint8Array>,
-  ): Promise<void> {
-    const answer = this.#dialect.answer(this.#ask);
-    const state = { terminated: false, last: null as Event | null, stopped: false };
-    const reading = this.#read(body, answer, state);
-    const lanes = this.#lanes.map(async ({ gate }, choice) => {
-      try {
-        for await (const part of gate) await this.#send(writer, answer, this.#event(answer, choice, part));
-      } catch (error) {
-        if (!(error instanceof ModerationViolation)) throw error;
-        state.stopped = true;
-        // When every choice was stopped, nobody needs more from the model.
-        if (this.#lanes.every(({ input }) => input.left))
-          this.abort(new GuardError("STREAM_CLOSED", "Stopped."));
-        for (const event of answer.stop(choice, error)) await this.#send(writer, answer, event);
-      }
-    });
+  /** An error with the server's own words, where the guard lets them pass. */
+  async #quoted(error: UpstreamError): Promise<UpstreamError> {
+    if (error.quote === "") return error;
+    const slot = new Slot(error.quote, "content");
     try {
-      await Promise.all(lanes);
-      await reading;
-      if (state.last) await this.#send(writer, answer, state.last);
-      if ((state.terminated || state.stopped) && answer.terminator !== null) {
-        await writer.write(this.#encoder.encode(`data: ${answer.terminator}\n\n`));
-      }
-      await writer.close();
-    } catch (error) {
-      const event = answer.fail(toRequestError(this.#reason(error)).body);
-      await this.#send(writer, answer, event)
-        .then(
-          () => writer.close(),
-          () => {},
-        )
-        .catch(() => {});
-    } finally {
-      this.end();
-      await Promise.allSettled([...lanes, reading]);
+      if ((await this.#judge(this.#lanes[0], [slot])) === null) error.tell();
+    } catch {
+      // Without a guard the words are left out; the failure is told all the same.
     }
+    return error;
   }
 
-  /** Reads the model's events into the gates. Never rejects: what fails is told to each gate, which passes it on. */
-  async #read(
-    body: AsyncIterable<Uint8Array>,
-    answer: Answer,
-    state: { terminated: boolean; last: Event | null },
-  ): Promise<void> {
-    let failure: { error: unknown } | undefined;
+  async #judge(lane: Lane, slots: Slot[]): ReturnType<Lane["judge"]> {
     try {
-      for await (const { data } of serverSentEvents(body)) {
-        if (data === "[DONE]") state.terminated = true;
-        else for (const routed of answer.read(parse(data))) await this.#route(routed, state);
-        if (state.terminated || this.#lanes.every(({ input }) => input.left)) break;
-      }
+      return await lane.judge(slots);
     } catch (error) {
-      failure = {
-        error:
-          error instanceof RequestError || this.signal.aborted
-            ? error
-            : new RequestError(502, "upstream_failed", "The model's stream broke off.", { cause: error }),
-      };
+      throw this.#reason(error);
     }
-    for (const { input } of this.#lanes) input.close(failure);
   }
 
-  async #route({ choice, part }: Routed, state: { last: Event | null }): Promise<void> {
-    if (choice !== null) await this.#lanes[choice].input.write(part);
-    else if (part.kind === "item") state.last = part.item as Event;
-  }
-
-  #event(answer: Answer, choice: number, part: Released): Event {
-    if (part.kind === "text") return answer.write(choice, part.text, part.tag as Place);
-    return (part.kind === "item" ? part.item : {}) as Event;
-  }
-
-  async #send(writer: WritableStreamDefaultWriter<Uint8Array>, answer: Answer, event: Event): Promise<void> {
-    const name = answer.name(event);
-    const head = name === null ? "" : `event: ${name}\n`;
-    await writer.write(this.#encoder.encode(`${head}data: ${JSON.stringify(event)}\n\n`));
+  async #read(response: Response, most: number): Promise<string> {
+    try {
+      return await readText(response, most);
+    } catch (cause) {
+      if (cause instanceof RequestError) throw cause;
+      if (this.signal.aborted) throw this.#reason(cause);
+      throw new RequestError(502, "upstream_failed", "The model's answer broke off.", { cause });
+    }
   }
 
   /** Why it ended, where the gates only know that it was aborted. */
@@ -280,28 +202,22 @@ export class Exchange {
   }
 }
 
-function parse(data: string): Json {
-  let event: unknown;
-  try {
-    event = JSON.parse(data);
-  } catch (cause) {
-    throw new RequestError(502, "upstream_invalid", "The model's stream holds an event that is not JSON.", {
-      cause,
-    });
-  }
-  if (!isRecord(event)) {
-    throw new RequestError(
-      502,
-      "upstream_invalid",
-      "The model's stream holds an event that is not an object.",
-    );
-  }
-  if (isRecord(event.error) && !("choices" in event) && !("type" in event)) throw upstreamError(event.error);
-  return event;
+/** Whether the answer is to be JSON, as OpenAI, vLLM and llama.cpp are asked for it. */
+function asksForJson({ response_format, text, ...fields }: Json): boolean {
+  const formats = [record(response_format).type, record(record(text).format).type].map(String);
+  const other = ["guided_json", "json_schema", "structured_outputs", "grammar", "format"];
+  return formats.some((type) => type.startsWith("json")) || other.some((name) => Boolean(fields[name]));
 }
 
-/** An error that the model's server tells of within its stream. */
-function upstreamError(error: Json): RequestError {
-  const message = typeof error.message === "string" ? error.message : "The model's server failed.";
-  return new RequestError(502, String(error.code ?? "upstream_error"), message);
+function parse(text: string): Json {
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch (cause) {
+    throw new RequestError(502, "upstream_invalid", "The model's server sent no JSON.", { cause });
+  }
+  if (!isRecord(body)) {
+    throw new RequestError(502, "upstream_invalid", "The model's server sent no JSON object.");
+  }
+  return body;
 }

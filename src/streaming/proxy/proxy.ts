@@ -27,6 +27,8 @@ export interface ProxyOptions {
   promptFirst?: boolean;
   /** What happens to paths that are not judged. Default "pass". */
   otherPaths?: "pass" | "refuse";
+  /** Fields of answers, by name, that pass unread wherever the proxy does not know them. Default: none. */
+  passFields?: readonly string[];
   /** Choices moderated at once; more are answered with 429. At most, and by default, the guard's `maxStreams`. */
   maxStreams?: number;
   /** Bytes of a request. Default 10 MiB. */
@@ -180,6 +182,7 @@ export class GuardProxy {
         signal: place.signal,
         onObserve: (finding) => this.metrics.found(finding),
         request: body,
+        passFields: this.#options.passFields,
       });
       const response = await this.#exchange(exchange, request, path, body);
       void this.#conclude(exchange, record, response.status, place);

@@ -1,145 +1,176 @@
-import { Reply } from "../reply.js";
-import { type ApiError, RequestError } from "./api-error.js";
-import type { Answer, Answers, Event, Place, Routed, WholeText } from "./dialect.js";
+import type { Reply } from "../reply.js";
+import type { ModerationViolation } from "../violation.js";
+import { type Channel, invalid, level, type Reader, Slot } from "./allow-list.js";
+import type { ApiError } from "./api-error.js";
+import type { Answer, AnswerOptions, Answers, Event, Place, Released, Routed } from "./dialect.js";
 import { isRecord, type Json, list, record, text } from "./json.js";
+import { OpenItems } from "./open-items.js";
+import { EventReader, WholeReader } from "./readers.js";
+import { deltaFields, eventFields, responseFields } from "./responses-fields.js";
 
-const TEXT_DELTAS: Record<string, "reasoning" | "content"> = {
+const TEXT_DELTAS: Record<string, Channel> = {
   "response.output_text.delta": "content",
   "response.refusal.delta": "content",
   "response.reasoning_text.delta": "reasoning",
   "response.reasoning_summary_text.delta": "reasoning",
 };
-/** What an answer says in a way that cannot be judged, or in one that is not known; calls pass as they are. */
-const UNREADABLE = /audio|^(?!.*_call).*\.delta$/;
+const delta = level({ ...deltaFields, type: (value) => value });
+const events = new Map(
+  Object.entries(eventFields).map(([type, fields]) => [type, level({ type: (value) => value, ...fields })]),
+);
+const whole = level(responseFields);
+const ENDS = ["response.completed", "response.incomplete"];
+/** Events that need no text before them to be complete. */
+const EARLY = /^response\.(created|in_progress|queued)$|^keepalive$|\.added$/;
 
-/** `/v1/responses` */
+/** Of `/v1/responses`. */
 export const responsesAnswers: Answers = {
-  answer: (ask) => new ResponsesAnswer(new Reply<Event | Place>(ask.choices[0].lead)),
+  stream: (options, [reply]) => new ResponsesAnswer(options, reply),
 
-  list: "output",
-
-  whole(body) {
-    delete body.output_text;
-    return list(body.output).flatMap((item): WholeText[] => {
-      const fields = record(item);
-      const channel = fields.type === "reasoning" ? "reasoning" : "content";
-      return partsOf(fields).flatMap((part): WholeText[] =>
-        ["text", "refusal"].flatMap((field): WholeText[] => {
-          const set = (passed: string) => {
-            part[field] = passed;
-          };
-          return typeof part[field] === "string" ? [{ choice: 0, channel, text: part[field], set }] : [];
-        }),
-      );
-    });
-  },
-
-  stopWhole(body, [violation]) {
-    if (!violation) return;
-    body.status = "incomplete";
-    body.incomplete_details = { reason: "content_filter" };
-    body.qwen3guard = violation.toJSON();
-    body.output = list(body.output).filter((item) =>
-      ["message", "reasoning"].includes(text(record(item).type)),
-    );
-    for (const item of list(body.output)) {
-      const fields = record(item);
-      if ("status" in fields) fields.status = "incomplete";
-      for (const part of list(fields.content).filter(isRecord)) if ("logprobs" in part) part.logprobs = [];
-    }
+  whole(body, options) {
+    if (!Array.isArray(body.output)) throw invalid("no output");
+    const hidden = { hidden: false };
+    const reader = new WholeReader(options, hidden);
+    const passed = whole(body, reader) as Json;
+    return {
+      body: passed,
+      slots: [reader.slots],
+      stop([violation]) {
+        if (!violation) return;
+        hidden.hidden = true;
+        Object.assign(passed, stopped(passed, list(passed.output).map(record).flatMap(cut), violation));
+      },
+    };
   },
 };
 
 class ResponsesAnswer implements Answer {
   readonly terminator = null;
-  readonly #reply: Reply<Event | Place>;
+  readonly #options: AnswerOptions;
+  readonly #reply: Reply<Event | Place | Slot>;
   readonly #places = new Map<string, Place>();
   /** Text that came in deltas, by place. */
   readonly #came = new Map<Place, string>();
-  /** Text that went out, by item. */
-  readonly #messages = new Map<string, { id: string; text: string }>();
+  readonly #sent = new OpenItems();
   #response: Json = {};
+  #ended = false;
   #sequence = 0;
 
-  constructor(reply: Reply<Event | Place>) {
+  constructor(options: AnswerOptions, reply: Reply<Event | Place | Slot>) {
+    this.#options = options;
     this.#reply = reply;
   }
 
   read(event: Json): Routed[] {
     const type = text(event.type);
-    if (isRecord(event.response)) this.#response = { ...event.response, output: [] };
-    const channel = TEXT_DELTAS[type];
-    if (channel) {
-      const { delta, sequence_number: _, logprobs: __, ...base } = event;
-      const key = `${type} ${text(base.item_id)} ${base.output_index} ${base.content_index ?? base.summary_index}`;
-      const place = this.#places.get(key) ?? { field: type, base };
-      this.#places.set(key, place);
-      this.#came.set(place, (this.#came.get(place) ?? "") + text(delta));
-      return this.#reply.text(channel, text(delta), place).map((part) => ({ choice: 0, part }));
+    const channel = Object.hasOwn(TEXT_DELTAS, type) ? TEXT_DELTAS[type] : undefined;
+    if (channel) return this.#readText(event, channel);
+    const passed = events.get(type)?.(event, new EchoReader(this.#options, this.#came.values())) as
+      | Json
+      | undefined;
+    // Of what no table knows nothing passes, nor an event about it.
+    if (
+      !passed ||
+      ["item", "part", "annotation", "response"].some((name) => name in event && !passed[name])
+    ) {
+      return [];
     }
-    if (UNREADABLE.test(type)) return [];
-    if (!textsOf(event).every((said) => this.#hasCome(said))) {
-      const message = "The model's answer holds text that came in no delta, so that it was not judged.";
-      throw new RequestError(502, "upstream_invalid", message);
-    }
-    const boundary = !/^response\.(created|in_progress|queued)$|\.added$/.test(type);
-    return [{ choice: 0, part: { kind: "item", item: event, boundary } }];
+    if (isRecord(passed.response)) this.#response = { ...passed.response, output: [] };
+    this.#ended ||= ENDS.includes(type);
+    const boundary = !EARLY.test(type);
+    const parts = this.#ended ? this.#endTexts() : [];
+    return [...parts, { kind: "item" as const, item: passed, boundary }].map((part) => ({ choice: 0, part }));
   }
 
-  write(_choice: number, released: string, { field, base }: Place): Event {
-    if (TEXT_DELTAS[field] === "content") {
-      const id = text(base.item_id);
-      const message = this.#messages.get(id) ?? { id, text: "" };
-      message.text += released;
-      this.#messages.set(id, message);
-    }
-    return { ...base, delta: released, ...(field === "response.output_text.delta" && { logprobs: [] }) };
+  ended(): boolean {
+    return this.#ended;
   }
 
-  stop(_choice: number, violation: { toJSON(): object }): Event[] {
-    const output = [...this.#messages.values()].map(({ id, text: said }) => ({
-      id,
-      type: "message",
-      role: "assistant",
-      status: "incomplete",
-      content: [{ type: "output_text", text: said, annotations: [] }],
-    }));
-    const response = {
-      object: "response",
-      ...this.#response,
-      status: "incomplete",
-      incomplete_details: { reason: "content_filter" },
-      output,
-      qwen3guard: violation.toJSON(),
-    };
-    return [{ type: "response.incomplete", response }];
+  stop(_choice: number, violation: ModerationViolation): Event[] {
+    const closing = this.#sent.close();
+    const response = { object: "response", ...this.#response, ...stopped({}, this.#sent.output, violation) };
+    return [...closing, { type: "response.incomplete", response }];
   }
 
   fail({ error }: ApiError): Event {
     return { type: "error", code: error.code, message: error.message, param: error.param };
   }
 
-  /** Servers may leave out white space where they say it over again. */
-  #hasCome(said: string): boolean {
-    return said === "" || [...this.#came.values()].some((text) => text.includes(said));
-  }
-
   /** Events are numbered as they go out: some were joined, some are new. */
-  name(event: Event): string {
-    event.sequence_number = this.#sequence++;
-    return text(event.type);
+  frame(event: Event): string {
+    this.#sent.take(event);
+    const numbered = { ...event, sequence_number: this.#sequence++ };
+    return `event: ${event.type}\ndata: ${JSON.stringify(numbered)}\n\n`;
+  }
+
+  /** The texts are at their end: half an escape of JSON stands for itself. */
+  #endTexts(): Released[] {
+    return [...this.#places.values()].flatMap((place) => this.#reply.end(place, place));
+  }
+
+  #readText(event: Json, channel: Channel): Routed[] {
+    const { delta: said, ...rest } = event;
+    if (typeof said !== "string") throw invalid("content that the guard cannot read");
+    const { sequence_number: _, ...envelope } = delta(rest, new EventReader(this.#options)) as Json;
+    const key = JSON.stringify(envelope);
+    const logprobs = event.type === "response.output_text.delta" ? { logprobs: [] } : {};
+    const place = this.#places.get(key) ?? {
+      write: (released: string) => ({ ...envelope, delta: released, ...logprobs }),
+    };
+    this.#places.set(key, place);
+    this.#came.set(place, (this.#came.get(place) ?? "") + said);
+    return this.#reply.text(channel, said, place, place).map((part) => ({ choice: 0, part }));
   }
 }
 
-/** What an event says over again of an answer: in itself, in a part, an item or the whole answer. */
-function textsOf({ text: own, refusal, part, item, response }: Json): string[] {
-  const parts = [item, ...list(record(response).output)].map(record).flatMap(partsOf);
-  return [{ text: own, refusal }, record(part), ...parts].flatMap((fields) => [
-    text(fields.text),
-    text(fields.refusal),
-  ]);
+/** Reads an event that says text over again: it must have come in deltas, to be judged. */
+class EchoReader extends EventReader implements Reader {
+  readonly #came: string[];
+
+  constructor(options: AnswerOptions, came: Iterable<string>) {
+    super(options);
+    this.#came = [...came];
+  }
+
+  /** Servers may leave out white space where they say it over again. */
+  override text(said: string): never {
+    if (!this.#came.some((text) => text.includes(said))) {
+      throw invalid("text that came in no delta, so that it was not judged");
+    }
+    this.said += said;
+    return said as never;
+  }
 }
 
-function partsOf({ summary, content }: Json): Json[] {
-  return [...list(summary), ...list(content)].filter(isRecord);
+/** The fields of an answer that was stopped. */
+function stopped(response: Json, output: Json[], violation: ModerationViolation): Json {
+  return {
+    ...response,
+    status: "incomplete",
+    incomplete_details: { reason: "content_filter" },
+    output,
+    qwen3guard: violation.toJSON(),
+  };
+}
+
+/** A message's or a reasoning's texts; nothing of other items. */
+function cut({ id, type, role, summary, content }: Json): Json[] {
+  if (type !== "message" && type !== "reasoning") return [];
+  const parts = (own: unknown) => list(own).map(record).map(bare);
+  const base = { id, type, status: "incomplete", ...(role !== undefined && { role }) };
+  return [
+    {
+      ...base,
+      ...(summary !== undefined && { summary: parts(summary) }),
+      ...(content !== undefined && { content: parts(content) }),
+    },
+  ];
+}
+
+function bare(part: Json): Json {
+  const texts = Object.entries(part).filter(([name, own]) => name === "type" || own instanceof Slot);
+  return {
+    ...Object.fromEntries(texts),
+    ...(part.type === "output_text" && { annotations: [], logprobs: [] }),
+  };
 }

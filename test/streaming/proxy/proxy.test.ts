@@ -212,7 +212,7 @@ describe("chat completions, streaming", () => {
     expect(deltas.map(({ reasoning_content = "" }) => reasoning_content).join("")).toBe("let me think");
     expect(deltas.map(({ refusal }) => refusal ?? "").join("")).toBe(" no");
     expect(text()).toBe("it is");
-    expect(judges[0].pushes.join("")).toBe("<think>\nlet me think\n</think>\n\nit is no");
+    expect(judges[0].pushes.join("")).toBe("<think>\nlet me think\n</think>\n\nit is\n\n no");
   });
 
   test("tool calls and log probabilities keep their place; what might hold text unseen is left out", async () => {

@@ -1,0 +1,180 @@
+import { GuardError } from "../../errors.js";
+import { serverSentEvents } from "../sse.js";
+import { ModerationViolation } from "../violation.js";
+import { invalid, Slot } from "./allow-list.js";
+import { RequestError, toRequestError } from "./api-error.js";
+import type { Answer, Event, Place, Released, Routed } from "./dialect.js";
+import { isRecord, type Json } from "./json.js";
+import type { Lane } from "./lane.js";
+import { errorIn, UpstreamError } from "./upstream-error.js";
+
+interface Context {
+  /** Fires when nobody wants more. */
+  signal: AbortSignal;
+  /** Called when every choice was stopped. */
+  stop(): void;
+  /** Why it ended, where the gates only know that it was aborted. */
+  reason(error: unknown): unknown;
+  /** Called with what the model's server failed of. */
+  failed(failure: RequestError): void;
+}
+
+/** Relays a model's event stream through the gates of its choices. Never rejects. */
+export async function relay(
+  body: AsyncIterable<Uint8Array>,
+  answer: Answer,
+  lanes: Lane[],
+  writer: WritableStreamDefaultWriter<Uint8Array>,
+  context: Context,
+): Promise<void> {
+  const stream = new Relay(answer, lanes, writer, context);
+  const reading = stream.read(body);
+  const sending = lanes.map((_, choice) => stream.send(choice));
+  try {
+    await Promise.all(sending);
+    await reading;
+    await stream.end();
+  } catch (error) {
+    await stream.fail(error).catch(() => {});
+  }
+  await Promise.allSettled([...sending, reading]);
+}
+
+class Relay {
+  readonly #answer: Answer;
+  readonly #lanes: Lane[];
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #context: Context;
+  readonly #encoder = new TextEncoder();
+  /** The event that tells of all choices, after everything else. */
+  #last: Event | null = null;
+  #terminated = false;
+  #stopped = false;
+  #failure: RequestError | null = null;
+  /** Where the server's own words of its failure come out, once they are judged. */
+  readonly #quote = new Slot("", "content");
+
+  constructor(
+    answer: Answer,
+    lanes: Lane[],
+    writer: WritableStreamDefaultWriter<Uint8Array>,
+    context: Context,
+  ) {
+    this.#answer = answer;
+    this.#lanes = lanes;
+    this.#writer = writer;
+    this.#context = context;
+  }
+
+  /** Reads the model's events into the gates. Never rejects: what fails is told to each gate, which passes it on. */
+  async read(body: AsyncIterable<Uint8Array>): Promise<void> {
+    try {
+      await this.#events(body);
+      const open = this.#lanes.findIndex(({ input }, choice) => !input.left && !this.#answer.ended(choice));
+      if (open >= 0 && !this.#terminated) {
+        throw new RequestError(502, "upstream_failed", "The model's stream ended before its answer did.");
+      }
+      for (const { input } of this.#lanes) input.close();
+    } catch (cause) {
+      await this.#close(cause);
+    }
+  }
+
+  /** Hands on what passes of a choice. */
+  async send(choice: number): Promise<void> {
+    const { gate, reply } = this.#lanes[choice];
+    try {
+      for await (const part of gate) await this.#hand(part, reply);
+    } catch (error) {
+      if (error === this.#failure) return;
+      if (!(error instanceof ModerationViolation)) throw error;
+      this.#stopped = true;
+      if (this.#lanes.every(({ input }) => input.left)) this.#context.stop();
+      for (const event of this.#answer.stop(choice, error)) await this.#write(event);
+    }
+  }
+
+  async end(): Promise<void> {
+    if (this.#failure) throw this.#failure;
+    if (this.#last) await this.#write(this.#last);
+    const { terminator } = this.#answer;
+    if ((this.#terminated || this.#stopped) && terminator !== null) {
+      await this.#writer.write(this.#encoder.encode(`data: ${terminator}\n\n`));
+    }
+    await this.#writer.close();
+  }
+
+  async fail(error: unknown): Promise<void> {
+    const failure = toRequestError(this.#context.reason(error));
+    if (failure instanceof UpstreamError && this.#quote.text === failure.quote && failure.quote !== "")
+      failure.tell();
+    await this.#write(this.#answer.fail(failure.body));
+    await this.#writer.close();
+  }
+
+  async #events(body: AsyncIterable<Uint8Array>): Promise<void> {
+    for await (const { event: name, data } of serverSentEvents(body)) {
+      const said = data.trim();
+      if (said === "[DONE]") this.#terminated = true;
+      else if (said !== "" || name === "error") {
+        for (const routed of this.#answer.read(parse(said, name))) await this.#route(routed);
+      }
+      if (this.#terminated || this.#lanes.every(({ input }) => input.left)) return;
+    }
+  }
+
+  /** Ends the gates' input with what failed, after all that came before. */
+  async #close(cause: unknown): Promise<void> {
+    const error =
+      cause instanceof RequestError || this.#context.signal.aborted
+        ? cause
+        : cause instanceof GuardError
+          ? invalid("texts that the guard cannot read", { cause })
+          : new RequestError(502, "upstream_failed", "The model's stream broke off.", { cause });
+    if (error instanceof RequestError && !this.#context.signal.aborted) {
+      this.#failure = error;
+      this.#context.failed(error);
+    }
+    const lane = this.#lanes.find(({ input }) => !input.left);
+    if (error instanceof UpstreamError && error.quote !== "") {
+      await lane?.quote(this.#quote, error.quote).catch(() => {});
+    }
+    for (const { input } of this.#lanes) input.close({ error });
+  }
+
+  async #route({ choice, part }: Routed): Promise<void> {
+    if (choice !== null) await this.#lanes[choice].input.write(part);
+    else if (part.kind === "item") this.#last = part.item as Event;
+  }
+
+  async #hand(part: Released, reply: Lane["reply"]): Promise<void> {
+    if (part.kind === "item") await this.#write(part.item as Event);
+    else if (part.kind === "text") {
+      const text = reply.source(part);
+      if (part.tag instanceof Slot) part.tag.text += text;
+      else await this.#write((part.tag as Place).write(text));
+    }
+  }
+
+  async #write(event: Event): Promise<void> {
+    await this.#writer.write(this.#encoder.encode(this.#answer.frame(event)));
+  }
+}
+
+/** An event's object. @throws {RequestError} where it is none, or tells of an error */
+function parse(data: string, name: string | undefined): Json {
+  let event: unknown;
+  try {
+    event = JSON.parse(data);
+  } catch (cause) {
+    if (name === "error") event = { error: data || "unknown" };
+    else throw invalid("an event that is not JSON", { cause });
+  }
+  if (!isRecord(event)) {
+    if (name === "error") event = { error: String(event) };
+    else throw invalid("an event that is not an object");
+  }
+  const error = errorIn(event as Json, name);
+  if (error) throw error;
+  return event as Json;
+}
