@@ -3,6 +3,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { InputError } from "../../errors.js";
 import type { PolicyData } from "../../moderation/policy.js";
 import type { Mode } from "../../streaming/gate.js";
+import { isLoopbackName } from "../../streaming/proxy/loopback.js";
 import { signalled } from "../interrupt.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { createTerminal } from "../terminal.js";
@@ -15,8 +16,12 @@ interface Options extends ModelOptions {
   mode: Mode;
   promptFirst?: boolean;
   otherPaths: "pass" | "refuse";
+  allowPath: string[];
+  allowHost: string[];
+  allowOrigin: string[];
+  passFields: string[];
   maxStreams?: number;
-  maxBody: number;
+  maxBody?: number;
   timeout: number;
   grace: number;
   logText?: boolean;
@@ -27,7 +32,8 @@ export function proxyCommand(): Command {
     .summary("stand between an OpenAI-compatible API and its clients")
     .description(
       "Answers like the API behind it, with the guard between: prompts and answers are judged as they pass. " +
-        "Judged are POST …/chat/completions, …/completions, …/responses; /v1/moderations, /metrics and /healthz are its own.",
+        "Judged are POST …/chat/completions, …/completions, …/responses; /v1/moderations, /metrics and /healthz are its own. " +
+        "…/models and …/embeddings pass; other paths are refused.",
     )
     .addOption(
       new Option("--upstream <url>", "the API, with or without /v1").makeOptionMandatory().argParser(url),
@@ -42,15 +48,27 @@ export function proxyCommand(): Command {
     )
     .option("--prompt-first", "ask the model only once the prompt has passed")
     .addOption(
-      new Option("--other-paths <what>", "paths that are not judged")
+      new Option(
+        "--other-paths <what>",
+        "paths that are not judged: let all of them pass, or only those opened",
+      )
         .choices(["pass", "refuse"])
-        .default("pass"),
+        .default("refuse"),
     )
+    .addOption(
+      several("--allow-path <path>", 'lets a path pass unjudged: "/v1/files/*", "GET /v1/responses/**"'),
+    )
+    .addOption(several("--pass-fields <name>", "lets a field of this name pass unjudged"))
+    .addOption(several("--allow-host <name>", "answers to this Host too, not to loopback's alone; * for any"))
+    .addOption(several("--allow-origin <origin>", "lets web pages of this origin ask; * for all"))
     .addOption(
       new Option("--max-streams <n>", "choices judged at once; more get 429").argParser(whole(1, 4096)),
     )
     .addOption(
-      new Option("--max-body <bytes>", "of a request").default(10 * 2 ** 20).argParser(whole(1, 2 ** 31)),
+      new Option(
+        "--max-body <bytes>",
+        "of a request (default: 1 MiB; 10 MiB where attachments may pass)",
+      ).argParser(whole(1, 2 ** 31)),
     )
     .addOption(
       new Option("--timeout <seconds>", "a request may take").default(600).argParser(whole(1, 86_400)),
@@ -86,23 +104,22 @@ async function proxy(options: Options): Promise<void> {
   const terminal = createTerminal(process.stderr);
   const guard = await loadModel(options, { maxStreams: options.maxStreams });
   try {
-    const { upstream, mode, promptFirst, otherPaths, maxBody, timeout, logText } = options;
+    const { upstream, mode, host, allowPath, allowOrigin } = options;
     const server = await listen(
       new GuardProxy(guard, {
-        upstream,
+        ...options,
         policy: policy as PolicyData | undefined,
-        mode,
-        promptFirst,
-        otherPaths,
-        maxBody,
-        timeout,
-        logText,
+        allowPaths: allowPath,
+        allowOrigins: allowOrigin,
+        allowHosts: hostsOf(options),
         log: (entry) => process.stderr.write(`${JSON.stringify(entry)}\n`),
       }),
       options.port,
-      options.host,
+      host,
     );
     process.stdout.write(`${terminal.colors.bold(server.url)} guards ${upstream} (${mode})\n`);
+    // Standard error is the log's.
+    for (const line of warnings(options)) process.stdout.write(`Warning: ${line}\n`);
     await signalled();
     // A second signal does not wait.
     const impatient = signalled().then(() => server.close(0));
@@ -110,6 +127,31 @@ async function proxy(options: Options): Promise<void> {
   } finally {
     await guard.close();
   }
+}
+
+/** On an address that others reach, names of it cannot be known: those that are given count, else all. */
+function hostsOf({ host, allowHost }: Options): string[] {
+  return allowHost.length > 0 || isLoopbackName(host) ? allowHost : ["*"];
+}
+
+/** What somebody should know who did not mean it. */
+function warnings(options: Options): string[] {
+  const found: string[] = [];
+  if (options.otherPaths === "pass") {
+    found.push("Paths that are not judged all pass (--other-paths pass). --allow-path opens single ones.");
+  }
+  if (hostsOf(options).includes("*")) {
+    found.push(
+      `Whoever reaches ${options.host} may use it, under any Host. --allow-host NAME takes requests for that name alone.`,
+    );
+  }
+  return found;
+}
+
+function several(flags: string, description: string): Option {
+  return new Option(flags, `${description} (repeatable)`)
+    .default([], "none")
+    .argParser((value: string, before: string[]) => [...before, value]);
 }
 
 async function readPolicy(file: string): Promise<string> {

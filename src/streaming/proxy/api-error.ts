@@ -43,9 +43,13 @@ export function toRequestError(error: unknown): RequestError {
   if (error instanceof GuardError) {
     const code = error.code.toLowerCase();
     if (error.code === "QUEUE_FULL") return new RequestError(429, code, error.message, { cause: error });
+    // What it says to a caller may quote the conversation: that is for the client, and for no log.
     const caller = ["InputError", "ContextLengthError"].includes(error.name);
     return caller
-      ? new RequestError(400, code, error.message, { cause: error })
+      ? new RequestError(400, code, "The guard refuses it.", {
+          cause: error,
+          told: { message: error.message },
+        })
       : new RequestError(503, code, `The guard cannot judge now: ${error.message}`, { cause: error });
   }
   return new RequestError(500, "internal_error", "The proxy failed.", { cause: error });

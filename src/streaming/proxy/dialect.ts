@@ -1,4 +1,3 @@
-import type { Policy } from "../../moderation/policy.js";
 import type { Part } from "../held.js";
 import type { Reply } from "../reply.js";
 import type { ModerationViolation } from "../violation.js";
@@ -6,6 +5,7 @@ import type { Slot } from "./allow-list.js";
 import type { ApiError } from "./api-error.js";
 import type { Ask } from "./ask.js";
 import type { Json } from "./json.js";
+import type { FieldReader } from "./request/fields.js";
 
 /** An event to send, as JSON. */
 export type Event = Json;
@@ -69,5 +69,5 @@ export interface Answers {
 /** One of the API's endpoints. */
 export interface Dialect extends Answers {
   /** @throws {InputError} where the request holds what cannot be judged */
-  ask(body: Json, policy: Policy): Ask;
+  ask(body: Json, reader: FieldReader): Ask;
 }

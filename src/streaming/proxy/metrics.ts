@@ -1,15 +1,19 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { Guard } from "../../guard.js";
 import type { Finding } from "../../moderation/ruling.js";
+import type { Outcome } from "../gate.js";
+import type { LogEntry } from "./record.js";
 
-/** How a moderated request ended. */
-export type RequestEnd = "passed" | "flagged" | "blocked" | "refused" | "failed" | "cancelled";
+/** How a request ended; unjudged: its path is one that the guard has no part in. */
+export type RequestEnd = "passed" | "flagged" | "blocked" | "refused" | "failed" | "cancelled" | "unjudged";
 
 /** What the proxy counts, for Prometheus. Labels hold no text and no paths of strangers. */
 export class Metrics {
   readonly registry = new Registry();
   readonly requests: Counter<"endpoint" | "end">;
   readonly findings: Counter<"part" | "action" | "risk" | "category">;
+  readonly unjudged: Counter<"kind">;
+  readonly refused: Counter<"code">;
   readonly tokens: Counter;
   readonly promptSeconds: Histogram;
   readonly requestSeconds: Histogram<"endpoint">;
@@ -20,7 +24,7 @@ export class Metrics {
     collectDefaultMetrics({ register: this.registry });
     this.requests = new Counter({
       name: "qwen3guard_requests_total",
-      help: "Moderated requests, by how they ended.",
+      help: "Requests, by how they ended.",
       labelNames: ["endpoint", "end"],
       registers,
     });
@@ -28,6 +32,18 @@ export class Metrics {
       name: "qwen3guard_findings_total",
       help: "What the policy blocked or observed.",
       labelNames: ["part", "action", "risk", "category"],
+      registers,
+    });
+    this.unjudged = new Counter({
+      name: "qwen3guard_unjudged_total",
+      help: "What went on that nobody judged: paths, fields, parts, attachments, sealed or stored texts.",
+      labelNames: ["kind"],
+      registers,
+    });
+    this.refused = new Counter({
+      name: "qwen3guard_refused_total",
+      help: "Requests that were refused, by the error's code.",
+      labelNames: ["code"],
       registers,
     });
     this.tokens = new Counter({
@@ -43,7 +59,7 @@ export class Metrics {
     });
     this.requestSeconds = new Histogram({
       name: "qwen3guard_request_seconds",
-      help: "Whole moderated requests.",
+      help: "Whole requests.",
       labelNames: ["endpoint"],
       buckets: [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300],
       registers,
@@ -72,6 +88,21 @@ export class Metrics {
         this.set({ state: "waiting" }, waiting);
       },
     });
+  }
+
+  /** Counts a request that is over. */
+  ended(entry: LogEntry, outcomes: readonly Outcome[]): void {
+    const { endpoint, end, promptMs, unjudged, error } = entry;
+    this.requests.inc({ endpoint, end });
+    this.requestSeconds.observe({ endpoint }, entry.ms / 1000);
+    if (promptMs !== null) this.promptSeconds.observe(promptMs / 1000);
+    this.tokens.inc(entry.tokens);
+    for (const [kind, count] of Object.entries(unjudged)) this.unjudged.inc({ kind }, count);
+    if (end === "refused" && error) this.refused.inc({ code: error.code });
+    for (const { stats, violation } of outcomes) {
+      this.waitedSeconds.inc(stats.waitedForGuardMs / 1000);
+      if (violation) this.found(violation.finding);
+    }
   }
 
   found({ part, action, risk, category }: Finding): void {

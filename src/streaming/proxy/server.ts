@@ -2,6 +2,11 @@ import type { AddressInfo } from "node:net";
 import { createAdaptorServer } from "@hono/node-server";
 import { InputError } from "../../errors.js";
 
+/**
+ * Milliseconds that a client may take to send a request's head, and all of it; a connection that says nothing counts from
+ * its beginning. Node looks at them every so often.
+ */
+const TIMEOUTS = { headersTimeout: 20_000, requestTimeout: 120_000, connectionsCheckingInterval: 5_000 };
 /** Milliseconds for an aborted request to say so. */
 const TELL_MS = 500;
 
@@ -23,7 +28,7 @@ export interface Service {
 
 /** Answers HTTP requests. @throws {InputError} PORT_UNAVAILABLE */
 export async function listen(service: Service, port: number, hostname: string): Promise<Listening> {
-  const server = createAdaptorServer({ fetch: service.fetch });
+  const server = createAdaptorServer({ fetch: service.fetch, serverOptions: TIMEOUTS });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (cause: NodeJS.ErrnoException) => {
       const message = `Cannot listen on ${hostname}:${port} (${cause.code}). Choose another with --host and --port.`;

@@ -2,16 +2,17 @@ import { RequestError } from "./api-error.js";
 
 /** Headers about one connection, not about the message. */
 const OF_THE_CONNECTION = [
-  "connection",
-  "keep-alive",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-  "content-length",
+  ...["connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"],
+  ...["transfer-encoding", "upgrade", "http2-settings", "content-length"],
 ];
+/** What else of a request stays here: a browser's, or such as would make another request of it. */
+const NOT_SENT = [
+  ...["host", "expect", "accept-encoding", "cookie"],
+  ...["origin", "referer", "access-control-request-method", "access-control-request-headers"],
+  ...["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"],
+];
+/** What else of an answer stays here: its body has been decoded, and what a web page may do is ours to say. */
+const NOT_ANSWERED = ["content-encoding", "set-cookie", "alt-svc"];
 
 /** The API behind the proxy. */
 export class Upstream {
@@ -34,8 +35,9 @@ export class Upstream {
     init: { method: string; headers: Headers; body?: string | ReadableStream | null; signal: AbortSignal },
   ): Promise<Response> {
     const headers = new Headers(init.headers);
-    for (const name of [...OF_THE_CONNECTION, "host", "expect", "accept-encoding"]) headers.delete(name);
+    strip(headers, NOT_SENT);
     try {
+      // Not by way of another Response, as hono/proxy does: when a fetched one is collected, its body is cancelled.
       return await fetch(this.#base + path, {
         ...init,
         headers,
@@ -49,9 +51,17 @@ export class Upstream {
   }
 }
 
-/** A response's headers as they may be sent on: its body has been decoded. */
+/** A response's headers as they may be sent on. */
 export function responseHeaders(response: Response): Headers {
   const headers = new Headers(response.headers);
-  for (const name of [...OF_THE_CONNECTION, "content-encoding"]) headers.delete(name);
+  const cors = [...headers.keys()].filter((name) => name.startsWith("access-control-"));
+  strip(headers, [...NOT_ANSWERED, ...cors]);
   return headers;
+}
+
+function strip(headers: Headers, names: readonly string[]): void {
+  // RFC 9110, section 7.6.1: a Connection header names others that are for this connection alone.
+  const named = (headers.get("connection") ?? "").split(",").map((name) => name.trim());
+  const tokens = named.filter((name) => /^[\w!#$%&'*+.^`|~-]+$/.test(name));
+  for (const name of [...OF_THE_CONNECTION, ...names, ...tokens]) headers.delete(name);
 }

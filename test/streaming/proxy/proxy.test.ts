@@ -10,6 +10,12 @@ import { chunk, reply, scriptedUpstream, sse } from "./upstream.js";
 const KEY = "sk-very-secret";
 const user = [{ role: "user" as const, content: "Hi there" }];
 const ask = { model: "m", messages: user };
+/** As clients do: what is posted is JSON, and says so. */
+const fetch: typeof globalThis.fetch = (url, init) =>
+  globalThis.fetch(
+    url,
+    init?.method === "POST" ? { headers: { "content-type": "application/json" }, ...init } : init,
+  );
 
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
 let servers: Listening[];
@@ -352,7 +358,12 @@ describe("when something breaks", () => {
     const { text, finish } = await read(await client.chat.completions.create({ ...ask, stream: true }));
     expect(text()).toBe("one two three four BAD BAD");
     expect(finish()).toBe("stop");
-    expect((await logged()).error).toMatchObject({ message: "scripted failure" });
+    // Where it came up, and no word of what it said: that may be anybody's.
+    expect((await logged()).error).toMatchObject({
+      code: "internal_error",
+      at: expect.stringMatching(/scripted\.ts:\d+/),
+    });
+    expect(JSON.stringify(log)).not.toContain("scripted failure");
   });
 
   test("a client that leaves: the model is stopped and the places are free", async () => {
@@ -449,15 +460,15 @@ describe("whole answers", () => {
   });
 
   test.each([
-    ["/chat/completions", { message: { content: "BAD BAD" } }],
-    ["/completions", { text: "BAD BAD" }],
-    ["/responses", { output_text: "BAD BAD" }],
-  ])("what is no answer of %s is a 502", async (path, body) => {
+    ["/chat/completions", ask, { message: { content: "BAD BAD" } }],
+    ["/completions", { prompt: "Hi" }, { text: "BAD BAD" }],
+    ["/responses", { input: "Hi" }, { output_text: "BAD BAD" }],
+  ])("what is no answer of %s is a 502", async (path, asked, body) => {
     upstream.json(body);
     const { url } = await start();
     const answer = await fetch(`${url}/v1${path}`, {
       method: "POST",
-      body: JSON.stringify({ ...ask, input: "Hi", prompt: "Hi" }),
+      body: JSON.stringify(asked),
     });
     expect(answer.status).toBe(502);
     expect(await answer.text()).not.toContain("BAD");
@@ -694,7 +705,7 @@ describe("requests", () => {
 
   test("one among many prompts is no way to fill the memory", async () => {
     const { url } = await start();
-    const body = JSON.stringify({ prompt: Array(1e6).fill(""), n: 128 });
+    const body = JSON.stringify({ prompt: Array(3e5).fill(""), n: 128 });
     const answer = await fetch(`${url}/v1/completions`, { method: "POST", body });
     expect(await answer.json()).toMatchObject({ error: { code: "too_many_choices" } });
   });
@@ -728,13 +739,11 @@ describe("requests", () => {
     expect(await upstream.asked[0].aborted).toBe(true);
   });
 
-  test("other paths pass, or are refused", async () => {
+  test("lists of models pass", async () => {
     upstream.json({ object: "list", data: [{ id: "m" }] });
-    const passing = await start();
-    expect((await passing.client.models.list()).data).toEqual([{ id: "m" }]);
+    const { client } = await start();
+    expect((await client.models.list()).data).toEqual([{ id: "m" }]);
     expect(upstream.asked[0]).toMatchObject({ method: "GET", path: "/v1/models" });
-    const refusing = await start({ otherPaths: "refuse" });
-    await expect(refusing.client.models.list()).rejects.toMatchObject({ status: 404, code: "path_refused" });
   });
 
   test.each([

@@ -71,6 +71,14 @@ export async function scriptedUpstream() {
 export const sse = (event: object | string) =>
   `data: ${typeof event === "string" ? event : JSON.stringify(event)}\n\n`;
 
+/** Posts JSON as clients do. */
+export const post = (url: string, body: object | string, headers: Record<string, string> = {}) =>
+  fetch(url, {
+    method: "POST",
+    headers: { "content-type": "application/json", ...headers },
+    body: typeof body === "string" ? body : JSON.stringify(body),
+  });
+
 const base = { id: "c1", object: "chat.completion.chunk", created: 1, model: "m" };
 
 /** A chunk of a chat completion. */

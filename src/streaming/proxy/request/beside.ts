@@ -1,0 +1,41 @@
+import type { Prompt } from "../ask.js";
+import { textsIn } from "./fields.js";
+import type { TextMessage } from "./messages.js";
+
+/**
+ * The prompt of a conversation and of what stands beside it. An assistant's message at the end is how the answer begins,
+ * and is judged as that.
+ *
+ * @param beside texts that are part of no message: tools, schemas, documents …
+ */
+export function promptOf(messages: readonly TextMessage[], beside: readonly string[]): Prompt {
+  const last = messages.at(-1);
+  if (last?.role !== "assistant") return { messages: withBeside(messages, beside), lead: "" };
+  const lead = [last.content, ...textsIn(last.tool_calls)].filter((text) => text !== "").join("\n");
+  return { messages: withBeside(messages.slice(0, -1), beside), lead };
+}
+
+/**
+ * Puts the texts into the conversation as a turn of the user's of its own, so that it is ruled on, ahead of what is asked
+ * since the last answer. Where nothing is asked, they join the last message: a turn of the user's would be ruled on in
+ * its place.
+ */
+function withBeside(messages: readonly TextMessage[], texts: readonly string[]): TextMessage[] {
+  if (texts.length === 0) return [...messages];
+  const content = [...new Set(texts)].join("\n");
+  const answer = messages.findLastIndex(({ role }) => role === "assistant");
+  const asked = messages.findIndex(
+    (message, i) => i > answer && ["user", "tool"].includes(message.role) && message.content.trim() !== "",
+  );
+  if (asked !== -1) return messages.toSpliced(firstOfTools(messages, asked), 0, { role: "user", content });
+  const last = messages.at(-1);
+  if (!last || last.role === "assistant") return [...messages, { role: "user", content }];
+  return [...messages.slice(0, -1), { ...last, content: `${last.content}\n\n${content}`.trim() }];
+}
+
+/** Answers of several tools are one turn, which must stay whole. */
+function firstOfTools(messages: readonly TextMessage[], asked: number): number {
+  let first = asked;
+  while (messages[first].role === "tool" && messages[first - 1]?.role === "tool") first--;
+  return first;
+}

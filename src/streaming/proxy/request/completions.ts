@@ -1,0 +1,42 @@
+import { RequestError } from "../api-error.js";
+import type { Ask, Prompt } from "../ask.js";
+import type { Json } from "../json.js";
+import { promptOf } from "./beside.js";
+import { countOf } from "./count.js";
+import type { FieldReader } from "./fields.js";
+import { COMPLETIONS_BODY } from "./tables.js";
+
+const MOST_CHOICES = 4096;
+
+/** Of `/v1/completions`. @throws {RequestError} where the request holds what cannot be judged */
+export function askCompletions(body: Json, reader: FieldReader): Ask {
+  const beside = reader.texts(body, COMPLETIONS_BODY, "the request");
+  const texts = promptsOf(body.prompt);
+  const n = countOf(body.n);
+  // Before they are written out: a short request can ask for hundreds of millions.
+  if (texts.length * n > MOST_CHOICES) {
+    throw new RequestError(400, "too_many_choices", `${texts.length * n} choices are too many.`);
+  }
+  const suffix = suffixOf(body.suffix);
+  const prompts = texts.map((prompt) => promptOf([{ role: "user", content: prompt + suffix }], beside));
+  return {
+    choices: prompts.flatMap((prompt) => Array<Prompt>(n).fill(prompt)),
+    stream: body.stream === true,
+  };
+}
+
+function promptsOf(prompt: unknown): string[] {
+  const prompts = Array.isArray(prompt) ? prompt : [prompt ?? ""];
+  if (prompts.length > 0 && prompts.every((one) => typeof one === "string")) return prompts;
+  throw new RequestError(
+    400,
+    "prompt_unreadable",
+    "prompt must be a text or a list of texts: token ids belong to the model's tokenizer, which the guard does not have.",
+  );
+}
+
+function suffixOf(suffix: unknown): string {
+  if (suffix === undefined || suffix === null) return "";
+  if (typeof suffix === "string") return suffix;
+  throw new RequestError(400, "prompt_unreadable", "suffix must be a text.");
+}

@@ -1,0 +1,8 @@
+import { RequestError } from "../api-error.js";
+
+/** How many choices a request asks for. @throws {RequestError} invalid_n */
+export function countOf(n: unknown): number {
+  if (n === undefined || n === null) return 1;
+  if (Number.isInteger(n) && Number(n) >= 1 && Number(n) <= 128) return Number(n);
+  throw new RequestError(400, "invalid_n", "n must be a whole number from 1 to 128.");
+}
