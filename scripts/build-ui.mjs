@@ -2,7 +2,7 @@
 import { build } from "esbuild";
 
 await build({
-  entryPoints: { playground: "src/ui/playground/main.tsx" },
+  entryPoints: { playground: "src/ui/playground/main.tsx", report: "src/ui/report/main.tsx" },
   outdir: "dist/ui",
   bundle: true,
   minify: true,

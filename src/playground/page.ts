@@ -1,5 +1,5 @@
-import { Html, html, scriptJson } from "../evaluation/report/html.js";
 import { asset, contentSecurityPolicy } from "../ui/assets.js";
+import { Html, html, scriptJson } from "../ui/html.js";
 import type { PageData } from "./protocol.js";
 
 /** The page, whole: script, style and data are in it, so that it can be saved as it is. */

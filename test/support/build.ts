@@ -7,4 +7,5 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 export function setup(): void {
   const compiler = `${ROOT}/node_modules/typescript/bin/tsc`;
   execFileSync(process.execPath, [compiler, "-p", `${ROOT}/tsconfig.build.json`], { stdio: "inherit" });
+  execFileSync(process.execPath, [`${ROOT}/scripts/build-ui.mjs`], { cwd: ROOT, stdio: "inherit" });
 }

@@ -1,12 +1,10 @@
-import { createHash } from "node:crypto";
 import { basename } from "node:path";
 import { type Severity, severityOf } from "../../moderation/labels.js";
+import { asset, contentSecurityPolicy } from "../../ui/assets.js";
+import { Html, html } from "../../ui/html.js";
 import { DELAYS, type DelaySummary } from "../delay.js";
 import type { Evaluation } from "../evaluation.js";
 import { type Confusion, definedShares, GROUPINGS, type GroupSummary, type Score } from "../metrics.js";
-import { Html, html } from "./html.js";
-import { SCRIPT } from "./script.js";
-import { STYLE } from "./style.js";
 
 /** What was evaluated, in words. */
 export interface Subject {
@@ -22,8 +20,7 @@ const GROUP_NAMES = { source: "By source", category: "By annotated category", la
 export function pageHead(subject: Subject, evaluation: Evaluation): string {
   const { run, summary } = evaluation;
   const name = basename(subject.dataset);
-  const hash = createHash("sha256").update(SCRIPT).digest("base64");
-  const policy = `default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-${hash}'`;
+  const policy = contentSecurityPolicy(asset("report.js"), "'none'");
   const reasoning = run.reasoning ? ", from the reasoning on" : "";
   return html`<!doctype html>
 <html lang="en">
@@ -31,7 +28,7 @@ export function pageHead(subject: Subject, evaluation: Evaluation): string {
 <meta http-equiv="Content-Security-Policy" content="${policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${name} · qwen3guard eval</title>
-<style>${new Html(STYLE)}</style>
+<style>${new Html(asset("report.css"))}</style>
 <main>
 <h1>${name}</h1>
 <p class="about">${run.type === "prompt" ? "Prompts" : "Responses"}${reasoning}, judged by ${subject.model} (${run.dtype}, ${subject.device})</p>
@@ -43,16 +40,15 @@ ${confusion(summary.confusion)}
 </div>
 ${GROUPINGS.map((grouping) => groups(GROUP_NAMES[grouping], summary.groups[grouping]))}
 ${badRows(evaluation)}
-${filters(run.type)}
 <div id="rows"><noscript>The conversations are drawn by a script.</noscript></div>
-<button id="more" class="show-more" hidden></button>
 </main>
-<div id="tip" hidden></div>
 <script type="application/json" id="data">`.markup;
 }
 
 /** What follows the data. */
-export const PAGE_TAIL = `</script>\n<script>${SCRIPT}</script>\n</html>\n`;
+export function pageTail(): string {
+  return `</script>\n<script>${asset("report.js")}</script>\n</html>\n`;
+}
 
 export function labelNames(labels: readonly string[]): { name: string; severity: Severity }[] {
   return labels.map((name) => ({ name, severity: severityOf(name) }));
@@ -119,19 +115,6 @@ function badRows({ badRows }: Evaluation): Html | null {
   if (badRows.length === 0) return null;
   return html`<details class="more card"><summary>Bad rows, not judged (${badRows.length})</summary><div class="scroll"><table>
 <tbody>${badRows.map(({ line, problem }) => html`<tr><td>row ${line}: ${problem}</td></tr>`)}</tbody></table></div></details>`;
-}
-
-function filters(type: "prompt" | "response"): Html {
-  const kinds = ["all", "caught", "missed", "alarm", "passed"];
-  const marks =
-    type === "prompt"
-      ? null
-      : html`<span><span class="token safe span">underlined</span> annotated as unsafe</span><span><span class="token unsafe fired">framed</span> where the guard fired</span>`;
-  return html`<div class="filters"><h2>Conversations</h2>
-${kinds.map((kind) => html`<button data-outcome="${kind}" aria-pressed="false"></button>`)}
-<button id="delay" hidden></button>
-<label>controversial counts as <select id="reading"><option value="strict">unsafe</option><option value="loose">safe</option></select></label></div>
-<p class="legend"><span class="token safe">safe</span><span class="token controversial">controversial</span><span class="token unsafe">unsafe</span><span>the stronger the colour, the surer</span>${marks}<span>hover for probabilities</span></p>`;
 }
 
 function percent(value: number): string {

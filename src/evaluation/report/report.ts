@@ -2,11 +2,13 @@ import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { StorageError } from "../../errors.js";
 import type { Guard } from "../../guard.js";
 import { IncrementalDecoder } from "../../tokenizer/incremental.js";
+import { contentText } from "../../tokenizer/messages.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
+import { scriptJson } from "../../ui/html.js";
 import type { Evaluation, JudgedRow } from "../evaluation.js";
 import type { EvaluationType } from "../row.js";
-import { scriptJson } from "./html.js";
-import { labelNames, PAGE_TAIL, pageHead, type Subject } from "./page.js";
+import type { ReportData, ReportRow } from "./data.js";
+import { labelNames, pageHead, pageTail, type Subject } from "./page.js";
 
 /**
  * One self-contained page: metrics, the delays' histogram, each conversation as a heat map of its tokens. Rows are
@@ -54,7 +56,7 @@ export class Report {
       split_idx_eval: start,
       input_ids,
     } = judgements;
-    const json = scriptJson({
+    const shown: ReportRow = {
       line,
       label,
       unsafe,
@@ -66,13 +68,16 @@ export class Report {
       source,
       category,
       lang,
-      messages: messages.map(({ role, content }) => ({ role, content: content ?? "" })),
+      messages: messages.map(({ role, content }) => ({
+        role,
+        content: contentText(content, role, "ignore"),
+      })),
       levels: pred_risk_levels,
       probabilities: pred_risk_prob.map((probability) => Number(probability.toFixed(3))),
       categories: pred_categories.map((name) => this.#categories.indexOf(name)),
       texts: this.#type === "prompt" ? [] : this.#textsOf(input_ids.slice(start)),
-    });
-    this.#rows.push({ line, json });
+    };
+    this.#rows.push({ line, json: scriptJson(shown) });
   }
 
   /** @throws {StorageError} REPORT_UNWRITABLE */
@@ -95,16 +100,17 @@ export class Report {
 
   *#page(subject: Subject, evaluation: Evaluation): Generator<string> {
     yield pageHead(subject, evaluation);
-    const head = scriptJson({
+    const data: Omit<ReportData, "rows"> = {
       type: this.#type,
       labels: labelNames(this.#labels),
       categories: this.#categories,
       texts: [...this.#texts.keys()],
-    });
+    };
+    const head = scriptJson(data);
     yield `${head.slice(0, -1)},"rows":[`;
     for (const [index, { json }] of this.#rows.entries()) yield index === 0 ? json : `,\n${json}`;
     yield "]}";
-    yield PAGE_TAIL;
+    yield pageTail();
   }
 
   #textsOf(ids: readonly number[]): number[] {

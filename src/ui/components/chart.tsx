@@ -1,5 +1,6 @@
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
+import { cssColor } from "./color.js";
 
 export interface Series {
   label: string;
@@ -93,8 +94,7 @@ function options(
   { series, range, height, format }: Pick<Props, "series" | "range" | "height" | "format">,
   report: { current: (index: number | null) => void },
 ): uPlot.Options {
-  const style = getComputedStyle(document.documentElement);
-  const color = (name: string) => resolved(element, style.getPropertyValue(name));
+  const color = (name: string) => cssColor(element, `var(${name})`);
   const grid = { stroke: color("--line"), width: 1 };
   return {
     width: element.clientWidth,
@@ -133,13 +133,4 @@ function options(
       ],
     },
   };
-}
-
-/** A canvas knows no light-dark(): the element's own colour does. */
-function resolved(element: HTMLElement, value: string): string {
-  const before = element.style.color;
-  element.style.color = value;
-  const { color } = getComputedStyle(element);
-  element.style.color = before;
-  return color;
 }

@@ -17,6 +17,8 @@ export interface ShownToken {
   marked?: boolean;
   /** More to say of it, for who cannot see colours and frames. */
   note?: string;
+  /** What a page with a `Tip` shows where this is pointed at. */
+  tip?: string;
 }
 
 interface Props {
@@ -53,6 +55,7 @@ export function Tokens({ tokens, selected, onSelect, label }: Props) {
           class={classes(token)}
           style={{ "--p": token.probability.toFixed(3) }}
           role="img"
+          data-tip={token.tip}
           tabIndex={index === (selected ?? 0) ? 0 : -1}
           aria-label={`${token.text}: ${token.risk} ${percent(token.probability)}${token.note ? `, ${token.note}` : ""}`}
           onMouseOver={() => onSelect(index)}
