@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.js";
+import { parseJson } from "../json.js";
 import { quoted } from "../quoted.js";
 import { fileProblem, openRegular, readText } from "../regular-file.js";
 import { expectedTensors } from "./architecture.js";
@@ -177,7 +178,7 @@ async function readJson(path: string, code: string): Promise<unknown> {
     );
   }
   try {
-    return JSON.parse(text);
+    return parseJson(text);
   } catch (cause) {
     throw new CheckpointError(code, `${path} is not JSON (${(cause as Error).message}). Fetch it again.`, {
       cause,

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { ClosedError, GuardError, InputError, StorageError } from "../errors.js";
+import { parseJson } from "../json.js";
 import { makeFolder, readText } from "../regular-file.js";
 import { LARGEST_JSON } from "./checkpoint.js";
 import { download, writeFailure } from "./download.js";
@@ -84,7 +85,9 @@ export async function cachedSnapshot(repo: string, revision = "main"): Promise<s
     const index = await readText(join(dir, "model.safetensors.index.json"), LARGEST_JSON).catch(() => null);
     if (index === null) return null;
     try {
-      needed.push(...new Set(Object.values(JSON.parse(index).weight_map).map(String)));
+      needed.push(
+        ...new Set(Object.values((parseJson(index) as { weight_map: object }).weight_map).map(String)),
+      );
     } catch {
       return null;
     }

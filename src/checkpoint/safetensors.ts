@@ -1,5 +1,6 @@
 import type { FileHandle } from "node:fs/promises";
 import { CheckpointError } from "../errors.js";
+import { parseJson } from "../json.js";
 import { quoted } from "../quoted.js";
 import { fileProblem, openRegular } from "../regular-file.js";
 import { BYTES_PER_VALUE, type SourceDtype } from "./dtype.js";
@@ -185,7 +186,7 @@ export function shapeText(shape: number[]): string {
 function parseHeader(bytes: Buffer, fail: (complaint: string) => Error): Record<string, unknown> {
   let header: unknown;
   try {
-    header = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
+    header = parseJson(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
   } catch {
     throw fail("has a header that is not JSON in UTF-8.");
   }

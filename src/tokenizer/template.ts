@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.js";
+import { parseJson } from "../json.js";
 import { fileProblem, readText } from "../regular-file.js";
 import { JinjaTemplate } from "./jinja-template.js";
 import {
@@ -233,7 +234,7 @@ async function readSources(dir: string, file: string): Promise<Sources> {
 
 function parse(json: string, file: string): Record<string, unknown> {
   try {
-    const config: unknown = JSON.parse(json);
+    const config = parseJson(json);
     if (typeof config === "object" && config !== null) return config as Record<string, unknown>;
   } catch (cause) {
     throw new CheckpointError("TEMPLATE_INVALID", `${file} is not JSON. Fetch it again.`, { cause });

@@ -1,4 +1,5 @@
 import { CheckpointError } from "../errors.js";
+import { parseJson } from "../json.js";
 import { quoted } from "../quoted.js";
 import { fileProblem, readText } from "../regular-file.js";
 import { isWritten } from "./byte-alphabet.js";
@@ -48,7 +49,7 @@ async function read(source: string): Promise<string> {
 function parse(json: string, source: string): TokenizerFile {
   let file: unknown;
   try {
-    file = JSON.parse(json);
+    file = parseJson(json);
   } catch (cause) {
     throw new CheckpointError("TOKENIZER_INVALID", `${source} is not JSON. Fetch it again.`, { cause });
   }
