@@ -3,7 +3,7 @@ import type { BadRow, Evaluation } from "../evaluation/evaluation.js";
 import { definedShares, GROUPINGS, type GroupSummary, type Score } from "../evaluation/metrics.js";
 import type { Subject } from "../evaluation/report/page.js";
 import type { Severity } from "../moderation/labels.js";
-import type { Terminal } from "./terminal.js";
+import { type Terminal, visibleLine } from "./terminal.js";
 
 const SEVERITIES: readonly Severity[] = ["safe", "controversial", "unsafe"];
 const BAR = 28;
@@ -37,8 +37,8 @@ export function evaluationText(subject: Subject, evaluation: Evaluation, colors:
   const { strict, loose, confusion, delay, groups } = summary;
   const { bold, dim, yellow } = colors;
   const lines = [
-    `${bold(subject.dataset)}  ${run.type}s${run.reasoning ? ", reasoning" : ""}`,
-    dim(`${subject.model}, ${run.dtype}, ${subject.device}`),
+    `${bold(visibleLine(subject.dataset))}  ${run.type}s${run.reasoning ? ", reasoning" : ""}`,
+    dim(`${visibleLine(subject.model)}, ${run.dtype}, ${subject.device}`),
     "",
     bold(`${pad("", 30)}${["F1", "precision", "recall", "false alarms"].map(cell).join("")}`),
     pad("controversial as unsafe", 30) + scoreCells(strict),
@@ -67,7 +67,7 @@ export function evaluationText(subject: Subject, evaluation: Evaluation, colors:
     `${bold(rowCount(summary.rows))}, ${count(summary.tokens)} tokens${rate}${resumed > 0 ? `; ${rowCount(resumed)} of them in the file already` : ""}`,
     ...Object.entries(missing).map(([field, rows]) => `${rowCount(rows)} left out, without ${field}`),
     ...badRowLines(badRows).map((line) => yellow(line)),
-    ...warnings.map((warning) => yellow(`Beware: ${warning}`)),
+    ...warnings.map((warning) => yellow(`Beware: ${visibleLine(warning)}`)),
   );
   return lines.join("\n");
 }
@@ -85,7 +85,7 @@ function groupLines(
     .slice(0, SHOWN_VALUES)
     .map(
       ([value, { rows, strict }]) =>
-        pad(printable(value), 30) +
+        pad(visibleLine(value), 30) +
         cell(count(rows)) +
         cell(count(strict.truePositives + strict.falseNegatives)) +
         scoreCells(strict),
@@ -107,7 +107,7 @@ function badRowLines(badRows: readonly BadRow[]): string[] {
     byProblem.get(problem)?.push(line);
   }
   const lines = [...byProblem].map(
-    ([problem, rows]) => `  ${problem}: ${rows.length > 1 ? "rows" : "row"} ${ranges(rows)}`,
+    ([problem, rows]) => `  ${visibleLine(problem)}: ${rows.length > 1 ? "rows" : "row"} ${ranges(rows)}`,
   );
   return lines.length === 0 ? [] : [`${rowCount(badRows.length, "bad ")} not judged:`, ...lines];
 }
@@ -120,11 +120,6 @@ function ranges(ascending: readonly number[]): string {
     else parts.push([line, line]);
   }
   return parts.map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`)).join(", ");
-}
-
-/** A dataset's text cannot steer the terminal. */
-function printable(text: string): string {
-  return text.replace(/\p{C}/gu, "\ufffd");
 }
 
 /** "1 row", "2 rows". */

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { cudaCommand } from "../../src/cli/commands/cuda.js";
 import { makeWheels } from "../ort/devices/cuda/install/wheels.js";
-import { runCli } from "../support/cli.js";
+import { runCli, runHere } from "../support/cli.js";
 import { temporaryFolder } from "../support/model.js";
 
 const DRIVER = fileURLToPath(new URL("../ort/devices/cuda/install/driver.c", import.meta.url));
@@ -48,7 +48,7 @@ test("CUDA 12 is refused", async () => {
 });
 
 test("a wrong option is wrong usage", async () => {
-  expect((await runCli(["cuda", "status", "--wrong"])).code).toBe(2);
+  expect((await runHere(["cuda", "status", "--wrong"])).code).toBe(2);
 });
 
 describe.skipIf(process.platform !== "linux" || !hasCompiler())("with a stand-in for the driver", () => {

@@ -2,7 +2,7 @@ import { copyFile, mkdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { expect, test } from "vitest";
 import { findLibrary } from "../../src/ort/library.js";
-import { runCli } from "../support/cli.js";
+import { runCli, runHere } from "../support/cli.js";
 import { temporaryFolder } from "../support/model.js";
 
 test("says what is there and that the model runs, with the runtime beside the CUDA provider where there is one", async () => {
@@ -25,7 +25,7 @@ test("says what is there and that the model runs, with the runtime beside the CU
 });
 
 test("names what is wrong, and fails", async () => {
-  const { code, stdout } = await runCli(["doctor", "--model", "./nowhere"]);
+  const { code, stdout } = await runHere(["doctor", "--model", "./nowhere"]);
   expect(code).toBe(1);
   expect(stdout).toContain("✗ Model");
   expect(stdout).toContain("MODEL_UNKNOWN");

@@ -2,7 +2,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
-import { type RunOptions, runCli } from "../support/cli.js";
+import { type RunOptions, runCli, runHere } from "../support/cli.js";
 import { temporaryFolder } from "../support/model.js";
 
 let dir: string;
@@ -107,18 +107,15 @@ describe("exit codes", () => {
     [["proxy", "--upstream", "https://me:key@api.example.com"]],
     [["no-such-command"]],
   ])("2: %j", async (args) => {
-    const { code, stdout, stderr } = await runCli(args, { env });
+    const { code, stdout, stderr } = await runHere(args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toMatch(/error: /);
   });
 
   test.each([
     ["EMPTY_RESPONSE", [], ""],
-    ["MODEL_UNKNOWN", ["--model", "./nowhere"], "x"],
-    ["CUDA_UNAVAILABLE", ["--device", "cuda"], "x"],
     ["TOKEN_INVALID", ["--input", "ids"], "1 2 three"],
     ["TOKEN_INVALID", ["--input", "ids"], "1 2 99999999"],
-    ["MESSAGES_UNREADABLE", ["--messages", "no-such-file.json"], "x"],
     ["CONTEXT_EXCEEDED", [], "word ".repeat(20_000)],
   ])("1: %s", async (errorCode, args, input) => {
     const { code, stderr } = await scan(args, input);
@@ -127,8 +124,20 @@ describe("exit codes", () => {
     expect(stderr).not.toContain("    at ");
   });
 
+  test.each([
+    ["MODEL_UNKNOWN", ["--model", "./nowhere"]],
+    ["CUDA_UNAVAILABLE", ["--device", "cuda"]],
+    ["MESSAGES_UNREADABLE", ["--messages", "no-such-file.json"]],
+    ["POLICY_UNREADABLE", ["--policy", "no-such-file.json"]],
+  ])("1, before anything is read: %s", async (errorCode, args) => {
+    const { code, stderr } = await runHere(["scan", ...args], env);
+    expect(code).toBe(1);
+    expect(stderr).toContain(`[${errorCode}]`);
+    expect(stderr).not.toContain("    at ");
+  });
+
   test("0: help", async () => {
-    const { code, stdout } = await runCli(["scan", "--help"], { env });
+    const { code, stdout } = await runHere(["scan", "--help"]);
     expect(code).toBe(0);
     expect(stdout).toContain("Examples:");
   });

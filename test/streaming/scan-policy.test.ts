@@ -1,10 +1,9 @@
 import { execFile } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { beforeAll, describe, expect, test } from "vitest";
-import { type RunOptions, runCli } from "../support/cli.js";
+import { MAIN, type RunOptions, runCli } from "../support/cli.js";
 import { temporaryFolder } from "../support/model.js";
 
 let dir: string;
@@ -69,8 +68,7 @@ describe("--policy and --stop", () => {
   });
 
   test("whoever writes the response finds the pipe closed", async () => {
-    const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
-    const pipeline = `yes "knead the dough" | "${process.execPath}" --import tsx "${main}" scan --policy "${everything}" --stop >/dev/null; echo "\${PIPESTATUS[*]}"`;
+    const pipeline = `yes "knead the dough" | "${process.execPath}" "${MAIN}" scan --policy "${everything}" --stop >/dev/null; echo "\${PIPESTATUS[*]}"`;
     const { stdout } = await promisify(execFile)("bash", ["-c", pipeline], {
       env: { ...process.env, ...env },
     });

@@ -1,12 +1,12 @@
 import { Command } from "commander";
 import { InputError } from "../../errors.js";
 import { cudaFolder, inspectCuda } from "../../ort/devices/cuda/files.js";
-import { installCuda, missingWheels, type WheelSource } from "../../ort/devices/cuda/install/install.js";
+import type { WheelSource } from "../../ort/devices/cuda/install/install.js";
 import { CUDA_MAJOR } from "../../ort/devices/cuda/packages.js";
 import { driverText, nextStep } from "../../ort/devices/cuda/report.js";
 import { interruptSignal } from "../interrupt.js";
 import { ProgressBars } from "../progress-bars.js";
-import { createTerminal } from "../terminal.js";
+import { createTerminal, visible, visibleLine } from "../terminal.js";
 
 export function cudaCommand(): Command {
   return new Command("cuda")
@@ -45,6 +45,7 @@ Environment:
             `version. Driver 580 or later serves CUDA ${CUDA_MAJOR}; programs for CUDA 12 run on it too.`,
         );
       }
+      const { installCuda, missingWheels } = await import("../../ort/devices/cuda/install/install.js");
       const signal = interruptSignal();
       const wheels = await missingWheels(from, signal);
       announce(wheels, from);
@@ -54,18 +55,22 @@ Environment:
         signal,
       }).finally(() => progress.stop());
       const status = inspectCuda();
-      process.stdout.write(`Installed in ${status.libraryDir}.\n${nextStep(status)}\n`);
+      process.stdout.write(`${visible(`Installed in ${status.libraryDir}.\n${nextStep(status)}`)}\n`);
     });
 }
 
 function announce(wheels: WheelSource[], from: string | undefined): void {
   const total = wheels.reduce((sum, { size }) => sum + size, 0);
   for (const { name, size, libraries } of wheels) {
-    process.stderr.write(`${megabytes(size).padStart(9)}  ${name}: ${libraries.join(", ")}\n`);
+    process.stderr.write(
+      `${megabytes(size).padStart(9)}  ${visibleLine(`${name}: ${libraries.join(", ")}`)}\n`,
+    );
   }
   const source = from ?? "the package index";
   if (wheels.length > 0) {
-    process.stderr.write(`${megabytes(total).padStart(9)}  in all, from ${source}, into ${cudaFolder()}\n`);
+    process.stderr.write(
+      `${megabytes(total).padStart(9)}  in all, from ${visibleLine(`${source}, into ${cudaFolder()}`)}\n`,
+    );
   } else process.stderr.write("Nothing to fetch.\n");
 }
 
@@ -97,9 +102,9 @@ function statusCommand(): Command {
         const width = Math.max(...rows.map(({ name }) => name.length));
         for (const { name, found, detail } of rows) {
           const mark = found ? colors.green("✓") : colors.red("✗");
-          process.stdout.write(`${mark} ${name.padEnd(width)}  ${detail}\n`);
+          process.stdout.write(`${mark} ${name.padEnd(width)}  ${visibleLine(detail)}\n`);
         }
-        process.stdout.write(`${nextStep(status)}\n`);
+        process.stdout.write(`${visible(nextStep(status))}\n`);
       }
       if (!status.usable) process.exitCode = 1;
     });

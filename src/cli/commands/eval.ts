@@ -1,13 +1,12 @@
 import { resolve } from "node:path";
 import { Command, Option } from "commander";
 import { InputError } from "../../errors.js";
-import { type EvaluationOptions, evaluate, type JudgedRow } from "../../evaluation/evaluation.js";
-import { Report } from "../../evaluation/report/report.js";
+import type { EvaluationOptions, JudgedRow } from "../../evaluation/evaluation.js";
+import type { Report } from "../../evaluation/report/report.js";
 import type { EvaluationType } from "../../evaluation/row.js";
-import { evaluationJson, evaluationText } from "../evaluation-summary.js";
 import { interruptSignal } from "../interrupt.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
-import { createTerminal, type Progress } from "../terminal.js";
+import { createTerminal, type Progress, visibleLine } from "../terminal.js";
 
 interface Options extends ModelOptions {
   type: EvaluationType;
@@ -52,6 +51,11 @@ Examples:
 
 async function evalDataset(dataset: string, options: Options): Promise<void> {
   checkPaths(dataset, options);
+  const [{ evaluate }, { Report }, { evaluationJson, evaluationText }] = await Promise.all([
+    import("../../evaluation/evaluation.js"),
+    import("../../evaluation/report/report.js"),
+    import("../evaluation-summary.js"),
+  ]);
   const signal = interruptSignal();
   const terminal = createTerminal(process.stderr);
   // Whole conversations run fastest one after the other, in the longest steps there are.
@@ -89,7 +93,7 @@ async function evalDataset(dataset: string, options: Options): Promise<void> {
     progress?.stop();
     await report?.discard();
     if (signal.aborted && options.out)
-      process.stderr.write(`Stopped. Run again to go on in ${options.out}.\n`);
+      process.stderr.write(`Stopped. Run again to go on in ${visibleLine(options.out)}.\n`);
     throw error;
   } finally {
     await guard.close();

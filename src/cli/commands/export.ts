@@ -1,11 +1,9 @@
 import { Command, Option } from "commander";
-import { cachedSnapshot, isHubId, pull } from "../../checkpoint/hub.js";
-import { convertCheckpoint } from "../../conversion/convert.js";
 import { type Comparison, type Device, DTYPES, type Dtype } from "../../export/manifest.js";
 import { DEVICE_KIND_NAMES } from "../../ort/devices/kinds.js";
 import { interruptSignal } from "../interrupt.js";
 import { StageProgress } from "../stage-progress.js";
-import { createTerminal } from "../terminal.js";
+import { createTerminal, visibleLine } from "../terminal.js";
 
 interface Options {
   dtype?: Dtype;
@@ -59,6 +57,10 @@ Examples:
   $ qwen3guard scan --model ./guard --prompt "Hi" < answer.txt`,
     )
     .action(async (checkpoint: string, out: string, { dtype, device, kvCache, verify }: Options) => {
+      const [{ cachedSnapshot, isHubId, pull }, { convertCheckpoint }] = await Promise.all([
+        import("../../checkpoint/hub.js"),
+        import("../../conversion/convert.js"),
+      ]);
       const signal = interruptSignal();
       const progress = new StageProgress(createTerminal(process.stderr));
       try {
@@ -82,7 +84,7 @@ Examples:
         const megabytes = Object.values(manifest.files).reduce((sum, bytes) => sum + bytes, 0) / 1e6;
         const seconds = (performance.now() - started) / 1000;
         process.stdout.write(
-          `${out}: ${manifest.dtype} for ${manifest.device}, ${manifest.kvCache} cache, ` +
+          `${visibleLine(out)}: ${manifest.dtype} for ${manifest.device}, ${manifest.kvCache} cache, ` +
             `${megabytes.toFixed(0)} MB in ${seconds.toFixed(1)} s\n`,
         );
         if (manifest.comparison) process.stdout.write(describe(manifest.comparison));

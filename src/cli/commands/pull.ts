@@ -1,7 +1,6 @@
 import { Command } from "commander";
-import { pull } from "../../checkpoint/hub.js";
 import { ProgressBars } from "../progress-bars.js";
-import { createTerminal } from "../terminal.js";
+import { createTerminal, visibleLine } from "../terminal.js";
 
 const DEFAULT_REPO = "Qwen/Qwen3Guard-Stream-0.6B";
 
@@ -28,14 +27,17 @@ Environment:
   HF_ENDPOINT      another hub or a mirror
   HF_HOME          where cache and token lie (default: ~/.cache/huggingface)
   HF_HUB_CACHE     where the cache alone lies (default: $HF_HOME/hub)
-  HF_HUB_OFFLINE   1: use what is in the cache, ask no network`,
+  HF_HUB_OFFLINE   1: use what is in the cache, ask no network
+  HF_HUB_DISABLE_SYMLINKS   1: make no symbolic links in the cache`,
     )
     .action(async (repo: string, { revision }: { revision: string }) => {
+      const { pull } = await import("../../checkpoint/hub.js");
       const progress = new ProgressBars(createTerminal(process.stderr));
       const folder = await pull(repo, {
         revision,
         onProgress: (file, loaded, total) => progress.update(file, "bytes", loaded, total),
       }).finally(() => progress.stop());
-      process.stdout.write(`${folder}\n`);
+      // Elsewhere than on a screen it is a path to use, as it is.
+      process.stdout.write(`${process.stdout.isTTY ? visibleLine(folder) : folder}\n`);
     });
 }

@@ -1,0 +1,73 @@
+import { createRequire } from "node:module";
+import { Command, CommanderError } from "commander";
+import { GuardError } from "../errors.js";
+import { cudaCommand } from "./commands/cuda.js";
+import { doctorCommand } from "./commands/doctor.js";
+import { evalCommand } from "./commands/eval.js";
+import { exportCommand } from "./commands/export.js";
+import { playgroundCommand } from "./commands/playground.js";
+import { proxyCommand } from "./commands/proxy.js";
+import { pullCommand } from "./commands/pull.js";
+import { scanCommand } from "./commands/scan.js";
+import { createTerminal, visible, visibleLine } from "./terminal.js";
+
+const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
+
+const USAGE = 2;
+const FAILURE = 1;
+const INTERRUPTED = 130;
+
+/** Runs one command line; what it comes to is in `process.exitCode`. */
+export async function run(args: readonly string[]): Promise<void> {
+  try {
+    await createProgram().parseAsync(args, { from: "user" });
+  } catch (error) {
+    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : USAGE;
+    else if (process.exitCode !== INTERRUPTED) process.exitCode = report(error);
+  }
+}
+
+function createProgram(): Command {
+  const program = new Command("qwen3guard")
+    .description("Judges the output of an LLM token by token, as it streams.")
+    .version(version)
+    .addCommand(scanCommand())
+    .addCommand(evalCommand())
+    .addCommand(exportCommand())
+    .addCommand(pullCommand())
+    .addCommand(proxyCommand())
+    .addCommand(playgroundCommand())
+    .addCommand(doctorCommand())
+    .addCommand(cudaCommand())
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ my-llm "Tell me a story" | qwen3guard scan --prompt "Tell me a story"
+  $ qwen3guard scan --prompt "Hi" --jsonl < answer.txt | jq .risk
+  $ qwen3guard doctor
+
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 found what --fail-on names or blocked, 130 Ctrl-C.`,
+    );
+
+  for (const command of [program, ...program.commands.flatMap((command) => [command, ...command.commands])]) {
+    command
+      .exitOverride()
+      .showHelpAfterError("(--help shows how it is used)")
+      .configureOutput({ outputError: (text, write) => write(visible(text)) });
+  }
+  return program;
+}
+
+function report(error: unknown): number {
+  const { colors } = createTerminal(process.stderr);
+  if (error instanceof GuardError) {
+    process.stderr.write(
+      `${colors.red("error")} ${colors.dim(`[${error.code}]`)} ${visibleLine(error.message)}\n`,
+    );
+  } else {
+    const text = (error instanceof Error && error.stack) || String(error);
+    process.stderr.write(`${colors.red("error")} ${visible(text)}\n`);
+  }
+  return FAILURE;
+}
