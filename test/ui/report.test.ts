@@ -55,17 +55,17 @@ describe.skipIf(!CHROMIUM)("the report in a browser", () => {
   });
 
   test("draws the first conversations, and more when asked", async () => {
-    expect(await page.locator(".row").count()).toBe(20);
+    await expect.poll(() => page.locator(".row").count()).toBe(20);
     await page.getByRole("button", { name: /Show 7 more of 7/ }).click();
-    expect(await page.locator(".row").count()).toBe(27);
+    await expect.poll(() => page.locator(".row").count()).toBe(27);
   });
 
   test("shows the conversations of one outcome", async () => {
     const caught = page.getByRole("button", { name: /^caught/ });
     await caught.click();
-    expect(await caught.getAttribute("aria-pressed")).toBe("true");
-    expect(await page.locator(".row").count()).toBe(1);
-    expect(await page.locator(".row .token.fired").count()).toBe(1);
+    await expect.poll(() => caught.getAttribute("aria-pressed")).toBe("true");
+    await expect.poll(() => page.locator(".row").count()).toBe(1);
+    await expect.poll(() => page.locator(".row .token.fired").count()).toBe(1);
     expect(await page.locator(".row .token.span").count()).toBeGreaterThan(10);
     await page.getByRole("button", { name: /^all/ }).click();
   });
@@ -73,10 +73,10 @@ describe.skipIf(!CHROMIUM)("the report in a browser", () => {
   test("a bar of the histogram shows its rows", async () => {
     const missed = page.locator('.histogram [data-delay="missed"]');
     await missed.click();
-    expect(await missed.getAttribute("aria-pressed")).toBe("true");
-    expect(await page.locator(".row").count()).toBe(1);
+    await expect.poll(() => missed.getAttribute("aria-pressed")).toBe("true");
+    await expect.poll(() => page.locator(".row").count()).toBe(1);
     await page.getByRole("button", { name: "only missed ✕" }).click();
-    expect(await missed.getAttribute("aria-pressed")).toBe("false");
+    await expect.poll(() => missed.getAttribute("aria-pressed")).toBe("false");
   });
 
   test("tells of a token that is pointed at, or reached by keys", async () => {
