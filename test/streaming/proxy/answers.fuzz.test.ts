@@ -144,7 +144,15 @@ const WHOLE: Record<string, () => Fields> = {
     choices: [
       {
         index: 0,
-        message: { role: "assistant", content: "Hello there.", tool_calls: [call] },
+        message: {
+          role: "assistant",
+          reasoning: "Hm.",
+          content: "Hello there.",
+          tool_calls: [call],
+          reasoning_details: [{ type: "reasoning.text", text: "Hm." }],
+          annotations: [{ type: "url_citation", url_citation: { url: "https://example.com", title: "t" } }],
+        },
+        logprobs: { content: [{ token: "Hello", logprob: -1, bytes: null, top_logprobs: [] }] },
         finish_reason: "stop",
       },
     ],
@@ -302,6 +310,32 @@ test.each(Object.keys(STREAMED))(
     await fc.assert(
       fc.asyncProperty(changes, async (list) => {
         const events = changed(STREAMED[endpoint]() as Json[], list);
+        expectNothingOf(await answered(endpoint, asStream(events), "text/event-stream"));
+      }),
+      { numRuns },
+    );
+  },
+  timeout,
+);
+
+/** Under these a single word passes unread. */
+const WORDS = ["id", "object", "model", "type", "status", "provider", "system_fingerprint", "service_tier"];
+const REASONS = ["finish_reason", "stop_reason", "native_finish_reason"];
+
+test.each(Object.keys(STREAMED))(
+  "%s: nor does one whose words come one an event",
+  async (endpoint) => {
+    const names = NAMES.filter((name) => ![...WORDS, ...REASONS].includes(name));
+    const word = fc.record({ at: fc.nat(60), name: fc.constantFrom(...names) });
+    await fc.assert(
+      fc.asyncProperty(word, async ({ at, name }) => {
+        const events = FLAGGED.split(" ").map((said, i) => {
+          const all = STREAMED[endpoint]();
+          const event = structuredClone(all[at % all.length]) as Fields;
+          const nodes = nodesOf(event).filter((node) => !Array.isArray(node));
+          Object.assign(nodes[at % nodes.length], { [name]: i % 2 === 0 ? said : [said] });
+          return event;
+        });
         expectNothingOf(await answered(endpoint, asStream(events), "text/event-stream"));
       }),
       { numRuns },
