@@ -142,17 +142,15 @@ export function rulePrompt(prompt: Evidence | readonly TurnVerdict[] | null, pol
 }
 
 /**
- * The turns that count for a scope. A turn of the user with nothing in it says nothing of what the model is asked: then
- * the last one that has something in it counts as well, whoever's it is.
+ * The turns that count for a scope. The last one before the answer that has something in it counts whoever's it is: a
+ * verdict sees what stands before it, and none of the user's sees what comes after the user has spoken.
  */
 export function turnsInScope(turns: readonly TurnVerdict[], scope: PromptScope): TurnVerdict[] {
   if (scope === "conversation") return [...turns];
   const answer = turns.findLastIndex(({ role }) => role === "assistant");
   const asked = turns.filter(({ role }, i) => role === "user" && i > answer);
   const last = turns.findLast(({ role }) => role === "user");
-  const told = asked.some(({ empty }) => !empty)
-    ? undefined
-    : (turns.findLast(({ role, empty }) => !empty && role !== "assistant") ?? turns.at(-1));
+  const told = turns.findLast(({ role, empty }) => !empty && role !== "assistant") ?? turns.at(-1);
   return turns.filter((turn) => asked.includes(turn) || turn === last || turn === told);
 }
 

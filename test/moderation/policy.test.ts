@@ -170,6 +170,7 @@ describe("which turns are ruled on", () => {
     ["not what comes before the answer", "uau", [2]],
     ["not the system's between them", "usu", [0, 2]],
     ["the last of all where the user has none", "ss", [1]],
+    ["what the system says when the user has spoken", "sus", [1, 2]],
     ["what comes after an answer, and the user's last one", "uas", [0, 2]],
     ["with an empty one of the user's what was said before it", "s(u)", [0, 1]],
     ["the user's own before the answer, if nobody said anything since", "ua(u)", [0, 2]],
