@@ -45,7 +45,7 @@ export class Routes {
   /** @throws {InputError} OPTION_INVALID */
   constructor(options: RouteOptions) {
     this.#options = options;
-    this.#opened = [...OPEN, ...(options.allowPaths ?? []).map(opened)];
+    this.#opened = (options.allowPaths ?? []).map(opened);
   }
 
   of(method: string, pathname: string): Route {
@@ -57,7 +57,8 @@ export class Routes {
       // A server may take for a POST what brings a body.
       return { kind: "refused", endpoint, status: 405 };
     }
-    const found = this.#opened.find(
+    const open = endpoint === OTHER ? [...OPEN, ...this.#opened] : this.#opened;
+    const found = open.find(
       ({ methods, path }) => (methods === null || methods.includes(method)) && path.test(pathname),
     );
     if (found) return { kind: "unjudged", endpoint: found.name };

@@ -27,8 +27,13 @@ export interface Service {
 }
 
 /** Answers HTTP requests. @throws {InputError} PORT_UNAVAILABLE */
-export async function listen(service: Service, port: number, hostname: string): Promise<Listening> {
-  const server = createAdaptorServer({ fetch: service.fetch, serverOptions: TIMEOUTS });
+export async function listen(
+  service: Service,
+  port: number,
+  hostname: string,
+  timeouts = TIMEOUTS,
+): Promise<Listening> {
+  const server = createAdaptorServer({ fetch: service.fetch, serverOptions: timeouts });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (cause: NodeJS.ErrnoException) => {
       const message = `Cannot listen on ${hostname}:${port} (${cause.code}). Choose another with --host and --port.`;

@@ -18,7 +18,12 @@ export type Script = Iterable<string | Uint8Array | number | "die">;
 /** An API by script on loopback. */
 export async function scriptedUpstream() {
   const asked: Asked[] = [];
-  let answer: (asked: Asked) => { status?: number; type?: string; script: Script } = () => ({ script: [] });
+  let answer: (asked: Asked) => {
+    status?: number;
+    type?: string;
+    headers?: Record<string, string>;
+    script: Script;
+  } = () => ({ script: [] });
 
   const server = createServer(async (request: IncomingMessage, response: ServerResponse) => {
     const chunks: Buffer[] = [];
@@ -31,8 +36,8 @@ export async function scriptedUpstream() {
       aborted: new Promise((resolve) => response.on("close", () => resolve(!response.writableFinished))),
     };
     asked.push(entry);
-    const { status = 200, type = "text/event-stream", script } = answer(entry);
-    response.writeHead(status, { "content-type": type, "x-upstream": "yes" });
+    const { status = 200, type = "text/event-stream", headers = {}, script } = answer(entry);
+    response.writeHead(status, { "content-type": type, "x-upstream": "yes", ...headers });
     response.flushHeaders();
     response.setMaxListeners(0);
     for (const step of script) {
@@ -70,14 +75,6 @@ export async function scriptedUpstream() {
 
 export const sse = (event: object | string) =>
   `data: ${typeof event === "string" ? event : JSON.stringify(event)}\n\n`;
-
-/** Posts JSON as clients do. */
-export const post = (url: string, body: object | string, headers: Record<string, string> = {}) =>
-  fetch(url, {
-    method: "POST",
-    headers: { "content-type": "application/json", ...headers },
-    body: typeof body === "string" ? body : JSON.stringify(body),
-  });
 
 const base = { id: "c1", object: "chat.completion.chunk", created: 1, model: "m" };
 

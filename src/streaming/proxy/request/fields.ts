@@ -30,9 +30,9 @@ const SCHEMA_WORDS = new Set(
   minLength maxLength minItems maxItems uniqueItems minProperties maxProperties nullable readOnly writeOnly deprecated
   content text`.split(/\s+/),
 );
-/** Values of `type` that say nothing. */
+/** Types and formats that say nothing. */
 const TYPE_WORDS = new Set(
-  `string number integer boolean object array null function custom text json_schema json_object grammar content
+  `json string number integer boolean object array null function custom text json_schema json_object grammar content
   summary_text reasoning_text reasoning.text reasoning.summary url_citation`.split(/\s+/),
 );
 
@@ -83,7 +83,8 @@ export class FieldReader {
         isRecord(object) ? this.texts(object, rule, `${name} of ${where}`) : textsIn(object),
       );
     }
-    if (rule === "text") return textsIn(value);
+    // A format is a word or a schema.
+    if (rule === "text") return TYPE_WORDS.has(value as string) ? [] : textsIn(value);
     if (rule === "word") return textsIn(value).filter((text) => !WORD.test(text));
     if (rule === "sealed" && holdsText(value)) this.unjudged.push("sealed");
     if (rule === "refused") return this.#unknown(name, value, where);

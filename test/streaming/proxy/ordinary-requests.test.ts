@@ -1,0 +1,247 @@
+import { expect, test } from "vitest";
+import { ENDPOINTS } from "../../../src/streaming/proxy/endpoints.js";
+import { FieldReader } from "../../../src/streaming/proxy/request/fields.js";
+import { policyOf } from "../scripted.js";
+
+const hi = { role: "user", content: "Hi" };
+const messages = [hi];
+const sampling = {
+  temperature: 0.7,
+  top_p: 0.9,
+  max_tokens: 100,
+  seed: 7,
+  presence_penalty: 0,
+  frequency_penalty: 0,
+};
+
+/** What clients of known servers send beside the conversation, with nothing in it that anybody would have to judge. */
+const BODIES: Record<string, [endpoint: string, body: object]> = {
+  OpenAI: [
+    "/chat/completions",
+    {
+      model: "gpt-5-mini",
+      messages,
+      stream: true,
+      stream_options: { include_usage: true, include_obfuscation: false },
+      ...sampling,
+      max_completion_tokens: 100,
+      stop: ["\n\nHuman:", "the end"],
+      logit_bias: { 50256: -100 },
+      logprobs: true,
+      top_logprobs: 2,
+      n: 2,
+      user: "user-1234",
+      safety_identifier: "a8f5f167f44f4964e6c998dee827110c",
+      prompt_cache_key: "chat-1",
+      prompt_cache_retention: "24h",
+      service_tier: "auto",
+      reasoning_effort: "low",
+      verbosity: "low",
+      modalities: ["text"],
+      store: false,
+      metadata: { session: "5f2c", release: "2026-11-26" },
+      parallel_tool_calls: true,
+      tool_choice: "auto",
+      response_format: { type: "json_object" },
+      web_search_options: {
+        search_context_size: "low",
+        user_location: { type: "approximate", approximate: { country: "DE" } },
+      },
+    },
+  ],
+  "OpenAI, an answer sent back as it came": [
+    "/chat/completions",
+    {
+      model: "gpt-5-mini",
+      messages: [
+        hi,
+        {
+          role: "assistant",
+          content: "Hello",
+          refusal: null,
+          annotations: [],
+          audio: null,
+          function_call: null,
+          tool_calls: null,
+        },
+        hi,
+      ],
+    },
+  ],
+  "OpenAI, responses": [
+    "/responses",
+    {
+      model: "gpt-5-mini",
+      input: [{ role: "user", content: [{ type: "input_text", text: "Hi" }] }],
+      stream: true,
+      store: false,
+      include: ["reasoning.encrypted_content"],
+      reasoning: { effort: "low", summary: "auto" },
+      text: { format: { type: "text" }, verbosity: "low" },
+      truncation: "auto",
+      max_output_tokens: 100,
+      max_tool_calls: 3,
+      background: false,
+      service_tier: "default",
+      metadata: {},
+    },
+  ],
+  "Azure OpenAI": [
+    "/chat/completions",
+    { messages, ...sampling, user_security_context: { application_name: "shop" } },
+  ],
+  vLLM: [
+    "/chat/completions",
+    {
+      model: "Qwen/Qwen3-8B",
+      messages,
+      ...sampling,
+      top_k: 20,
+      min_p: 0,
+      repetition_penalty: 1.1,
+      stop_token_ids: [151643, 151645],
+      bad_words: ["foo bar"],
+      ignore_eos: false,
+      min_tokens: 1,
+      skip_special_tokens: true,
+      add_generation_prompt: true,
+      continue_final_message: false,
+      chat_template_kwargs: { enable_thinking: false, thinking_budget: 100, reasoning_effort: "high" },
+      mm_processor_kwargs: { num_crops: 4 },
+      guided_regex: "[a-z ]+\\.",
+      guided_grammar: 'root ::= "yes" | "no"',
+      guided_decoding_backend: "xgrammar",
+      structured_outputs: { regex: "\\d+ days" },
+      priority: 0,
+      request_id: "chatcmpl-1",
+      return_token_ids: false,
+      truncate_prompt_tokens: -1,
+      cache_salt: "abc",
+      vllm_xargs: { mode: "fast" },
+    },
+  ],
+  "llama.cpp": [
+    "/chat/completions",
+    {
+      messages,
+      ...sampling,
+      cache_prompt: true,
+      id_slot: -1,
+      samplers: ["top_k", "temperature"],
+      mirostat: 0,
+      typical_p: 1,
+      n_predict: 100,
+      grammar: "root ::= [a-z ]+",
+      grammar_lazy: false,
+      dry_sequence_breakers: ["\n", ":"],
+      lora: [{ id: 0, scale: 0.5 }],
+      logit_bias: [[" Hello there", -0.5]],
+      timings_per_token: true,
+      reasoning_format: "deepseek",
+      chat_template_kwargs: { enable_thinking: true },
+    },
+  ],
+  Ollama: [
+    "/chat/completions",
+    {
+      model: "qwen3:8b",
+      messages,
+      ...sampling,
+      keep_alive: "5m",
+      think: false,
+      format: "json",
+      options: { num_ctx: 8192, stop: ["a b"] },
+      reasoning_effort: "none",
+    },
+  ],
+  OpenRouter: [
+    "/chat/completions",
+    {
+      model: "anthropic/claude-sonnet-4.5:beta",
+      messages: [
+        {
+          role: "user",
+          content: [{ type: "text", text: "Hi", cache_control: { type: "ephemeral", ttl: "1h" } }],
+        },
+      ],
+      models: ["openai/gpt-5", "~google/gemini"],
+      route: "fallback",
+      provider: {
+        order: ["deepinfra/turbo"],
+        allow_fallbacks: true,
+        quantizations: ["fp8"],
+        max_price: { prompt: 1 },
+      },
+      transforms: ["middle-out"],
+      plugins: [{ id: "web", max_results: 3, engine: "exa" }],
+      reasoning: { effort: "high", exclude: false },
+      usage: { include: true },
+      top_a: 0.5,
+      session_id: "s-1",
+    },
+  ],
+  "completions of any server": [
+    "/completions",
+    { model: "m", prompt: "Hi", ...sampling, echo: false, best_of: 1, logprobs: 1, stop: "\n", suffix: null },
+  ],
+};
+
+test.each(Object.entries(BODIES))(
+  "%s: passes, and the guard reads the conversation alone",
+  (_, [endpoint, body]) => {
+    const reader = new FieldReader(policyOf());
+    const { choices } = ENDPOINTS[endpoint].ask(JSON.parse(JSON.stringify(body)), reader);
+    expect(reader.unjudged).toEqual([]);
+    const shown = choices[0].messages.map(({ content }) => content);
+    expect(new Set(shown)).toEqual(new Set(shown.length === 1 ? ["Hi"] : ["Hi", "Hello"]));
+  },
+);
+
+test("agents: calls, their answers, and what is sealed of their reasoning", () => {
+  const reader = new FieldReader(policyOf());
+  const { choices } = ENDPOINTS["/chat/completions"].ask(
+    {
+      model: "google/gemini-3",
+      messages: [
+        { role: "system", content: "Use the tools." },
+        hi,
+        {
+          role: "assistant",
+          content: null,
+          reasoning_details: [
+            { type: "reasoning.encrypted", data: "gAAAA", id: "r", format: "openai-responses-v1", index: 0 },
+          ],
+          tool_calls: [
+            {
+              id: "c1",
+              type: "function",
+              index: 0,
+              function: { name: "read", arguments: '{"path":"a"}' },
+              extra_content: { google: { thought_signature: "AAAA" } },
+            },
+          ],
+        },
+        { role: "tool", tool_call_id: "c1", name: "read", content: [{ type: "text", text: "hello" }] },
+      ],
+      tools: [
+        {
+          type: "function",
+          function: { name: "read", strict: true, parameters: { type: "object", required: ["path"] } },
+        },
+      ],
+    },
+    reader,
+  );
+  expect(reader.unjudged).toEqual(["sealed", "sealed"]);
+  expect(choices[0].messages).toEqual([
+    { role: "system", content: "Use the tools." },
+    hi,
+    {
+      role: "assistant",
+      content: "",
+      tool_calls: [{ type: "function", function: { name: "read", arguments: '{"path":"a"}' } }],
+    },
+    { role: "user", content: "read\npath" },
+    { role: "tool", content: "read: hello" },
+  ]);
+});
