@@ -4,7 +4,8 @@ import { join } from "node:path";
 // biome-ignore lint/style/noRestrictedImports: telemetry is off, by the first import
 import ort from "onnxruntime-node";
 import type { GuardConfig } from "../../src/checkpoint/config.js";
-import { type Manifest, MODEL_FILE, readManifest } from "../../src/export/manifest.js";
+import { type Manifest, MODEL_FILE } from "../../src/export/manifest.js";
+import { readManifest } from "../../src/export/read-manifest.js";
 import { benchIds } from "../model.js";
 
 /** onnxruntime-node's session.run, with the present tensors of one step as the past of the next. */

@@ -33,5 +33,5 @@ await writeRandomCheckpoint(dir, {
   dtype: values.dtype as "BF16" | "F16" | "F32",
   shards: Number(values.shards),
   seed: Number(values.seed),
-  tokenizerDir: values.tokenizer,
+  tokenizerDir: values.tokenizer ?? null,
 });

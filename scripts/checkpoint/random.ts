@@ -4,6 +4,7 @@ import { setFloat16 } from "@petamoriken/float16";
 import { expectedTensors } from "../../src/checkpoint/architecture.js";
 import { parseConfig } from "../../src/checkpoint/config.js";
 import { BYTES_PER_VALUE, type SourceDtype } from "../../src/checkpoint/dtype.js";
+import { writeByteTokenizer } from "./byte-tokenizer.js";
 import { type RawConfig, tiny } from "./presets.js";
 
 export * from "./presets.js";
@@ -15,8 +16,8 @@ export interface RandomCheckpoint {
   /** Number of weight files, with an index if above 1. Default 1. */
   shards?: number;
   seed?: number;
-  /** Folder whose tokenizer files are copied along. */
-  tokenizerDir?: string;
+  /** Folder whose tokenizer files are copied along; null for none. Default: a tokenizer of single bytes. */
+  tokenizerDir?: string | null;
 }
 
 const BLOCK_VALUES = 1 << 20;
@@ -48,6 +49,7 @@ export async function writeRandomCheckpoint(dir: string, options: RandomCheckpoi
     const index = { metadata: { total_size: total }, weight_map: weightMap };
     await writeFile(join(dir, "model.safetensors.index.json"), `${JSON.stringify(index, null, 2)}\n`);
   }
+  if (options.tokenizerDir === undefined) return writeByteTokenizer(dir);
   for (const name of ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]) {
     if (!options.tokenizerDir) break;
     const source = join(options.tokenizerDir, name);

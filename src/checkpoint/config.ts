@@ -86,6 +86,31 @@ export function parseConfig(json: unknown, source: string): GuardConfig {
   };
 }
 
+/** The fields of a config.json that reads so: to have the same checks for what was taken from one. */
+export function rawConfig(config: GuardConfig): Record<string, unknown> {
+  const map = (names: unknown) =>
+    Array.isArray(names) ? Object.fromEntries(names.map((name, id) => [id, name])) : names;
+  return {
+    architectures: [ARCHITECTURE],
+    hidden_size: config.hiddenSize,
+    num_hidden_layers: config.layers,
+    num_attention_heads: config.heads,
+    num_key_value_heads: config.kvHeads,
+    head_dim: config.headDim,
+    intermediate_size: config.intermediateSize,
+    vocab_size: config.vocabSize,
+    rms_norm_eps: config.rmsNormEps,
+    rope_theta: config.ropeTheta,
+    max_position_embeddings: config.maxPositions,
+    tie_word_embeddings: config.tieWordEmbeddings,
+    guard_inner_size: config.guardInnerSize,
+    query_risk_level_map: map(config.labels?.promptRisk),
+    query_category_map: map(config.labels?.promptCategory),
+    response_risk_level_map: map(config.labels?.responseRisk),
+    response_category_map: map(config.labels?.responseCategory),
+  };
+}
+
 /** Is this the name of the risk level that means "nothing found"? */
 export function isSafeLabel(label: string): boolean {
   return label.toLowerCase() === "safe";

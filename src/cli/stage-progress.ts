@@ -6,6 +6,7 @@ const STAGES: Record<string, { label: string; unit: string }> = {
   hash: { label: "Hashing", unit: "bytes" },
   write: { label: "Exporting", unit: "bytes" },
   calibrate: { label: "Calibrating", unit: "tokens" },
+  check: { label: "Computing what it has to say", unit: "layers" },
   reference: { label: "Exporting fp32 to compare with", unit: "bytes" },
   verify: { label: "Comparing", unit: "conversations" },
 };

@@ -1,13 +1,15 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
+import { Engine } from "../engine/engine.js";
 import { InputError } from "../errors.js";
 import { type ExportOptions, exportCheckpoint } from "../export/export.js";
-import { type Manifest, readManifest, writeManifest } from "../export/manifest.js";
+import type { Comparison, Manifest } from "../export/manifest.js";
+import { readManifest } from "../export/read-manifest.js";
 import { calibrate } from "./calibration.js";
 import { compareModels } from "./comparison.js";
 import { sampleIds } from "./samples.js";
 
-export interface ConvertOptions extends Omit<ExportOptions, "calibrate" | "onProgress"> {
+export interface ConvertOptions extends Omit<ExportOptions, "calibrate" | "verify" | "onProgress"> {
   /** Element type of the KV cache on the CPU. Default fp32. */
   kvCache?: "fp32" | "int8";
   /** Compare the verdicts with fp32's on sample conversations, and keep the outcome in guard.json. */
@@ -15,16 +17,17 @@ export interface ConvertOptions extends Omit<ExportOptions, "calibrate" | "onPro
   onProgress?: (stage: ConvertStage, done: number, total: number) => void;
 }
 
-export type ConvertStage = "hash" | "write" | "calibrate" | "reference" | "verify";
+export type ConvertStage = "hash" | "write" | "calibrate" | "check" | "reference" | "verify";
 
 /** Longest sample that calibration runs, in tokens. */
 const SAMPLE_TOKENS = 512;
 
 /**
  * Exports a checkpoint as `exportCheckpoint` does, with what needs the exported model to run: the int8 cache's
- * calibration, and the comparison with fp32 (which is exported beside for the time being).
+ * calibration, the self-test on the CPU, and the comparison with fp32 (which is exported beside for the time being).
  *
- * @throws {CheckpointError} TOKENIZER_MISSING, and see `exportCheckpoint`
+ * @throws {CheckpointError} see `exportCheckpoint`
+ * @throws {ModelError} SELF_TEST_FAILED
  * @throws {InputError} KV_CACHE_UNKNOWN, VERIFY_NEEDS_CPU, and see `exportCheckpoint`
  */
 export async function convertCheckpoint(
@@ -43,7 +46,7 @@ export async function convertCheckpoint(
       `Calibration and verification run on the CPU: leave --verify and --kv-cache out with --device ${device}.`,
     );
   }
-  const manifest = await exportCheckpoint(checkpointDir, out, {
+  return exportCheckpoint(checkpointDir, out, {
     ...exportOptions,
     onProgress,
     calibrate:
@@ -54,22 +57,28 @@ export async function convertCheckpoint(
             return calibrate(dir, samples, (done, total) => onProgress?.("calibrate", done, total));
           }
         : undefined,
+    verify: async (dir) => {
+      if (verify) return compareWithFp32(checkpointDir, dir, options);
+      // A graph for a GPU is tested where it is first loaded.
+      if (device === "cpu") await (await Engine.load(dir, { maxStreams: 1 })).close();
+    },
   });
-  if (!verify) return manifest;
-  const beside = await mkdtemp(join(dirname(resolve(out)), ".reference-"));
+}
+
+async function compareWithFp32(
+  checkpointDir: string,
+  modelDir: string,
+  { signal, onProgress }: ConvertOptions,
+): Promise<Comparison> {
+  const beside = await mkdtemp(join(dirname(resolve(modelDir)), ".reference-"));
   try {
     const reference = join(beside, "fp32");
     await exportCheckpoint(checkpointDir, reference, {
       dtype: "fp32",
-      signal: options.signal,
+      signal,
       onProgress: (stage, done, total) => stage === "write" && onProgress?.("reference", done, total),
     });
-    const comparison = await compareModels(reference, out, (done, total) =>
-      onProgress?.("verify", done, total),
-    );
-    const verified = { ...manifest, comparison };
-    await writeManifest(out, verified);
-    return verified;
+    return await compareModels(reference, modelDir, (done, total) => onProgress?.("verify", done, total));
   } finally {
     await rm(beside, { recursive: true, force: true });
   }

@@ -1,6 +1,3 @@
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
-import { CheckpointError } from "../errors.js";
 import { ChatTemplate } from "../tokenizer/template.js";
 import { Tokenizer } from "../tokenizer/tokenizer.js";
 import { CONVERSATIONS } from "./conversations.js";
@@ -11,13 +8,6 @@ import { CONVERSATIONS } from "./conversations.js";
  * @throws {CheckpointError} TOKENIZER_MISSING
  */
 export async function sampleIds(dir: string, maxTokens: number): Promise<number[][]> {
-  await readFile(join(dir, "tokenizer.json")).catch((cause) => {
-    throw new CheckpointError(
-      "TOKENIZER_MISSING",
-      `${dir} has no tokenizer.json, and the sample texts are to be read with the checkpoint's own. Put it there.`,
-      { cause },
-    );
-  });
   const tokenizer = await Tokenizer.load(dir);
   const template = await ChatTemplate.load(dir, tokenizer);
   return CONVERSATIONS.map(({ messages, response }) =>

@@ -103,7 +103,7 @@ export class BatchRunner {
     });
   }
 
-  /** Runs a prompt of zeros, so that the first real one is not the slow one. Before the first sequence. */
+  /** Runs a chunk of zeros: what the longest one needs is allocated before steps are recorded. Before the first sequence. */
   async warmUp(length: number): Promise<void> {
     this.#total[0] = length;
     this.#ids.fill(0n);

@@ -1,8 +1,11 @@
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { ClosedError, DeviceError, InputError, ModelError } from "../errors.js";
+import { verifyFiles } from "../export/file-hashes.js";
 import { mustWidenBytes } from "../export/integer-kernels.js";
-import { type Dtype, type Manifest, MODEL_FILE, readManifest, WEIGHTS_FILE } from "../export/manifest.js";
+import { type Dtype, type Manifest, MODEL_FILE, WEIGHTS_FILE } from "../export/manifest.js";
+import { readManifest } from "../export/read-manifest.js";
+import { modelCache } from "../export/resolve.js";
 import { openDevice } from "../ort/devices/open.js";
 import { CPU, type DeviceName, type Place, parseDevice } from "../ort/devices/place.js";
 import { Session } from "../ort/session.js";
@@ -10,7 +13,8 @@ import type { ElementType } from "../ort/tensor.js";
 import { BatchRunner } from "./batch.js";
 import { type CacheShape, KvCache, slotBytes } from "./cache.js";
 import { HalvedRows, NearbyRows, type RowRange } from "./rows.js";
-import { Scheduler } from "./scheduler.js";
+import { Scheduler, type SchedulerOptions } from "./scheduler.js";
+import { runSelfTest } from "./self-test.js";
 import { Sequence, type SequenceLimits } from "./sequence.js";
 import { defaultSlots, requireRoom, roomAt } from "./sizing.js";
 
@@ -28,6 +32,8 @@ export interface EngineOptions {
   threads?: number;
   /** Records steps on a GPU when loading (CUDA graphs), so that one call starts them. Default true. */
   cudaGraphs?: boolean;
+  /** Where it is kept which files were checked already. Default: the user's cache folder, or QWEN3GUARD_CACHE. */
+  cacheDir?: string;
 }
 
 const DEFAULT_THREADS = 8;
@@ -52,6 +58,7 @@ export class Engine {
   readonly #cache: KvCache;
   readonly #runner: BatchRunner;
   readonly #scheduler: Scheduler;
+  readonly #scheduling: SchedulerOptions;
   /** What a GPU records. */
   readonly #ranges: RowRange[];
   readonly #limits: SequenceLimits;
@@ -78,18 +85,21 @@ export class Engine {
     this.#runner = new BatchRunner(session, this.#cache, outputs, largest);
     const halved = new HalvedRows(shape.slots, tokensAsLargeAsWeights(manifest, shape));
     this.#ranges = halved.ranges();
-    this.#scheduler = new Scheduler(this.#runner, this.#cache, {
+    this.#scheduling = {
       maxWaiting: MAX_WAITING,
       rows: device.record ? halved : new NearbyRows(GAP_ROWS[manifest.dtype] ?? 1),
       ...chunks,
-    });
+    };
+    this.#scheduler = new Scheduler(this.#runner, this.#cache, this.#scheduling);
     this.#limits = { maxTokens, vocabSize: config.vocabSize, outputs };
   }
 
   /**
-   * Loads an exported model directory.
+   * Loads an exported model directory: checks that its files are those that were exported, and that the model says of a
+   * short conversation what its checkpoint says.
    *
-   * @throws {ModelError} MODEL_NOT_FOUND, MODEL_INVALID, MODEL_TOO_NEW, MODEL_INCOMPLETE, MODEL_NOT_LOADED
+   * @throws {ModelError} MODEL_NOT_FOUND, MODEL_INVALID, MODEL_TOO_OLD, MODEL_TOO_NEW, MODEL_INCOMPLETE, MODEL_CHANGED,
+   *   MODEL_NOT_LOADED, SELF_TEST_FAILED
    * @throws {InputError} OPTION_INVALID, UNKNOWN_DEVICE, DEVICE_MISMATCH
    * @throws {DeviceError} ORT_NOT_FOUND, OUT_OF_MEMORY, KERNEL_INEXACT, CUDA_UNAVAILABLE, CUDA_ERROR, NODE_ON_CPU
    */
@@ -112,14 +122,18 @@ export class Engine {
       // A full row that idles in a batch with others still writes one position.
       capacity: maxTokens + 1,
     };
+    // Before native code reads them.
+    const requireUnchanged = await verifyFiles(dir, manifest, options.cacheDir ?? modelCache());
     const session = await loadSession(dir, manifest, place, threads);
     let engine: Engine | undefined;
     try {
+      await requireUnchanged();
       const room = roomAt(session.device);
       requireRoom(wanted, slotBytes(slot), room);
       const slots = options.maxStreams ?? defaultSlots(slotBytes(slot), room);
       engine = new Engine(manifest, session, threads, { ...slot, slots }, maxTokens);
       if (session.device.record) await engine.#prepare(options.cudaGraphs ?? true);
+      await engine.#test(dir);
       return engine;
     } catch (error) {
       if (engine) await engine.close();
@@ -132,6 +146,20 @@ export class Engine {
   async #prepare(record: boolean): Promise<void> {
     await this.#runner.warmUp(Math.min(this.session.device.defaults.chunks.loneChunk, this.maxTokens));
     if (record) await this.#runner.record(this.#ranges);
+  }
+
+  async #test(dir: string): Promise<void> {
+    const { selfTest } = this.manifest;
+    if (!selfTest) return;
+    // Of its own, so that the first prompt does not take these tokens for another stream's.
+    const scheduler = new Scheduler(this.#runner, this.#cache, this.#scheduling);
+    const sequence = new Sequence(this.#limits, scheduler);
+    scheduler.admit(sequence);
+    try {
+      await runSelfTest(this.manifest, selfTest, sequence, dir);
+    } finally {
+      await scheduler.stop();
+    }
   }
 
   /** Recorded steps (CUDA graphs). */

@@ -1,16 +1,18 @@
 import { existsSync } from "node:fs";
-import { copyFile, readFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { copyFile, readFile, stat } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
 import { Checkpoint, TOKENIZER_FILES } from "../checkpoint/checkpoint.js";
 import { namingAbort, StorageError } from "../errors.js";
 import type { CacheScales } from "./byte-attention.js";
+import { hashFiles } from "./file-hashes.js";
 import { chooseTarget, createWeights, usualFormat } from "./formats.js";
 import { Graph } from "./graph.js";
 import { addHeads } from "./heads.js";
 import {
-  createManifest,
+  type Comparison,
   type Device,
   type Dtype,
+  KV_CACHES,
   type Manifest,
   MODEL_FILE,
   writeManifest,
@@ -18,6 +20,8 @@ import {
 import type { AddOutputs, ModelOutput } from "./outputs.js";
 import { padHeads } from "./padded-heads.js";
 import { addBackbone } from "./qwen3.js";
+import { referenceLogits } from "./reference.js";
+import { createSelfTest, type SelfTest, selfTestIds } from "./self-test.js";
 import type { WeightSource } from "./weights.js";
 import { rewriteGraph, writeFolder, writeModel } from "./writer.js";
 
@@ -31,10 +35,14 @@ export interface ExportOptions {
    * stands for, one entry a layer. See `calibrate` in conversion/.
    */
   calibrate?: (modelDir: string) => Promise<CacheScales[]>;
+  /**
+   * Gets the finished model before it appears; what it throws leaves nothing behind. What it returns goes into guard.json.
+   */
+  verify?: (modelDir: string) => Promise<Comparison | undefined>;
   /** SHA-256 of the checkpoint's files where it is known already: `Checkpoint.sha256`. */
   sources?: Record<string, string>;
-  /** Called as bytes are hashed and written. */
-  onProgress?: (stage: "hash" | "write", doneBytes: number, totalBytes: number) => void;
+  /** Called as bytes are hashed and written, and as layers are computed for the self-test. */
+  onProgress?: (stage: "hash" | "write" | "check", done: number, total: number) => void;
   signal?: AbortSignal;
 }
 
@@ -46,7 +54,8 @@ const PADDING_POSITIONS = 1;
  * Weights stream through, so memory stays bounded whatever the model's size. The directory appears only when it
  * is complete.
  *
- * @throws {CheckpointError} NON_FINITE_WEIGHT, and see `Checkpoint.open`
+ * @throws {CheckpointError} NON_FINITE_WEIGHT, TOKENIZER_MISSING, TOKENIZER_MISMATCH, and see `Checkpoint.open`,
+ *   `Tokenizer.load` and `ChatTemplate.load`
  * @throws {InputError} UNKNOWN_DTYPE, UNKNOWN_DEVICE, DTYPE_NEEDS_CUDA, DTYPE_NEEDS_CPU
  * @throws {StorageError} OUTPUT_EXISTS, OUTPUT_NOT_WRITABLE, DISK_FULL
  * @throws {ClosedError} ABORTED
@@ -60,13 +69,20 @@ export async function exportCheckpoint(
   chooseFormat(options);
   const checkpoint = await Checkpoint.open(checkpointDir);
   try {
+    const ids = await selfTestIds(checkpointDir, checkpoint.config);
     const sources =
       options.sources ??
       (await namingAbort(options.signal, `The export to ${out}`, () =>
         checkpoint.sha256((done, total) => options.onProgress?.("hash", done, total), options.signal),
       ));
+    const texts = TOKENIZER_FILES.map((file) => join(checkpointDir, file)).filter((file) => existsSync(file));
+    const onLayer = (done: number, total: number) => {
+      options.signal?.throwIfAborted();
+      options.onProgress?.("check", done, total);
+    };
+    const selfTest = async () => createSelfTest(ids, await referenceLogits(checkpoint, ids, onLayer));
     return await exportModel(
-      { weights: checkpoint, addOutputs: addHeads, sources, dir: checkpointDir },
+      { weights: checkpoint, addOutputs: addHeads, sources, texts, selfTest },
       out,
       options,
     );
@@ -75,12 +91,14 @@ export async function exportCheckpoint(
   }
 }
 
-/** A model to export: its weights, what it gives beside the cache, and where the files of its tokenizer lie. */
+/** A model to export. */
 export interface ModelSource {
   weights: WeightSource;
   addOutputs: AddOutputs;
   sources: Record<string, string>;
-  dir?: string;
+  /** Files to take along. */
+  texts?: string[];
+  selfTest?: () => Promise<SelfTest>;
 }
 
 /** Exports any model over Qwen3's backbone; otherwise as `exportCheckpoint`. */
@@ -93,7 +111,7 @@ export function exportModel(
 }
 
 async function write(
-  { weights, addOutputs, sources, dir: texts }: ModelSource,
+  { weights, addOutputs, sources, texts = [], selfTest }: ModelSource,
   out: string,
   options: Omit<ExportOptions, "sources">,
 ): Promise<Manifest> {
@@ -117,28 +135,34 @@ async function write(
     const onWrite = (done: number, total: number) => options.onProgress?.("write", done, total);
     const [graph, outputs] = build();
     const { files, tensors } = await writeModel(dir, graph, producer, onWrite, options.signal);
-    for (const file of TOKENIZER_FILES) {
-      if (texts && existsSync(join(texts, file))) await copyFile(join(texts, file), join(dir, file));
+    for (const text of texts) {
+      const file = basename(text);
+      await copyFile(text, join(dir, file));
+      files[file] = (await stat(join(dir, file))).size;
     }
-    manifest = createManifest({
+    const content = {
       exporter: `${producer.name} ${producer.version}`,
       dtype,
-      kvCache: CACHE_TYPES[target.activation],
+      kvCache: KV_CACHES[target.activation] as Manifest["kvCache"],
       device,
       config: weights.config,
       cachedHeadSize: source.config.headDim,
       outputs,
       sources,
       files,
-    });
-    await writeManifest(dir, manifest);
+      hashes: await hashFiles(dir, Object.keys(files)),
+    };
     if (options.calibrate) {
+      await writeManifest(dir, content);
       const [graph] = build(await options.calibrate(dir));
       options.signal?.throwIfAborted();
       files[MODEL_FILE] = await rewriteGraph(dir, graph, producer, tensors);
-      manifest = { ...manifest, kvCache: "int8", files };
-      await writeManifest(dir, manifest);
+      Object.assign(content, { kvCache: "int8", hashes: await hashFiles(dir, Object.keys(files)) });
     }
+    const tested = { ...content, selfTest: await selfTest?.() };
+    manifest = await writeManifest(dir, tested);
+    const comparison = await options.verify?.(dir);
+    if (comparison) manifest = await writeManifest(dir, { ...tested, comparison });
   });
   return manifest as Manifest;
 }
@@ -157,8 +181,6 @@ function chooseFormat(options: ExportOptions) {
   const dtype = options.dtype ?? usualFormat(device);
   return { device, dtype, target: chooseTarget(dtype, device) };
 }
-
-const CACHE_TYPES = { float32: "fp32", bfloat16: "bf16", float16: "fp16" } as const;
 
 /** Name and version of this package. */
 export async function packageInfo(): Promise<{ name: string; version: string }> {

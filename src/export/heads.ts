@@ -1,12 +1,34 @@
+import { isDeepStrictEqual } from "node:util";
 import { HEAD_NAMES, MODERATORS } from "../checkpoint/architecture.js";
 import type { GuardConfig } from "../checkpoint/config.js";
+import { ModelError } from "../errors.js";
 import { DenseWeights } from "./dense.js";
+import type { Manifest } from "./manifest.js";
 import { type AddOutputs, addOutput, type ModelOutput } from "./outputs.js";
 import { vector } from "./weights.js";
 
 /** What a guard's graph gives: for each token as many logits as a head has labels. */
 export function guardOutputs(labels: GuardConfig["labels"]): ModelOutput[] {
   return HEAD_NAMES.map((name) => ({ name, width: labels[name].length, position: "each" }));
+}
+
+/**
+ * Whether a model is a guard: it gives logits for the labels that it names, it can be tested, and has a tokenizer.
+ *
+ * @throws {ModelError} MODEL_INVALID
+ */
+export function requireGuard({ outputs, config, selfTest, files }: Manifest, dir: string): void {
+  const invalid = (what: string) =>
+    new ModelError(
+      "MODEL_INVALID",
+      `The model in ${dir} ${what}. Export a Qwen3Guard-Stream checkpoint again.`,
+    );
+  if (!isDeepStrictEqual(outputs, guardOutputs(config.labels))) {
+    const given = outputs.map(({ name, width }) => `${name} [${width}]`).join(", ");
+    throw invalid(`gives ${given}, which is not what its labels ask for`);
+  }
+  if (!selfTest) throw invalid("has no self-test, so nothing tells whether it is right");
+  if (!Object.hasOwn(files, "tokenizer.json")) throw invalid("has no tokenizer.json among its files");
 }
 
 /**

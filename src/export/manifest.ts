@@ -1,9 +1,11 @@
-import { readFile, stat, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { GuardConfig } from "../checkpoint/config.js";
-import { ModelError } from "../errors.js";
-import { DEVICE_KIND_NAMES, type DeviceKindName } from "../ort/devices/kinds.js";
-import { type ModelOutput, POSITIONS } from "./outputs.js";
+import type { DeviceKindName } from "../ort/devices/kinds.js";
+import type { FloatType } from "./float.js";
+import type { ModelOutput } from "./outputs.js";
+import type { SelfTest } from "./self-test.js";
 
 /** Formats of the weights that `qwen3guard export --dtype` writes. */
 export const DTYPES = ["fp32", "bf16", "fp16", "int8", "w8a8", "int4"] as const;
@@ -11,7 +13,8 @@ export type Dtype = (typeof DTYPES)[number];
 
 export type Device = DeviceKindName;
 
-const KV_CACHES = ["fp32", "bf16", "fp16", "int8"] as const;
+/** Element type of the KV cache by that of the activations; a CPU's may be int8 instead. */
+export const KV_CACHES = { float32: "fp32", bfloat16: "bf16", float16: "fp16" } as const;
 
 export const MANIFEST_FILE = "guard.json";
 export const MODEL_FILE = "model.onnx";
@@ -41,7 +44,7 @@ export interface Manifest {
   exporter: string;
   dtype: Dtype;
   /** Element type of the KV cache. */
-  kvCache: (typeof KV_CACHES)[number];
+  kvCache: (typeof KV_CACHES)[FloatType] | "int8";
   /** The execution provider the graph was built for. */
   device: Device;
   config: GuardConfig;
@@ -51,111 +54,30 @@ export interface Manifest {
   outputs: ModelOutput[];
   /** SHA-256, in hex, of the checkpoint's files. */
   sources: Record<string, string>;
-  /** Size in bytes of the exported files. */
+  /** Size in bytes of the folder's other files. */
   files: Record<string, number>;
+  /** SHA-256, in hex, of the same files. */
+  hashes: Record<string, string>;
+  /** What the model says of a short conversation; a guard's has one. */
+  selfTest?: SelfTest;
   /** What the format costs against fp32, where `export --verify` measured it. */
   comparison?: Comparison;
+  /** SHA-256, in hex, of all of the above: guard.json is written by the exporter, and edited by nobody. */
+  digest: string;
 }
 
-export function createManifest(content: Omit<Manifest, "format">): Manifest {
-  return { format: FORMAT, ...content };
+/** SHA-256 of a manifest's content, whatever its layout as text. */
+export function manifestDigest({ digest: _, ...content }: Partial<Manifest>): string {
+  return createHash("sha256").update(JSON.stringify(content)).digest("hex");
 }
 
-export async function writeManifest(dir: string, manifest: Manifest): Promise<void> {
-  await writeFile(join(dir, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`);
-}
-
-/**
- * Reads guard.json and checks that the files it names are whole.
- *
- * @throws {ModelError} MODEL_NOT_FOUND, MODEL_INVALID, MODEL_TOO_OLD, MODEL_TOO_NEW, MODEL_INCOMPLETE
- */
-export async function readManifest(dir: string): Promise<Manifest> {
-  const path = join(dir, MANIFEST_FILE);
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (cause) {
-    throw new ModelError(
-      "MODEL_NOT_FOUND",
-      `${path} cannot be read: this is no exported model. Make one with \`qwen3guard export CHECKPOINT OUT\`.`,
-      { cause },
-    );
-  }
-  const manifest = parse(text, path);
-  for (const [file, bytes] of Object.entries(manifest.files)) {
-    const size = await stat(join(dir, file)).then(
-      (found) => found.size,
-      () => -1,
-    );
-    if (size !== bytes) {
-      const found = size < 0 ? "is missing" : `has ${size} bytes`;
-      throw new ModelError(
-        "MODEL_INCOMPLETE",
-        `${join(dir, file)} ${found}, but ${MANIFEST_FILE} says ${bytes} bytes. Export the model again.`,
-      );
-    }
-  }
-  return manifest;
-}
-
-function parse(text: string, path: string): Manifest {
-  let manifest: Partial<Manifest> | null;
-  try {
-    manifest = JSON.parse(text);
-  } catch (cause) {
-    throw new ModelError("MODEL_INVALID", `${path} is not JSON. Export the model again.`, { cause });
-  }
-  if (typeof manifest?.format !== "number") {
-    throw new ModelError("MODEL_INVALID", `${path} has no format number. Export the model again.`);
-  }
-  if (manifest.format > FORMAT) {
-    throw new ModelError(
-      "MODEL_TOO_NEW",
-      `${path} has format ${manifest.format}, and this version reads up to ${FORMAT}. ` +
-        "Update qwen3guard-stream, or export the model with this version.",
-    );
-  }
-  if (manifest.format < FORMAT) {
-    throw new ModelError(
-      "MODEL_TOO_OLD",
-      `${path} has format ${manifest.format}, and this version reads format ${FORMAT}. Export the model again.`,
-    );
-  }
-  for (const key of [
-    ...["dtype", "kvCache", "device", "config", "cachedHeadSize", "outputs", "sources", "files"],
-  ] as (keyof Manifest)[]) {
-    if (manifest[key] == null) {
-      throw new ModelError("MODEL_INVALID", `${path} lacks "${key}". Export the model again.`);
-    }
-  }
-  for (const [key, known] of Object.entries({
-    dtype: DTYPES,
-    kvCache: KV_CACHES,
-    device: DEVICE_KIND_NAMES,
-  })) {
-    const value = manifest[key as "dtype"] as string;
-    if ((known as readonly string[]).includes(value)) continue;
-    throw new ModelError(
-      "MODEL_INVALID",
-      `${path} says ${key} ${JSON.stringify(value)}, which is none of ${known.join(", ")}. Export the model again.`,
-    );
-  }
-  if (!Array.isArray(manifest.outputs) || !manifest.outputs.every(isOutput)) {
-    throw new ModelError(
-      "MODEL_INVALID",
-      `${path} lists outputs that this version cannot read: ${JSON.stringify(manifest.outputs).slice(0, 200)}. ` +
-        "Export the model again.",
-    );
-  }
-  return manifest as Manifest;
-}
-
-function isOutput(value: ModelOutput | null): value is ModelOutput {
-  return (
-    typeof value?.name === "string" &&
-    Number.isInteger(value.width) &&
-    value.width > 0 &&
-    POSITIONS.includes(value.position)
-  );
+/** Writes guard.json, and gives it back as it will be read. */
+export async function writeManifest(
+  dir: string,
+  content: Omit<Manifest, "format" | "digest">,
+): Promise<Manifest> {
+  const manifest = { format: FORMAT, ...content };
+  const sealed = { ...manifest, digest: manifestDigest(manifest) };
+  await writeFile(join(dir, MANIFEST_FILE), `${JSON.stringify(sealed, null, 2)}\n`);
+  return sealed;
 }

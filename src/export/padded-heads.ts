@@ -3,6 +3,10 @@ import type { WeightSource } from "./weights.js";
 /** GroupQueryAttention rotates heads whose size is a multiple of this, and no others. */
 const HEAD_SIZE_STEP = 16;
 
+export function paddedHeadSize(size: number): number {
+  return Math.ceil(size / HEAD_SIZE_STEP) * HEAD_SIZE_STEP;
+}
+
 /**
  * A checkpoint as the attention kernel can take it: heads of any even size are padded with zeros to the next multiple
  * of 16, which changes no result. Zeros add nothing to a product of q and k, nor to what v mixes; the two halves that
@@ -12,7 +16,7 @@ const HEAD_SIZE_STEP = 16;
 export function padHeads(source: WeightSource): WeightSource {
   const { config } = source;
   const size = config.headDim;
-  const padded = Math.ceil(size / HEAD_SIZE_STEP) * HEAD_SIZE_STEP;
+  const padded = paddedHeadSize(size);
   if (padded === size) return source;
 
   /** Where each value of a head goes: as it is, or in two halves. */

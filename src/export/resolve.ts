@@ -11,9 +11,12 @@ import { ACCELERATORS, DEVICE_KINDS } from "../ort/devices/kinds.js";
 import { type DeviceName, parseDevice } from "../ort/devices/place.js";
 import { makeFolder, readText } from "../regular-file.js";
 import { exportCheckpoint, packageInfo } from "./export.js";
+import { verifyFiles } from "./file-hashes.js";
 import { usualFormat } from "./formats.js";
+import { requireGuard } from "./heads.js";
 import { mustWidenBytes } from "./integer-kernels.js";
-import { type Device, type Dtype, FORMAT, MANIFEST_FILE, readManifest } from "./manifest.js";
+import { type Device, type Dtype, FORMAT, MANIFEST_FILE } from "./manifest.js";
+import { readManifest } from "./read-manifest.js";
 
 export interface ResolveOptions {
   /** Default auto: a GPU for models of some size where it works, else the CPU. "cuda:1" is the second GPU. */
@@ -108,10 +111,13 @@ async function exportOnce(checkpointDir: string, options: ResolveOptions): Promi
   const { onProgress, signal } = options;
   try {
     if (existsSync(out)) {
-      if (await isWhole(out)) return out;
+      if (await isWhole(out, cache)) return out;
       await rm(out, { recursive: true, force: true });
     }
-    await exportCheckpoint(checkpointDir, out, { device, dtype, sources, onProgress, signal });
+    await exportCheckpoint(checkpointDir, out, {
+      ...{ device, dtype, sources, signal },
+      onProgress: (stage, done, total) => stage !== "check" && onProgress?.(stage, done, total),
+    });
   } catch (error) {
     // Another process may have finished the same export meanwhile.
     if (!(error instanceof StorageError && error.code === "OUTPUT_EXISTS")) throw ofCache(error, cache);
@@ -133,9 +139,11 @@ function ofCache(error: unknown, cache: string): unknown {
 }
 
 /** Nobody exports into the cache by hand, so what is damaged there is made anew. */
-async function isWhole(dir: string): Promise<boolean> {
+async function isWhole(dir: string, cache: string): Promise<boolean> {
   try {
-    await readManifest(dir);
+    const manifest = await readManifest(dir);
+    requireGuard(manifest, dir);
+    await verifyFiles(dir, manifest, cache);
     return true;
   } catch (error) {
     if (error instanceof ModelError) return false;

@@ -176,7 +176,7 @@ test("hashes everything that makes the model, with progress", async () => {
     INDEX,
     "model-00001-of-00002.safetensors",
     "model-00002-of-00002.safetensors",
-    "tokenizer.json",
+    ...["tokenizer.json", "tokenizer_config.json"],
   ];
   expect(Object.keys(sums).sort()).toEqual(names.sort());
   for (const name of names) {

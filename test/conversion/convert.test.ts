@@ -9,7 +9,7 @@ import { Engine } from "../../src/engine/engine.js";
 import type { Sequence } from "../../src/engine/sequence.js";
 import { CheckpointError, ClosedError, InputError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
-import { readManifest } from "../../src/export/manifest.js";
+import { readManifest } from "../../src/export/read-manifest.js";
 import { expectError } from "../support/errors.js";
 import { DEFAULT_MODEL, OFFICIAL_TOKENIZER, readGolden, temporaryFolder } from "../support/model.js";
 
@@ -117,7 +117,7 @@ test("calibration and comparison run on the package's own conversations", async 
     verify: true,
     onProgress: (stage) => stages.add(stage),
   });
-  expect([...stages]).toEqual(["hash", "write", "calibrate", "reference", "verify"]);
+  expect([...stages]).toEqual(["hash", "write", "calibrate", "check", "reference", "verify"]);
   expect(await readManifest(out)).toEqual(manifest);
   expect(manifest).toMatchObject({ dtype: "w8a8", kvCache: "int8" });
   const { verdicts, riskAgreement, largestChange, meanChange } = manifest.comparison!;
@@ -162,9 +162,11 @@ test("only the graph differs between a float and an int8 cache", async () => {
 
 test("refusals leave nothing behind", async () => {
   const out = join(root, "refused");
-  const withoutText = convertCheckpoint(bare, out, { kvCache: "int8" });
+  const mute = join(root, "mute");
+  await writeRandomCheckpoint(mute, { config: tiny, dtype: "BF16", tokenizerDir: null });
+  const withoutText = convertCheckpoint(mute, out, { kvCache: "int8" });
   await expectError(withoutText, CheckpointError, "TOKENIZER_MISSING");
-  await expect(withoutText).rejects.toThrow(`${bare} has no tokenizer.json`);
+  await expect(withoutText).rejects.toThrow(`${mute} has no tokenizer.json`);
   await expectError(
     convertCheckpoint(checkpoint, out, { kvCache: "int3" as "int8" }),
     InputError,

@@ -6,7 +6,7 @@ import { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { Engine } from "../../src/engine/engine.js";
 import type { LogitsReader, Sequence } from "../../src/engine/sequence.js";
 import { ClosedError, ContextLengthError, InputError, NumericError } from "../../src/errors.js";
-import { randomModel, temporaryFolder } from "../support/model.js";
+import { randomModel, reseal, temporaryFolder } from "../support/model.js";
 
 const done = new ClosedError("STREAM_CLOSED", "done");
 const ignore: LogitsReader = () => {};
@@ -180,5 +180,6 @@ async function poison(tokenId: number): Promise<string> {
   expect(at).toBeGreaterThanOrEqual(0);
   new Float32Array(data.buffer, data.byteOffset + at, row.length).fill(Number.NaN);
   await writeFile(path, data);
+  await reseal(copy);
   return copy;
 }

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { access, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { threadId } from "node:worker_threads";
@@ -6,9 +7,10 @@ import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js"
 import { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { CheckpointError, InputError, StorageError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
-import { type Device, type Dtype, readManifest } from "../../src/export/manifest.js";
+import type { Device, Dtype } from "../../src/export/manifest.js";
+import { readManifest } from "../../src/export/read-manifest.js";
 import { expectError } from "../support/errors.js";
-import { OFFICIAL_TOKENIZER, temporaryFolder } from "../support/model.js";
+import { DEFAULT_MODEL, OFFICIAL_TOKENIZER, temporaryFolder } from "../support/model.js";
 
 /** Faults that the file system is told to have. */
 const faults = vi.hoisted(() => ({ freeBytes: null as number | null, writesLeft: Number.POSITIVE_INFINITY }));
@@ -51,10 +53,20 @@ describe("the folder", () => {
     const dir = await emptyFolder("plain");
     const manifest = await exportCheckpoint(checkpoint, join(dir, "out"), { dtype: "int8" });
     expect(await readdir(dir)).toEqual(["out"]);
-    expect((await readdir(join(dir, "out"))).sort()).toEqual(["guard.json", "model.onnx", "model.onnx.data"]);
+    const files = ["model.onnx", "model.onnx.data", "tokenizer.json", "tokenizer_config.json"];
+    expect((await readdir(join(dir, "out"))).sort()).toEqual(["guard.json", ...files]);
+    expect(Object.keys(manifest.files).sort()).toEqual(files);
+    for (const file of files) {
+      const hash = createHash("sha256").update(await readFile(join(dir, "out", file)));
+      expect(manifest.hashes[file]).toBe(hash.digest("hex"));
+    }
     expect(JSON.parse(await readFile(join(dir, "out", "guard.json"), "utf8"))).toEqual(manifest);
     expect(manifest).toMatchObject({ dtype: "int8", device: "cpu", kvCache: "fp32" });
-    expect(Object.keys(manifest.sources).sort()).toEqual(["config.json", "model.safetensors"]);
+    expect(Object.keys(manifest.sources).sort()).toEqual([
+      "config.json",
+      "model.safetensors",
+      ...["tokenizer.json", "tokenizer_config.json"],
+    ]);
     expect(manifest.sources["model.safetensors"]).toMatch(/^[0-9a-f]{64}$/);
   });
 
@@ -104,7 +116,7 @@ describe("the folder", () => {
         seen[stage] = [done, total];
       },
     });
-    expect(Object.keys(seen)).toEqual(["hash", "write"]);
+    expect(Object.keys(seen)).toEqual(["hash", "write", "check"]);
     for (const [done, total] of Object.values(seen)) expect(done).toBe(total);
   });
 });
@@ -145,6 +157,17 @@ describe("refusals name what is wrong and leave nothing behind", () => {
       CheckpointError,
       "NON_FINITE_WEIGHT",
     );
+    expect(await readdir(dir)).toEqual([]);
+  });
+
+  test("a checkpoint without a tokenizer, and one whose tokenizer is another model's", async () => {
+    const bare = join(root, "bare");
+    await writeRandomCheckpoint(bare, { config: tiny, dtype: "BF16", tokenizerDir: null });
+    const other = join(root, "other-tokenizer");
+    await writeRandomCheckpoint(other, { config: tiny, dtype: "BF16", tokenizerDir: DEFAULT_MODEL });
+    const dir = await emptyFolder("tokenizer");
+    await expectError(exportCheckpoint(bare, join(dir, "out")), CheckpointError, "TOKENIZER_MISSING");
+    await expectError(exportCheckpoint(other, join(dir, "out")), CheckpointError, "TOKENIZER_MISMATCH");
     expect(await readdir(dir)).toEqual([]);
   });
 

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
 import { ClosedError, StorageError } from "../../src/errors.js";
-import { readManifest } from "../../src/export/manifest.js";
+import { readManifest } from "../../src/export/read-manifest.js";
 import { type ResolveOptions, resolveModel } from "../../src/export/resolve.js";
 import type { DeviceName } from "../../src/ort/devices/place.js";
 import { expectError } from "../support/errors.js";

