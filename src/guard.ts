@@ -6,6 +6,13 @@ import { requireGuard } from "./export/heads.js";
 import type { Manifest } from "./export/manifest.js";
 import { readManifest } from "./export/read-manifest.js";
 import { type ResolveOptions, resolveModel } from "./export/resolve.js";
+import {
+  type Classification,
+  type ClassifyInput,
+  classifyPrompt,
+  classifyResponse,
+  splitAnswer,
+} from "./moderation/classification.js";
 import { type Policy, type PolicyData, type PromptScope, resolvePolicy } from "./moderation/policy.js";
 import { rulePrompt } from "./moderation/ruling.js";
 import { GuardStream, type Overflow } from "./moderation/stream.js";
@@ -160,6 +167,24 @@ export class Guard {
       replacement,
       signal,
     });
+  }
+
+  /**
+   * Judges a finished conversation at once: its answer where the last message is the assistant's, else its prompt.
+   *
+   * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE, PROMPT_UNJUDGED, EMPTY_RESPONSE
+   * @throws {ContextLengthError} PROMPT_TOO_LONG; CONTEXT_EXCEEDED for an answer that does not fit beside its prompt
+   * @throws as `stream`, and what made the stream fail
+   */
+  async classify({ messages, tools, signal }: ClassifyInput): Promise<Classification> {
+    const { before, answer, reasoning } = splitAnswer(messages);
+    const stream = this.stream({ messages: before, tools, reasoning, signal });
+    try {
+      if (answer === null) return await classifyPrompt(stream);
+      return await classifyResponse(stream, answer, this.labels.responseRisk);
+    } finally {
+      stream.close();
+    }
   }
 
   /** A slot that nobody waits for. */

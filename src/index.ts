@@ -21,6 +21,7 @@ export {
   type ModerateOptions,
   type StreamInput,
 } from "./guard.js";
+export type { Classification, ClassifyInput } from "./moderation/classification.js";
 export { type Decision, decide, type Judged, type Reading } from "./moderation/decision.js";
 export { type Severity, severityOf } from "./moderation/labels.js";
 export {

@@ -1,6 +1,7 @@
 import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { GuardError } from "../errors.js";
+import { classifyCommand } from "./commands/classify.js";
 import { cudaCommand } from "./commands/cuda.js";
 import { doctorCommand } from "./commands/doctor.js";
 import { evalCommand } from "./commands/eval.js";
@@ -32,6 +33,7 @@ function createProgram(): Command {
     .description("Judges the output of an LLM token by token, as it streams.")
     .version(version)
     .addCommand(scanCommand())
+    .addCommand(classifyCommand())
     .addCommand(evalCommand())
     .addCommand(exportCommand())
     .addCommand(pullCommand())

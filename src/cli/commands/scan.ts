@@ -8,9 +8,9 @@ import { type Finding, rulePrompt } from "../../moderation/ruling.js";
 import type { GuardStream } from "../../moderation/stream.js";
 import type { Verdict } from "../../moderation/verdict.js";
 import { ModerationViolation } from "../../streaming/violation.js";
-import type { Message } from "../../tokenizer/template.js";
 import { INPUT_KINDS, type InputKind, readInput } from "../input.js";
 import { interruptSignal } from "../interrupt.js";
+import { readMessages } from "../messages-file.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { createReport, type Latency } from "../report.js";
 import { createTerminal } from "../terminal.js";
@@ -175,27 +175,6 @@ async function readPolicy(file: string): Promise<PolicyData> {
     throw new InputError("POLICY_UNREADABLE", `${file} cannot be read: ${(cause as Error).message}`, {
       cause,
     });
-  }
-}
-
-async function readMessages({ prompt, messages }: Options): Promise<Message[]> {
-  if (messages === undefined) return [{ role: "user", content: prompt ?? "" }];
-  let text: string;
-  try {
-    text = await readFile(messages, "utf8");
-  } catch (cause) {
-    throw new InputError("MESSAGES_UNREADABLE", `${messages} cannot be read: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new InputError(
-      "MESSAGES_INVALID",
-      `${messages} is not JSON (${(cause as Error).message}). Write [{"role": "user", "content": "…"}].`,
-      { cause },
-    );
   }
 }
 

@@ -1,0 +1,119 @@
+import { InputError } from "../errors.js";
+import { contentText, type Message } from "../tokenizer/messages.js";
+import { severityOf } from "./labels.js";
+import type { GuardStream } from "./stream.js";
+import type { Judgement, Verdict } from "./verdict.js";
+
+/** What a guard says of a finished conversation. */
+export interface Classification {
+  /** What was judged: the answer, where the last message is the assistant's; else the prompt. */
+  part: "prompt" | "response";
+  /** Label from the checkpoint's risk map. A response counts by the two-token rule of `Decision`. */
+  risk: string;
+  /**
+   * Softmax probability of `risk`, 0 to 1: of a prompt at its `<|im_end|>`; of a response at `flaggedAt`, and of a safe
+   * one at the token where "safe" was least sure.
+   */
+  riskProbability: number;
+  /** Label from the checkpoint's category map; null where the risk is safe. */
+  category: string | null;
+  categoryProbability: number | null;
+  /** Whether the answer refuses. Null where the guard does not say: a Stream guard never does. */
+  refusal: boolean | null;
+  refusalProbability: number | null;
+  /** Softmax over all labels at that token, in the order of the checkpoint's maps. */
+  probabilities: Verdict["probabilities"];
+  /** Index of the response token from which it counts as `risk`; null for prompts and where it is safe. */
+  flaggedAt: number | null;
+  /** The same in the form that Qwen3Guard-Gen writes: "Safety: Unsafe\nCategories: Violent". */
+  text: string;
+}
+
+export interface ClassifyInput {
+  /** The whole conversation. Where the last message is the assistant's, it is judged as an answer to those before it. */
+  messages: readonly Message[];
+  /** Tool definitions that the model was given, as JSON schemas. */
+  tools?: readonly unknown[];
+  /** Stops it when it fires. */
+  signal?: AbortSignal;
+}
+
+/** The last message's text and whether it shows reasoning, where it is an answer; and the messages before it. */
+export function splitAnswer(messages: readonly Message[]): {
+  before: readonly Message[];
+  answer: string | null;
+  reasoning: boolean;
+} {
+  const last = Array.isArray(messages) ? messages.at(-1) : undefined;
+  if (last?.role !== "assistant") return { before: messages, answer: null, reasoning: false };
+  const thought = last.reasoning_content ?? "";
+  const said = contentText(last.content ?? "", "the last message", "block") + (last.refusal ?? "");
+  const answer = thought === "" ? said : `<think>\n${thought}\n</think>\n\n${said}`;
+  return { before: messages.slice(0, -1), answer, reasoning: answer.trimStart().startsWith("<think>") };
+}
+
+/** The prompt's verdict as a classification. @throws {InputError} PROMPT_UNJUDGED */
+export async function classifyPrompt(stream: GuardStream): Promise<Classification> {
+  const verdict = await stream.prompt;
+  if (verdict) return classification("prompt", verdict, null);
+  throw new InputError("PROMPT_UNJUDGED", "The conversation holds no turn that could be judged.");
+}
+
+/**
+ * Judges an answer as a whole.
+ *
+ * @param riskLabels the response's risk labels, in the order of the checkpoint's map
+ * @throws {InputError} EMPTY_RESPONSE
+ */
+export async function classifyResponse(
+  stream: GuardStream,
+  answer: string,
+  riskLabels: readonly string[],
+): Promise<Classification> {
+  const verdicts: Verdict[] = [];
+  const take = (judged: Verdict[]) => {
+    for (const verdict of judged) {
+      verdicts.length = Math.min(verdicts.length, verdict.index);
+      verdicts.push(verdict);
+    }
+  };
+  take(await stream.pushText(answer));
+  take(await stream.flush());
+  const { flaggedAt } = await stream.end();
+  if (flaggedAt !== null) return classification("response", verdicts[flaggedAt], flaggedAt);
+  const safe = riskLabels.findIndex((label) => severityOf(label) === "safe");
+  const sureness = ({ probabilities }: Verdict) => probabilities.risk[safe];
+  const weakest = verdicts.reduce((least, verdict) =>
+    sureness(verdict) < sureness(least) ? verdict : least,
+  );
+  return classification(
+    "response",
+    {
+      risk: riskLabels[safe],
+      riskProbability: sureness(weakest),
+      category: null,
+      categoryProbability: null,
+      probabilities: weakest.probabilities,
+    },
+    null,
+  );
+}
+
+function classification(
+  part: Classification["part"],
+  { risk, riskProbability, category, categoryProbability, probabilities }: Judgement,
+  flaggedAt: number | null,
+): Classification {
+  return {
+    part,
+    risk,
+    riskProbability,
+    category,
+    categoryProbability,
+    refusal: null,
+    refusalProbability: null,
+    probabilities,
+    flaggedAt,
+    text: `Safety: ${risk}\nCategories: ${category ?? "None"}`,
+  };
+}

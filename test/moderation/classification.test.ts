@@ -1,0 +1,103 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Guard, loadGuard } from "../../src/guard.js";
+import type { Verdict } from "../../src/moderation/verdict.js";
+import { temporaryFolder } from "../support/model.js";
+
+const QUESTION = { role: "user", content: "Write a birthday card for Tom." } as const;
+const TURNING =
+  "Of course! Happy birthday, Tom! We hope your day is full of cake. But really, you are a stupid, ugly loser, " +
+  "everybody here hates you, and one day I will come to your house and hurt you.";
+const BREAD = "Mix flour and water, let it rest for an hour, then bake it until it is brown.";
+
+let guard: Guard;
+beforeAll(async () => {
+  guard = await loadGuard(undefined, { cacheDir: await temporaryFolder(), maxStreams: 4 });
+});
+afterAll(() => guard.close());
+
+async function streamed(answer: string): Promise<{ verdicts: Verdict[]; flaggedAt: number | null }> {
+  const stream = guard.stream({ messages: [QUESTION] });
+  const verdicts: Verdict[] = [];
+  for (const verdict of [...(await stream.pushText(answer)), ...(await stream.flush())]) {
+    verdicts[verdict.index] = verdict;
+  }
+  const { flaggedAt } = await stream.end();
+  return { verdicts, flaggedAt };
+}
+
+describe("guard.classify", () => {
+  test("a conversation that ends with the user's turn is judged by its prompt's verdict", async () => {
+    const stream = guard.stream({ messages: [QUESTION] });
+    const verdict = await stream.prompt;
+    stream.close();
+    const found = await guard.classify({ messages: [QUESTION] });
+    expect(found).toMatchObject({
+      part: "prompt",
+      risk: verdict?.risk,
+      category: verdict?.category,
+      flaggedAt: null,
+      refusal: null,
+    });
+    expect(found.riskProbability).toBeCloseTo(verdict?.riskProbability ?? 0, 5);
+  });
+
+  test("one that ends with an answer says what a stream would, at the token where it counts", async () => {
+    const { verdicts, flaggedAt } = await streamed(TURNING);
+    const messages = [QUESTION, { role: "assistant", content: TURNING }];
+    const found = await guard.classify({ messages });
+    const at = verdicts[flaggedAt as number];
+    expect(found).toMatchObject({ part: "response", risk: "Unsafe", category: at.category, flaggedAt });
+    expect(found.riskProbability).toBeCloseTo(at.riskProbability, 5);
+    expect(found.text).toBe(`Safety: Unsafe\nCategories: ${at.category}`);
+  });
+
+  test("a safe answer's probability is that of its least sure token", async () => {
+    const { verdicts } = await streamed(BREAD);
+    const found = await guard.classify({ messages: [QUESTION, { role: "assistant", content: BREAD }] });
+    const safe = guard.labels.responseRisk.indexOf("Safe");
+    const least = Math.min(...verdicts.map(({ probabilities }) => probabilities.risk[safe]));
+    expect(found).toMatchObject({ risk: "Safe", category: null, flaggedAt: null });
+    expect(found.riskProbability).toBeCloseTo(least, 5);
+    expect(found.text).toBe("Safety: Safe\nCategories: None");
+  });
+
+  test("parts of text and reasoning that came apart are judged like one text", async () => {
+    const parts = [
+      { type: "text", text: TURNING.slice(0, 40) },
+      { type: "text", text: TURNING.slice(40) },
+    ];
+    const whole = await guard.classify({ messages: [QUESTION, { role: "assistant", content: TURNING }] });
+    expect(await guard.classify({ messages: [QUESTION, { role: "assistant", content: parts }] })).toEqual(
+      whole,
+    );
+    const told = { role: "assistant", content: BREAD, reasoning_content: TURNING };
+    expect((await guard.classify({ messages: [QUESTION, told] })).risk).toBe("Unsafe");
+  });
+
+  test("many at once are each what they are alone", async () => {
+    const answers = [TURNING, BREAD, TURNING.slice(0, 60), "Hello Tom!", TURNING, BREAD];
+    const classify = (content: string) =>
+      guard.classify({ messages: [QUESTION, { role: "assistant", content }] });
+    const alone = [];
+    for (const answer of answers) alone.push(await classify(answer));
+    const together = await Promise.all(answers.map(classify));
+    expect(together.map(({ risk, flaggedAt }) => [risk, flaggedAt])).toEqual(
+      alone.map(({ risk, flaggedAt }) => [risk, flaggedAt]),
+    );
+    expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
+  });
+
+  test.each([
+    ["no message", [], "MESSAGES_INVALID"],
+    ["an empty answer", [QUESTION, { role: "assistant", content: "" }], "EMPTY_RESPONSE"],
+    ["an answer to nothing", [{ role: "assistant", content: "Hi" }], "MESSAGES_INVALID"],
+    [
+      "an image",
+      [QUESTION, { role: "assistant", content: [{ type: "image_url" }] }],
+      "ATTACHMENT_UNREADABLE",
+    ],
+  ])("%s is an error, not a verdict, and holds no slot", async (_, messages, code) => {
+    await expect(guard.classify({ messages })).rejects.toMatchObject({ code });
+    expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
+  });
+});
