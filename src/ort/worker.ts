@@ -1,5 +1,11 @@
 import type { KoffiFunc } from "koffi";
 
+/** Threads of libuv's pool, which runs the calls; it reads the variable once, and takes no more than 1024. */
+export function workerThreads(): number {
+  const wanted = Number.parseInt(process.env.UV_THREADPOOL_SIZE ?? "", 10);
+  return Number.isNaN(wanted) ? 4 : Math.min(Math.max(wanted, 1), 1024);
+}
+
 /** A function of a native library. */
 export type NativeFunction<Status> = KoffiFunc<(...args: unknown[]) => Status>;
 

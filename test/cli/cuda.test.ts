@@ -95,6 +95,16 @@ describe.skipIf(process.platform !== "linux" || !hasCompiler())("with a stand-in
     });
   });
 
+  test("a GPU that the provider has no machine code for is refused by name", async () => {
+    const env = await withDriver("-DMAJOR=10");
+    expect((await status(env)).problem).toMatch(
+      /for GPUs of compute capability 7\.5, .*12\.0 alone; cuda:0 \(Stand-in\) is of 10\.0\. Run on/,
+    );
+    const { code, stderr } = await runCli(["scan", "--device", "cuda"], { env, input: "x" });
+    expect(stderr).toContain("GPU_UNSUPPORTED");
+    expect(code).toBe(1);
+  });
+
   test("a driver that is too old, and one without a device", async () => {
     const old = await status(await withDriver("-DVERSION=12080"));
     expect(old.problem).toMatch(/serves CUDA 12\.8, .* install driver 580/);

@@ -21,5 +21,5 @@ cp "$runtime/bin/napi-v6/linux/x64/libonnxruntime.so.1" "$provider"
 
 rm -f "$work/trace"
 cd "$root"
-QWEN3GUARD_CUDA=$work/home QWEN3GUARD_CACHE=$work/cache LD_LIBRARY_PATH=$work/stand-in STAND_IN_TRACE=$work/trace \
+QWEN3GUARD_CUDA=$work/home QWEN3GUARD_CACHE=$work/cache LD_LIBRARY_PATH=$work/stand-in STAND_IN_TRACE=$work/trace STAND_IN_DEVICES=2 \
   node --import tsx "$here/rehearse.ts" "$@"

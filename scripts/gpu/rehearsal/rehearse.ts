@@ -43,7 +43,12 @@ try {
   }
   await rehearseLimits(join(root, "tiny-bf16"));
   await rehearseGuard();
-  assert(!readFileSync(TRACE, "utf8").includes("FORBIDDEN"), "a call that CUDA forbids while capturing");
+  await rehearseSecondGpu(join(root, "tiny-bf16"));
+  const trace = readFileSync(TRACE, "utf8");
+  for (const wrong of ["FORBIDDEN while capturing", "ON ANOTHER DEVICE"]) {
+    const lines = trace.split("\n").filter((line) => line.includes(wrong));
+    assert.deepEqual(lines, [], wrong);
+  }
 } finally {
   rmSync(root, { recursive: true, force: true });
 }
@@ -55,6 +60,7 @@ async function rehearse(dir: string): Promise<string> {
   const engine = await Engine.load(dir, { maxStreams: 6, maxTokens: 200 });
   const recordings = calls(from).filter((call) => call.includes("cudaStreamEndCapture"));
   assert.equal(recordings.length, engine.recordedSteps);
+  assert.deepEqual(streamsOf(calls(from)), new Set([capturedStream(calls(from))]), "all on our own stream");
 
   const sequences = Array.from({ length: 6 }, () => engine.open());
   await feed(sequences[0], 100);
@@ -69,6 +75,7 @@ async function rehearse(dir: string): Promise<string> {
   from = traceLength();
   await feed(sequences[3], 50, 2);
   assert(!calls(from).some((call) => call.startsWith("cudaGraphLaunch")), "chunks are not recorded");
+  assert.equal(streamsOf(calls(from)).size, 1);
   for (const sequence of sequences) sequence.close(done);
   await engine.close();
   assert.equal(deviceMemory(GPU).free, free, "closing gives all device memory back");
@@ -106,6 +113,16 @@ async function rehearseLimits(dir: string): Promise<void> {
   await assert.rejects(Engine.load(dir, { device: "cpu" }), { code: "DEVICE_MISMATCH" });
 }
 
+/** Everything goes to the GPU that was named, and nothing to the first one. */
+async function rehearseSecondGpu(dir: string): Promise<void> {
+  const from = traceLength();
+  const engine = await Engine.load(dir, { device: "cuda:1", maxStreams: 2, maxTokens: 64 });
+  await feed(engine.open(), 5);
+  await engine.close();
+  const devices = calls(from).filter((call) => call.startsWith("cudaSetDevice"));
+  assert.deepEqual(new Set(devices), new Set(["cudaSetDevice 1"]));
+}
+
 /** From a checkpoint to verdicts, as a user does it. */
 async function rehearseGuard(): Promise<void> {
   const guard = await loadGuard(undefined, { device: "cuda", maxStreams: 2 });
@@ -116,6 +133,18 @@ async function rehearseGuard(): Promise<void> {
   stream.close();
   await guard.close();
   console.log(`the embedded guard, ${guard.manifest.dtype} on ${guard.device}: prompt and tokens judged`);
+}
+
+/** The stream that is captured: the one which the engine made. */
+function capturedStream(lines: string[]): string {
+  const begin = lines.find((line) => line.startsWith("cudaStreamBeginCapture")) as string;
+  return begin.split(" ")[1];
+}
+
+/** The streams on which kernels and products were started. */
+function streamsOf(lines: string[]): Set<string> {
+  const started = lines.filter((line) => /^(kernel|cublas\w+ [NT]{2} )/.test(line));
+  return new Set(started.map((line) => /stream (\S+)/.exec(line)?.[1] as string));
 }
 
 function traceLength(): number {

@@ -1,7 +1,8 @@
 /*
  * Stands in for NVIDIA's driver and libraries where there is no GPU: device memory is host memory, copies are copies,
- * kernels are counted and not run. What CUDA forbids while a stream is captured fails here too, with the same number;
- * a captured graph keeps its copies and does them when it is launched.
+ * kernels are counted and not run. What CUDA forbids while a stream is captured fails here too, with the same number,
+ * and the thread's error stays set until somebody asks for it; a captured graph keeps its copies and does them when it
+ * is launched. Each kernel, product and copy is traced with the stream that it was given.
  *
  * One source for all libraries; what the provider imports and this file lacks is added by build.sh as functions that
  * return 0. STAND_IN_TRACE names a file that gets one line for each call.
@@ -25,7 +26,7 @@
 
 static FILE *trace_file;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static int last_error;
+static __thread int last_error;
 
 __attribute__((constructor)) static void open_trace(void) {
   const char *path = getenv("STAND_IN_TRACE");
@@ -44,6 +45,16 @@ static void trace(const char *format, ...) {
   pthread_mutex_unlock(&lock);
   va_end(arguments);
 }
+
+static int number(const char *name, int otherwise) {
+  const char *text = getenv(name);
+  return text && *text ? atoi(text) : otherwise;
+}
+
+/* ---- threads and devices ---- */
+
+/* A thread that was never given a device works on the first one. */
+static __thread int current_device = 0;
 
 /* ---- what a graph holds ---- */
 
@@ -80,8 +91,19 @@ static int recorded(void *stream, void *to, const void *from, size_t bytes, int 
   return 1;
 }
 
-static void node(void *stream) {
-  if (capturing && stream == captured_stream) capturing->nodes++;
+typedef struct {
+  int device;
+} Stream;
+
+/* What is queued on a stream: a node of the graph where that stream is captured. */
+static const char *queued(Stream *stream) {
+  static __thread char text[96];
+  int elsewhere = stream && stream->device != current_device;
+  int inside = capturing && stream == captured_stream;
+  if (inside) capturing->nodes++;
+  snprintf(text, sizeof(text), " stream %p%s%s", (void *)stream, inside ? " (captured)" : "",
+           elsewhere ? " ON ANOTHER DEVICE" : "");
+  return text;
 }
 
 /* ---- libcudart: memory ---- */
@@ -143,7 +165,11 @@ int cudaHostAlloc(void **address, size_t bytes, unsigned flags) {
   int problem = forbidden("cudaHostAlloc");
   return problem ? problem : allocate(address, bytes, 0);
 }
-int cudaFreeHost(void *address) { return release(address, 0); }
+int cudaFreeHost(void *address) {
+  trace("cudaFreeHost");
+  int problem = forbidden("cudaFreeHost");
+  return problem ? problem : release(address, 0);
+}
 int cudaMallocFromPoolAsync(void **address, size_t bytes, void *pool, void *stream) {
   trace("cudaMallocFromPoolAsync %zu", bytes);
   return allocate(address, bytes, 1);
@@ -237,11 +263,14 @@ int cudaDeviceGetAttribute(int *value, int attribute, int device) {
   }
   return SUCCESS;
 }
-int cudaGetDeviceCount(int *count) { return *count = 1, SUCCESS; }
-int cudaGetDevice(int *device) { return *device = 0, SUCCESS; }
+static int device_count(void) { return number("STAND_IN_DEVICES", 1); }
+int cudaGetDeviceCount(int *count) { return *count = device_count(), SUCCESS; }
+int cudaGetDevice(int *device) { return *device = current_device, SUCCESS; }
 int cudaSetDevice(int device) {
   trace("cudaSetDevice %d", device);
-  return device == 0 ? SUCCESS : 101;
+  if (device < 0 || device >= device_count()) return last_error = 101;
+  current_device = device;
+  return SUCCESS;
 }
 int cudaDriverGetVersion(int *version) { return *version = 13000, SUCCESS; }
 int cudaRuntimeGetVersion(int *version) { return *version = 13000, SUCCESS; }
@@ -275,8 +304,12 @@ int cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const vo
 
 /* ---- libcudart: streams, events, graphs ---- */
 
-int cudaStreamCreateWithFlags(void **stream, unsigned flags) { return *stream = malloc(16), SUCCESS; }
-int cudaStreamCreate(void **stream) { return cudaStreamCreateWithFlags(stream, 0); }
+int cudaStreamCreateWithFlags(Stream **stream, unsigned flags) {
+  *stream = malloc(sizeof(Stream));
+  (*stream)->device = current_device;
+  return SUCCESS;
+}
+int cudaStreamCreate(Stream **stream) { return cudaStreamCreateWithFlags(stream, 0); }
 int cudaStreamDestroy(void *stream) { return free(stream), SUCCESS; }
 int cudaStreamSynchronize(void *stream) {
   trace("cudaStreamSynchronize %p", stream);
@@ -302,7 +335,7 @@ int cudaEventSynchronize(void *event) {
 }
 int cudaEventElapsedTime(float *milliseconds, void *from, void *to) { return *milliseconds = 0.001f, SUCCESS; }
 int cudaLaunchHostFunc(void *stream, void (*function)(void *), void *data) {
-  trace("cudaLaunchHostFunc%s", capturing ? " CAPTURED" : "");
+  trace("cudaLaunchHostFunc%s", capturing ? " FORBIDDEN while capturing" : "");
   if (!capturing) function(data);
   return SUCCESS;
 }
@@ -336,9 +369,12 @@ int cudaGraphExecDestroy(Graph *executable) {
   trace("cudaGraphExecDestroy");
   return free(executable), SUCCESS;
 }
-int cudaGraphUpload(Graph *executable, void *stream) { return SUCCESS; }
+int cudaGraphUpload(Graph *executable, void *stream) {
+  trace("cudaGraphUpload stream %p", stream);
+  return SUCCESS;
+}
 int cudaGraphLaunch(const Graph *executable, void *stream) {
-  trace("cudaGraphLaunch: %zu nodes", executable->nodes);
+  trace("cudaGraphLaunch: %zu nodes, stream %p", executable->nodes, stream);
   for (size_t i = 0; i < executable->count; i++) {
     const Copy *copy = &executable->copies[i];
     if (copy->from)
@@ -370,27 +406,54 @@ static const char *kernel_name(const void *function) {
   return "?";
 }
 void **__cudaRegisterFatBinary(void *binary) { return malloc(16); }
-static __thread char configuration[48];
-unsigned __cudaPushCallConfiguration(uint64_t grid_xy, uint64_t grid_z, uint64_t block_xy, uint64_t block_z) {
+/* A dim3 goes by value in two registers. */
+typedef struct {
+  uint64_t grid_xy, grid_z, block_xy, block_z;
+  size_t shared;
+  void *stream;
+} Configuration;
+static __thread Configuration configuration;
+unsigned __cudaPushCallConfiguration(uint64_t grid_xy, uint64_t grid_z, uint64_t block_xy, uint64_t block_z,
+                                     size_t shared, void *stream) {
+  configuration = (Configuration){grid_xy, grid_z, block_xy, block_z, shared, stream};
   return SUCCESS;
 }
 unsigned __cudaPopCallConfiguration(void *grid, void *block, size_t *shared, void **stream) {
-  memset(grid, 0, 12);
-  memset(block, 0, 12);
-  *shared = 0;
-  *stream = captured_stream;
+  memcpy(grid, &configuration.grid_xy, 8);
+  memcpy((char *)grid + 8, &configuration.grid_z, 4);
+  memcpy(block, &configuration.block_xy, 8);
+  memcpy((char *)block + 8, &configuration.block_z, 4);
+  *shared = configuration.shared;
+  *stream = configuration.stream;
   return SUCCESS;
 }
 int __cudaGetKernel(const void **kernel, const void *function) { return *kernel = function, SUCCESS; }
-static int launched(const void *function) {
-  if (trace_file) trace("kernel %s%s", kernel_name(function), capturing ? " (captured)" : "");
-  if (capturing) capturing->nodes++;
+static int launched(const void *function, uint64_t grid_xy, uint64_t grid_z, void *stream) {
+  const char *where = queued(stream);
+  trace("kernel %s grid %u,%u,%u%s", kernel_name(function), (unsigned)grid_xy, (unsigned)(grid_xy >> 32),
+        (unsigned)grid_z, where);
   return SUCCESS;
 }
-int cudaLaunchKernel(const void *function) { return launched(function); }
-int __cudaLaunchKernel(const void *function) { return launched(function); }
-int cudaLaunchCooperativeKernel(const void *function) { return launched(function); }
-int cudaLaunchKernelExC(const void *config, const void *function) { return launched(function); }
+int cudaLaunchKernel(const void *function, uint64_t grid_xy, uint64_t grid_z, uint64_t block_xy, uint64_t block_z,
+                     void **arguments, size_t shared, void *stream) {
+  return launched(function, grid_xy, grid_z, stream);
+}
+int __cudaLaunchKernel(const void *function, uint64_t grid_xy, uint64_t grid_z, uint64_t block_xy, uint64_t block_z,
+                       void **arguments, size_t shared, void *stream) {
+  return launched(function, grid_xy, grid_z, stream);
+}
+int cudaLaunchCooperativeKernel(const void *function, uint64_t grid_xy, uint64_t grid_z, uint64_t block_xy,
+                                uint64_t block_z, void **arguments, size_t shared, void *stream) {
+  return launched(function, grid_xy, grid_z, stream);
+}
+typedef struct {
+  unsigned grid[3], block[3];
+  size_t shared;
+  void *stream;
+} LaunchConfig;
+int cudaLaunchKernelExC(const LaunchConfig *config, const void *function) {
+  return launched(function, config->grid[0] | (uint64_t)config->grid[1] << 32, config->grid[2], config->stream);
+}
 int cudaLibraryLoadData(void **library) { return *library = malloc(16), SUCCESS; }
 int cudaLibraryGetKernel(void **kernel, void *library, const char *name) { return *kernel = malloc(16), SUCCESS; }
 int cudaMemPoolCreate(void **pool) { return *pool = malloc(16), SUCCESS; }
@@ -407,7 +470,7 @@ int cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned
 }
 int cuInit(unsigned flags) { return SUCCESS; }
 int cuDriverGetVersion(int *version) { return *version = 13000, SUCCESS; }
-int cuDeviceGetCount(int *count) { return *count = 1, SUCCESS; }
+int cuDeviceGetCount(int *count) { return *count = device_count(), SUCCESS; }
 int cuDeviceGet(int *device, int ordinal) { return *device = ordinal, SUCCESS; }
 int cuDeviceGetName(char *name, int length, int device) { return snprintf(name, length, "Stand-in H200"), SUCCESS; }
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { return *bytes = TOTAL_BYTES, SUCCESS; }
@@ -417,28 +480,36 @@ int cuGetErrorString(int error, const char **text) { return *text = "an error of
 
 /* ---- libcublas, libcublasLt ---- */
 
-static void *cublas_stream;
-int cublasCreate_v2(void **handle) {
+typedef struct {
+  void *stream;
+} Cublas;
+int cublasCreate_v2(Cublas **handle) {
   trace("cublasCreate");
-  return *handle = malloc(16), SUCCESS;
+  int problem = forbidden("cublasCreate");
+  *handle = calloc(1, sizeof(Cublas));
+  return problem ? 14 : SUCCESS; /* CUBLAS_STATUS_INTERNAL_ERROR */
 }
 int cublasDestroy_v2(void *handle) { return free(handle), SUCCESS; }
-int cublasSetStream_v2(void *handle, void *stream) { return cublas_stream = stream, SUCCESS; }
+int cublasSetStream_v2(Cublas *handle, void *stream) { return handle->stream = stream, SUCCESS; }
 int cublasGetMathMode(void *handle, int *mode) { return *mode = 0, SUCCESS; }
 const char *cublasGetStatusName(int status) { return "CUBLAS_STAND_IN"; }
 const char *cublasGetStatusString(int status) { return "a status of the stand-in"; }
-static int product(const char *name, int turn_a, int turn_b, int m, int n, int k) {
-  trace("%s %c%c m %d n %d k %d%s", name, turn_a ? 'T' : 'N', turn_b ? 'T' : 'N', m, n, k, capturing ? " (captured)" : "");
-  if (capturing) capturing->nodes++;
+static int product(const char *name, void *stream, int turn_a, int turn_b, int m, int n, int k) {
+  const char *where = queued(stream);
+  trace("%s %c%c m %d n %d k %d%s", name, turn_a ? 'T' : 'N', turn_b ? 'T' : 'N', m, n, k, where);
   return SUCCESS;
 }
-int cublasGemmEx(void *handle, int ta, int tb, int m, int n, int k) { return product("cublasGemmEx", ta, tb, m, n, k); }
-int cublasSgemm_v2(void *handle, int ta, int tb, int m, int n, int k) { return product("cublasSgemm", ta, tb, m, n, k); }
-int cublasGemmStridedBatchedEx(void *handle, int ta, int tb, int m, int n, int k) {
-  return product("cublasGemmStridedBatchedEx", ta, tb, m, n, k);
+int cublasGemmEx(Cublas *handle, int ta, int tb, int m, int n, int k) {
+  return product("cublasGemmEx", handle->stream, ta, tb, m, n, k);
 }
-int cublasGemmBatchedEx(void *handle, int ta, int tb, int m, int n, int k) {
-  return product("cublasGemmBatchedEx", ta, tb, m, n, k);
+int cublasSgemm_v2(Cublas *handle, int ta, int tb, int m, int n, int k) {
+  return product("cublasSgemm", handle->stream, ta, tb, m, n, k);
+}
+int cublasGemmStridedBatchedEx(Cublas *handle, int ta, int tb, int m, int n, int k) {
+  return product("cublasGemmStridedBatchedEx", handle->stream, ta, tb, m, n, k);
+}
+int cublasGemmBatchedEx(Cublas *handle, int ta, int tb, int m, int n, int k) {
+  return product("cublasGemmBatchedEx", handle->stream, ta, tb, m, n, k);
 }
 int cublasLtCreate(void **handle) { return *handle = malloc(16), SUCCESS; }
 int cublasLtDestroy(void *handle) { return free(handle), SUCCESS; }
@@ -453,4 +524,8 @@ int cublasLtMatmulAlgoGetHeuristic(void *handle, void *a, void *b, void *c, void
   memset(results, 0, 96); /* one result: algorithm of 64 bytes, workspace, state, waves, reserved */
   return *count = 1, SUCCESS;
 }
-int cublasLtMatmul(void *handle) { return product("cublasLtMatmul", 0, 0, 0, 0, 0); }
+int cublasLtMatmul(void *handle, void *operation, void *alpha, void *a, void *a_layout, void *b, void *b_layout,
+                   void *beta, void *c, void *c_layout, void *d, void *d_layout, void *algorithm, void *workspace,
+                   size_t workspace_bytes, void *stream) {
+  return product("cublasLtMatmul", stream, 0, 0, 0, 0, 0);
+}

@@ -28,7 +28,7 @@ export class CudaDevice implements Device {
     this.#stream = stream;
   }
 
-  /** @throws {DeviceError} CUDA_UNAVAILABLE, CUDA_ERROR */
+  /** @throws {DeviceError} CUDA_UNAVAILABLE, GPU_UNSUPPORTED, CUDA_ERROR */
   static async open(place: Place): Promise<CudaDevice> {
     return new CudaDevice(await CudaStream.create(place));
   }

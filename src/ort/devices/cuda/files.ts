@@ -2,9 +2,9 @@ import { existsSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import envPaths from "env-paths";
 import { findLibrary } from "../../library.js";
-import { type CudaDriver, readDriver } from "./driver.js";
+import { type CudaDevice, type CudaDriver, readDriver } from "./driver.js";
 import { findLibraries } from "./library-search.js";
-import { CUDA_MAJOR, NVIDIA_PACKAGES, providerPackage } from "./packages.js";
+import { CAPABILITIES, CUDA_MAJOR, NVIDIA_PACKAGES, providerPackage } from "./packages.js";
 
 export interface CudaLibrary {
   name: string;
@@ -96,6 +96,16 @@ function inFolder(folder: string, names: readonly string[]): string[] | null {
   return paths.every((path) => existsSync(path)) ? paths : null;
 }
 
+/** Why none of these GPUs will do; null where one of them does. */
+export function chipProblem(devices: readonly CudaDevice[]): string | null {
+  if (devices.some(({ capability }) => CAPABILITIES.includes(capability))) return null;
+  const shown = devices.map(({ index, name, capability }) => `cuda:${index} (${name}) is of ${capability}`);
+  return (
+    `The CUDA provider holds machine code for GPUs of compute capability ${CAPABILITIES.join(", ")} alone; ` +
+    `${shown.join(", ")}. Run on another GPU or on the CPU.`
+  );
+}
+
 function driverProblem({ version, devices, problem }: CudaDriver): string | null {
   if (version === null) {
     return `No working NVIDIA driver (${problem}): install driver 580 or later on a machine with an NVIDIA GPU, or run on the CPU.`;
@@ -106,7 +116,7 @@ function driverProblem({ version, devices, problem }: CudaDriver): string | null
   if (devices.length === 0) {
     return `The NVIDIA driver shows no GPU (${problem}): check nvidia-smi and CUDA_VISIBLE_DEVICES.`;
   }
-  return null;
+  return chipProblem(devices);
 }
 
 function libraryProblem(libraries: CudaLibrary[]): string | null {

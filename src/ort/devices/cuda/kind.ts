@@ -1,6 +1,6 @@
 import { DeviceError } from "../../../errors.js";
 import type { DeviceKind } from "../kind.js";
-import { inspectCuda, runtimeCopy } from "./files.js";
+import { chipProblem, inspectCuda, runtimeCopy } from "./files.js";
 import { cudaText } from "./report.js";
 
 export const cudaKind: DeviceKind = {
@@ -12,8 +12,10 @@ export const cudaKind: DeviceKind = {
     fusedQkNorm: true,
   },
   problem() {
-    const { problem } = inspectCuda();
-    return problem === null ? null : new DeviceError("CUDA_UNAVAILABLE", problem);
+    const { problem, driver } = inspectCuda();
+    if (problem === null) return null;
+    const chip = driver.devices.length > 0 && problem === chipProblem(driver.devices);
+    return new DeviceError(chip ? "GPU_UNSUPPORTED" : "CUDA_UNAVAILABLE", problem);
   },
   report: () => cudaText(inspectCuda()),
   // It looks for providers in its own folder.

@@ -9,6 +9,12 @@ export interface LibraryPackage {
 /** What the index's wheels of `onnxruntime-gpu` 1.30 for Linux are built for. */
 export const CUDA_MAJOR = 13;
 
+/**
+ * Compute capabilities that the provider of 1.30 holds machine code for. It holds no PTX, from which the driver could make
+ * code for others, so on any other GPU each kernel fails to start.
+ */
+export const CAPABILITIES: readonly string[] = ["7.5", "8.0", "8.6", "8.9", "9.0", "12.0"];
+
 /** ONNX Runtime's CUDA provider. It works only beside an ONNX Runtime of the very same version. */
 export function providerPackage(version: string): LibraryPackage {
   const libraries = ["libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"];

@@ -12,9 +12,10 @@ const RELEASE_CUDA_PROVIDER_OPTIONS = 208;
 
 /**
  * The arena grows by what is asked for, not to the next power of two: the rest of the memory is the cache's. What is
- * float32 in a graph is meant to be: TF32 rounds it to 10 bits.
+ * float32 in a graph is meant to be: TF32 rounds it to 10 bits. A cuDNN that happens to be on the machine would take
+ * over attention on some GPUs, and no two machines would run the same kernels.
  */
-const OPTIONS = { arena_extend_strategy: "kSameAsRequested", use_tf32: "0" };
+const OPTIONS = { arena_extend_strategy: "kSameAsRequested", use_tf32: "0", enable_cudnn: "0" };
 
 /** Gives session options the CUDA provider, its kernels queued on `stream`. @throws {DeviceError} CUDA_UNAVAILABLE */
 export async function addCudaProvider(settings: Handle, stream: CudaStream): Promise<void> {

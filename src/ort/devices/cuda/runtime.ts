@@ -3,6 +3,7 @@ import { loadLibrary } from "../../library.js";
 import { callOnWorker, type NativeFunction } from "../../worker.js";
 import type { Place } from "../place.js";
 import { inspectCuda } from "./files.js";
+import { cudaKind } from "./kind.js";
 
 /** The functions of NVIDIA's libcudart in use, with their C parameters; all return 0 on success. */
 const FUNCTIONS = {
@@ -79,12 +80,13 @@ let shared: CudaRuntime | undefined;
  * The process-wide CUDA runtime. The first call loads NVIDIA's libraries, so that the provider finds them wherever
  * they lie.
  *
- * @throws {DeviceError} CUDA_UNAVAILABLE with what is missing and how to get it
+ * @throws {DeviceError} CUDA_UNAVAILABLE, GPU_UNSUPPORTED with what is missing and how to get it
  */
 export function cudaRuntime(): CudaRuntime {
   if (!shared) {
-    const { problem, libraries } = inspectCuda();
-    if (problem) throw new DeviceError("CUDA_UNAVAILABLE", problem);
+    const problem = cudaKind.problem();
+    if (problem) throw problem;
+    const { libraries } = inspectCuda();
     const isNvidia = ({ name }: { name: string }) => !name.includes("onnxruntime");
     const paths = libraries.filter(isNvidia).map(({ path }) => path as string);
     for (const path of paths) loadLibrary(path, { global: true });

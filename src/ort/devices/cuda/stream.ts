@@ -1,8 +1,9 @@
 import { DeviceError } from "../../../errors.js";
 import type { Handle } from "../../api.js";
+import { workerThreads } from "../../worker.js";
 import type { Recording } from "../device.js";
 import { type Place, placeName } from "../place.js";
-import { inspectCuda } from "./files.js";
+import { chipProblem, inspectCuda } from "./files.js";
 import { cudaRuntime, onDevice } from "./runtime.js";
 
 // cudaStreamNonBlocking: what others do on CUDA's default stream does not hold this one up.
@@ -10,6 +11,18 @@ const NON_BLOCKING = 1;
 const HOST_TO_DEVICE = 1;
 // cudaStreamCaptureModeThreadLocal: what other threads do with CUDA meanwhile is no matter of this capture.
 const THREAD_LOCAL = 1;
+
+/**
+ * Makes the device the one of the worker threads, which wait for it: a thread without one counts as the first GPU's, and a
+ * call from there may make a context on that. ONNX Runtime sets the device itself when it runs; a wait from a thread that
+ * was missed here (who gets which call is the pool's to say) is still right. The first call for a device makes its
+ * context, which takes a while: not on this thread.
+ */
+async function claimWorkers({ index }: Place): Promise<void> {
+  const runtime = cudaRuntime();
+  const claims = Array.from({ length: workerThreads() }, () => runtime.callAsync("cudaSetDevice", index));
+  await Promise.all(claims);
+}
 
 /** A queue of work on a GPU: a session's kernels and the copies around them run in the order they were given. */
 export class CudaStream {
@@ -21,9 +34,9 @@ export class CudaStream {
     this.handle = onDevice(place).create("cudaStreamCreateWithFlags", NON_BLOCKING);
   }
 
-  /** @throws {DeviceError} CUDA_UNAVAILABLE, CUDA_ERROR */
+  /** @throws {DeviceError} CUDA_UNAVAILABLE, GPU_UNSUPPORTED, CUDA_ERROR */
   static async create(place: Place): Promise<CudaStream> {
-    const runtime = cudaRuntime();
+    cudaRuntime();
     const { devices } = inspectCuda().driver;
     if (place.index >= devices.length) {
       const shown = devices.map(({ index, name }) => `cuda:${index} (${name})`).join(", ");
@@ -32,8 +45,9 @@ export class CudaStream {
         `There is no ${placeName(place)}. The driver shows ${shown}.`,
       );
     }
-    // The first call for a device starts its driver context, which takes a while: not on this thread.
-    await runtime.callAsync("cudaSetDevice", place.index);
+    const problem = chipProblem([devices[place.index]]);
+    if (problem) throw new DeviceError("GPU_UNSUPPORTED", problem);
+    await claimWorkers(place);
     return new CudaStream(place);
   }
 

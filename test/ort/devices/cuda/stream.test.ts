@@ -13,7 +13,7 @@ vi.mock("../../../../src/ort/devices/cuda/runtime.js", () => {
 });
 vi.mock("../../../../src/ort/devices/cuda/files.js", async (original) => ({
   ...(await original<typeof import("../../../../src/ort/devices/cuda/files.js")>()),
-  inspectCuda: () => ({ driver: { devices: [{ index: 0, name: "NVIDIA H200" }] } }),
+  inspectCuda: () => ({ driver: { devices: [{ index: 0, name: "NVIDIA H200", capability: "9.0" }] } }),
 }));
 
 beforeEach(() => {
@@ -26,6 +26,16 @@ test("a GPU that is not there is named, with those that are", async () => {
     message: "There is no cuda:1. The driver shows cuda:0 (NVIDIA H200).",
   });
   expect(calls).toEqual([]);
+});
+
+test("every worker thread gets the device, whatever the number of threads", async () => {
+  vi.stubEnv("UV_THREADPOOL_SIZE", "7");
+  try {
+    await CudaStream.create({ kind: "cuda", index: 0 });
+    expect(calls).toEqual([...new Array(7).fill("cudaSetDevice"), "cudaStreamCreateWithFlags"]);
+  } finally {
+    vi.unstubAllEnvs();
+  }
 });
 
 test("recorded work is done by one call", async () => {

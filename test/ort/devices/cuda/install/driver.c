@@ -28,5 +28,8 @@ int cuDeviceGet(int *device, int ordinal) { *device = 7 + ordinal; return 0; }
 int cuDeviceGetName(char *name, int length, int device) { strncpy(name, "Stand-in", length); return device != 7; }
 int cuDeviceGetPCIBusId(char *id, int length, int device) { strncpy(id, "0000:01:00.0", length); return device != 7; }
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 80ULL << 30; return device != 7; }
-int cuDeviceGetAttribute(int *value, int attribute, int device) { *value = attribute == 75 ? 9 : 0; return device != 7; }
+#ifndef MAJOR
+#define MAJOR 9
+#endif
+int cuDeviceGetAttribute(int *value, int attribute, int device) { *value = attribute == 75 ? MAJOR : 0; return device != 7; }
 #endif
