@@ -6,6 +6,9 @@ import { sseText } from "../streaming/inputs/sse.js";
 /** UTF-16 units, or ids. */
 const PIECE = 1024;
 
+/** More digits than any id has. */
+const LONGEST_ID = 16;
+
 const READERS = {
   text: readText,
   ids: readIds,
@@ -47,14 +50,16 @@ async function* readIds(): AsyncGenerator<number[]> {
     rest = words.pop() as string;
     const ids = words.filter(Boolean).map(parseId);
     if (ids.length > 0) yield ids;
+    if (rest.length > LONGEST_ID) parseId(rest);
   }
   if (rest) yield [parseId(rest)];
 }
 
 function parseId(word: string): number {
-  if (/^\d+$/.test(word)) return Number(word);
+  if (/^\d+$/.test(word) && word.length <= LONGEST_ID) return Number(word);
+  const shown = word.length > LONGEST_ID ? `${word.slice(0, LONGEST_ID)}…` : word;
   throw new InputError(
     "TOKEN_INVALID",
-    `"${word}" on standard input is no token id. Write ids as whole numbers with spaces between, or use --input text.`,
+    `"${shown}" on standard input is no token id. Write ids as whole numbers with spaces between, or use --input text.`,
   );
 }

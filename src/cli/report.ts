@@ -1,8 +1,9 @@
+import { InputError } from "../errors.js";
 import type { Decision } from "../moderation/decision.js";
 import { severityOf } from "../moderation/labels.js";
 import type { Finding } from "../moderation/ruling.js";
 import type { Verdict } from "../moderation/verdict.js";
-import type { Terminal } from "./terminal.js";
+import { type Terminal, visible, visibleLine } from "./terminal.js";
 
 /** Milliseconds from a chunk's arrival to its verdicts. */
 export interface Latency {
@@ -14,8 +15,12 @@ export interface Latency {
 export interface Report {
   prompt(verdict: Verdict): void;
   tokens(verdicts: Verdict[]): void;
-  /** Tokens that the policy lets pass, where only those are shown. */
-  clear(verdicts: Verdict[]): void;
+  /**
+   * Tokens that the policy lets pass, where only those are shown, and the source's own text of them.
+   *
+   * @throws {InputError} CONTROL_CHARACTER
+   */
+  clear(verdicts: Verdict[], text: string): void;
   /** The policy blocks. */
   violation(finding: Finding): void;
   end(decision: Decision, latency: Latency): void;
@@ -23,8 +28,16 @@ export interface Report {
   interrupted(): void;
 }
 
-export function createReport(kind: "text" | "jsonl", out: NodeJS.WritableStream, terminal: Terminal): Report {
-  return kind === "jsonl" ? new JsonLines(out) : new ColouredText(out, terminal);
+/**
+ * @param kind text for people, lines for programs; "filter" passes text on as it is, between what tells of it
+ */
+export function createReport(
+  kind: "text" | "filter" | "jsonl",
+  out: NodeJS.WritableStream,
+  terminal: Terminal,
+): Report {
+  if (kind === "jsonl") return new JsonLines(out);
+  return kind === "filter" ? new PlainText(out, terminal) : new ColouredText(out, terminal);
 }
 
 class JsonLines implements Report {
@@ -65,6 +78,8 @@ class ColouredText implements Report {
   readonly #colors: Terminal["colors"];
   /** Text of each token shown so far. */
   readonly #shown: string[] = [];
+  /** The token shown last. */
+  #before = "";
   /** Characters on the screen that revised tokens cover again, marks apart from their letters. */
   #covered = 0;
 
@@ -88,12 +103,13 @@ class ColouredText implements Report {
       const whole = this.#covered > 0 ? apart(text) : text;
       const fresh = whole.slice(this.#covered);
       this.#covered -= whole.length - fresh.length;
-      if (fresh) line += this.#paint(fresh, risk);
+      if (fresh) line += this.#paint(visible(fresh, this.#before), risk);
+      this.#before = text || this.#before;
     }
     if (line) this.#out.write(line);
   }
 
-  clear(verdicts: Verdict[]): void {
+  clear(verdicts: Verdict[], _text: string): void {
     this.tokens(verdicts);
   }
 
@@ -121,12 +137,49 @@ class ColouredText implements Report {
   }
 
   #label({ risk, category }: { risk: string; category: string | null }): string {
-    return this.#paint(category ? `${risk} (${category})` : risk, risk);
+    return this.#paint(visibleLine(category ? `${risk} (${category})` : risk), risk);
   }
 
   #paint(text: string, risk: string): string {
     const { green, yellow, red } = this.#colors;
     return { safe: green, controversial: yellow, unsafe: red }[severityOf(risk)](text);
+  }
+}
+
+/** Shows a terminal another text than the one that stands there: what steers it, and what turns its direction. */
+const STEERING = /\r(?!\n)|[^\P{Cc}\n\t\r]|[\u202d\u202e]/u;
+
+/** The source's own text for the next program; what it might not show as the guard read it is refused. */
+class PlainText extends ColouredText {
+  readonly #out: NodeJS.WritableStream;
+  /** A carriage return whose line feed may come yet. */
+  #begun = "";
+
+  constructor(out: NodeJS.WritableStream, terminal: Terminal) {
+    super(out, terminal);
+    this.#out = out;
+  }
+
+  override clear(_verdicts: Verdict[], text: string): void {
+    const fresh = this.#begun + text;
+    this.#begun = fresh.endsWith("\r") ? "\r" : "";
+    this.#pass(fresh.slice(0, fresh.length - this.#begun.length));
+  }
+
+  override end(decision: Decision, latency: Latency): void {
+    this.#pass(this.#begun);
+    super.end(decision, latency);
+  }
+
+  #pass(text: string): void {
+    const found = STEERING.exec(text);
+    this.#out.write(text.slice(0, found?.index));
+    if (!found) return;
+    throw new InputError(
+      "CONTROL_CHARACTER",
+      `The response holds a ${visible(found[0])}, with which a terminal may show another text than the one that was ` +
+        "judged. Let scan write to the terminal itself or use --jsonl: both show such characters as escapes.",
+    );
   }
 }
 

@@ -1,7 +1,9 @@
+import { GuardError } from "../errors.js";
 import type { Policy } from "../moderation/policy.js";
 import { type Finding, Rulebook } from "../moderation/ruling.js";
 import { StandingVerdicts } from "../moderation/standing.js";
 import type { Verdict } from "../moderation/verdict.js";
+import { HeldText, type Part } from "../streaming/held.js";
 import type { Report } from "./report.js";
 
 /** A policy over a scan: finds where it blocks, and shows only what it lets pass where that is asked for. */
@@ -11,6 +13,10 @@ export class Watch {
   readonly #report: Report;
   readonly #shows: boolean;
   #held: Verdict[] = [];
+  /** The source of what is held; null for ids, which have none but their tokens. */
+  #source: HeldText<never> | null = null;
+  /** Offset in it up to which no flag can reach. */
+  #clear = 0;
 
   constructor(policy: Policy, report: Report, shows: boolean) {
     this.#book = new Rulebook(policy.response);
@@ -22,13 +28,22 @@ export class Watch {
     return this.#book.violation;
   }
 
+  /** Takes what is about to be judged. */
+  push(chunk: string | number[]): void {
+    if (!this.#shows || typeof chunk !== "string") return;
+    this.#source ??= new HeldText<never>();
+    this.#source.append({ kind: "text", text: chunk });
+  }
+
   /** Returns the violation when these verdicts complete it. */
   take(verdicts: Verdict[], settled: number): Finding | null {
     for (const verdict of this.#standing.take(verdicts, settled)) {
       if (this.#book.violation) return null;
       this.#held.push(verdict);
+      const judged = this.#source?.judge(verdict) ?? 0;
       const finding = this.#book.take(verdict);
-      this.#show(this.#held.length - this.#book.pending);
+      if (this.#book.pending === 0) this.#clear = judged;
+      this.#show(this.#held.length - this.#book.pending, this.#source?.release(this.#clear));
       if (finding?.action !== "block") continue;
       this.#report.violation(finding);
       return finding;
@@ -36,12 +51,23 @@ export class Watch {
     return null;
   }
 
+  /** @throws {GuardError} INTERNAL */
   end(): void {
-    this.#show(this.#held.length);
+    if (this.#source && !this.#source.complete) {
+      throw new GuardError(
+        "INTERNAL",
+        "Text is left that no token stands for. Please report the text as a bug.",
+      );
+    }
+    this.#show(this.#held.length, this.#source?.releaseAll());
   }
 
-  #show(count: number): void {
+  #show(count: number, parts: Part<never>[] | undefined): void {
     const clear = this.#held.splice(0, count);
-    if (this.#shows && clear.length > 0) this.#report.clear(clear);
+    if (!this.#shows) return;
+    const text = parts
+      ? parts.map((part) => (part.kind === "text" ? part.text : "")).join("")
+      : clear.map((verdict) => verdict.text).join("");
+    if (clear.length > 0 || text !== "") this.#report.clear(clear, text);
   }
 }

@@ -37,12 +37,17 @@ function told(error: unknown): ToldError {
   if (typeof error === "string") return { message: error, code: null };
   const { message, detail, code, type } = record(error);
   const said = [message, detail].find((text) => typeof text === "string" && text !== "");
-  const named = [code, type].find((value) => typeof value === "string" || typeof value === "number");
+  const named = [code, KINDS.includes(String(type)) ? undefined : type].find(
+    (value) => typeof value === "string" || typeof value === "number",
+  );
   return {
     message: (said as string | undefined) ?? "The model's server failed and does not say why.",
     code: named === undefined ? null : String(named),
   };
 }
+
+/** Types that name no failure. */
+const KINDS = ["error", "response.failed"];
 
 function record(value: unknown): Fields {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : {};

@@ -116,7 +116,11 @@ describe("exit codes", () => {
     ["EMPTY_RESPONSE", [], ""],
     ["TOKEN_INVALID", ["--input", "ids"], "1 2 three"],
     ["TOKEN_INVALID", ["--input", "ids"], "1 2 99999999"],
-    ["CONTEXT_EXCEEDED", [], "word ".repeat(20_000)],
+    ["CONTEXT_EXCEEDED", ["--overflow", "error"], "word ".repeat(20_000)],
+    ["UPSTREAM_ERROR", ["--input", "sse"], '{"error":{"message":"bad key"}}'],
+    ["UPSTREAM_CUT", ["--input", "sse", "--stop"], 'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'],
+    ["CONTROL_CHARACTER", ["--stop"], "stupxx\b\bid"],
+    ["CONTROL_CHARACTER", ["--stop"], "fine\rgone"],
   ])("1: %s", async (errorCode, args, input) => {
     const { code, stderr } = await scan(args, input);
     expect(code).toBe(1);

@@ -40,6 +40,13 @@ describe("--policy and --stop", () => {
     expect(stdout).toContain(TEXT);
   });
 
+  test("as a filter it passes the text's own bytes, composed or not", async () => {
+    const text = "Creme bru\u0302le\u0301e, nai\u0308ve\r\nand so on.";
+    const { code, stdout } = await scan(["--policy", nothing, "--stop"], text);
+    expect(code).toBe(0);
+    expect(stdout.startsWith(`${text}\n\n`)).toBe(true);
+  });
+
   test("one that blocks stops the output where it does", async () => {
     const { code, stdout } = await scan(["--policy", everything, "--stop"], TEXT);
     expect(code).toBe(3);
@@ -101,6 +108,17 @@ describe("--input", () => {
       expect({ kind, code }).toEqual({ kind, code: 0 });
       expect(stdout).toContain(TEXT);
     }
+  });
+
+  test("a flag in a stream that breaks off goes before the break", async () => {
+    const input = `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content: TEXT } }] })}\n\n`;
+    const args = ["--input", "sse", "--policy", everything, "--stop"];
+    expect(await scan(args, input)).toMatchObject({ code: 3, stderr: "" });
+    const failing = `${input}data: {"error": {"message": "overloaded"}}\n\n`;
+    expect(await scan(args, failing)).toMatchObject({ code: 3, stderr: "" });
+    const passing = await scan(["--input", "sse", "--policy", nothing, "--stop"], failing);
+    expect(passing).toMatchObject({ code: 1, stderr: expect.stringContaining("overloaded") });
+    expect(passing.stdout).toContain(TEXT);
   });
 
   test("what is none is an error", async () => {

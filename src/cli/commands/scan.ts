@@ -4,8 +4,8 @@ import { ClosedError, InputError } from "../../errors.js";
 import type { Decision } from "../../moderation/decision.js";
 import { severityOf } from "../../moderation/labels.js";
 import { type PolicyData, parsePolicy, resolvePolicy } from "../../moderation/policy.js";
-import { type Finding, rulePrompt } from "../../moderation/ruling.js";
-import type { GuardStream } from "../../moderation/stream.js";
+import { type Finding, rulePrompt, turnsInScope } from "../../moderation/ruling.js";
+import type { GuardStream, Overflow } from "../../moderation/stream.js";
 import type { Verdict } from "../../moderation/verdict.js";
 import { ModerationViolation } from "../../streaming/violation.js";
 import { INPUT_KINDS, type InputKind, readInput } from "../input.js";
@@ -25,6 +25,7 @@ interface Options extends ModelOptions {
   jsonl?: boolean;
   failOn?: "unsafe" | "controversial";
   reasoning?: boolean;
+  overflow: Overflow;
 }
 
 const FLAGGED = 3;
@@ -62,6 +63,14 @@ export function scanCommand(): Command {
     .option("--policy <file>", "JSON file with a policy; exit with 3 where it blocks")
     .option("--stop", "show only what the policy lets pass, and stop reading where it blocks (exit 3)")
     .option("--reasoning", "the response starts with the model's <think> … </think>")
+    .addOption(
+      new Option(
+        "--overflow <how>",
+        "when the response outgrows the guard's context: slide (keep the prompt and the newest tokens), or error",
+      )
+        .choices(["slide", "error"])
+        .default("slide"),
+    )
     .addHelpText(
       "after",
       `
@@ -93,13 +102,16 @@ async function scan(options: Options): Promise<void> {
   const terminal = createTerminal(process.stdout);
   const guard = await loadModel(options, { maxStreams: 1, signal });
   signal.addEventListener("abort", () => process.stdin.destroy());
-  const report = createReport(options.jsonl ? "jsonl" : "text", process.stdout, terminal);
+  const shown = terminal.interactive || terminal.colors.isColorSupported;
+  const kind = options.jsonl ? "jsonl" : options.stop && !shown ? "filter" : "text";
+  const report = createReport(kind, process.stdout, terminal);
   try {
     const policy = resolvePolicy(data, guard.labels);
     const stream = guard.stream({
       messages,
       reasoning: options.reasoning,
-      overflow: enforced ? "slide" : "error",
+      overflow: options.overflow,
+      scope: policy.prompt.scope,
       signal,
     });
     const judgesPrompt = options.prompt !== undefined || options.messages !== undefined;
@@ -116,15 +128,20 @@ async function scan(options: Options): Promise<void> {
       if (violation && stopOf) throw stopOf(violation);
       if (!options.stop || options.jsonl) report.tokens(verdicts);
     };
-    await feed(stream, options.input, enforced ? 1 : MAX_CHUNKS_IN_FLIGHT, (verdicts, elapsed) => {
-      latency.push(...verdicts.map(() => elapsed));
-      take(verdicts);
+    const broken = await feed(stream, options.input, enforced ? 1 : MAX_CHUNKS_IN_FLIGHT, {
+      onChunk: (chunk) => watch?.push(chunk),
+      onVerdicts(verdicts, elapsed) {
+        for (let i = 0; i < verdicts.length; i++) latency.push(elapsed);
+        take(verdicts);
+      },
     });
     take(await stream.flush());
     watch?.end();
+    if (broken) throw broken.error;
     const decision = await stream.end();
     report.end(decision, summarize(latency));
-    const found = blocked || watch?.violation || (options.failOn && isMet(options.failOn, prompt, decision));
+    const turns = judgesPrompt ? turnsInScope(await stream.turns, policy.prompt.scope) : [];
+    const found = blocked || watch?.violation || (options.failOn && isMet(options.failOn, turns, decision));
     process.exitCode = found ? FLAGGED : 0;
   } catch (error) {
     report.interrupted();
@@ -141,30 +158,44 @@ async function scan(options: Options): Promise<void> {
   }
 }
 
+/** Feeds a stream from standard input. Returns what ended the input in place of its end: what came before counts. */
 async function feed(
   stream: GuardStream,
   input: InputKind,
   mostInFlight: number,
-  onVerdicts: (verdicts: Verdict[], elapsedMs: number) => void,
-): Promise<void> {
+  {
+    onChunk,
+    onVerdicts,
+  }: {
+    onChunk: (chunk: string | number[]) => void;
+    onVerdicts: (verdicts: Verdict[], elapsedMs: number) => void;
+  },
+): Promise<{ error: unknown } | null> {
   const inFlight = new Set<Promise<void>>();
   let failure: unknown;
-  for await (const chunk of readInput(input)) {
-    if (failure) break;
-    const started = performance.now();
-    const pushed = typeof chunk === "string" ? stream.pushText(chunk) : stream.push(chunk);
-    const done = pushed
-      .then((verdicts) => onVerdicts(verdicts, performance.now() - started))
-      .catch((error) => {
-        failure ??= error;
-        process.stdin.destroy();
-      })
-      .finally(() => inFlight.delete(done));
-    inFlight.add(done);
-    if (inFlight.size >= mostInFlight) await Promise.race(inFlight);
+  let broken: { error: unknown } | null = null;
+  try {
+    for await (const chunk of readInput(input)) {
+      if (failure) break;
+      const started = performance.now();
+      onChunk(chunk);
+      const pushed = typeof chunk === "string" ? stream.pushText(chunk) : stream.push(chunk);
+      const done = pushed
+        .then((verdicts) => onVerdicts(verdicts, performance.now() - started))
+        .catch((error) => {
+          failure ??= error;
+          process.stdin.destroy();
+        })
+        .finally(() => inFlight.delete(done));
+      inFlight.add(done);
+      if (inFlight.size >= mostInFlight) await Promise.race(inFlight);
+    }
+  } catch (error) {
+    broken = { error };
   }
   await Promise.all(inFlight);
   if (failure) throw failure;
+  return broken;
 }
 
 async function readPolicy(file: string): Promise<PolicyData> {
@@ -178,10 +209,10 @@ async function readPolicy(file: string): Promise<PolicyData> {
   }
 }
 
-function isMet(failOn: "unsafe" | "controversial", prompt: Verdict | null, decision: Decision): boolean {
-  const severity = prompt ? severityOf(prompt.risk) : "safe";
-  if (failOn === "unsafe") return severity === "unsafe" || decision.loose.flagged;
-  return severity !== "safe" || decision.strict.flagged;
+function isMet(failOn: "unsafe" | "controversial", turns: Verdict[], decision: Decision): boolean {
+  const found = turns.map(({ risk }) => severityOf(risk));
+  if (failOn === "unsafe") return found.includes("unsafe") || decision.loose.flagged;
+  return found.some((severity) => severity !== "safe") || decision.strict.flagged;
 }
 
 function summarize(latency: number[]): Latency {

@@ -16,7 +16,7 @@ export type Channel = "reasoning" | "content";
 /** Takes the texts out of an answer while it is read. */
 export interface Reader {
   /** Names that pass whatever they hold. */
-  readonly open: ReadonlySet<string>;
+  readonly open: OpenFields;
   /** What the client asked. */
   readonly request: Json;
   /** The texts read so far, joined. */
@@ -25,6 +25,32 @@ export interface Reader {
   text(text: string, channel: Channel, kind: string): unknown;
   /** Takes what passes unread under a name that was opened. */
   opened(value: unknown): unknown;
+}
+
+/** Fields that pass unread although no table knows them. */
+export class OpenFields {
+  readonly #names: ReadonlySet<string>;
+  readonly #all: boolean;
+  /** Names of those that did. */
+  readonly passed = new Set<string>();
+
+  /** @param all whatever its name */
+  constructor(names: Iterable<string> = [], all = false) {
+    this.#names = new Set(names);
+    this.#all = all;
+  }
+
+  /** Whether it was opened by its name. */
+  named(name: string): boolean {
+    return this.#names.has(name);
+  }
+
+  /** Whether a field passes; remembered if so. */
+  take(name: string): boolean {
+    if (!this.#all && !this.named(name)) return false;
+    this.passed.add(name);
+    return true;
+  }
 }
 
 /** Longest name, id or word. */
@@ -52,8 +78,9 @@ export function level(fields: Fields): Shape {
     let unknown = 0;
     for (const [name, own] of Object.entries(value)) {
       if (Object.hasOwn(fields, name) || name === OWN_FIELD) continue;
-      if (reader.open.has(name)) passed.push([name, reader.opened(any(own, reader))]);
-      else if (isScalar(own) && FIELD.test(name) && ++unknown <= MOST_UNKNOWN) passed.push([name, own]);
+      if (isScalar(own) && FIELD.test(name)) {
+        if (++unknown <= MOST_UNKNOWN) passed.push([name, own]);
+      } else if (reader.open.take(name)) passed.push([name, reader.opened(any(own, reader))]);
     }
     return Object.fromEntries(passed.filter(([, own]) => own !== undefined));
   };

@@ -48,7 +48,7 @@ export class ChoicesAnswer implements Answer {
   read(event: Json): Routed[] {
     const { choices, ...rest } = event;
     const { usage, ...passed } = body(rest, new EventReader(this.#options)) as Json;
-    const [envelope, extras] = split(passed);
+    const [envelope, extras] = partition(passed, isOfEvery);
     if (envelope.id) this.#first ??= envelope;
     const routed: Routed[] = [];
     let told: Json = extras;
@@ -58,9 +58,12 @@ export class ChoicesAnswer implements Answer {
       routed.push(...this.#readChoice(value, choice, envelope, told));
       told = {};
     }
+    const [known, opened] = partition(told, ([name]) => name in bodyFields);
     if (usage !== undefined && usage !== null) {
-      routed.push({ choice: null, part: item({ ...envelope, ...told, choices: [], usage }, false) });
-    } else if (Object.keys(told).length > 0) {
+      routed.push({ choice: null, part: item({ ...envelope, ...known, choices: [], usage }, false) });
+      told = opened;
+    }
+    if (Object.keys(told).length > 0) {
       // What belongs to no choice comes in its place among the first one's text.
       routed.push({ choice: 0, part: item({ ...envelope, ...told, choices: [] }, false) });
     }
@@ -91,7 +94,7 @@ export class ChoicesAnswer implements Answer {
     const reader = new EventReader(this.#options, this.#before[choice]);
     const { delta, text: __, ...own } = this.#choice(value, reader) as Json;
     this.#before[choice] = reader.said.slice(-LONGEST_BEFORE);
-    const [nulls, told] = splitNulls(own);
+    const [nulls, told] = partition(own, isEmpty);
     const { role, ...fields } = record(delta);
     const calls = pick(fields, ({ length }) => length !== 0);
     const reply = this.#replies[choice];
@@ -203,21 +206,21 @@ function optionalChoices(choices: unknown): unknown[] {
   throw invalid("choices that are no list");
 }
 
-/** The fields that go with every event, and those that tell of something once. */
-function split(fields: Json): [envelope: Json, extras: Json] {
-  const once = ([, value]: [string, unknown]) => typeof value === "object" && value !== null;
-  const entries = Object.entries(fields);
-  return [
-    Object.fromEntries(entries.filter((entry) => !once(entry))),
-    Object.fromEntries(entries.filter(once)),
-  ];
+/** Whether a field goes with every event; others tell of something once. */
+function isOfEvery([name, value]: [string, unknown]): boolean {
+  return typeof value === "string" ? name in bodyFields : typeof value !== "object" || value === null;
 }
 
-function splitNulls(fields: Json): [nulls: Json, told: Json] {
+/** Whether a field of a choice says nothing. */
+function isEmpty([, value]: [string, unknown]): boolean {
+  return value === null || value === "";
+}
+
+function partition(fields: Json, test: (entry: [string, unknown]) => boolean): [Json, Json] {
   const entries = Object.entries(fields);
   return [
-    Object.fromEntries(entries.filter(([, value]) => value === null)),
-    Object.fromEntries(entries.filter(([, value]) => value !== null)),
+    Object.fromEntries(entries.filter(test)),
+    Object.fromEntries(entries.filter((entry) => !test(entry))),
   ];
 }
 

@@ -1,7 +1,7 @@
 import type { Part } from "../held.js";
 import type { Reply } from "../reply.js";
 import type { ModerationViolation } from "../violation.js";
-import type { Slot } from "./allow-list.js";
+import type { OpenFields, Slot } from "./allow-list.js";
 import type { ApiError } from "./api-error.js";
 import type { Ask } from "./ask.js";
 import type { Json } from "./json.js";
@@ -30,7 +30,7 @@ export interface AnswerOptions {
   /** The request's body. */
   request: Json;
   /** Names of fields that pass unread. */
-  open: ReadonlySet<string>;
+  open: OpenFields;
 }
 
 /** How one streamed answer is read and written again. */

@@ -3,14 +3,14 @@ import type { Guard } from "../../guard.js";
 import type { Policy } from "../../moderation/policy.js";
 import type { Finding } from "../../moderation/ruling.js";
 import type { Mode, Outcome } from "../gate.js";
-import { Slot } from "./allow-list.js";
+import { OpenFields, Slot } from "./allow-list.js";
 import { answerHeaders } from "./answer-headers.js";
 import { RequestError } from "./api-error.js";
 import type { Ask } from "./ask.js";
-import { readText } from "./body.js";
 import type { AnswerOptions, Answers } from "./dialect.js";
 import { isRecord, type Json, record } from "./json.js";
 import { Lane } from "./lane.js";
+import { readText } from "./read-text.js";
 import { relay } from "./relay.js";
 import { errorIn, refusal, type UpstreamError } from "./upstream-error.js";
 
@@ -26,7 +26,7 @@ export interface ExchangeOptions {
   onObserve: (finding: Finding) => void;
   /** The request's body, as it was judged. */
   request: Json;
-  /** Names of fields that pass unread. Default: none. */
+  /** Names of fields that pass unread, where no table knows them. Default: none. */
   passFields?: readonly string[];
 }
 
@@ -44,7 +44,7 @@ export class Exchange {
   constructor(answers: Answers, ask: Ask, guard: Guard, options: ExchangeOptions) {
     const { policy, signal, onObserve, request, passFields = [] } = options;
     this.#answers = answers;
-    this.#options = { ask, request, open: new Set(passFields) };
+    this.#options = { ask, request, open: new OpenFields(passFields, policy.unjudged === "pass") };
     if (signal.aborted) this.abort(signal.reason);
     else {
       const abort = () => this.abort(signal.reason);
@@ -81,6 +81,11 @@ export class Exchange {
   /** What the model's server failed of, if it did; settled with the outcomes. */
   get failure(): RequestError | null {
     return this.#failure;
+  }
+
+  /** Names of the answer's fields that passed unread, so far. */
+  get unjudged(): string[] {
+    return [...this.#options.open.passed];
   }
 
   abort(reason: unknown): void {

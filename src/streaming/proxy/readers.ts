@@ -1,10 +1,10 @@
-import { type Channel, type Reader, Slot } from "./allow-list.js";
+import { type Channel, type OpenFields, type Reader, Slot } from "./allow-list.js";
 import type { AnswerOptions } from "./dialect.js";
 import type { Json } from "./json.js";
 
 /** Reads a whole answer: texts become slots, to be judged and set. */
 export class WholeReader implements Reader {
-  readonly open: ReadonlySet<string>;
+  readonly open: OpenFields;
   readonly request: Json;
   readonly slots: Slot[] = [];
   readonly #hidden: Hidden;
@@ -44,7 +44,7 @@ export interface Said {
 
 /** Reads an event of a stream: texts are taken out of it. */
 export class EventReader implements Reader {
-  readonly open: ReadonlySet<string>;
+  readonly open: OpenFields;
   readonly request: Json;
   readonly texts: Said[] = [];
   said: string;

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { toldError } from "../told-error.js";
-import { figures, label, object, type Reader, word } from "./allow-list.js";
+import { figures, label, OpenFields, object, type Reader, word } from "./allow-list.js";
 import { RequestError } from "./api-error.js";
 import { contentFilters } from "./choices-fields.js";
 import { isRecord, type Json, list, record } from "./json.js";
@@ -74,7 +74,7 @@ const errorFields = object({
   usage: figures(),
 });
 const blind: Reader = {
-  open: new Set(),
+  open: new OpenFields(),
   request: {},
   said: "",
   text: () => undefined,

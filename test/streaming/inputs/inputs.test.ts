@@ -39,9 +39,65 @@ describe("an API's event stream", () => {
       "Hello",
     ],
     ["completions", sse({ choices: [{ index: 0, text: "Hello" }] }, "[DONE]"), "Hello"],
+    ["a [DONE] with a space", sse(delta({ content: "Hello" }), "[DONE] "), "Hello"],
+    [
+      "frames without data",
+      sse(delta({ content: "Hel" }), "", " ", delta({ content: "lo" }), "[DONE]"),
+      "Hello",
+    ],
+    [
+      "a finish without [DONE]",
+      sse(delta({ content: "Hello" }), { choices: [{ index: 0, delta: {}, finish_reason: "stop" }] }),
+      "Hello",
+    ],
+    [
+      "thinking in parts, as Mistral writes it",
+      sse(
+        delta({ content: [{ type: "thinking", thinking: [{ type: "text", text: "well" }] }] }),
+        delta({ content: [{ type: "text", text: "Hello" }] }),
+        "[DONE]",
+      ),
+      "<think>\nwell\n</think>\n\nHello",
+    ],
+    [
+      "text in several fields",
+      sse(
+        {
+          choices: [
+            { index: 0, delta: { content: "Hel", refusal: "lo" }, message: { content: " the" }, text: "re" },
+          ],
+        },
+        delta({ reasoning: "a", reasoning_content: "b" }),
+        delta({ reasoning: "c", reasoning_content: "c" }),
+        "[DONE]",
+      ),
+      "Hello there<think>\nbac",
+    ],
+    [
+      "a response whose text comes at its end alone",
+      sse(
+        { type: "response.output_text.done", text: "Hello" },
+        { type: "response.completed", response: { output: [{ content: [{ text: "Hello" }] }] } },
+      ),
+      "Hello",
+    ],
+    [
+      "a response whose text comes with the whole alone",
+      sse({ type: "response.completed", response: { output: [{ content: [{ text: "Hello" }] }] } }),
+      "Hello",
+    ],
+    [
+      "a text that Anthropic's block begins with",
+      sse(
+        { type: "content_block_start", content_block: { type: "text", text: "Hel" } },
+        { type: "content_block_delta", delta: { type: "text_delta", text: "lo" } },
+        { type: "message_stop" },
+      ),
+      "Hello",
+    ],
     [
       "responses",
-      `event: response.created\n${sse({ type: "response.created" })}event: x\n${sse({ type: "response.output_text.delta", delta: "Hello" }, { type: "response.output_text.done", text: "Hello" })}`,
+      `event: response.created\n${sse({ type: "response.created" })}event: x\n${sse({ type: "response.output_text.delta", delta: "Hello" }, { type: "response.output_text.done", text: "Hello" }, { type: "response.completed" })}`,
       "Hello",
     ],
     [
@@ -59,17 +115,18 @@ describe("an API's event stream", () => {
         delta({ reasoning_content: "well" }),
         delta({ reasoning_content: "…" }),
         delta({ content: "Hello" }),
+        "[DONE]",
       ),
       "<think>\nwell…\n</think>\n\nHello",
     ],
     [
       "comments and CRLF",
-      ': hi\r\n\r\ndata: {"choices":[{"delta":{"content":"Grüße 👍"}}]}\r\n\r\n',
+      ': hi\r\n\r\ndata: {"choices":[{"delta":{"content":"Grüße 👍"},"finish_reason":"stop"}]}\r\n\r\n',
       "Grüße 👍",
     ],
     [
       "a last event without its blank line",
-      `${sse(delta({ content: "Hel" }))}data: ${JSON.stringify(delta({ content: "lo" }))}`,
+      `${sse(delta({ content: "Hel" }))}data: {"choices":[{"delta":{"content":"lo"},"finish_reason":"stop"}]}`,
       "Hello",
     ],
     ["what comes after [DONE]", sse(delta({ content: "Hello" }), "[DONE]", "rubbish"), "Hello"],
@@ -94,11 +151,34 @@ describe("an API's event stream", () => {
     ],
     [
       "content in parts",
-      sse(delta({ content: [{ type: "text", text: "a" }] })),
+      sse(delta({ content: [{ type: "audio", data: "a" }] })),
       /content of event 1 is no text/,
     ],
-    ["no event at all", '{"error":{"message":"bad key"}}', /holds no event/],
+    [
+      "an API's error in place of a stream",
+      '{"error":{"message":"bad key"}}',
+      /tells of an error: "bad key"/,
+    ],
+    ["another API's", '{\n "message": "bad key" }', /tells of an error: "bad key"/],
+    ["another text", "Bad gateway", /holds no event/],
     ["nothing", "", /holds no event/],
+    [
+      "an error beside choices",
+      sse({ choices: [], error: { message: "overloaded" } }, "[DONE]"),
+      /overloaded/,
+    ],
+    [
+      "an error of a choice",
+      sse({ choices: [{ error: { message: "overloaded" } }] }, "[DONE]"),
+      /overloaded/,
+    ],
+    ["an error that is a text", sse({ error: "overloaded" }, "[DONE]"), /overloaded/],
+    ["an error as an object", sse({ object: "error", message: "overloaded" }, "[DONE]"), /overloaded/],
+    ["an event of that name", `event: error\n${sse({ message: "overloaded" })}`, /overloaded/],
+    ["an event of that name in plain text", `event: error\n${sse("overloaded")}`, /overloaded/],
+    ["a field of that name", 'error: {"message":"overloaded"}\n\ndata: [DONE]\n\n', /overloaded/],
+    ["a stream that stops", sse(delta({ content: "a" })), /stopped before its answer was finished/],
+    ["a response that stops", sse({ type: "response.output_text.delta", delta: "a" }), /stopped before/],
   ])("not %s", async (_, input, message) => {
     await expect(read(sseText, input)).rejects.toThrow(InputError);
     await expect(read(sseText, input)).rejects.toThrow(message);
@@ -111,13 +191,30 @@ describe("JSON lines", () => {
     expect(await read(jsonlText, input)).toEqual(["a", "b", "c", "d", "é"]);
   });
 
+  test("of several texts in a line none is left out, and none counted twice", async () => {
+    const input = '{"text":"","content":"a"}\n{"text":"b","delta":"c","token":"b"}\n';
+    expect(await read(jsonlText, input)).toEqual(["a", "bc"]);
+  });
+
   test.each<[string, RegExp]>([
     ['"a"\n{"value": 1}', /Line 2 holds no text/],
     ["\n\nrubbish", /Line 3 is not JSON/],
     ["null", /Line 1 holds no text/],
-  ])("not %j", async (input, message) => {
+  ])("not %.40j", async (input, message) => {
     await expect(read(jsonlText, input)).rejects.toThrow(message);
   });
+});
+
+test("a line without end is refused by name, before it is held", async () => {
+  let given = 0;
+  async function* endless() {
+    for (; given < 1000; given++) yield "x".repeat(2 ** 18);
+  }
+  for (const reader of [jsonlText, ollamaText]) {
+    given = 0;
+    await expect(reader(endless()).next()).rejects.toMatchObject({ code: "LINE_TOO_LONG" });
+    expect(given).toBeLessThan(100);
+  }
 });
 
 describe("Ollama's stream", () => {
@@ -137,6 +234,15 @@ describe("Ollama's stream", () => {
     expect(
       await read(ollamaText, '{"response":"Hel"}\n{"response":"lo"}\n{"response":"","done":true}\n'),
     ).toEqual(["Hel", "lo"]);
+  });
+
+  test("both ways of saying it count", async () => {
+    const line = { message: { thinking: "a", content: "b" }, thinking: "c", response: "d", done: true };
+    expect(await read(ollamaText, JSON.stringify(line))).toEqual(["<think>\nac\n</think>\n\nbd"]);
+  });
+
+  test("one that stops is no answer", async () => {
+    await expect(read(ollamaText, '{"response":"Hel"}\n')).rejects.toThrow(/stopped before/);
   });
 
   test("an error is an error", async () => {

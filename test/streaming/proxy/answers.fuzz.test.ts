@@ -1,0 +1,388 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { toRequestError } from "../../../src/streaming/proxy/api-error.js";
+import { ENDPOINTS } from "../../../src/streaming/proxy/endpoints.js";
+import { Exchange } from "../../../src/streaming/proxy/exchange.js";
+import { policyOf, scriptedGuard } from "../scripted.js";
+
+/** Cases a kind of answer; FUZZ_RUNS asks for more. */
+const numRuns = Number(process.env.FUZZ_RUNS ?? 150);
+const timeout = Math.max(60_000, numRuns * 100);
+/** Longest that an answer may take. Milliseconds. */
+const LONGEST = 5000;
+
+/** The scripted guard flags its second word. */
+const FLAGGED = "never BADSECRET may anybody read this here";
+const IDS = [66, 65, 68, 83, 69, 67, 82, 69, 84];
+
+type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
+type Fields = { [name: string]: Json };
+
+/** What is put into an answer: the flagged text in some form. */
+const PAYLOADS: Record<string, Json> = {
+  text: FLAGGED,
+  list: [FLAGGED],
+  words: FLAGGED.split(" "),
+  part: { type: "text", text: FLAGGED },
+  parts: [{ type: "output_text", text: FLAGGED }],
+  thinking: [{ type: "thinking", thinking: [{ type: "text", text: FLAGGED }] }],
+  unknownPart: [{ type: "speech", transcript: FLAGGED }],
+  nested: { a: { b: [{ c: FLAGGED }] } },
+  key: { [FLAGGED]: 1 },
+  message: { role: "assistant", content: FLAGGED },
+  choice: [{ index: 0, message: { content: FLAGGED }, text: FLAGGED, delta: { content: FLAGGED } }],
+  item: [{ type: "message", id: "m", role: "assistant", content: [{ type: "output_text", text: FLAGGED }] }],
+  logprobs: {
+    content: [{ token: FLAGGED, logprob: -1, bytes: IDS, top_logprobs: [{ token: FLAGGED, logprob: -1 }] }],
+  },
+  columns: { tokens: [FLAGGED], token_logprobs: [-1], top_logprobs: [{ [FLAGGED]: -1 }], text_offset: [0] },
+  ids: IDS,
+  nestedIds: { ids: [{ ids: IDS }] },
+  error: { error: { message: FLAGGED } },
+  number: 5,
+  yes: true,
+  none: null,
+  empty: {},
+};
+
+/** Names to put it under: of every level of every endpoint, and some of no one's. */
+const NAMES = [
+  ...["id", "object", "model", "created", "choices", "index", "message", "delta", "text", "content", "role"],
+  ...[
+    "refusal",
+    "reasoning",
+    "reasoning_content",
+    "reasoning_details",
+    "annotations",
+    "audio",
+    "images",
+    "tool_calls",
+  ],
+  ...[
+    "finish_reason",
+    "stop_reason",
+    "native_finish_reason",
+    "logprobs",
+    "token_ids",
+    "prompt_logprobs",
+    "usage",
+  ],
+  ...[
+    "timings",
+    "provider",
+    "system_fingerprint",
+    "service_tier",
+    "moderation",
+    "qwen3guard",
+    "metadata",
+    "citations",
+  ],
+  ...[
+    "prompt_filter_results",
+    "content_filter_results",
+    "content_filter_offsets",
+    "x_groq",
+    "__verbose",
+    "__proto__",
+  ],
+  ...[
+    "output",
+    "output_text",
+    "item",
+    "part",
+    "response",
+    "type",
+    "status",
+    "incomplete_details",
+    "instructions",
+  ],
+  ...[
+    "summary",
+    "encrypted_content",
+    "annotation",
+    "transcript",
+    "obfuscation",
+    "results",
+    "outputs",
+    "tools",
+  ],
+  ...["error", "detail", "thinking", "messages", "data", "whatever", FLAGGED],
+];
+
+/** A change to an answer: of the objects and lists that it has, the nth gets a payload. */
+interface Change {
+  at: number;
+  name: string;
+  payload: string;
+  replaces: boolean;
+}
+
+const change = fc.record<Change>({
+  at: fc.nat(60),
+  name: fc.constantFrom(...NAMES),
+  payload: fc.constantFrom(...Object.keys(PAYLOADS)),
+  replaces: fc.boolean(),
+});
+const changes = fc.array(change, { minLength: 1, maxLength: 4 });
+
+const base = { id: "a", model: "m", created: 1 };
+const usage = { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3 };
+const call = { index: 0, id: "t", type: "function", function: { name: "f", arguments: "{}" } };
+const item = (text: string) => ({
+  id: "m",
+  type: "message",
+  role: "assistant",
+  status: "completed",
+  content: [{ type: "output_text", text, annotations: [] }],
+});
+const response = { ...base, object: "response", status: "in_progress", output: [] };
+
+const WHOLE: Record<string, () => Fields> = {
+  "/chat/completions": () => ({
+    ...base,
+    object: "chat.completion",
+    choices: [
+      {
+        index: 0,
+        message: {
+          role: "assistant",
+          reasoning: "Hm.",
+          content: "Hello there.",
+          tool_calls: [call],
+          reasoning_details: [{ type: "reasoning.text", text: "Hm." }],
+          annotations: [{ type: "url_citation", url_citation: { url: "https://example.com", title: "t" } }],
+        },
+        logprobs: { content: [{ token: "Hello", logprob: -1, bytes: null, top_logprobs: [] }] },
+        finish_reason: "stop",
+      },
+    ],
+    usage,
+  }),
+  "/completions": () => ({
+    ...base,
+    object: "text_completion",
+    choices: [{ index: 0, text: "Hello there.", logprobs: null, finish_reason: "stop" }],
+    usage,
+  }),
+  "/responses": () => ({
+    ...response,
+    status: "completed",
+    output: [
+      { id: "r", type: "reasoning", summary: [{ type: "summary_text", text: "Hm." }] },
+      item("Hello there."),
+    ],
+    usage,
+  }),
+};
+
+const chunk = (choice: Fields) => ({ ...base, choices: [{ index: 0, finish_reason: null, ...choice }] });
+const ofItem = { item_id: "m", output_index: 0, content_index: 0 };
+const STREAMED: Record<string, () => object[]> = {
+  "/chat/completions": () => [
+    chunk({ delta: { role: "assistant", content: "" } }),
+    chunk({ delta: { content: "Hello" }, logprobs: { content: [{ token: "Hello", logprob: -1 }] } }),
+    chunk({ delta: { content: " there." } }),
+    chunk({ delta: { tool_calls: [call] } }),
+    chunk({ delta: {}, finish_reason: "stop" }),
+    { ...base, choices: [], usage },
+  ],
+  "/completions": () => [
+    chunk({ text: "Hello", logprobs: { tokens: ["Hello"], token_logprobs: [-1] } }),
+    chunk({ text: " there." }),
+    chunk({ text: "", finish_reason: "stop" }),
+    { ...base, choices: [], usage },
+  ],
+  "/responses": () => [
+    { type: "response.created", response },
+    { type: "response.output_item.added", output_index: 0, item: { ...item(""), content: [] } },
+    {
+      type: "response.content_part.added",
+      ...ofItem,
+      part: { type: "output_text", text: "", annotations: [] },
+    },
+    { type: "response.output_text.delta", ...ofItem, delta: "Hello" },
+    { type: "response.output_text.delta", ...ofItem, delta: " there." },
+    { type: "response.output_text.done", ...ofItem, text: "Hello there." },
+    { type: "response.output_item.done", output_index: 0, item: item("Hello there.") },
+    {
+      type: "response.completed",
+      response: { ...response, status: "completed", output: [item("Hello there.")] },
+    },
+  ],
+};
+
+/** Objects and lists of a value, itself first; what a tool is called with passes, and is left alone. */
+function nodesOf(value: Json): (Json[] | Fields)[] {
+  if (typeof value !== "object" || value === null) return [];
+  const inside = Array.isArray(value) ? value : Object.values(value);
+  return [value, ...inside.flatMap(nodesOf)].filter((node) => !("arguments" in node));
+}
+
+function changed<T extends Json>(answer: T, changes: Change[]): T {
+  const copy = structuredClone(answer);
+  for (const { at, name, payload, replaces } of changes) {
+    const nodes = nodesOf(copy);
+    const node = nodes[at % nodes.length];
+    const value = structuredClone(PAYLOADS[payload]);
+    if (Array.isArray(node)) {
+      if (replaces) node.splice(0, 1, value);
+      else node.push(value);
+    } else if (replaces && Object.keys(node).length > 0) {
+      const names = Object.keys(node);
+      node[names[at % names.length]] = value;
+    } else Object.defineProperty(node, name, { value, enumerable: true, configurable: true, writable: true });
+  }
+  return copy;
+}
+
+/** What a client sees of an answer: status and body, or the error that takes its place. */
+async function answered(endpoint: string, body: string, type: string, status = 200): Promise<string> {
+  const stream = type === "text/event-stream";
+  const request = {
+    model: "m",
+    messages: [{ role: "user", content: "Hi" }],
+    prompt: "Hi",
+    input: "Hi",
+    stream,
+  };
+  const policy = policyOf({ debounce: 1 });
+  const dialect = ENDPOINTS[endpoint];
+  const exchange = new Exchange(
+    dialect,
+    { choices: [{ messages: [], lead: "" }], stream },
+    scriptedGuard().guard,
+    {
+      policy,
+      mode: "hold-back",
+      signal: new AbortController().signal,
+      onObserve: () => {},
+      request,
+    },
+  );
+  const answer = async () => {
+    try {
+      const response = await exchange.answer(
+        new Response(body, { status, headers: { "content-type": type } }),
+      );
+      return `${JSON.stringify([...response.headers])}${await response.text()}`;
+    } catch (error) {
+      const failure = toRequestError(error);
+      expect(failure.status, String(failure.stack)).toBe(502);
+      return JSON.stringify(failure.body);
+    } finally {
+      exchange.end();
+      await exchange.outcomes;
+    }
+  };
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error("The answer hangs.")), LONGEST);
+  });
+  return Promise.race([answer(), late]).finally(() => clearTimeout(timer));
+}
+
+function expectNothingOf(seen: string): void {
+  expect(seen).not.toContain("BADSECRET");
+  expect(seen.replace(/\s/g, "")).not.toContain(IDS.slice(0, 3).join(","));
+  expect(seen).not.toContain("internal_error");
+}
+
+const asStream = (events: Json[]) =>
+  `${events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join("")}data: [DONE]\n\n`;
+
+test.each(Object.keys(WHOLE))(
+  "%s: a flagged text anywhere in a whole answer, and its ids, never reach the client",
+  async (endpoint) => {
+    await fc.assert(
+      fc.asyncProperty(changes, async (list) => {
+        const body = JSON.stringify(changed(WHOLE[endpoint](), list));
+        expectNothingOf(await answered(endpoint, body, "application/json"));
+      }),
+      { numRuns },
+    );
+  },
+  timeout,
+);
+
+test.each(Object.keys(STREAMED))(
+  "%s: a flagged text anywhere in an event stream, and its ids, never reach the client",
+  async (endpoint) => {
+    await fc.assert(
+      fc.asyncProperty(changes, async (list) => {
+        const events = changed(STREAMED[endpoint]() as Json[], list);
+        expectNothingOf(await answered(endpoint, asStream(events), "text/event-stream"));
+      }),
+      { numRuns },
+    );
+  },
+  timeout,
+);
+
+/** Under these a single word passes unread. */
+const WORDS = ["id", "object", "model", "type", "status", "provider", "system_fingerprint", "service_tier"];
+const REASONS = ["finish_reason", "stop_reason", "native_finish_reason"];
+
+test.each(Object.keys(STREAMED))(
+  "%s: nor does one whose words come one an event",
+  async (endpoint) => {
+    const names = NAMES.filter((name) => ![...WORDS, ...REASONS].includes(name));
+    const word = fc.record({ at: fc.nat(60), name: fc.constantFrom(...names) });
+    await fc.assert(
+      fc.asyncProperty(word, async ({ at, name }) => {
+        const events = FLAGGED.split(" ").map((said, i) => {
+          const all = STREAMED[endpoint]();
+          const event = structuredClone(all[at % all.length]) as Fields;
+          const nodes = nodesOf(event).filter((node) => !Array.isArray(node));
+          Object.assign(nodes[at % nodes.length], { [name]: i % 2 === 0 ? said : [said] });
+          return event;
+        });
+        expectNothingOf(await answered(endpoint, asStream(events), "text/event-stream"));
+      }),
+      { numRuns },
+    );
+  },
+  timeout,
+);
+
+test.each(Object.keys(WHOLE))(
+  "%s: a flagged text anywhere in a refusal never reaches the client",
+  async (endpoint) => {
+    const error = { error: { message: "No.", type: "server_error", code: null, param: null } };
+    await fc.assert(
+      fc.asyncProperty(changes, fc.constantFrom(400, 401, 429, 500, 599), async (list, status) => {
+        const body = JSON.stringify(changed(error as Fields, list));
+        expectNothingOf(await answered(endpoint, body, "application/json", status));
+      }),
+      { numRuns },
+    );
+  },
+  timeout,
+);
+
+test(
+  "an event stream of bytes at random ends, and in no unnamed error",
+  async () => {
+    const line = fc.oneof(
+      fc.constantFrom(
+        "data:",
+        "data: [DONE] ",
+        "error: {}",
+        "event: error",
+        ": ping",
+        "",
+        "id: 1",
+        "data: {}",
+      ),
+      fc.json().map((json) => `data: ${json}`),
+      fc.string(),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(line), fc.constantFrom(...Object.keys(WHOLE)), async (lines, endpoint) => {
+        const seen = await answered(endpoint, lines.join("\n"), "text/event-stream");
+        expect(seen).not.toContain("internal_error");
+      }),
+      { numRuns },
+    );
+  },
+  timeout,
+);
