@@ -5,7 +5,7 @@ import type { Finding } from "../moderation/ruling.js";
 import { Call } from "./ai-sdk/call.js";
 import { Collected, contentParts, streamParts } from "./ai-sdk/incoming.js";
 import { metadata, Outgoing } from "./ai-sdk/outgoing.js";
-import { toMessages } from "./ai-sdk/prompt.js";
+import { readPrompt } from "./ai-sdk/prompt.js";
 import {
   type Block,
   type CallOptions,
@@ -19,7 +19,7 @@ import {
 } from "./ai-sdk/types.js";
 import { Gate, type Mode } from "./gate.js";
 import type { Part } from "./held.js";
-import { conversation, Reply } from "./reply.js";
+import { Reply } from "./reply.js";
 import { ModerationViolation } from "./violation.js";
 
 export interface MiddlewareOptions {
@@ -53,7 +53,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
     read: (signal: AbortSignal, reply: Reply<T>) => Promise<AsyncIterable<Part<T>>>,
     mode: Mode | undefined,
   ): { gate: Gate<T>; reply: Reply<T> } {
-    const { messages, lead } = conversation(toMessages(params, policy));
+    const { messages, lead } = readPrompt(params, policy);
     const reply = new Reply<T>(lead, { json: params.responseFormat?.type === "json" });
     const gate = new Gate<T>(
       (signal) => read(params.abortSignal ? AbortSignal.any([params.abortSignal, signal]) : signal, reply),

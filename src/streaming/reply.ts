@@ -1,6 +1,5 @@
 import { GuardError, InputError } from "../errors.js";
 import type { Policy } from "../moderation/policy.js";
-import { contentText, type Message } from "../tokenizer/messages.js";
 import type { Part, TextPart } from "./held.js";
 import { JsonText } from "./json-text.js";
 
@@ -121,16 +120,6 @@ export class Reply<T extends object> {
     const thinksItself = (lead + text).trimStart().startsWith(THINK);
     return [thinksItself ? "" : NO_THINKING, lead];
   }
-}
-
-/** A request's messages, and how its answer begins where the last message is the assistant's own. */
-export function conversation(messages: Message[]): { messages: Message[]; lead: string } {
-  const last = messages.at(-1);
-  if (last?.role !== "assistant") return { messages, lead: "" };
-  return {
-    messages: messages.slice(0, -1),
-    lead: contentText(last.content ?? "", "the last message", "block"),
-  };
 }
 
 /**

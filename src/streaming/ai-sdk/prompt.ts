@@ -1,36 +1,60 @@
 import { InputError } from "../../errors.js";
 import type { Policy } from "../../moderation/policy.js";
-import type { Message } from "../../tokenizer/messages.js";
-import { textsIn, withTextsBeside } from "../beside.js";
+import type { Prompt } from "../proxy/ask.js";
+import { promptOf } from "../proxy/request/beside.js";
+import { textsIn } from "../proxy/request/fields.js";
+import type { TextMessage } from "../proxy/request/messages.js";
 import { attachment } from "../reply.js";
 import type { CallOptions } from "./types.js";
 
-type Prompt = CallOptions["prompt"];
 type Fields = Record<string, unknown>;
 
-/** Provider options that hold what only the provider can read. */
-const OPAQUE = [
+/** Provider options that hold what only the provider can read: it signed or encrypted it. */
+const SEALED = [
   "signature",
   "redactedData",
   "thoughtSignature",
   "reasoningEncryptedContent",
   "encryptedContent",
 ];
+/** No spaces, and short: names, ids, settings. */
+const WORD = /^[!-~]{0,128}$/;
 /** Provider options that bring in turns which are stored with the provider. */
 const STORED = /^(previous_?(response|interaction)_?id|conversation(_?id)?|cached_?content|thread_?id)$/i;
 
 /**
  * The conversation of a call as the guard's messages, with the texts beside it: of tools, of the answer's schema, of
- * provider options.
+ * provider options; and how the answer begins where the call says so.
  *
  * @throws {InputError} ATTACHMENT_UNREADABLE, REQUEST_UNJUDGED
  */
-export function toMessages(params: CallOptions, policy: Policy): Message[] {
-  const { prompt, tools, responseFormat, providerOptions } = params;
+export function readPrompt(params: CallOptions, policy: Policy): Prompt {
+  const { prompt, tools = [], providerOptions } = params;
+  const { type: _, ...format } = (params.responseFormat ?? {}) as Fields;
   const reader = new PromptReader(policy);
   const messages = prompt.flatMap((message) => reader.message(message));
   reader.options(providerOptions);
-  return withTextsBeside(messages, [...textsIn([tools, responseFormat], OPAQUE), ...reader.beside]);
+  return promptOf(messages, [...tools.flatMap(toolTexts), ...textsIn(format), ...reader.beside]);
+}
+
+function toolTexts(tool: Fields): string[] {
+  const { type: _, id, name, description, inputSchema, inputExamples, args, providerOptions, ...rest } = tool;
+  return [
+    ...textsIn([name, description, inputSchema, inputExamples, rest]),
+    ...optionTexts([id, args, providerOptions]),
+  ];
+}
+
+/** The texts in provider options that are more than a name. */
+function optionTexts(options: unknown): string[] {
+  return textsIn(unsealed(options)).filter((text) => !WORD.test(text));
+}
+
+function unsealed(options: unknown): unknown {
+  if (Array.isArray(options)) return options.map(unsealed);
+  if (typeof options !== "object" || options === null) return options;
+  const open = Object.entries(options).filter(([name]) => !SEALED.includes(name));
+  return Object.fromEntries(open.map(([name, value]) => [name, unsealed(value)]));
 }
 
 class PromptReader {
@@ -49,10 +73,10 @@ class PromptReader {
         if (STORED.test(name) && value != null) this.#unjudged(`turns stored with the provider (${name})`);
       }
     }
-    this.beside.push(...textsIn(options, OPAQUE));
+    this.beside.push(...optionTexts(options));
   }
 
-  message({ role, content, providerOptions }: Prompt[number]): Message[] {
+  message({ role, content, providerOptions }: CallOptions["prompt"][number]): TextMessage[] {
     this.options(providerOptions);
     if (typeof content === "string") return [{ role, content }];
     const turn = new Turn(role);
@@ -145,7 +169,7 @@ class Turn {
   reasoning = "";
   calls: object[] = [];
   readonly #role: string;
-  readonly #messages: Message[] = [];
+  readonly #messages: TextMessage[] = [];
 
   constructor(role: string) {
     this.#role = role;
@@ -156,7 +180,7 @@ class Turn {
     this.#messages.push({ role: "tool", content });
   }
 
-  end(): Message[] {
+  end(): TextMessage[] {
     if (this.#messages.length === 0) this.#add();
     else this.#flush();
     return this.#messages;
