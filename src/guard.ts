@@ -1,7 +1,7 @@
 import type { GuardConfig } from "./checkpoint/config.js";
 import { Engine, type EngineOptions } from "./engine/engine.js";
 import type { Sequence } from "./engine/sequence.js";
-import { ContextLengthError, InputError, ModelError } from "./errors.js";
+import { ClosedError, ContextLengthError, InputError, ModelError } from "./errors.js";
 import { requireGuard } from "./export/heads.js";
 import type { Manifest } from "./export/manifest.js";
 import { readManifest } from "./export/read-manifest.js";
@@ -15,15 +15,38 @@ import {
 } from "./moderation/classification.js";
 import { type Policy, type PolicyData, type PromptScope, resolvePolicy } from "./moderation/policy.js";
 import { rulePrompt } from "./moderation/ruling.js";
+import { SlotWatch } from "./moderation/slot-watch.js";
 import { GuardStream, type Overflow } from "./moderation/stream.js";
+import {
+  aBoolean,
+  aFunction,
+  anything,
+  aSignal,
+  aText,
+  checkOptions,
+  type OptionCheck,
+  oneOf,
+  wholeFrom,
+} from "./options.js";
 import { placeName } from "./ort/devices/place.js";
-import { type Chunk, ModeratedStream, type ModerationOptions } from "./streaming/moderate.js";
+import {
+  type Chunk,
+  MODERATION_OPTIONS,
+  ModeratedStream,
+  type ModerationOptions,
+} from "./streaming/moderate.js";
 import type { Source } from "./streaming/source.js";
 import type { Message } from "./tokenizer/messages.js";
 import { ChatTemplate, type Prefix, prefixOf } from "./tokenizer/template.js";
 import { Tokenizer } from "./tokenizer/tokenizer.js";
 
-export interface LoadOptions extends EngineOptions, ResolveOptions {}
+export interface LoadOptions extends EngineOptions, ResolveOptions {
+  /**
+   * Closes streams with STREAM_IDLE that had nothing to do for this many milliseconds, so that one that nobody ends keeps
+   * no slot for ever. A model that thinks for long leaves its stream idle too. Default: none is closed.
+   */
+  idleMs?: number;
+}
 
 /** A conversation up to the response that is about to be streamed. */
 export type StreamInput = {
@@ -68,6 +91,43 @@ export type StreamInput = {
 /** `policy` is DEFAULT_POLICY where none is given, `overflow` is "slide". */
 export type ModerateOptions = StreamInput & Omit<ModerationOptions, "policy">;
 
+/** The most that a timer of Node takes. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+const LOAD_OPTIONS = {
+  device: anything,
+  dtype: anything,
+  cacheDir: aText,
+  onProgress: aFunction,
+  signal: aSignal,
+  maxStreams: wholeFrom(1, 4096),
+  maxTokens: wholeFrom(1),
+  threads: wholeFrom(1, 1024),
+  cudaGraphs: aBoolean,
+  idleMs: wholeFrom(1, LONGEST_MS),
+} satisfies Record<keyof LoadOptions, OptionCheck>;
+
+const STREAM_OPTIONS = {
+  messages: anything,
+  promptIds: anything,
+  reasoning: aBoolean,
+  tools: anything,
+  scope: oneOf("turn", "conversation"),
+  policy: anything,
+  overflow: oneOf("error", "slide"),
+  signal: aSignal,
+} satisfies Record<keyof StreamInput, OptionCheck>;
+
+const CLASSIFY_OPTIONS = { messages: anything, tools: anything, signal: aSignal } satisfies Record<
+  keyof ClassifyInput,
+  OptionCheck
+>;
+
+const MODERATE_OPTIONS = { ...STREAM_OPTIONS, ...MODERATION_OPTIONS } satisfies Record<
+  keyof ModerateOptions,
+  OptionCheck
+>;
+
 /** A loaded guard model. Streams are independent of each other and share its steps. */
 export class Guard {
   /** The folder the model was loaded from. */
@@ -75,12 +135,21 @@ export class Guard {
   readonly tokenizer: Tokenizer;
   readonly template: ChatTemplate;
   readonly #engine: Engine;
+  readonly #idleMs: number | undefined;
+  readonly #streams = new SlotWatch<GuardStream>();
 
-  constructor(modelDir: string, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate) {
+  constructor(
+    modelDir: string,
+    engine: Engine,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    idleMs?: number,
+  ) {
     this.modelDir = modelDir;
     this.tokenizer = tokenizer;
     this.template = template;
     this.#engine = engine;
+    this.#idleMs = idleMs;
   }
 
   /** guard.json: configuration, labels, dtype, sources. */
@@ -123,7 +192,9 @@ export class Guard {
    * @throws {ClosedError} GUARD_CLOSED
    */
   stream(input: StreamInput): GuardStream {
-    const policy = input?.policy && resolvePolicy(input.policy, this.labels);
+    checkOptions(input, "guard.stream", STREAM_OPTIONS);
+    requireConversation(input);
+    const policy = input.policy && resolvePolicy(input.policy, this.labels);
     const prefix = this.#prefix(input, policy);
     // Known before anything has run.
     if (policy && prefix.turns.length === 0) rulePrompt(null, policy);
@@ -131,7 +202,6 @@ export class Guard {
   }
 
   #open(input: StreamInput, prefix: Prefix, policy?: Policy): GuardStream {
-    checkOptions(input);
     if (prefix.ids.length >= this.maxTokens) {
       throw new ContextLengthError(
         "PROMPT_TOO_LONG",
@@ -139,12 +209,15 @@ export class Guard {
           "Drop older turns, or raise maxTokens up to the model's context.",
       );
     }
-    return new GuardStream(this.#engine.open(), this.tokenizer, this.labels, prefix, {
+    const stream = new GuardStream(this.#engine.open(), this.tokenizer, this.labels, prefix, {
       signal: input.signal,
       overflow: input.overflow,
       policy,
       spare: () => this.#spare(),
+      idleMs: this.#idleMs,
     });
+    this.#streams.add(stream);
+    return stream;
   }
 
   /**
@@ -153,10 +226,12 @@ export class Guard {
    *
    * @param source what the model says, or a function that asks it to: given a signal, it is told when to stop
    * @returns the source's text (ids for ids), in slices of it; ends with a ModerationViolation where it is stopped
-   * @throws {InputError} POLICY_INVALID
+   * @throws {InputError} PROMPT_EMPTY, POLICY_INVALID, OPTION_INVALID
    */
   moderate<C extends Chunk>(source: Source<C>, options: ModerateOptions): ModeratedStream<C> {
-    const { mode, promptFirst, onObserve, replacement, signal } = options;
+    checkOptions(options, "guard.moderate", MODERATE_OPTIONS);
+    requireConversation(options);
+    const { mode, promptFirst, onObserve, onFailure, replacement, signal } = options;
     const policy = resolvePolicy(options.policy, this.labels);
     const input = { ...options, overflow: options.overflow ?? "slide", signal: undefined } as StreamInput;
     return new ModeratedStream(source, () => this.#open(input, this.#prefix(input, policy)), {
@@ -164,6 +239,7 @@ export class Guard {
       mode,
       promptFirst,
       onObserve,
+      onFailure,
       replacement,
       signal,
     });
@@ -176,7 +252,9 @@ export class Guard {
    * @throws {ContextLengthError} PROMPT_TOO_LONG; CONTEXT_EXCEEDED for an answer that does not fit beside its prompt
    * @throws as `stream`, and what made the stream fail
    */
-  async classify({ messages, tools, signal }: ClassifyInput): Promise<Classification> {
+  async classify(input: ClassifyInput): Promise<Classification> {
+    checkOptions(input, "guard.classify", CLASSIFY_OPTIONS);
+    const { messages, tools, signal } = input ?? {};
     const { before, answer, reasoning } = splitAnswer(messages);
     const stream = this.stream({ messages: before, tools, reasoning, signal });
     try {
@@ -195,11 +273,19 @@ export class Guard {
 
   /** Closes every stream and frees the model. Idempotent. */
   close(): Promise<void> {
+    const reason = new ClosedError("GUARD_CLOSED", "The guard was closed. Load it again to go on.");
+    // The engine knows sequences alone: what else a stream holds on to, its signal for one, it lets go of itself.
+    for (const stream of this.#streams) stream.close(reason);
     return this.#engine.close();
   }
 
+  /** `await using guard = await loadGuard()` closes it. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   #prefix(input: StreamInput, policy: Policy | undefined): Prefix {
-    if (input?.messages) {
+    if (input.messages) {
       const { messages, reasoning, tools, scope = policy?.prompt.scope } = input;
       return this.template.prefix(messages, {
         reasoning,
@@ -208,16 +294,24 @@ export class Guard {
         attachments: policy?.attachments,
       });
     }
-    const ids = input?.promptIds;
-    if (!Array.isArray(ids) || ids.length === 0) {
-      throw new InputError(
-        "PROMPT_EMPTY",
-        "A stream needs the conversation so far: messages, or promptIds with at least one id.",
-      );
-    }
+    const ids = input.promptIds as readonly number[];
     for (const id of ids) this.tokenizer.tokenBytes(id);
     return prefixOf([...ids], this.tokenizer);
   }
+}
+
+/** @throws {InputError} PROMPT_EMPTY, OPTION_INVALID */
+function requireConversation(input: Partial<StreamInput> | null | undefined): void {
+  const { messages, promptIds } = input ?? {};
+  if (messages && promptIds) {
+    throw new InputError("OPTION_INVALID", "A stream takes messages or promptIds, not both.");
+  }
+  if (messages || (Array.isArray(promptIds) && promptIds.length > 0)) return;
+  throw new InputError(
+    "PROMPT_EMPTY",
+    "A stream needs the conversation so far: messages, or promptIds with at least one id. " +
+      'For example { messages: [{ role: "user", content: "…" }] }.',
+  );
 }
 
 /**
@@ -231,7 +325,16 @@ export class Guard {
  * @throws {DeviceError} CUDA_UNAVAILABLE, CUDA_ERROR, ORT_NOT_FOUND, OUT_OF_MEMORY
  * @throws {StorageError} no network, no space
  */
-export async function loadGuard(model?: string, options: LoadOptions = {}): Promise<Guard> {
+export async function loadGuard(options?: LoadOptions & { model?: string }): Promise<Guard>;
+export async function loadGuard(model?: string, options?: LoadOptions): Promise<Guard>;
+export async function loadGuard(
+  named?: string | (LoadOptions & { model?: string }),
+  given: LoadOptions = {},
+): Promise<Guard> {
+  const { model, ...options } =
+    typeof named === "object" && named !== null ? named : { ...given, model: named };
+  checkOptions({ model }, "loadGuard", { model: aText });
+  checkOptions(options, "loadGuard", LOAD_OPTIONS);
   const modelDir = await resolveModel(model, options);
   requireGuard(await readManifest(modelDir), modelDir);
   // ONNX Runtime loads on a thread of its own, while this one reads the tokenizer.
@@ -254,27 +357,10 @@ export async function loadGuard(model?: string, options: LoadOptions = {}): Prom
         "Export again from a checkpoint whose tokenizer belongs to it.",
     );
   }
-  return new Guard(modelDir, engine, tokenizer, template);
+  return new Guard(modelDir, engine, tokenizer, template, options.idleMs);
 }
 
 async function loadTexts(modelDir: string): Promise<[Tokenizer, ChatTemplate]> {
   const tokenizer = await Tokenizer.load(modelDir);
   return [tokenizer, await ChatTemplate.load(modelDir, tokenizer)];
-}
-
-/** What TypeScript's types refuse already. @throws {InputError} OPTION_INVALID */
-function checkOptions({ signal, overflow = "error" }: StreamInput): void {
-  if (overflow !== "error" && overflow !== "slide") {
-    throw new InputError(
-      "OPTION_INVALID",
-      `overflow is "error" or "slide", not ${JSON.stringify(overflow)}.`,
-    );
-  }
-  // By its shape: a signal may come from another realm, where tests run in one of their own.
-  if (signal && typeof signal.addEventListener !== "function") {
-    throw new InputError(
-      "OPTION_INVALID",
-      "signal is an AbortSignal: that of an AbortController, for example.",
-    );
-  }
 }

@@ -20,6 +20,8 @@ export interface StreamOptions {
   /** Opens another sequence where a slot is free and nobody waits for it. */
   spare?: () => Sequence | null;
   policy?: Policy;
+  /** Closes the stream with STREAM_IDLE when nothing was pushed and nothing judged for this many milliseconds. */
+  idleMs?: number;
 }
 
 /** Share of the room for a response from which on a sliding stream prepares to. */
@@ -47,6 +49,17 @@ export class GuardStream {
    */
   readonly turns: Promise<readonly TurnVerdict[]>;
 
+  /** Why the stream ended, once it has: STREAM_ENDED, STREAM_CLOSED, or what made it fail. Never rejects. */
+  readonly closed: Promise<GuardError>;
+
+  /** When it was opened: milliseconds of `performance.now()`. */
+  readonly openedAt = performance.now();
+  #usedAt = this.openedAt;
+  /** Feeds under way. */
+  #busy = 0;
+  #stopped = false;
+  readonly #idleTimer: NodeJS.Timeout | undefined;
+  #resolveClosed!: (reason: GuardError) => void;
   #sequence: Sequence;
   readonly #tokenizer: Tokenizer;
   readonly #labels: GuardConfig["labels"];
@@ -87,8 +100,12 @@ export class GuardStream {
     tokenizer: Tokenizer,
     labels: GuardConfig["labels"],
     prefix: Prefix,
-    { signal, overflow = "error", spare = () => null, policy }: StreamOptions = {},
+    { signal, overflow = "error", spare = () => null, policy, idleMs }: StreamOptions = {},
   ) {
+    this.closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve;
+    });
+    if (idleMs) this.#idleTimer = setTimeout(() => this.#stopIdle(idleMs), idleMs).unref();
     this.#sequence = sequence;
     this.#tokenizer = tokenizer;
     this.#labels = labels;
@@ -120,6 +137,16 @@ export class GuardStream {
     const observed = [...(this.#promptRuling?.observed ?? []), ...this.#observed];
     const action = violation ? "block" : observed.length > 0 ? "observe" : "pass";
     return { action, violation, observed };
+  }
+
+  /** Whether it has not got a slot yet. */
+  get waiting(): boolean {
+    return this.#sequence.slot === null && this.#sequence.failure === null;
+  }
+
+  /** When it last had something to do: milliseconds of `performance.now()`. */
+  get usedAt(): number {
+    return this.#busy > 0 ? performance.now() : this.#usedAt;
   }
 
   /** How often the context was full and slid on (`overflow: "slide"`). */
@@ -186,15 +213,30 @@ export class GuardStream {
     return this.#end;
   }
 
-  /** Ends the stream at any time and frees its slot; pushes that wait reject. Idempotent. */
-  close(): void {
-    this.#stop(new ClosedError("STREAM_CLOSED", "The stream was closed. Open another with guard.stream()."));
+  /** Ends the stream at any time and frees its slot; pushes that wait reject with the reason. Idempotent. */
+  close(
+    reason: GuardError = new ClosedError(
+      "STREAM_CLOSED",
+      "The stream was closed. Open another with guard.stream().",
+    ),
+  ): void {
+    this.#stop(reason);
+  }
+
+  /** `using stream = guard.stream(…)` closes it. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
   }
 
   #prefill({ ids, promptIndex, turns }: Prefix): Pick<GuardStream, "prompt" | "turns"> {
     const prompt = settled<Verdict | null>();
     const judged = settled<readonly TurnVerdict[]>();
     const verdicts: TurnVerdict[] = [];
+    this.#busy++;
     const done = this.#sequence.feed(ids, (logits, index, position) => {
       if (position !== turns[verdicts.length]?.end) return;
       const { role, empty } = turns[verdicts.length];
@@ -212,6 +254,7 @@ export class GuardStream {
     });
     done.then(
       () => {
+        this.#rest();
         prompt.resolve(null);
         judged.resolve(verdicts);
       },
@@ -240,6 +283,7 @@ export class GuardStream {
   async #judge({ from, ids, provisional }: Revision): Promise<Verdict[]> {
     const settled = from + ids.length - provisional;
     const verdicts: Verdict[] = [];
+    this.#busy++;
     try {
       const fed = this.#feed(from, ids, (logits, step, index) => {
         const tokenId = ids[index - from];
@@ -259,6 +303,7 @@ export class GuardStream {
       this.#stop(error as GuardError);
       throw error;
     }
+    this.#rest();
     this.#settled = settled;
     if (this.#book) this.#rule(this.#book, verdicts);
     return verdicts;
@@ -431,8 +476,32 @@ export class GuardStream {
     this.#stop(new ClosedError("STREAM_ABORTED", "The stream was aborted by its signal.", { cause: reason }));
   };
 
+  /** A feed is done. */
+  #rest(): void {
+    this.#busy--;
+    this.#usedAt = performance.now();
+    this.#idleTimer?.refresh();
+  }
+
+  #stopIdle(idleMs: number): void {
+    if (this.#busy > 0) this.#idleTimer?.refresh();
+    else {
+      this.#stop(
+        new ClosedError(
+          "STREAM_IDLE",
+          `Nothing was pushed for ${idleMs} ms, so the stream was closed and its slot is free. Open another with ` +
+            "guard.stream(), or load the guard with a longer idleMs.",
+        ),
+      );
+    }
+  }
+
   #stop(reason: GuardError): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
     this.#signal?.removeEventListener("abort", this.#abort);
+    clearTimeout(this.#idleTimer);
+    this.#resolveClosed(this.#sequence.failure ?? reason);
     for (const sequence of [...this.#retiring, this.#successor?.sequence, this.#sequence])
       sequence?.close(reason);
   }

@@ -1,11 +1,12 @@
-import { ClosedError, ContextLengthError, GuardError, InputError } from "../errors.js";
+import { ClosedError, DeviceError, GuardError, ModelError, NumericError, QueueFullError } from "../errors.js";
 import type { Decision } from "../moderation/decision.js";
 import type { Policy } from "../moderation/policy.js";
 import { type Finding, Rulebook, type Ruling, rulePrompt } from "../moderation/ruling.js";
 import { StandingVerdicts } from "../moderation/standing.js";
 import type { TurnVerdict, Verdict } from "../moderation/verdict.js";
+import { aBoolean, aFunction, aSignal, type OptionCheck, oneOf } from "../options.js";
 import { Bell } from "./bell.js";
-import { type Held, HeldIds, HeldText, type Part } from "./held.js";
+import { type Held, HeldIds, HeldText, type Part, type TextPart } from "./held.js";
 import { type Source, SourceReader } from "./source.js";
 import { ModerationViolation, type Span } from "./violation.js";
 
@@ -18,6 +19,8 @@ export type Mode = "hold-back" | "stream-first";
 /** What a gate needs of a GuardStream. */
 export interface Judge {
   readonly turns: Promise<readonly TurnVerdict[]>;
+  /** Resolves with why it ended, once it has. */
+  readonly closed: Promise<GuardError>;
   readonly settled: number;
   readonly slides: number;
   push(ids: readonly number[]): Promise<Verdict[]>;
@@ -37,7 +40,20 @@ export interface GateOptions {
   signal?: AbortSignal;
   /** Called with what the policy says to observe. */
   onObserve?: (finding: Finding) => void;
+  /**
+   * Called once when the guard has failed and the policy (`failOpen`) lets the rest pass unjudged, with what it failed
+   * of. Where it throws, the rest does not pass.
+   */
+  onFailure?: (error: GuardError) => void;
 }
+
+export const GATE_OPTIONS = {
+  mode: oneOf("hold-back", "stream-first"),
+  promptFirst: aBoolean,
+  signal: aSignal,
+  onObserve: aFunction,
+  onFailure: aFunction,
+} satisfies Record<keyof Omit<GateOptions, "policy">, OptionCheck>;
 
 /** Where a gate stands. Amounts are in UTF-16 units of text, or in ids. */
 export interface GateStats {
@@ -68,6 +84,8 @@ export interface Outcome {
   observed: Finding[];
   /** What the guard, or the source, failed of. With `failOpen` also where the text passed all the same. */
   error: unknown;
+  /** Whether the guard failed and the policy (`failOpen`) let text pass unjudged; `error` is what it failed of. */
+  failedOpen: boolean;
   /** The report's own reading of the whole response; null where there was no text, or not all of it was judged. */
   decision: Decision | null;
   stats: GateStats;
@@ -80,6 +98,7 @@ const ITEM_WEIGHT = 64;
 /** Most that is judged at once, so that a flag is not found long after it could be. */
 const PUSH_TEXT = 1024;
 const PUSH_IDS = 256;
+const HALF_AT_END = /[\ud800-\udbff]$/;
 /** Items that may wait behind text whose fate is open. */
 const MAX_HELD_ITEMS = 8192;
 
@@ -101,6 +120,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   readonly #outgoing: Part<T>[] = [];
   #held: Held<T> = new HeldText<T>();
   #heldItems = 0;
+  #half: TextPart<T> | null = null;
   readonly #standing = new StandingVerdicts();
   /** Offset up to which no flag can reach any more, and where the row of tokens that may become one begins. */
   #clear = 0;
@@ -108,6 +128,8 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   #unread = 0;
   #judge: Judge | null = null;
   #judgedText = false;
+  /** The guard has closed the stream, whatever it was doing. */
+  #judgeClosed: GuardError | null = null;
   #startedAt: number | null = null;
   #promptPassed = false;
   /** The guard has failed and the policy lets everything through. */
@@ -211,8 +233,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
       await this.#guarded();
     } catch (error) {
       if (this.#ended) return;
-      const callers = error instanceof InputError || error instanceof ContextLengthError;
-      if (this.#policy.failOpen && !callers) await this.#passUnguarded(error);
+      if (this.#policy.failOpen && isGuardsFailure(error)) await this.#passUnguarded(error);
       else {
         this.#dropUnjudged();
         this.#finish("failed", { error });
@@ -223,6 +244,10 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   async #guarded(): Promise<void> {
     const judge = this.#open();
     this.#judge = judge;
+    void judge.closed.then((reason) => {
+      this.#judgeClosed = reason;
+      this.#bell.ring();
+    });
     const ruling = rulePrompt(await judge.turns, this.#policy);
     if (this.#ended) return;
     this.#stats.promptMs = performance.now() - (this.#startedAt as number);
@@ -258,7 +283,10 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
 
   /** Waits for something to judge. False when all has come, or the gate has ended. */
   async #arrival(): Promise<boolean> {
-    await this.#bell.until(() => this.#incoming.length > 0 || this.#sourceDone || this.#ended);
+    await this.#bell.until(
+      () => this.#incoming.length > 0 || this.#sourceDone || this.#ended || this.#judgeClosed !== null,
+    );
+    if (!this.#ended && this.#judgeClosed) throw this.#judgeClosed;
     return !this.#ended && this.#incoming.length > 0;
   }
 
@@ -344,7 +372,28 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   }
 
   #hand(part: Part<T>): void {
-    if (part.kind === "text" && (part.silent || part.again)) return;
+    if (part.kind !== "text") this.#handHalf();
+    else if (part.silent || part.again) return;
+    else part = this.#wholeCharacters(part);
+    if (part.kind !== "text" || part.text !== "") this.#enqueue(part);
+  }
+
+  /** Half a character, which a source may end a chunk with, goes with its other half: readers encode each text alone. */
+  #wholeCharacters(part: TextPart<T>): TextPart<T> {
+    if (this.#half && this.#half.tag !== part.tag) this.#handHalf();
+    const text = (this.#half?.text ?? "") + part.text;
+    const whole = HALF_AT_END.test(text) ? text.length - 1 : text.length;
+    this.#half = whole < text.length ? { ...part, text: text.slice(whole) } : null;
+    return whole === part.text.length ? part : { ...part, text: text.slice(0, whole) };
+  }
+
+  #handHalf(): void {
+    const half = this.#half;
+    this.#half = null;
+    if (half) this.#enqueue(half);
+  }
+
+  #enqueue(part: Part<T>): void {
     this.#outgoing.push(part);
     this.#unread += weight(part);
     this.#bell.ring();
@@ -391,9 +440,16 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     }
   }
 
-  async #passUnguarded(error: unknown): Promise<void> {
-    this.#unguarded = true;
+  async #passUnguarded(error: GuardError): Promise<void> {
     this.#judge?.close();
+    try {
+      this.#options.onFailure?.(error);
+    } catch (thrown) {
+      this.#dropUnjudged();
+      this.#finish("failed", { error: thrown });
+    }
+    if (this.#ended) return;
+    this.#unguarded = true;
     this.#resolvePrompt({ action: "pass", violation: null, observed: [] });
     // With stream-first, what came after the prompt passed is out already.
     const out = !this.#holdBack && this.#promptPassed;
@@ -423,7 +479,9 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
 
   /** With stream-first what nobody has read yet was not judged either. */
   #dropUnjudged(): void {
-    if (!this.#holdBack) this.#outgoing.length = 0;
+    if (this.#holdBack) return;
+    this.#outgoing.length = 0;
+    this.#half = null;
   }
 
   /** The source is at its end. */
@@ -444,6 +502,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   ): void {
     if (this.#ended) return;
     this.#ended = true;
+    if (end === "complete" || end === "failed") this.#handHalf();
     if ("error" in result) this.#thrown = { error: result.error };
     this.#options.signal?.removeEventListener("abort", this.#abort);
     this.#judge?.close();
@@ -456,6 +515,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
       violation: result.violation ?? null,
       observed: this.#observed,
       error: result.violation ? null : (result.error ?? result.failure ?? null),
+      failedOpen: this.#unguarded,
       decision: result.decision ?? null,
       stats: this.#lastStats(),
     });
@@ -467,6 +527,20 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     const passed = this.#outgoing.reduce((sum, part) => sum + length(part), 0);
     return { ...this.stats, released: this.#stats.released + passed };
   }
+}
+
+/**
+ * What may let text pass where the policy fails open: that the guard cannot work, or has no place. Nothing that a
+ * prompt, an answer or a reader can bring about is among these, nor what nobody has thought of.
+ */
+function isGuardsFailure(error: unknown): error is GuardError {
+  return (
+    error instanceof QueueFullError ||
+    error instanceof NumericError ||
+    error instanceof DeviceError ||
+    error instanceof ModelError ||
+    (error instanceof ClosedError && error.code === "GUARD_CLOSED")
+  );
 }
 
 /** In UTF-16 units, or ids. */

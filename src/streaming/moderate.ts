@@ -1,5 +1,7 @@
+import { Readable } from "node:stream";
 import { InputError } from "../errors.js";
-import { Gate, type GateOptions, type GateStats, type Judge, type Outcome } from "./gate.js";
+import { aText, type OptionCheck } from "../options.js";
+import { GATE_OPTIONS, Gate, type GateOptions, type GateStats, type Judge, type Outcome } from "./gate.js";
 import type { Part } from "./held.js";
 import { type Chunks, iterate, type Source } from "./source.js";
 import { ModerationViolation } from "./violation.js";
@@ -14,6 +16,11 @@ export interface ModerationOptions extends GateOptions {
   /** Given to the reader in place of a violation, as the last of the text. Text only. Default: the violation is thrown. */
   replacement?: string;
 }
+
+export const MODERATION_OPTIONS = { ...GATE_OPTIONS, replacement: aText } satisfies Record<
+  keyof Omit<ModerationOptions, "policy">,
+  OptionCheck
+>;
 
 /**
  * A moderated stream. It starts when it is first read, and holds a slot of the guard until it ends or is left:
@@ -65,6 +72,19 @@ export class ModeratedStream<C extends Chunk> implements AsyncIterableIterator<R
   async return(): Promise<IteratorResult<Released<C>, undefined>> {
     await this.#gate.return();
     return { done: true, value: undefined };
+  }
+
+  /** `await using stream = guard.moderate(…)` stops everything when it goes out of scope. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#gate.return();
+  }
+
+  /**
+   * As a Node stream, for `pipeline(stream.toReadable(), response)`: one that is destroyed, because its reader has left
+   * for example, stops everything at once. In object mode, so that text stays text; a violation destroys it.
+   */
+  toReadable(): Readable {
+    return Readable.from(this);
   }
 }
 

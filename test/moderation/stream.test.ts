@@ -231,6 +231,69 @@ test("the turns of a stream that is closed before they are judged reject", async
   await expect(stream.turns).rejects.toMatchObject({ code: "STREAM_CLOSED" });
 });
 
+test("a closed guard lets go of the signals of streams that were doing nothing", async () => {
+  const other = await loadGuard({ cacheDir, maxStreams: 2, maxTokens: 256 });
+  const { signal } = new AbortController();
+  const stream = other.stream({ messages, signal });
+  await stream.prompt;
+  const moderated = other.moderate(silent(), { messages, signal });
+  const refused = expect(moderated.next()).rejects.toMatchObject({ code: "GUARD_CLOSED" });
+  await other.close();
+  await refused;
+  await expect(stream.closed).resolves.toMatchObject({ code: "GUARD_CLOSED" });
+  expect(getEventListeners(signal, "abort")).toHaveLength(0);
+});
+
+async function* silent(): AsyncGenerator<string> {
+  await new Promise(() => {});
+}
+
+describe("a guard with an idle limit", () => {
+  let limited: Guard;
+  beforeAll(async () => {
+    limited = await loadGuard({ cacheDir, maxStreams: 1, maxTokens: 256, idleMs: 100 });
+  });
+  afterAll(() => limited.close());
+
+  test("closes a stream that nobody uses, and the next one gets its slot", async () => {
+    const forgotten = limited.stream({ messages });
+    await forgotten.prompt;
+    const next = limited.stream({ messages });
+    expect(next.waiting).toBe(true);
+    await next.prompt;
+    await expect(forgotten.push(5)).rejects.toMatchObject({ code: "STREAM_IDLE" });
+    expect((await forgotten.closed).code).toBe("STREAM_IDLE");
+    next.close();
+  });
+
+  test("keeps one that waits for its slot, and one that is being used", async () => {
+    const busy = limited.stream({ messages });
+    const waiting = limited.stream({ messages });
+    for (let i = 0; i < 30; i++) {
+      await busy.pushText(" word");
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    await busy.end();
+    expect(await waiting.prompt).not.toBeNull();
+    waiting.close();
+  });
+
+  test("tells the reader of a moderated stream", async () => {
+    const stream = limited.moderate(silent(), { messages });
+    await expect(stream.next()).rejects.toMatchObject({ code: "STREAM_IDLE" });
+    expect(limited.load.active).toBe(0);
+  });
+});
+
+test("a stream may be disposed of", async () => {
+  const stream = guard.stream({ messages });
+  stream[Symbol.dispose]();
+  await expect(stream.push(5)).rejects.toMatchObject({ code: "STREAM_CLOSED" });
+  const other = guard.stream({ messages });
+  await other[Symbol.asyncDispose]();
+  expect((await other.closed).code).toBe("STREAM_CLOSED");
+});
+
 describe("ends", () => {
   test("a closed stream rejects what waits and what comes", async () => {
     const stream = guard.stream({ messages });

@@ -1,7 +1,9 @@
-import { Readable } from "node:stream";
+import { getEventListeners } from "node:events";
+import { Readable, Writable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { ClosedError, ContextLengthError, GuardError, InputError } from "../../src/errors.js";
+import { ClosedError, ContextLengthError, GuardError, InputError, QueueFullError } from "../../src/errors.js";
 import type { PolicyData } from "../../src/moderation/policy.js";
 import { ruleResponse } from "../../src/moderation/ruling.js";
 import { Gate, type GateOptions, type Mode } from "../../src/streaming/gate.js";
@@ -194,7 +196,7 @@ describe.each<Mode>(["hold-back", "stream-first"])("%s", (mode) => {
     const from = source(["one two three four", " five", " six"], { stuckAt: 3 });
     const stream = moderate(from.chunks, { mode }, { failAt: 5 });
     const { error } = await collect(stream);
-    expect(error).toEqual(new Error("scripted failure"));
+    expect(error).toMatchObject({ message: "scripted failure" });
     expect(from.record.returned).toBe(true);
     expect(await stream.done).toMatchObject({ end: "failed", error });
   });
@@ -207,14 +209,63 @@ describe.each<Mode>(["hold-back", "stream-first"])("%s", (mode) => {
     expect(out.join("")).toBe(chunks.join(""));
     expect(await stream.done).toMatchObject({
       end: "complete",
-      error: new Error("scripted failure"),
+      error: { message: "scripted failure" },
+      failedOpen: true,
       decision: null,
     });
   });
 
+  test("failing open is told once, with what the guard failed of", async () => {
+    const onFailure = vi.fn();
+    const options = { mode, onFailure, policy: { failOpen: true } };
+    await collect(moderate(["a b c d", " e f"], options, { failAt: 2 }));
+    expect(onFailure.mock.calls).toMatchObject([[{ code: "LOGITS_NOT_FINITE" }]]);
+    const closed = moderate(["a b c d", " e f"], { mode, onFailure }, { failAt: 2 });
+    expect((await collect(closed)).error).not.toBeNull();
+    expect(await closed.done).toMatchObject({ failedOpen: false });
+    expect(onFailure).toHaveBeenCalledTimes(1);
+  });
+
+  test("who throws when told of a failure keeps it closed", async () => {
+    const onFailure = () => {
+      throw new Error("not here");
+    };
+    const stream = moderate(
+      source(["a b", " c d"]).chunks,
+      { mode, onFailure, policy: { failOpen: true } },
+      { failAt: 4 },
+    );
+    expect(await collect(stream)).toMatchObject({ error: { message: "not here" } });
+    expect(await stream.done).toMatchObject({ end: "failed", failedOpen: false });
+  });
+
+  test("failing open cuts no character in two, wherever the guard fails and the source cuts", async () => {
+    const text = "👍🏽 über 𝒜 日本 🇳🇴 x";
+    for (let failAt = 1; failAt < 8; failAt++) {
+      for (const size of [1, 2, 3, 100]) {
+        const chunks = text.match(new RegExp(`.{1,${size}}`, "gs")) as string[];
+        const stream = moderate(source(chunks).chunks, { mode, policy: { failOpen: true } }, { failAt });
+        const { out } = await collect(stream);
+        expect(out.map((part) => Buffer.from(part).toString()).join("")).toBe(text);
+      }
+    }
+  });
+
+  test("a long text fails open in whole characters too", async () => {
+    const text = `x${"👍".repeat(3000)}`;
+    const script = { promptAfter: Promise.reject(new QueueFullError("QUEUE_FULL", "full")) };
+    const { out } = await collect(moderate([text], { mode, policy: { failOpen: true } }, script));
+    expect(out.map((part) => Buffer.from(part).toString()).join("")).toBe(text);
+  });
+
+  test("half a character at the source's end comes out as it came", async () => {
+    const stream = moderate(["ab\ud83d"], { mode });
+    expect((await collect(stream)).out.join("")).toBe("ab\ud83d");
+  });
+
   test("failing open also covers a prompt that cannot be judged, with promptFirst too", async () => {
     for (const promptFirst of [false, true]) {
-      const script = { promptAfter: Promise.reject(new Error("no prompt")) };
+      const script = { promptAfter: Promise.reject(new QueueFullError("QUEUE_FULL", "full")) };
       const { out, error } = await collect(
         moderate(["a b", " c"], { mode, promptFirst, policy: { failOpen: true } }, script),
       );
@@ -237,6 +288,33 @@ describe.each<Mode>(["hold-back", "stream-first"])("%s", (mode) => {
     };
     const stream = new ModeratedStream(["text"], open, { mode, policy: policyOf({ failOpen: true }) });
     expect(await collect(stream)).toMatchObject({ out: [], error: { code: "PROMPT_TOO_LONG" } });
+  });
+
+  test("nor what a model can bring about, nor what nobody has thought of", async () => {
+    const policy = { failOpen: true };
+    const open = () => new ScriptedJudge({ promptAfter: Promise.reject(new TypeError("a bug")) });
+    const bug = new ModeratedStream(["text"], open, { mode, policy: policyOf(policy) });
+    expect(await collect(bug)).toMatchObject({ out: [], error: { message: "a bug" } });
+    // A provider that sends nothing but empty deltas behind a word whose verdict is open.
+    const parts: Part<number>[] = [{ kind: "text", text: "BAD" }];
+    for (let i = 0; i < 9000; i++) parts.push({ kind: "item", item: i });
+    const gate = new Gate<number>(parts, () => new ScriptedJudge(), { mode, policy: policyOf(policy) });
+    const { error } = await collect(gate);
+    expect(error).toMatchObject({ code: "HELD_TOO_MUCH" });
+    expect(await gate.done).toMatchObject({ end: "failed", failedOpen: false });
+  });
+
+  test("a guard that closes the stream ends it at once, also while its source is silent", async () => {
+    const { signal } = new AbortController();
+    const judge = new ScriptedJudge();
+    const from = source(["one ", "two "], { stuckAt: 2 });
+    const stream = new ModeratedStream(from.chunks, () => judge, { mode, signal, policy: policyOf() });
+    const reading = collect(stream);
+    await standstill(from.given);
+    judge.close(new ClosedError("GUARD_CLOSED", "closed"));
+    expect(await reading).toMatchObject({ error: { code: "GUARD_CLOSED" } });
+    expect(from.record.returned).toBe(true);
+    expect(getEventListeners(signal, "abort")).toHaveLength(0);
   });
 
   test("a source may be a text; what is none is named", async () => {
@@ -397,7 +475,56 @@ describe("stream-first", () => {
     const stream = moderate(["so far ", "one ", "two "], { mode: "stream-first" }, { failAt: 2 });
     expect(await stream.next()).toEqual({ done: false, value: "so far " });
     await stream.done;
-    await expect(stream.next()).rejects.toEqual(new Error("scripted failure"));
+    await expect(stream.next()).rejects.toMatchObject({ message: "scripted failure" });
+  });
+});
+
+describe("as a Node stream", () => {
+  const sink = (onChunk: (text: string, sink: Writable) => void = () => {}) => {
+    let text = "";
+    const writable = new Writable({
+      write(chunk, _, done) {
+        text += chunk;
+        onChunk(text, writable);
+        done();
+      },
+    });
+    return { writable, text: () => text };
+  };
+
+  test("all that passes comes through a pipeline", async () => {
+    const { writable, text } = sink();
+    await pipeline(moderate(["Hel", "lo w", "orld \ud83d", "\udc4d."]).toReadable(), writable);
+    expect(text()).toBe("Hello world 👍.");
+  });
+
+  test("a violation ends the pipeline", async () => {
+    const { writable, text } = sink();
+    await expect(pipeline(moderate(["well BAD BAD "]).toReadable(), writable)).rejects.toBeInstanceOf(
+      ModerationViolation,
+    );
+    expect(text()).toBe("well");
+  });
+
+  test("a reader who leaves stops a source that says nothing more", async () => {
+    const from = source(["one ", "two ", "three ", "four "], { stuckAt: 4 });
+    const { writable } = sink((text, self) => {
+      if (text.includes("two")) self.destroy();
+    });
+    await expect(pipeline(moderate(from.chunks).toReadable(), writable)).rejects.toMatchObject({
+      code: "ERR_STREAM_PREMATURE_CLOSE",
+    });
+    await tick();
+    expect(from.record.returned).toBe(true);
+  });
+
+  test("await using stops it where its scope ends", async () => {
+    const from = source(["one ", "two ", "three "], { stuckAt: 3 });
+    const stream = moderate(from.chunks);
+    await stream.next();
+    await stream[Symbol.asyncDispose]();
+    expect(from.record.returned).toBe(true);
+    expect(await stream.next()).toEqual({ done: true, value: undefined });
   });
 });
 

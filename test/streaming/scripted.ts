@@ -1,4 +1,4 @@
-import { ClosedError } from "../../src/errors.js";
+import { ClosedError, type GuardError, NumericError } from "../../src/errors.js";
 import type { Guard, StreamInput } from "../../src/guard.js";
 import { type Decision, decide } from "../../src/moderation/decision.js";
 import { type PolicyData, resolvePolicy } from "../../src/moderation/policy.js";
@@ -50,9 +50,11 @@ export class ScriptedJudge implements Judge {
   static open = 0;
   readonly prompt: Promise<Verdict | null>;
   readonly turns: Promise<TurnVerdict[]>;
+  readonly closed: Promise<GuardError>;
+  #resolveClosed!: (reason: GuardError) => void;
   settled = 0;
   slides = 0;
-  closed = false;
+  isClosed = false;
   pushes: string[] = [];
   readonly #script: Script;
   #text = "";
@@ -61,6 +63,9 @@ export class ScriptedJudge implements Judge {
   constructor(script: Script = {}) {
     ScriptedJudge.open++;
     this.#script = script;
+    this.closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve;
+    });
     const prompt = (script.promptAfter ?? Promise.resolve()).then(() => verdict(3, script.prompt ?? "Safe"));
     this.prompt = prompt;
     this.turns = prompt.then((last) => [{ ...last, role: "user", empty: false }]);
@@ -99,15 +104,17 @@ export class ScriptedJudge implements Judge {
     return decide(this.#verdicts, "Safe");
   }
 
-  close(): void {
-    if (!this.closed) ScriptedJudge.open--;
-    this.closed = true;
+  close(reason: GuardError = new ClosedError("STREAM_CLOSED", "closed")): void {
+    if (!this.isClosed) ScriptedJudge.open--;
+    this.isClosed = true;
+    this.#resolveClosed(reason);
   }
 
   #judge(complete: boolean): Verdict[] {
     const words = (this.#text.match(WORD) ?? []).map((word) => word.normalize("NFC"));
     const { failAt = Infinity } = this.#script;
-    if (this.settled + words.length >= failAt) throw new Error("scripted failure");
+    if (this.settled + words.length >= failAt)
+      throw new NumericError("LOGITS_NOT_FINITE", "scripted failure");
     const known = this.#verdicts.slice(this.settled);
     let from = 0;
     while (from < known.length && known[from].text === words[from]) from++;
@@ -125,7 +132,7 @@ export class ScriptedJudge implements Judge {
   }
 
   #check(): void {
-    if (this.closed) throw new ClosedError("STREAM_CLOSED", "closed");
+    if (this.isClosed) throw new ClosedError("STREAM_CLOSED", "closed");
   }
 }
 

@@ -349,7 +349,7 @@ describe("when something breaks", () => {
     const late = await start({}, { failAt: 5 });
     const { text, error } = await read(await late.client.chat.completions.create({ ...ask, stream: true }));
     expect(text()).not.toContain("four");
-    expect(error).toMatchObject({ code: "internal_error" });
+    expect(error).toMatchObject({ code: "logits_not_finite" });
   });
 
   test("unless the policy fails open", async () => {
