@@ -1,5 +1,7 @@
 import type { GuardConfig } from "../checkpoint/config.js";
 import { InputError } from "../errors.js";
+import { parseJson } from "../json.js";
+import { quoted } from "../quoted.js";
 import { type Severity, severityOf } from "./labels.js";
 
 /** What happens to what counts: nothing, a note, or an end of it. */
@@ -151,7 +153,7 @@ export function resolvePolicy(data: unknown, labels: GuardConfig["labels"]): Pol
  */
 export function parsePolicy(json: string, source: string): PolicyData {
   try {
-    return JSON.parse(json) as PolicyData;
+    return parseJson(json) as PolicyData;
   } catch (cause) {
     throw new InputError("POLICY_INVALID", `${source} is not JSON: ${(cause as Error).message}.`, { cause });
   }
@@ -209,10 +211,10 @@ function checkRules(
   }
   const harmful = unique(risks).filter((label) => severityOf(label) !== "safe");
   for (const [label, value] of labelled(rules.thresholds, `${at}thresholds`, harmful)) {
-    probability(value, `${at}thresholds[${JSON.stringify(label)}]`);
+    probability(value, `${at}thresholds[${quoted(label)}]`);
   }
   for (const [label, value] of labelled(rules.categories, `${at}categories`, unique(categories))) {
-    const where = `${at}categories[${JSON.stringify(label)}]`;
+    const where = `${at}categories[${quoted(label)}]`;
     if (typeof value === "string") choice(value, where, ACTIONS);
     else {
       const { action, threshold } = record(value, where, ["action", "threshold"]);
@@ -234,7 +236,7 @@ function record(value: unknown, where: string, fields: readonly string[]): Field
     if (!fields.includes(field)) {
       throw new InputError(
         "POLICY_INVALID",
-        `${where} has no ${JSON.stringify(field)}. It takes: ${fields.join(", ")}.`,
+        `${where} has no ${quoted(field)}. It takes: ${fields.join(", ")}.`,
       );
     }
   }
@@ -258,7 +260,7 @@ function flag(value: unknown, where: string): boolean {
 }
 
 function wrong(where: string, value: unknown, expected: string): InputError {
-  return new InputError("POLICY_INVALID", `${where} is ${JSON.stringify(value)}; it must be ${expected}.`);
+  return new InputError("POLICY_INVALID", `${where} is ${quoted(value)}; it must be ${expected}.`);
 }
 
 function unique(labels: readonly string[]): string[] {

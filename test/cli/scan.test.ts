@@ -1,6 +1,8 @@
-import { writeFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
+import { promisify } from "node:util";
 import { beforeAll, describe, expect, test } from "vitest";
 import { type RunOptions, runCli, runHere } from "../support/cli.js";
 import { temporaryFolder } from "../support/model.js";
@@ -177,4 +179,47 @@ test("otherwise it is no error", async () => {
     onOutput: (child) => child.stdout?.destroy(),
   });
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+});
+
+describe.skipIf(process.platform === "win32")("a file that is none", () => {
+  const make: Record<string, (path: string) => Promise<unknown>> = {
+    "a pipe": (path) => promisify(execFile)("mkfifo", [path]),
+    "a device without end": (path) => symlink("/dev/zero", path),
+    "a folder": (path) => mkdir(path),
+    "no text": (path) => writeFile(path, Buffer.of(0x7b, 0xff, 0x7d)),
+    "larger than any": (path) => writeFile(path, " ".repeat(20 << 20)),
+  };
+
+  test.each(["--policy", "--messages"].flatMap((option) => Object.keys(make).map((kind) => [option, kind])))(
+    "as %s: %s is named",
+    async (option, kind) => {
+      const path = join(await temporaryFolder(), "file.json");
+      await make[kind](path);
+      const { code, stderr } = await runHere(["scan", option, path]);
+      expect({ code, stderr }).toEqual({
+        code: 1,
+        stderr: expect.stringMatching(/_UNREADABLE\] .*file\.json/),
+      });
+    },
+  );
+
+  test.each(["--policy", "--messages"])("as %s: JSON without end is named", async (option) => {
+    const path = join(await temporaryFolder(), "file.json");
+    await writeFile(path, "[".repeat(1 << 20));
+    const { code, stderr } = await runHere(["scan", option, path]);
+    expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(/_INVALID\] .*deep/) });
+  });
+});
+
+test("a policy file may begin with a byte order mark; what it holds wrongly is shown as text", async () => {
+  const path = join(await temporaryFolder(), "policy.json");
+  const check = async (policy: string) => {
+    await writeFile(path, policy);
+    return (await runHere(["scan", "--policy", path], env)).stderr;
+  };
+  expect(await check('\ufeff{"reading": "harsh"}')).toMatch(/POLICY_INVALID\] .*harsh/);
+  const shown = await check('{"\\u001b]0;title\\u0007\\u009b2J": 1}');
+  expect(shown).toMatch(/POLICY_INVALID\] .*u001b\]0;title/);
+  expect(shown).not.toMatch(/[^\P{Cc}\n]/u);
+  expect(await check("\x1b]0;title\x07")).not.toContain("\x1b");
 });

@@ -1,10 +1,9 @@
-import { readFile } from "node:fs/promises";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { InputError } from "../../errors.js";
 import type { PolicyData } from "../../moderation/policy.js";
 import type { Mode } from "../../streaming/gate.js";
 import { isLoopbackName } from "../../streaming/proxy/loopback.js";
 import { signalled } from "../interrupt.js";
+import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { createTerminal } from "../terminal.js";
 
@@ -95,12 +94,11 @@ Log: one JSON object a request on standard error, without anybody's text unless 
 }
 
 async function proxy(options: Options): Promise<void> {
-  const [{ GuardProxy }, { listen }, { parsePolicy }] = await Promise.all([
+  const [{ GuardProxy }, { listen }] = await Promise.all([
     import("../../streaming/proxy/proxy.js"),
     import("../../streaming/proxy/server.js"),
-    import("../../moderation/policy.js"),
   ]);
-  const policy = options.policy && parsePolicy(await readPolicy(options.policy), options.policy);
+  const policy = options.policy && (await readJsonFile(options.policy, "POLICY", POLICY_HINT));
   const terminal = createTerminal(process.stderr);
   const guard = await loadModel(options, { maxStreams: options.maxStreams });
   try {
@@ -152,16 +150,6 @@ function several(flags: string, description: string): Option {
   return new Option(flags, `${description} (repeatable)`)
     .default([], "none")
     .argParser((value: string, before: string[]) => [...before, value]);
-}
-
-async function readPolicy(file: string): Promise<string> {
-  try {
-    return await readFile(file, "utf8");
-  } catch (cause) {
-    throw new InputError("POLICY_UNREADABLE", `${file} cannot be read: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
 }
 
 function url(value: string): string {

@@ -1,15 +1,15 @@
-import { readFile } from "node:fs/promises";
 import { Command, Option } from "commander";
-import { ClosedError, InputError } from "../../errors.js";
+import { ClosedError } from "../../errors.js";
 import type { Decision } from "../../moderation/decision.js";
 import { severityOf } from "../../moderation/labels.js";
-import { type PolicyData, parsePolicy, resolvePolicy } from "../../moderation/policy.js";
+import { type PolicyData, resolvePolicy } from "../../moderation/policy.js";
 import { type Finding, rulePrompt, turnsInScope } from "../../moderation/ruling.js";
 import type { GuardStream, Overflow } from "../../moderation/stream.js";
 import type { Verdict } from "../../moderation/verdict.js";
 import { ModerationViolation } from "../../streaming/violation.js";
 import { INPUT_KINDS, type InputKind, readInput } from "../input.js";
 import { interruptSignal } from "../interrupt.js";
+import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { readMessages } from "../messages-file.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { createReport, type Latency } from "../report.js";
@@ -97,7 +97,10 @@ async function scan(options: Options): Promise<void> {
   // Until all is judged: whoever stops reading before must not be told that all is well.
   if (options.failOn || options.policy || options.stop) process.exitCode = FAILED;
   const messages = await readMessages(options);
-  const data = options.policy === undefined ? undefined : await readPolicy(options.policy);
+  const data =
+    options.policy === undefined
+      ? undefined
+      : ((await readJsonFile(options.policy, "POLICY", POLICY_HINT)) as PolicyData);
   const enforced = data !== undefined || options.stop === true;
   const terminal = createTerminal(process.stdout);
   const guard = await loadModel(options, { maxStreams: 1, signal });
@@ -196,17 +199,6 @@ async function feed(
   await Promise.all(inFlight);
   if (failure) throw failure;
   return broken;
-}
-
-async function readPolicy(file: string): Promise<PolicyData> {
-  try {
-    return parsePolicy(await readFile(file, "utf8"), file);
-  } catch (cause) {
-    if (cause instanceof InputError) throw cause;
-    throw new InputError("POLICY_UNREADABLE", `${file} cannot be read: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
 }
 
 function isMet(failOn: "unsafe" | "controversial", turns: Verdict[], decision: Decision): boolean {

@@ -251,3 +251,12 @@ describe("Ollama's stream", () => {
     );
   });
 });
+
+test("a line without end is refused", async () => {
+  async function* endless() {
+    for (;;) yield "x".repeat(1 << 20);
+  }
+  for (const reader of [jsonlText, ollamaText]) {
+    await expect(reader(endless()).next()).rejects.toMatchObject({ code: "LINE_TOO_LONG" });
+  }
+});
