@@ -12,6 +12,7 @@ import { isRecord, type Json, record } from "./json.js";
 import { Lane } from "./lane.js";
 import { readText } from "./read-text.js";
 import { relay } from "./relay.js";
+import type { Unjudged } from "./request/fields.js";
 import { errorIn, refusal, type UpstreamError } from "./upstream-error.js";
 
 /** Bytes of a whole answer, and of a refusal. */
@@ -83,9 +84,9 @@ export class Exchange {
     return this.#failure;
   }
 
-  /** Names of the answer's fields that passed unread, so far. */
-  get unjudged(): string[] {
-    return [...this.#options.open.passed];
+  /** What of the answer went on that nobody judged, so far: one entry a field's name. */
+  get unjudged(): Unjudged[] {
+    return [...this.#options.open.passed].map(() => "field");
   }
 
   abort(reason: unknown): void {

@@ -219,6 +219,7 @@ export class GuardProxy {
   ): Promise<void> {
     record.concludes = true;
     const outcomes = await exchange.outcomes;
+    record.unjudged = [...record.unjudged, ...exchange.unjudged];
     place.free();
     this.#write(
       record,

@@ -49,7 +49,8 @@ class Relay {
   /** The event that tells of all choices, after everything else. */
   #last: Event | null = null;
   #terminated = false;
-  #stopped = false;
+  /** Choices that were stopped. */
+  #stopped = 0;
   #failure: RequestError | null = null;
   /** Where the server's own words of its failure come out, once they are judged. */
   readonly #quote = new Slot("", "content");
@@ -88,17 +89,19 @@ class Relay {
     } catch (error) {
       if (error === this.#failure) return;
       if (!(error instanceof ModerationViolation)) throw error;
-      this.#stopped = true;
+      this.#stopped++;
       if (this.#lanes.every(({ input }) => input.left)) this.#context.stop();
       for (const event of this.#answer.stop(choice, error)) await this.#write(event);
     }
   }
 
   async end(): Promise<void> {
-    if (this.#failure) throw this.#failure;
+    // Where every choice was stopped, that the stream ended early takes nothing from the client.
+    const over = this.#stopped === this.#lanes.length && !(this.#failure instanceof UpstreamError);
+    if (this.#failure && !over) throw this.#failure;
     if (this.#last) await this.#write(this.#last);
     const { terminator } = this.#answer;
-    if ((this.#terminated || this.#stopped) && terminator !== null) {
+    if ((this.#terminated || this.#stopped > 0) && terminator !== null) {
       await this.#writer.write(this.#encoder.encode(`data: ${terminator}\n\n`));
     }
     await this.#writer.close();

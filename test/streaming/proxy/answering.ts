@@ -1,0 +1,85 @@
+import type { PolicyData } from "../../../src/moderation/policy.js";
+import type { Mode } from "../../../src/streaming/gate.js";
+import { type RequestError, toRequestError } from "../../../src/streaming/proxy/api-error.js";
+import { ENDPOINTS } from "../../../src/streaming/proxy/endpoints.js";
+import { Exchange } from "../../../src/streaming/proxy/exchange.js";
+import { policyOf, scriptedGuard } from "../scripted.js";
+
+export const CHAT = "/chat/completions";
+export const COMPLETIONS = "/completions";
+export const RESPONSES = "/responses";
+
+interface Options {
+  policy?: PolicyData;
+  mode?: Mode;
+  /** Choices asked for. */
+  n?: number;
+  passFields?: string[];
+  /** More of the request. */
+  request?: object;
+  status?: number;
+  /** Media type. */
+  type?: string;
+  headers?: Record<string, string>;
+}
+
+/** What a client gets for what a model's server answers, without a network between. */
+export async function answered(endpoint: string, answer: string | object | object[], options: Options = {}) {
+  const stream = Array.isArray(answer);
+  const { n = 1, status = 200, mode = "hold-back" } = options;
+  const body = typeof answer === "string" ? answer : stream ? sse(answer) : JSON.stringify(answer);
+  const type = options.type ?? (stream ? "text/event-stream" : "application/json");
+  const { guard, judges } = scriptedGuard();
+  const exchange = new Exchange(
+    ENDPOINTS[endpoint],
+    { choices: Array(n).fill({ messages: [], lead: "" }), stream: /event-stream/i.test(type) },
+    guard,
+    {
+      policy: policyOf(options.policy),
+      mode,
+      signal: new AbortController().signal,
+      onObserve: () => {},
+      request: { model: "m", stream, ...options.request },
+      passFields: options.passFields,
+    },
+  );
+  const headers = { "content-type": type, ...options.headers };
+  // Some statuses have no body, which a Response then must not be given.
+  const response = new Response([204, 205, 304].includes(status) ? null : body, { status, headers });
+  const sent = await exchange.answer(response).then(seen, failed);
+  exchange.end();
+  const outcomes = await exchange.outcomes;
+  return {
+    ...sent,
+    outcomes,
+    failure: exchange.failure ?? sent.error,
+    unjudged: exchange.unjudged,
+    judged: judges.map(({ pushes }) => pushes.join("")),
+  };
+}
+
+/** A text/event-stream's text; strings among the events are lines as they are. */
+export function sse(events: (object | string)[]): string {
+  return events
+    .map((event) => (typeof event === "string" ? `${event}\n\n` : `data: ${JSON.stringify(event)}\n\n`))
+    .join("");
+}
+
+export const DONE = "data: [DONE]";
+
+async function seen(response: Response) {
+  const text = await response.text();
+  return { status: response.status, headers: response.headers, text, error: null, ...parsed(text) };
+}
+
+function failed(error: unknown) {
+  const failure = toRequestError(error) as RequestError;
+  const text = JSON.stringify(failure.body);
+  return { status: failure.status, headers: new Headers(), text, error: failure, ...parsed(text) };
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: answers are looked into at will
+function parsed(text: string): { json: any; events: any[] } {
+  const data = [...text.matchAll(/^data: (\{.*)$/gm)].map(([, json]) => JSON.parse(json));
+  return { json: text.startsWith("{") ? JSON.parse(text) : null, events: data };
+}
