@@ -1,10 +1,12 @@
 import type { LanguageModelMiddleware } from "ai";
+import type { GuardError } from "../errors.js";
 import type { Guard } from "../guard.js";
 import { type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import type { Finding } from "../moderation/ruling.js";
+import { aFunction, anything, checkOptions, type OptionCheck } from "../options.js";
 import { Call } from "./ai-sdk/call.js";
 import { Collected, contentParts, streamParts } from "./ai-sdk/incoming.js";
-import { metadata, Outgoing } from "./ai-sdk/outgoing.js";
+import { metadata, Outgoing, withFailure } from "./ai-sdk/outgoing.js";
 import { readPrompt } from "./ai-sdk/prompt.js";
 import {
   type Block,
@@ -17,7 +19,7 @@ import {
   type StreamPart,
   type StreamResult,
 } from "./ai-sdk/types.js";
-import { Gate, type Mode } from "./gate.js";
+import { GATE_OPTIONS, Gate, type Mode } from "./gate.js";
 import type { Part } from "./held.js";
 import { Reply } from "./reply.js";
 import { ModerationViolation } from "./violation.js";
@@ -33,17 +35,30 @@ export interface MiddlewareOptions {
   onObserve?: (finding: Finding) => void;
   /** Called when a prompt or an answer is stopped. */
   onViolation?: (violation: ModerationViolation) => void;
+  /**
+   * Called once for a call in which the guard has failed and the policy (`failOpen`) lets the rest pass unjudged, with what
+   * it failed of. Where it throws, the rest does not pass.
+   */
+  onFailure?: (error: GuardError) => void;
 }
+
+const { signal: _, ...OF_GATES } = GATE_OPTIONS;
+const OPTIONS = { ...OF_GATES, policy: anything, onViolation: aFunction } satisfies Record<
+  keyof MiddlewareOptions,
+  OptionCheck
+>;
 
 /**
  * Middleware for `wrapLanguageModel` of the AI SDK (`ai` 6 and 7): text and reasoning pass the guard, tool calls, sources
  * and files pass as they are. Where the answer is JSON, its escapes are judged as the characters they stand for. What the
  * policy stops ends with the finish reason `content-filter`; the violation, without its text, is in the provider metadata
- * as `qwen3guard`. When the guard fails, the stream does.
+ * as `qwen3guard`. When the guard fails, the call does; where the policy lets the rest pass all the same (`failOpen`), the
+ * metadata name the failure.
  *
- * @throws {InputError} POLICY_INVALID
+ * @throws {InputError} POLICY_INVALID, OPTION_INVALID
  */
 export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): LanguageModelMiddleware {
+  checkOptions(options, "guardMiddleware", OPTIONS);
   const policy = resolvePolicy(options.policy, guard.labels);
   const passUnknown = policy.unjudged === "pass";
 
@@ -51,7 +66,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
   function open<T extends object>(
     params: CallOptions,
     read: (signal: AbortSignal, reply: Reply<T>) => Promise<AsyncIterable<Part<T>>>,
-    mode: Mode | undefined,
+    { mode, onFailure }: { mode?: Mode; onFailure: (error: GuardError) => void },
   ): { gate: Gate<T>; reply: Reply<T> } {
     const { messages, lead } = readPrompt(params, policy);
     const reply = new Reply<T>(lead, { json: params.responseFormat?.type === "json" });
@@ -64,6 +79,10 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
         promptFirst: options.promptFirst,
         signal: params.abortSignal,
         onObserve: options.onObserve,
+        onFailure(error) {
+          options.onFailure?.(error);
+          onFailure(error);
+        },
       },
     );
     return { gate, reply };
@@ -80,7 +99,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
           const { stream } = await call.run(() => model.doStream({ ...params, abortSignal: signal }));
           return streamParts(stream, signal, reply, { passUnknown, onUsage: outgoing.onUsage });
         },
-        options.mode,
+        { mode: options.mode, onFailure: (error) => outgoing.onFailure(error) },
       );
       const outgoing = new Outgoing(reply);
       gate.start();
@@ -94,6 +113,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
 
     async wrapGenerate({ model, params }): Promise<GenerateResult> {
       const call = new Call<GenerateResult>();
+      let failure: GuardError | null = null;
       const { gate, reply } = open<Content | Block>(
         params,
         async (signal, reply) =>
@@ -102,7 +122,12 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
             reply,
             passUnknown,
           ),
-        "hold-back",
+        {
+          mode: "hold-back",
+          onFailure(error) {
+            failure = error;
+          },
+        },
       );
       gate.start();
       let violation: ModerationViolation | null = null;
@@ -116,8 +141,9 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
         options.onViolation?.(violation);
       }
       const result = await call.resultUnless(gate.done);
-      if (!violation) return { ...(result as GenerateResult), content: passed.content };
-      return stopped(result, passed.cut(), violation);
+      if (violation) return stopped(result, passed.cut(), violation);
+      const complete = { ...(result as GenerateResult), content: passed.content };
+      return failure ? withFailure(complete, failure) : complete;
     },
   };
 }

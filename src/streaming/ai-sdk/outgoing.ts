@@ -1,3 +1,4 @@
+import type { GuardError } from "../../errors.js";
 import type { Gate } from "../gate.js";
 import type { Part } from "../held.js";
 import type { Reply } from "../reply.js";
@@ -17,6 +18,7 @@ type Opened = "text" | "reasoning" | "tool-input";
 /** What goes out of a gate as parts of the SDK's stream, with blocks that end whatever happens. */
 export class Outgoing {
   #usage: Usage = NO_USAGE;
+  #failure: GuardError | null = null;
   readonly #reply: Reply<StreamPart | Block>;
   /** Begun and not ended, as the reader knows them. */
   readonly #open = new Map<string, { type: Opened; id: string }>();
@@ -29,6 +31,11 @@ export class Outgoing {
   readonly onUsage = (usage: Usage): void => {
     this.#usage = usage;
   };
+
+  /** The guard has failed, and what comes passes unjudged. */
+  onFailure(error: GuardError): void {
+    this.#failure = error;
+  }
 
   part(part: Part<StreamPart | Block>): StreamPart {
     if (part.kind === "text") {
@@ -46,7 +53,7 @@ export class Outgoing {
       if (what === "start") this.#open.set(key, { type: type as Opened, id: item.id as string });
       else this.#open.delete(key);
     }
-    return item;
+    return item.type === "finish" && this.#failure ? withFailure(item, this.#failure) : item;
   }
 
   /** What ends the stream in place of what was stopped, or failed. */
@@ -90,6 +97,11 @@ export class Outgoing {
       { highWaterMark: 0 },
     );
   }
+}
+
+/** Tells beside the provider's metadata that the guard failed and let the rest pass; by its code, as messages may quote. */
+export function withFailure<T extends { providerMetadata?: Metadata }>(told: T, { code }: GuardError): T {
+  return { ...told, providerMetadata: { ...told.providerMetadata, qwen3guard: { failure: { code } } } };
 }
 
 export function metadata(violation: ModerationViolation): Metadata {

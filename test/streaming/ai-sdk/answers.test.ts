@@ -155,6 +155,61 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
     });
   });
 
+  describe("where the policy fails open", () => {
+    const options = () => ({ policy: { failOpen: true }, onFailure: vi.fn() });
+    const failure = { code: "LOGITS_NOT_FINITE" };
+
+    test("a stream goes on, its metadata name the failure beside the provider's own, and somebody is told", async () => {
+      const given = options();
+      const last = { ...finish, providerMetadata: { mock: { a: 1 } } } as StreamPart;
+      const { out } = await partsOf([...text("t", "one two", " BAD BAD"), last], given, { failAt: 2 });
+      expect(out.map((part) => (part.type === "text-delta" ? part.delta : "")).join("")).toBe(
+        "one two BAD BAD",
+      );
+      expect(out.at(-1)).toMatchObject({ providerMetadata: { mock: { a: 1 }, qwen3guard: { failure } } });
+      expect(given.onFailure).toHaveBeenCalledExactlyOnceWith(expect.objectContaining(failure));
+    });
+
+    test("so does an answer at once", async () => {
+      const given = options();
+      const { model } = generating([{ type: "text", text: "one two" }], given, { failAt: 1 });
+      const { content, providerMetadata } = await model.doGenerate({ prompt });
+      expect(content).toEqual([{ type: "text", text: "one two" }]);
+      expect(providerMetadata).toEqual({ qwen3guard: { failure } });
+      expect(given.onFailure).toHaveBeenCalledOnce();
+    });
+
+    test("who throws when told keeps it closed", async () => {
+      const thrown = new Error("no");
+      const onFailure = () => {
+        throw thrown;
+      };
+      const given = { policy: { failOpen: true }, onFailure };
+      const { out } = await partsOf([...text("t", "one two"), finish], given, { failAt: 2 });
+      expect(out.find(({ type }) => type === "error")).toMatchObject({ error: thrown });
+    });
+
+    test("a provider that floods with deltas of nothing does not open it", async () => {
+      const empty = { ...delta("t", ""), providerMetadata: { mock: {} } } as StreamPart;
+      const flood = Array.from({ length: 9000 }, () => empty);
+      const given = options();
+      const { out } = await partsOf(
+        [start("t"), delta("t", "BAD"), ...flood, delta("t", " BAD"), finish],
+        given,
+      );
+      expect(JSON.stringify(out)).not.toContain("BAD");
+      expect(given.onFailure).not.toHaveBeenCalled();
+      expect(out.find(({ type }) => type === "error")).toMatchObject({ error: { code: "HELD_TOO_MUCH" } });
+    });
+  });
+
+  test("options that nobody knows are refused by name", () => {
+    const { guard } = scriptedGuard();
+    const wrong = (options: object) => () => guardMiddleware(guard, options);
+    expect(wrong({ onViolations() {} })).toThrow(/no option "onViolations".*Did you mean onViolation/);
+    expect(wrong({ mode: "holdback" })).toThrow(/mode of guardMiddleware is "holdback"/);
+  });
+
   describe("JSON", () => {
     const schema = jsonSchema<{ a: string }>({ type: "object", properties: { a: { type: "string" } } });
     const hidden = '{"a": "so \\u0042A\\u0044 BAD"}';
