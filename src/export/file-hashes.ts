@@ -78,7 +78,7 @@ async function hashFile(dir: string, file: string, identity: string): Promise<st
       if (bytesRead === 0) break;
       hash.update(piece.subarray(0, bytesRead));
     }
-    if (identify(await handle.stat({ bigint: true })) !== identity) {
+    if (fileIdentity(await handle.stat({ bigint: true })) !== identity) {
       throw changed(dir, file, "changed while it was read");
     }
     return hash.digest("hex");
@@ -89,11 +89,12 @@ async function hashFile(dir: string, file: string, identity: string): Promise<st
 
 async function identityOf(dir: string, file: string): Promise<string> {
   const found = await stat(join(dir, file), { bigint: true }).catch(() => null);
-  if (found?.isFile()) return identify(found);
+  if (found?.isFile()) return fileIdentity(found);
   throw new ModelError("MODEL_INCOMPLETE", `${join(dir, file)} is no file. Export the model again.`);
 }
 
-function identify({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
+/** Which file it is, and in which state: a change of any kind gives another one. */
+export function fileIdentity({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
   return [dev, ino, size, mtimeNs, ctimeNs].join(" ");
 }
 

@@ -94,6 +94,9 @@ function checkFiles({ files, hashes, sources }: Unchecked): string | null {
     if (!KNOWN.includes(file)) return `lists ${show(file)}, which is no file of a model`;
     if (!isWhole(bytes, 0, Number.MAX_SAFE_INTEGER)) return `says that ${file} has ${show(bytes)} bytes`;
     if (!Object.hasOwn(hashes, file)) return `has no hash of ${file}`;
+    if (Object.hasOwn(sources, file) && sources[file] !== hashes[file]) {
+      return `says that ${file} is not the checkpoint's own`;
+    }
   }
   for (const [file, hash] of [...Object.entries(hashes), ...Object.entries(sources)]) {
     if (typeof hash !== "string" || !SHA256.test(hash))

@@ -3,19 +3,20 @@ import { existsSync } from "node:fs";
 import { readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { isDeepStrictEqual } from "node:util";
 import envPaths from "env-paths";
 import { Checkpoint } from "../checkpoint/checkpoint.js";
 import { cachedSnapshot, isHubId, pull } from "../checkpoint/hub.js";
-import { GuardError, InputError, ModelError, namingAbort, StorageError } from "../errors.js";
+import { CheckpointError, GuardError, InputError, ModelError, namingAbort, StorageError } from "../errors.js";
 import { ACCELERATORS, DEVICE_KINDS } from "../ort/devices/kinds.js";
 import { type DeviceName, parseDevice } from "../ort/devices/place.js";
-import { makeFolder, readText } from "../regular-file.js";
+import { fileProblem, makeFolder, readText } from "../regular-file.js";
 import { exportCheckpoint, packageInfo } from "./export.js";
-import { verifyFiles } from "./file-hashes.js";
+import { fileIdentity, verifyFiles } from "./file-hashes.js";
 import { usualFormat } from "./formats.js";
 import { requireGuard } from "./heads.js";
 import { mustWidenBytes } from "./integer-kernels.js";
-import { type Device, type Dtype, FORMAT, MANIFEST_FILE } from "./manifest.js";
+import { type Device, type Dtype, FORMAT, MANIFEST_FILE, type Manifest } from "./manifest.js";
 import { readManifest } from "./read-manifest.js";
 
 export interface ResolveOptions {
@@ -62,7 +63,7 @@ async function find(model: string | undefined, options: ResolveOptions): Promise
   const asked = parseDevice(options.device ?? "auto");
   const problem = asked === "auto" ? null : DEVICE_KINDS[asked.kind].problem();
   if (problem) throw problem;
-  if (model === undefined) return exportOnce(EMBEDDED, options);
+  if (model === undefined) return exportOnce(EMBEDDED, options, await publishedHashes(EMBEDDED));
   if (existsSync(join(model, MANIFEST_FILE))) {
     const { dtype } = await readManifest(model);
     if (options.dtype && options.dtype !== dtype) {
@@ -93,7 +94,11 @@ export function modelCache(): string {
   return process.env.QWEN3GUARD_CACHE || envPaths("qwen3guard", { suffix: "" }).cache;
 }
 
-async function exportOnce(checkpointDir: string, options: ResolveOptions): Promise<string> {
+async function exportOnce(
+  checkpointDir: string,
+  options: ResolveOptions,
+  published?: Record<string, string>,
+): Promise<string> {
   const cache = options.cacheDir ?? modelCache();
   const checkpoint = await Checkpoint.open(checkpointDir);
   let device: Device;
@@ -103,6 +108,7 @@ async function exportOnce(checkpointDir: string, options: ResolveOptions): Promi
     device = chooseDevice(checkpoint, options);
     dtype = options.dtype ?? (device === "cpu" ? await defaultDtype(checkpoint) : usualFormat(device));
     sources = await hashes(checkpoint, cache, options);
+    if (published) requirePublished(checkpointDir, sources, published);
   } finally {
     await checkpoint.close();
   }
@@ -111,7 +117,7 @@ async function exportOnce(checkpointDir: string, options: ResolveOptions): Promi
   const { onProgress, signal } = options;
   try {
     if (existsSync(out)) {
-      if (await isWhole(out, cache)) return out;
+      if (await isWhole(out, { device, dtype, sources, config: checkpoint.config }, cache)) return out;
       await rm(out, { recursive: true, force: true });
     }
     await exportCheckpoint(checkpointDir, out, {
@@ -138,10 +144,19 @@ function ofCache(error: unknown, cache: string): unknown {
   );
 }
 
-/** Nobody exports into the cache by hand, so what is damaged there is made anew. */
-async function isWhole(dir: string, cache: string): Promise<boolean> {
+/**
+ * Whether a folder of the cache holds the export that its name says, whole. Nobody exports into the cache by hand, so what
+ * is damaged there, edited or swapped is made anew.
+ */
+async function isWhole(
+  dir: string,
+  expected: Pick<Manifest, "device" | "dtype" | "sources" | "config">,
+  cache: string,
+): Promise<boolean> {
   try {
     const manifest = await readManifest(dir);
+    const { device, dtype, sources, config } = manifest;
+    if (!isDeepStrictEqual({ device, dtype, sources, config }, expected)) return false;
     requireGuard(manifest, dir);
     await verifyFiles(dir, manifest, cache);
     return true;
@@ -174,8 +189,8 @@ async function defaultDtype(checkpoint: Checkpoint): Promise<Dtype> {
 }
 
 /**
- * SHA-256 of the checkpoint's files. Hashing a large checkpoint takes seconds: files of the same path, size and time
- * are taken as unchanged.
+ * SHA-256 of the checkpoint's files. Hashing a large checkpoint takes seconds: files of the same path that are, by size
+ * and times, the same as then are taken as unchanged.
  */
 async function hashes(
   checkpoint: Checkpoint,
@@ -207,12 +222,44 @@ function isHashes(note: unknown): note is Record<string, string> {
   return hashes.length > 0 && hashes.every((hash) => typeof hash === "string" && /^[0-9a-f]{64}$/.test(hash));
 }
 
+const SUMS_FILE = "SHA256SUMS";
+const LARGEST_SUMS = 65_536;
+
+/** What `sha256sum` wrote of the embedded model's files. */
+async function publishedHashes(dir: string): Promise<Record<string, string>> {
+  const text = await readText(join(dir, SUMS_FILE), LARGEST_SUMS).catch((cause) => {
+    throw notPublished(join(dir, SUMS_FILE), `cannot be read (${fileProblem(cause)})`);
+  });
+  return Object.fromEntries(
+    [...text.matchAll(/^([0-9a-f]{64}) [ *](.+)$/gm)].map(([, hash, file]) => [file, hash]),
+  );
+}
+
+/** @throws {CheckpointError} CHECKPOINT_CHANGED */
+function requirePublished(
+  dir: string,
+  hashes: Record<string, string>,
+  published: Record<string, string>,
+): void {
+  for (const file of new Set([...Object.keys(published), ...Object.keys(hashes)])) {
+    if (hashes[file] !== published[file])
+      throw notPublished(join(dir, file), "is not the file that came with it");
+  }
+}
+
+function notPublished(path: string, is: string): CheckpointError {
+  return new CheckpointError(
+    "CHECKPOINT_CHANGED",
+    `${path} of the package's own model ${is}. Install the package again.`,
+  );
+}
+
 async function fileStamp(dir: string): Promise<string> {
   const files = (await readdir(dir).catch(() => [])).sort();
   const lines = await Promise.all(
     files.map(async (file) => {
-      const found = await stat(join(dir, file)).catch(() => null);
-      return `${file} ${found?.size} ${found?.mtimeMs}`;
+      const found = await stat(join(dir, file), { bigint: true }).catch(() => null);
+      return `${file} ${found && fileIdentity(found)}`;
     }),
   );
   return [resolve(dir), ...lines].join("\n");

@@ -1,15 +1,21 @@
-import { mkdir, readdir, symlink, truncate, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
+import { Checkpoint } from "../../src/checkpoint/checkpoint.js";
+import { Engine } from "../../src/engine/engine.js";
 import { ClosedError, StorageError } from "../../src/errors.js";
 import { readManifest } from "../../src/export/read-manifest.js";
 import { type ResolveOptions, resolveModel } from "../../src/export/resolve.js";
 import type { DeviceName } from "../../src/ort/devices/place.js";
 import { expectError } from "../support/errors.js";
-import { temporaryFolder } from "../support/model.js";
+import { DEFAULT_MODEL, randomModel, reseal, temporaryFolder } from "../support/model.js";
 
-const cuda = vi.hoisted(() => ({ usable: false, problem: "No GPU here." as string | null }));
+const cuda = vi.hoisted(() => ({
+  usable: false,
+  problem: "No GPU here." as string | null,
+  driver: { devices: [] },
+}));
 vi.mock("../../src/ort/devices/cuda/files.js", async (original) => ({
   ...(await original<typeof import("../../src/ort/devices/cuda/files.js")>()),
   inspectCuda: () => cuda,
@@ -27,7 +33,8 @@ beforeEach(async () => {
   Object.assign(cuda, { usable: false, problem: "No GPU here." });
 });
 
-const exports = async () => (await readdir(cacheDir)).filter((name) => name !== "checkpoints");
+const exports = async () =>
+  (await readdir(cacheDir)).filter((name) => name !== "checkpoints" && name !== "models");
 const resolve = (options: ResolveOptions = {}) => resolveModel(checkpoint, { cacheDir, ...options });
 
 describe("the export of a checkpoint", () => {
@@ -49,6 +56,51 @@ describe("the export of a checkpoint", () => {
     await truncate(join(dir, file), 10);
     expect(await resolve()).toBe(dir);
     await readManifest(dir);
+  });
+
+  test.each<[string, (dir: string) => Promise<unknown>]>([
+    [
+      "zeros for weights",
+      async (dir) => {
+        const path = join(dir, "model.onnx.data");
+        await writeFile(path, (await readFile(path)).fill(0));
+      },
+    ],
+    [
+      "other labels, and a digest that fits",
+      (dir) =>
+        reseal(dir, (manifest) => {
+          manifest.config.labels.responseRisk = ["Unsafe", "Safe", "Controversial"];
+          return manifest;
+        }),
+    ],
+    [
+      "another checkpoint's export",
+      async (dir) => {
+        const { modelDir } = await randomModel({ config: tiny, dtype: "BF16", seed: 2 });
+        await rm(dir, { recursive: true });
+        await rename(modelDir, dir);
+      },
+    ],
+    [
+      "the same checkpoint's export of another format",
+      async (dir) => {
+        const other = await resolve({ dtype: "int8" });
+        await rm(dir, { recursive: true });
+        await rename(other, dir);
+      },
+    ],
+    [
+      "an export without a self-test",
+      (dir) => reseal(dir, (manifest) => ({ ...manifest, selfTest: undefined })),
+    ],
+  ])("is made anew where there is %s", async (_, damage) => {
+    const dir = await resolve();
+    const before = await readManifest(dir);
+    await damage(dir);
+    expect(await resolve()).toBe(dir);
+    expect(await readManifest(dir)).toEqual(before);
+    await (await Engine.load(dir, { maxStreams: 1, cacheDir })).close();
   });
 
   test("asked for several times at once, comes to all", async () => {
@@ -111,6 +163,20 @@ describe("the export of a checkpoint", () => {
     await writeFile(join(old, "guard.json"), '{"format": 0}');
     expect(await resolve()).not.toBe(old);
   });
+});
+
+test("the embedded model is the one that was published, or none", async () => {
+  const { sources } = await readManifest(await resolveModel(undefined, { cacheDir }));
+  const sums = await readFile(join(DEFAULT_MODEL, "SHA256SUMS"), "utf8");
+  for (const [file, hash] of Object.entries(sources)) expect(sums).toContain(`${hash}  ${file}\n`);
+  const sha256 = vi.spyOn(Checkpoint.prototype, "sha256");
+  sha256.mockResolvedValue({ ...sources, "model.safetensors": "0".repeat(64) });
+  const other = join(await temporaryFolder(), "other-cache");
+  await expect(resolveModel(undefined, { cacheDir: other })).rejects.toMatchObject({
+    code: "CHECKPOINT_CHANGED",
+    message: expect.stringContaining("Install the package again"),
+  });
+  sha256.mockRestore();
 });
 
 describe("the device", () => {
