@@ -153,7 +153,8 @@ export function resolvePolicy(data: unknown, labels: GuardConfig["labels"]): Pol
  */
 export function parsePolicy(json: string, source: string): PolicyData {
   try {
-    return parseJson(json) as PolicyData;
+    // Editors on Windows put a byte order mark before it.
+    return parseJson(json.replace(/^\ufeff/, "")) as PolicyData;
   } catch (cause) {
     throw new InputError("POLICY_INVALID", `${source} is not JSON: ${(cause as Error).message}.`, { cause });
   }

@@ -1,6 +1,6 @@
 import type { Decision } from "../moderation/decision.js";
 import type { PolicyData } from "../moderation/policy.js";
-import type { Verdict } from "../moderation/verdict.js";
+import type { TurnVerdict, Verdict } from "../moderation/verdict.js";
 
 /** One turn of a conversation, as the page edits it. */
 export interface Turn {
@@ -23,7 +23,8 @@ export interface RunRequest {
 
 /** What a run tells the page, one JSON line each. `at` is milliseconds since the run began. */
 export type RunEvent =
-  | { type: "prompt"; at: number; verdict: Verdict | null }
+  /** `turns`: what a policy rules on. */
+  | { type: "prompt"; at: number; verdict: Verdict | null; turns: readonly TurnVerdict[] }
   | { type: "chunk"; at: number; text: string }
   /** `ms`: from the chunk's arrival to its verdicts. `settled`: tokens that no later text can change. */
   | { type: "verdicts"; at: number; ms: number; settled: number; verdicts: Verdict[] }

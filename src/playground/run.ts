@@ -40,7 +40,8 @@ export async function run(
         },
       );
     };
-    watch(stream.prompt.then((verdict) => emit({ type: "prompt", at: at(), verdict })));
+    const prompt = Promise.all([stream.prompt, stream.turns]);
+    watch(prompt.then(([verdict, turns]) => emit({ type: "prompt", at: at(), verdict, turns })));
     let empty = true;
     for await (const text of answerText(source, messages, signal)) {
       if (failure) throw failure.error;

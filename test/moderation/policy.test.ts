@@ -315,6 +315,30 @@ describe("what is no policy", () => {
     expect(() => resolvePolicy(data, LABELS)).toThrow(message);
   });
 
+  test("a list nested without end is refused like any other, in few words", () => {
+    const deep = JSON.parse("[".repeat(1e5) + "]".repeat(1e5));
+    for (const data of [
+      deep,
+      { prompt: deep },
+      { reading: "x".repeat(1e6) },
+      { categories: { PII: deep } },
+    ]) {
+      const error = (() => {
+        try {
+          return resolvePolicy(data, LABELS);
+        } catch (caught) {
+          return caught;
+        }
+      })();
+      expect(error).toMatchObject({ name: "InputError", code: "POLICY_INVALID" });
+      expect((error as Error).message.length).toBeLessThan(400);
+    }
+  });
+
+  test("a byte order mark before the JSON is no part of it", () => {
+    expect(parsePolicy('\ufeff{"reading": "loose"}', "policy.json")).toEqual({ reading: "loose" });
+  });
+
   test("a file that is not JSON is named", () => {
     expect(() => parsePolicy("{reading: strict}", "policy.json")).toThrow(/policy.json is not JSON/);
   });

@@ -78,7 +78,10 @@ describe("a run", () => {
   test("tells the prompt's verdict, each chunk, each token's verdict and the end", async () => {
     const { messages, response } = TURNS;
     const events = await run({ messages, source: { kind: "text", text: response, perSecond: 0 } });
-    expect(events.find(({ type }) => type === "prompt")).toMatchObject({ verdict: { risk: "Safe" } });
+    expect(events.find(({ type }) => type === "prompt")).toMatchObject({
+      verdict: { risk: "Safe" },
+      turns: [{ role: "user", risk: "Safe" }],
+    });
     const text = events.map((event) => (event.type === "chunk" ? event.text : "")).join("");
     expect(text).toBe(response);
     expect(events.at(-1)).toMatchObject({ type: "end", decision: { risk: "Unsafe" } });

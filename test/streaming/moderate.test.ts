@@ -184,6 +184,21 @@ describe("with the embedded guard", () => {
     await expect(stream.next()).rejects.toMatchObject({ code: "MODERATION_VIOLATION", part: "prompt" });
   });
 
+  test("so does what the tools are described to do, and the reasoning of an earlier answer", async () => {
+    const tools = [{ type: "function", function: { name: "help", description: HARM } }];
+    const history = [
+      ...messages,
+      { role: "assistant", content: "Fine.", reasoning_content: HARM },
+      ...messages,
+    ];
+    const policy = { prompt: { scope: "conversation" as const } };
+    for (const input of [{ messages, tools }, { messages: history }]) {
+      expect(await read(guard.moderate(["Fine."], input))).toBe("Fine.");
+      const stream = guard.moderate(["Fine."], { ...input, policy });
+      await expect(stream.next()).rejects.toMatchObject({ code: "MODERATION_VIOLATION", part: "prompt" });
+    }
+  });
+
   test("ids without a turn that ends are refused, or pass where the policy says so", async () => {
     const promptIds = guard.tokenizer.encode("no turn at all");
     const refused = guard.moderate(["Fine."], { promptIds });

@@ -88,7 +88,7 @@ export function ruleRun(events: readonly RunEvent[], policy: Policy | null): Rul
     } else if (event.type === "prompt") {
       ruled.prompt = event.verdict;
       ruled.promptAt = event.at;
-      ruled.promptRuling = policy && rulePrompt(event.verdict, policy);
+      ruled.promptRuling = policy && rulePrompt(event.turns, policy);
       passed = ruled.promptRuling?.violation === null;
       if (passed) {
         show(ruled.streamFirst, came, event.at);
