@@ -15,8 +15,10 @@ export interface AccessOptions {
  * (its Origin tells), or give a name of its own to this one (its Host tells). What a page may read is said here alone.
  */
 export function access({ allowHosts = [], allowOrigins = [] }: AccessOptions): MiddlewareHandler {
+  const hosts = allowHosts.map((name) => name.toLowerCase());
+  const origins = allowOrigins.map((origin) => origin.toLowerCase().replace(/\/+$/, ""));
   const isAllowed = (origin: string): boolean =>
-    allowOrigins.includes("*") || allowOrigins.includes(origin) || isLoopback(origin);
+    origins.includes("*") || origins.includes(origin) || isLoopback(origin);
   const answer = cors({
     origin: (origin) => (origin !== "" && isAllowed(origin) ? origin : null),
     allowMethods: ["GET", "HEAD", "POST", "DELETE"],
@@ -33,10 +35,7 @@ export function access({ allowHosts = [], allowOrigins = [] }: AccessOptions): M
       );
     }
     const names = [hostname, hostnameOf(c.req.header("host") ?? hostname)];
-    if (
-      !allowHosts.includes("*") &&
-      !names.every((name) => isLoopbackName(name) || allowHosts.includes(name))
-    ) {
+    if (!hosts.includes("*") && !names.every((name) => isLoopbackName(name) || hosts.includes(name))) {
       const message = "The request's Host is not one that this proxy answers to. Open it with --allow-host.";
       throw new RequestError(403, "host_refused", message);
     }

@@ -5,6 +5,8 @@ import { rulePrompt } from "../../moderation/ruling.js";
 import { RequestError } from "./api-error.js";
 import { isRecord, type Json } from "./json.js";
 
+/** They take turns in one place: more would hold it for long. */
+const MOST_INPUTS = 256;
 /** OpenAI's names for what the released checkpoints have a category for. */
 const ALIASES: Record<string, string> = {
   Violent: "violence",
@@ -55,6 +57,9 @@ export async function moderations(
 
 function inputs(input: unknown): string[] {
   const items = Array.isArray(input) ? input : [input];
+  if (items.length > MOST_INPUTS) {
+    throw new RequestError(400, "too_many_inputs", `input must hold no more than ${MOST_INPUTS} texts.`);
+  }
   // A list of parts is one input, a list of texts is as many.
   if (items.length > 0 && items.every((item) => typeof item === "string")) return items;
   if (items.length > 0 && items.every((item) => isRecord(item) && typeof item.text === "string")) {

@@ -46,6 +46,8 @@ export interface ProxyOptions extends RouteOptions, AccessOptions {
 const NOT_HERE =
   "This proxy judges POST …/chat/completions, …/completions, …/responses and …/moderations, and lets pass " +
   "…/models and POST …/embeddings. Open another path with --allow-path.";
+/** They would lead past the guard. */
+const REDIRECTIONS = [300, 301, 302, 303, 307, 308];
 const MAX_BODY = 2 ** 20;
 const MAX_BODY_WITH_ATTACHMENTS = 10 * 2 ** 20;
 const TIMEOUT_SECONDS = 600;
@@ -133,6 +135,9 @@ export class GuardProxy {
     record.unjudged = ["path"];
     const { method, headers, body, signal } = request;
     const response = await this.#upstream.send(path, { method, headers, body, signal });
+    if (REDIRECTIONS.includes(response.status)) {
+      throw new RequestError(502, "upstream_redirects", "The model's server sends its clients elsewhere.");
+    }
     this.#write(record, response.status, []);
     return new Response(response.body, { status: response.status, headers: responseHeaders(response) });
   }

@@ -189,6 +189,22 @@ test("what the server says to browsers, and cookies either way, stay where they 
   upstream.json(ANSWER);
 });
 
+test("a server that sends its clients elsewhere, past the guard, is not followed nor told", async () => {
+  for (const status of [301, 307]) {
+    upstream.answerWith(() => ({
+      status,
+      headers: { location: "http://127.0.0.1:1/v1/models" },
+      script: [],
+    }));
+    const answer = await ask("GET", "/v1/models", {});
+    expect(answer).toMatchObject({ status: 502 });
+    expect(answer.headers.location).toBeUndefined();
+  }
+  upstream.answerWith(() => ({ status: 304, script: [] }));
+  expect((await ask("GET", "/v1/models", {})).status).toBe(304);
+  upstream.json(ANSWER);
+});
+
 describe("the body of a judged request", () => {
   test.each([
     "text/plain",

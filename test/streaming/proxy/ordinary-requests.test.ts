@@ -197,41 +197,40 @@ test.each(Object.entries(BODIES))(
   },
 );
 
-test("agents: calls, their answers, and what is sealed of their reasoning", () => {
-  const reader = new FieldReader(policyOf());
-  const { choices } = ENDPOINTS["/chat/completions"].ask(
+const AGENT = {
+  model: "google/gemini-3",
+  messages: [
+    { role: "system", content: "Use the tools." },
+    hi,
     {
-      model: "google/gemini-3",
-      messages: [
-        { role: "system", content: "Use the tools." },
-        hi,
-        {
-          role: "assistant",
-          content: null,
-          reasoning_details: [
-            { type: "reasoning.encrypted", data: "gAAAA", id: "r", format: "openai-responses-v1", index: 0 },
-          ],
-          tool_calls: [
-            {
-              id: "c1",
-              type: "function",
-              index: 0,
-              function: { name: "read", arguments: '{"path":"a"}' },
-              extra_content: { google: { thought_signature: "AAAA" } },
-            },
-          ],
-        },
-        { role: "tool", tool_call_id: "c1", name: "read", content: [{ type: "text", text: "hello" }] },
+      role: "assistant",
+      content: null,
+      reasoning_details: [
+        { type: "reasoning.encrypted", data: "gAAAA", id: "r", format: "openai-responses-v1", index: 0 },
       ],
-      tools: [
+      tool_calls: [
         {
+          id: "c1",
           type: "function",
-          function: { name: "read", strict: true, parameters: { type: "object", required: ["path"] } },
+          index: 0,
+          function: { name: "read", arguments: '{"path":"a"}' },
+          extra_content: { google: { thought_signature: "AAAA" } },
         },
       ],
     },
-    reader,
-  );
+    { role: "tool", tool_call_id: "c1", name: "read", content: [{ type: "text", text: "hello" }] },
+  ],
+  tools: [
+    {
+      type: "function",
+      function: { name: "read", strict: true, parameters: { type: "object", required: ["path"] } },
+    },
+  ],
+};
+
+test("agents: calls, their answers, and what is sealed of their reasoning", () => {
+  const reader = new FieldReader(policyOf());
+  const { choices } = ENDPOINTS["/chat/completions"].ask(AGENT, reader);
   expect(reader.unjudged).toEqual(["sealed", "sealed"]);
   expect(choices[0].messages).toEqual([
     { role: "system", content: "Use the tools." },
@@ -245,3 +244,109 @@ test("agents: calls, their answers, and what is sealed of their reasoning", () =
     { role: "tool", content: "read: hello" },
   ]);
 });
+
+const ITEMS = {
+  input: [
+    { type: "message", role: "user", content: [{ type: "input_text", text: "Hi" }] },
+    {
+      type: "reasoning",
+      id: "r",
+      summary: [{ type: "summary_text", text: "a" }],
+      content: null,
+      encrypted_content: "x",
+    },
+    { type: "function_call", id: "i", call_id: "c", name: "f", arguments: "{}", status: "completed" },
+    { type: "function_call_output", call_id: "c", output: [{ type: "input_text", text: "b" }] },
+    { type: "custom_tool_call", call_id: "d", name: "g", input: "c" },
+    { type: "custom_tool_call_output", call_id: "d", output: "d" },
+    { type: "local_shell_call", call_id: "e", action: { type: "exec", command: ["ls"], env: {} } },
+    { type: "web_search_call", id: "w", status: "completed", action: { type: "search", query: "q" } },
+    { type: "mcp_call", id: "m", server_label: "s", name: "h", arguments: "{}", output: "e", error: null },
+  ],
+  prompt: { id: "p", version: "1", variables: { a: "b", c: { type: "input_text", text: "d" } } },
+  previous_response_id: "resp_1",
+};
+const OLD_CALL = {
+  messages: [
+    hi,
+    {
+      role: "assistant",
+      content: "",
+      refusal: "no",
+      name: "n",
+      function_call: { name: "f", arguments: "{}" },
+    },
+    { role: "user", content: [{ type: "text", text: "Hi" }, "more", { type: "thinking", thinking: "x" }] },
+  ],
+};
+
+/** Passes by its name, as no model reads it, or no guard can: see docs/protect.md. */
+const UNREAD =
+  /^(stop|logit_bias|guided_regex|guided_grammar|guided_whitespace_pattern|regex|grammar|grammar_triggers|bad_words|stop_token_ids|samplers|dry_sequence_breakers|encrypted_content|data|extra_content)$/;
+const TEXT = "the words in question";
+
+type Path = (string | number)[];
+
+function* pathsOf(value: unknown, path: Path = []): Generator<Path> {
+  yield path;
+  if (typeof value !== "object" || value === null) return;
+  for (const [name, field] of Object.entries(value)) yield* pathsOf(field, [...path, name]);
+}
+
+/** A copy with something else at a path; `undefined` as a key of the last step adds a field. */
+function replaced(value: unknown, [name, ...rest]: Path, by: (old: unknown) => unknown): unknown {
+  if (name === undefined) return by(value);
+  if (Array.isArray(value))
+    return value.map((own, i) => (String(i) === String(name) ? replaced(own, rest, by) : own));
+  const fields = value as Record<string, unknown>;
+  return { ...fields, [name]: replaced(fields[name], rest, by) };
+}
+
+const WAYS: ((old: unknown) => unknown)[] = [
+  () => TEXT,
+  () => [TEXT],
+  () => ({ text: TEXT }),
+  () => [{ type: "text", text: TEXT, content: TEXT }],
+  () => ({ type: TEXT }),
+  () => ({ [TEXT]: 1 }),
+  (old) => (isPlain(old) ? { ...old, unknown: TEXT } : TEXT),
+  (old) => (isPlain(old) ? { ...old, content: TEXT } : TEXT),
+  (old) => (Array.isArray(old) ? [...old, TEXT] : TEXT),
+];
+
+function isPlain(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+test.each([
+  ...Object.entries(BODIES),
+  ["an agent", ["/chat/completions", AGENT]],
+  ["an agent of old", ["/chat/completions", OLD_CALL]],
+  ["items", ["/responses", ITEMS]],
+] as [string, [string, object]][])(
+  "%s: wherever a text is put, the guard is shown it or the request is refused",
+  (_, [endpoint, body]) => {
+    const hidden: string[] = [];
+    let shown = 0;
+    for (const path of pathsOf(body)) {
+      if (path.length === 0 || path.some((step) => UNREAD.test(String(step)))) continue;
+      for (const way of WAYS) {
+        const changed = JSON.parse(JSON.stringify(replaced(body, path, way)));
+        let choices: { messages: object[]; lead: string }[];
+        try {
+          ({ choices } = ENDPOINTS[endpoint].ask(changed, new FieldReader(policyOf())));
+        } catch (error) {
+          expect(error).toBeInstanceOf(Error);
+          expect(["RequestError", "InputError"]).toContain((error as Error).constructor.name);
+          continue;
+        }
+        shown++;
+        if (!JSON.stringify(choices).includes(TEXT)) {
+          hidden.push(`${path.join(".")} as ${JSON.stringify(way("x"))}`);
+        }
+      }
+    }
+    expect(hidden).toEqual([]);
+    expect(shown).toBeGreaterThan(10);
+  },
+);

@@ -395,6 +395,13 @@ test.each<[string, string, unknown]>([
   ["a content of another kind", CHAT, { messages: [user({ text: TEXT })] }],
   ["calls that are none", CHAT, inMessage({ tool_calls: [TEXT] })],
   ["a call without a name", CHAT, inMessage({ tool_calls: [{ function: { name: { a: TEXT } } }] })],
+  ["a stream that is neither", CHAT, beside({ stream: TEXT })],
+  [
+    "a call of two kinds",
+    CHAT,
+    inMessage({ tool_calls: [{ function: { name: "f" }, custom: { name: "g", input: TEXT } }] }),
+  ],
+  ["a call in the old way that is none", CHAT, inMessage({ function_call: TEXT })],
   ["half a choice", CHAT, beside({ n: TEXT })],
   ["ids for a prompt", COMPLETIONS, { prompt: [1, 2] }],
   ["a suffix of another kind", COMPLETIONS, { prompt: "Hi", suffix: { a: TEXT } }],

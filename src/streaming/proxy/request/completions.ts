@@ -2,15 +2,17 @@ import { RequestError } from "../api-error.js";
 import type { Ask, Prompt } from "../ask.js";
 import type { Json } from "../json.js";
 import { promptOf } from "./beside.js";
-import { countOf } from "./count.js";
 import type { FieldReader } from "./fields.js";
+import { countOf, streamOf } from "./settings.js";
 import { COMPLETIONS_BODY } from "./tables.js";
 
 const MOST_CHOICES = 4096;
 
 /** Of `/v1/completions`. @throws {RequestError} where the request holds what cannot be judged */
 export function askCompletions(body: Json, reader: FieldReader): Ask {
-  const beside = reader.texts(body, COMPLETIONS_BODY, "the request");
+  const found = reader.texts(body, COMPLETIONS_BODY, "the request");
+  // Once, not for each of many prompts.
+  const beside = found.length > 0 ? [[...new Set(found)].join("\n")] : [];
   const texts = promptsOf(body.prompt);
   const n = countOf(body.n);
   // Before they are written out: a short request can ask for hundreds of millions.
@@ -21,7 +23,7 @@ export function askCompletions(body: Json, reader: FieldReader): Ask {
   const prompts = texts.map((prompt) => promptOf([{ role: "user", content: prompt + suffix }], beside));
   return {
     choices: prompts.flatMap((prompt) => Array<Prompt>(n).fill(prompt)),
-    stream: body.stream === true,
+    stream: streamOf(body.stream),
   };
 }
 

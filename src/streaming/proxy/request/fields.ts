@@ -3,7 +3,7 @@ import { RequestError } from "../api-error.js";
 import { isRecord, type Json, list } from "../json.js";
 
 /**
- * What becomes of a known field. Numbers, booleans and null pass under any name.
+ * What becomes of a known field. Numbers, booleans and null pass under any name that is one.
  *
  * read: taken by its reader. word: an identifier passes, a text in its place is judged. text: judged, with the names of
  * its fields. unread: steers decoding and is read by no model; what it makes a model say is judged. sealed: encrypted or
@@ -92,7 +92,9 @@ export class FieldReader {
   }
 
   #unknown(name: string, value: unknown, where: string): [] {
-    if (holdsText(value)) this.pass("field", `the field ${shown(name)} of ${where}`, name);
+    // A name can be a text as well.
+    if (holdsText(value) || !WORD.test(name))
+      this.pass("field", `the field ${shown(name)} of ${where}`, name);
     return [];
   }
 }

@@ -54,12 +54,12 @@ function readMessage(message: Json, where: string, reader: FieldReader): TextMes
     if (message[kind] !== undefined && message[kind] !== null) attach(kind, reader);
   }
   const thoughts = ["reasoning_content", "reasoning", "thinking"].flatMap((field) => textsIn(message[field]));
-  const said = contentText(message.content, where, reader) + text(message.refusal);
+  const said = contentText(message.content, where, reader) + plainText(message.refusal);
   const content = [...new Set(thoughts), said, ...beside].filter((part) => part !== "").join("\n\n");
   const calls = callsOf(message, where, reader);
   return {
     role: ROLES[role],
-    content: typeof name === "string" && name !== "" ? `${name}: ${content}` : content,
+    content: [plainText(name), content].filter((text) => text !== "").join(": "),
     ...(calls.length > 0 && { tool_calls: calls }),
   };
 }
@@ -67,9 +67,11 @@ function readMessage(message: Json, where: string, reader: FieldReader): TextMes
 function callsOf({ tool_calls, function_call }: Json, where: string, reader: FieldReader): object[] {
   const calls = objectsOf(tool_calls, `The tool_calls of ${where}`).map((call) => {
     const texts = reader.texts(call, TOOL_CALL, `a tool call of ${where}`);
-    return functionCall(call.function ?? call.custom, texts, where, reader);
+    const given = [call.function, call.custom].filter((own) => own !== undefined && own !== null);
+    if (given.length !== 1) throw invalid(`a tool call of ${where} must have one function or custom call`);
+    return functionCall(given[0], texts, where, reader);
   });
-  if (!isRecord(function_call)) return calls;
+  if (function_call === undefined || function_call === null) return calls;
   return [...calls, functionCall(function_call, [], where, reader)];
 }
 
@@ -79,9 +81,9 @@ function functionCall(call: unknown, beside: string[], where: string, reader: Fi
   const { name } = call;
   if (typeof name !== "string") throw invalid(`a tool call of ${where} has no name`);
   const texts = [...beside, ...reader.texts(call, CALL, `a tool call of ${where}`)];
-  const given = call.arguments ?? call.input ?? "";
-  const plain = typeof given === "string" ? given : JSON.stringify(given);
-  return { type: "function", function: { name, arguments: [plain, ...texts].join("\n") } };
+  const given = [call.arguments, call.input].filter((own) => own !== undefined && own !== null);
+  const written = given.map((own) => (typeof own === "string" ? own : JSON.stringify(own)));
+  return { type: "function", function: { name, arguments: [...written, ...texts].join("\n") } };
 }
 
 function readItem(item: Json, where: string, reader: FieldReader): TextMessage[] {
@@ -99,14 +101,9 @@ function readItem(item: Json, where: string, reader: FieldReader): TextMessage[]
   const { role, fields } = ITEMS[type];
   const texts = reader.texts(item, fields, where);
   if (fields.name === "read") {
-    const { name, arguments: given, input } = item;
-    return [
-      {
-        role,
-        content: "",
-        tool_calls: [functionCall({ name, arguments: given ?? input }, texts, where, reader)],
-      },
-    ];
+    const { name, arguments: given = item.input } = item;
+    const call = functionCall({ name, arguments: given }, texts, where, reader);
+    return [{ role, content: "", tool_calls: [call] }];
   }
   if (fields.output === "read") {
     const { output } = item;
@@ -130,11 +127,16 @@ function partText(part: unknown, where: string, reader: FieldReader): string {
   const { type = "text" } = part;
   if (typeof type === "string" && TEXT_TYPES.has(type)) {
     const texts = reader.texts(part, TEXT_PART, `a part of ${where}`);
-    return [text(part.text) + text(part.refusal), ...texts].filter((own) => own !== "").join("\n");
+    return [plainText(part.text) + plainText(part.refusal), ...texts].filter((own) => own !== "").join("\n");
   }
   if (typeof type === "string" && ATTACHMENTS.has(type)) attach(type, reader);
   else reader.pass("part", `a part of ${where} of the type ${shown(type)}`);
   return "";
+}
+
+/** A field's text as it is, or the texts in it where it is no text. */
+function plainText(value: unknown): string {
+  return typeof value === "string" ? value : textsIn(value).join("\n");
 }
 
 /** Images, audio and files. @throws {InputError} ATTACHMENT_UNREADABLE */

@@ -4,6 +4,7 @@ import { isRecord, type Json } from "../json.js";
 import { promptOf } from "./beside.js";
 import { type FieldReader, textsIn } from "./fields.js";
 import { contentText, responsesMessages } from "./messages.js";
+import { streamOf } from "./settings.js";
 import { RESPONSES_BODY } from "./tables.js";
 
 const STORED = ["previous_response_id", "conversation", "prompt"];
@@ -27,7 +28,7 @@ export function askResponses(body: Json, reader: FieldReader): Ask {
   }
   return {
     choices: [prompt],
-    stream: body.stream === true,
+    stream: streamOf(body.stream),
     // A server that has begun keeps the input in the conversation, also where it is broken off.
     promptFirst: stored.includes("conversation"),
   };

@@ -129,8 +129,8 @@ export const RESPONSES_BODY: Fields = {
   input: "read",
   instructions: "read",
   prompt: "read",
-  previous_response_id: "read",
-  conversation: "read",
+  previous_response_id: "word",
+  conversation: "word",
   text: { format: "text", verbosity: "word" },
   include: "word",
   truncation: "word",
@@ -139,7 +139,7 @@ export const RESPONSES_BODY: Fields = {
 
 /** What a message holds in any API, and what clients send back of an answer. */
 export const MESSAGE: Fields = {
-  type: "read",
+  type: "word",
   role: "read",
   content: "read",
   name: "read",
