@@ -136,7 +136,7 @@ export class Guard {
   readonly template: ChatTemplate;
   readonly #engine: Engine;
   readonly #idleMs: number | undefined;
-  readonly #streams = new SlotWatch<GuardStream>();
+  readonly #streams: SlotWatch<GuardStream>;
 
   constructor(
     modelDir: string,
@@ -150,6 +150,7 @@ export class Guard {
     this.template = template;
     this.#engine = engine;
     this.#idleMs = idleMs;
+    this.#streams = new SlotWatch(idleMs !== undefined);
   }
 
   /** guard.json: configuration, labels, dtype, sources. */

@@ -18,8 +18,14 @@ const WAIT_MS = 5000;
  */
 export class SlotWatch<S extends SlotHolder> {
   readonly #streams = new Set<S>();
+  readonly #closesIdle: boolean;
   #timer: NodeJS.Timeout | undefined;
   #warned = false;
+
+  /** @param closesIdle whether streams that nobody uses are closed some time, so that to wait for a slot has a point */
+  constructor(closesIdle = false) {
+    this.#closesIdle = closesIdle;
+  }
 
   add(stream: S): void {
     this.#streams.add(stream);
@@ -38,9 +44,10 @@ export class SlotWatch<S extends SlotHolder> {
     this.#timer = undefined;
   }
 
+  /** Keeps the process alive meanwhile: one that does nothing but wait would otherwise end without a word. */
   #lookLater(): void {
-    if (this.#warned) return;
-    this.#timer ??= setTimeout(() => this.#look(), WAIT_MS).unref();
+    if (this.#warned && !this.#closesIdle) return;
+    this.#timer ??= setTimeout(() => this.#look(), WAIT_MS);
   }
 
   #look(): void {
@@ -50,19 +57,21 @@ export class SlotWatch<S extends SlotHolder> {
     const waiting = streams.filter((stream) => stream.waiting);
     if (waiting.length === 0) return;
     const longest = Math.max(...waiting.map(({ openedAt }) => now - openedAt));
-    if (longest < WAIT_MS) {
-      this.#lookLater();
-      return;
-    }
+    if (longest >= WAIT_MS && !this.#warned) this.#warn(streams, waiting, longest);
+    this.#lookLater();
+  }
+
+  #warn(streams: S[], waiting: S[], longest: number): void {
     this.#warned = true;
+    const now = performance.now();
     const held = streams.filter((stream) => !stream.waiting);
     const since = Math.max(...held.map(({ openedAt }) => now - openedAt));
     const idle = Math.max(...held.map(({ usedAt }) => now - usedAt));
     process.emitWarning(
-      `${waiting.length} of a guard's streams wait for a slot, one for ${seconds(longest)}. All ${held.length} slots are ` +
-        `held, one for ${seconds(since)}, one by a stream that had nothing to do for ${seconds(idle)}. A stream keeps ` +
-        "its slot until end() or close(); one of guard.moderate until it was read to its end, or return(). End the " +
-        "streams you are done with, raise maxStreams, or have idle ones closed: loadGuard(model, { idleMs }).",
+      `Streams that wait for a slot of the guard: ${waiting.length}, the longest for ${seconds(longest)}. Slots held: ` +
+        `${held.length}, the longest for ${seconds(since)}, and one by a stream that had nothing to do for ${seconds(idle)}. ` +
+        "A stream keeps its slot until end() or close(); one of guard.moderate until it was read to its end, or return(). " +
+        "End the streams you are done with, raise maxStreams, or have idle ones closed: loadGuard(model, { idleMs }).",
       { type: "Qwen3GuardWarning", code: "QWEN3GUARD_SLOTS_HELD" },
     );
   }

@@ -38,7 +38,7 @@ test("a stream that waits for long is worth one warning, with how many hold slot
   const [message, options] = warned.mock.calls[0] as unknown as [string, object];
   expect(options).toEqual({ type: "Qwen3GuardWarning", code: "QWEN3GUARD_SLOTS_HELD" });
   expect(message).toMatch(
-    /^1 of a guard's streams wait for a slot, one for 5 s. All 2 slots are held, one for 65 s/,
+    /wait for a slot of the guard: 1, the longest for 5 s. Slots held: 2, the longest for 65 s/,
   );
   slots.add(new Holder(true));
   await vi.advanceTimersByTimeAsync(60_000);
@@ -54,6 +54,16 @@ test("one that gets its slot soon is not, and the next is looked at all the same
   expect(warned).not.toHaveBeenCalled();
   await vi.advanceTimersByTimeAsync(4_000);
   expect(warned).toHaveBeenCalledTimes(1);
+});
+
+test("a process that only waits lives until it was told, and on where idle streams are closed", async () => {
+  const { slots } = watch(false, true);
+  const closing = new SlotWatch<Holder>(true);
+  for (const waits of [false, true]) closing.add(new Holder(waits));
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(warned).toHaveBeenCalledTimes(2);
+  expect([...slots].length).toBe(2);
+  expect(vi.getTimerCount()).toBe(1);
 });
 
 test("nothing is left behind when all streams have ended", async () => {
