@@ -115,9 +115,9 @@ async function proxy(options: Options): Promise<void> {
       options.port,
       host,
     );
-    process.stdout.write(`${terminal.colors.bold(server.url)} guards ${upstream} (${mode})\n`);
     // Standard error is the log's.
-    for (const line of warnings(options)) process.stdout.write(`Warning: ${line}\n`);
+    const lines = [`${terminal.colors.bold(server.url)} guards ${upstream} (${mode})`, ...warnings(options)];
+    process.stdout.write(`${lines.join("\n")}\n`);
     await signalled();
     // A second signal does not wait.
     const impatient = signalled().then(() => server.close(0));
@@ -136,11 +136,13 @@ function hostsOf({ host, allowHost }: Options): string[] {
 function warnings(options: Options): string[] {
   const found: string[] = [];
   if (options.otherPaths === "pass") {
-    found.push("Paths that are not judged all pass (--other-paths pass). --allow-path opens single ones.");
+    found.push(
+      "Warning: Paths that are not judged all pass (--other-paths pass). --allow-path opens single ones.",
+    );
   }
   if (hostsOf(options).includes("*")) {
     found.push(
-      `Whoever reaches ${options.host} may use it, under any Host. --allow-host NAME takes requests for that name alone.`,
+      `Warning: Whoever reaches ${options.host} may use it, under any Host. --allow-host NAME takes requests for that name alone.`,
     );
   }
   return found;
