@@ -21,6 +21,8 @@ export interface Reader {
   readonly request: Json;
   /** The texts read so far, joined. */
   readonly said: string;
+  /** Of these the answer's own, without reasoning. */
+  readonly content: string;
   /** Takes a text that belongs to the answer. Gives what stands in its place. */
   text(text: string, channel: Channel, kind: string): unknown;
   /** Takes what passes unread under a name that was opened. */

@@ -93,7 +93,7 @@ export class ChoicesAnswer implements Answer {
   #readChoice({ index: _, ...value }: Json, choice: number, envelope: Json, extras: Json): Routed[] {
     const reader = new EventReader(this.#options, this.#before[choice]);
     const { delta, text: __, ...own } = this.#choice(value, reader) as Json;
-    this.#before[choice] = reader.said.slice(-LONGEST_BEFORE);
+    this.#before[choice] = reader.content.slice(-LONGEST_BEFORE);
     const [nulls, told] = partition(own, isEmpty);
     const { role, ...fields } = record(delta);
     const calls = pick(fields, ({ length }) => length !== 0);

@@ -4,6 +4,8 @@ import { isRecord, type Json, list } from "./json.js";
 /** Longest token that passes as an alternative to what was said. */
 const LONGEST_ALTERNATIVE = 20;
 const MOST_ALTERNATIVES = 20;
+/** How far tokens that are no text of their own may go. UTF-16 units. */
+const LONGEST_GAP = 512;
 
 /**
  * Log probabilities of text that is judged: numbers pass, and tokens that the text is made of, in its order; other tokens
@@ -26,8 +28,8 @@ export const tokenList: Shape = (value, reader) =>
   Array.isArray(value) ? entries(value, reader) : undefined;
 
 /** One object a token, as chat completions have them. */
-function entries(values: unknown[], { said }: Reader): Json[] {
-  const spoken = new SpokenTokens(said);
+function entries(values: unknown[], { content }: Reader): Json[] {
+  const spoken = new SpokenTokens(content);
   return values.filter(isRecord).map((entry) => ({
     ...token(entry, spoken.take(entry.token)),
     ...(Array.isArray(entry.top_logprobs) && {
@@ -50,8 +52,8 @@ function token(entry: Json, passes: boolean): Json {
 }
 
 /** One list a property, as completions have them. */
-function columns(value: Json, { said }: Reader): Json {
-  const spoken = new SpokenTokens(said);
+function columns(value: Json, { content }: Reader): Json {
+  const spoken = new SpokenTokens(content);
   const tokens = list(value.tokens).map((own) => (spoken.take(own) ? own : ""));
   const numbers = (values: unknown) =>
     Array.isArray(values) ? values.slice(0, tokens.length).map((own) => (isScalar(own) ? own : null)) : null;
@@ -87,13 +89,16 @@ class SpokenTokens {
 
   take(value: unknown): boolean {
     if (typeof value !== "string" || value === "") return false;
-    const found = this.#text.startsWith(value, this.#at)
-      ? this.#at
-      : this.#loose
-        ? this.#text.indexOf(value, this.#at)
-        : -1;
+    const found = this.#find(value);
     this.#loose = found < 0;
     if (found >= 0) this.#at = found + value.length;
     return found >= 0;
+  }
+
+  #find(value: string): number {
+    if (this.#text.startsWith(value, this.#at)) return this.#at;
+    if (!this.#loose) return -1;
+    const ahead = this.#text.slice(this.#at, this.#at + LONGEST_GAP + value.length).indexOf(value);
+    return ahead < 0 ? -1 : this.#at + ahead;
   }
 }

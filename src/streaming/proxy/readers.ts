@@ -9,6 +9,7 @@ export class WholeReader implements Reader {
   readonly slots: Slot[] = [];
   readonly #hidden: Hidden;
   said = "";
+  content = "";
 
   constructor({ open, request }: AnswerOptions, hidden: Hidden) {
     this.open = open;
@@ -19,6 +20,7 @@ export class WholeReader implements Reader {
   text(text: string, channel: Channel): Slot {
     const slot = new Slot(text, channel);
     this.said += text;
+    if (channel === "content") this.content += text;
     this.slots.push(slot);
     return slot;
   }
@@ -47,17 +49,19 @@ export class EventReader implements Reader {
   readonly open: OpenFields;
   readonly request: Json;
   readonly texts: Said[] = [];
-  said: string;
+  said = "";
+  content: string;
 
   /** @param before text that came before, and that log probabilities may still tell of */
   constructor({ open, request }: AnswerOptions, before = "") {
     this.open = open;
     this.request = request;
-    this.said = before;
+    this.content = before;
   }
 
   text(text: string, channel: Channel, kind: string): undefined {
     this.said += text;
+    if (channel === "content") this.content += text;
     this.texts.push({ text, channel, kind });
   }
 

@@ -137,7 +137,7 @@ class EchoReader extends EventReader implements Reader {
     if (!this.#came.some((text) => text.includes(said))) {
       throw invalid("text that came in no delta, so that it was not judged");
     }
-    this.said += said;
+    this.content += said;
     return said as never;
   }
 }

@@ -77,6 +77,7 @@ const blind: Reader = {
   open: new OpenFields(),
   request: {},
   said: "",
+  content: "",
   text: () => undefined,
   opened: () => undefined,
 };
