@@ -136,6 +136,7 @@ export class GuardProxy {
     const { method, headers, body, signal } = request;
     const response = await this.#upstream.send(path, { method, headers, body, signal });
     if (REDIRECTIONS.includes(response.status)) {
+      await response.body?.cancel();
       throw new RequestError(502, "upstream_redirects", "The model's server sends its clients elsewhere.");
     }
     this.#write(record, response.status, []);
