@@ -384,7 +384,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     const text = (this.#half?.text ?? "") + part.text;
     const whole = HALF_AT_END.test(text) ? text.length - 1 : text.length;
     this.#half = whole < text.length ? { ...part, text: text.slice(whole) } : null;
-    return whole === part.text.length ? part : { ...part, text: text.slice(0, whole) };
+    return text.length === part.text.length && !this.#half ? part : { ...part, text: text.slice(0, whole) };
   }
 
   #handHalf(): void {

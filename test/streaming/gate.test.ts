@@ -263,6 +263,13 @@ describe.each<Mode>(["hold-back", "stream-first"])("%s", (mode) => {
     expect((await collect(stream)).out.join("")).toBe("ab\ud83d");
   });
 
+  test("halves of characters that never find their other half keep their places", async () => {
+    const options = { mode, policy: { failOpen: true } };
+    const script = { promptAfter: Promise.reject(new QueueFullError("QUEUE_FULL", "full")) };
+    const stream = moderate(["\ud83d", "a\ud83d", "\ud83d", "b"], options, script);
+    expect((await collect(stream)).out.join("")).toBe("\ud83da\ud83d\ud83db");
+  });
+
   test("failing open also covers a prompt that cannot be judged, with promptFirst too", async () => {
     for (const promptFirst of [false, true]) {
       const script = { promptAfter: Promise.reject(new QueueFullError("QUEUE_FULL", "full")) };

@@ -8,7 +8,9 @@ const form: ChoicesForm = {
   event: { id: "chatcmpl-moderated", object: "chat.completion.chunk" },
   choice: { delta: {} },
   fields: chatDeltaFields,
-  write: (kind, text) => ({ delta: kind === "thinking" ? { content: [thought(text)] } : { [kind]: text } }),
+  write: (kind, text) => ({
+    delta: kind === "thinking" ? { content: [thought(text)] } : fields(kind, text),
+  }),
 };
 
 /** Of `/v1/chat/completions`. */
@@ -17,6 +19,11 @@ export const chatAnswers: Answers = {
   whole: (body, options) =>
     wholeChoices(body, options, chatChoiceFields, ({ message }) => ({ message: texts(record(message)) })),
 };
+
+/** A text in each of the fields that a kind names. */
+function fields(kind: string, text: string): Json {
+  return Object.fromEntries(kind.split(" ").map((name) => [name, text]));
+}
 
 /** Reasoning in a list of parts, as Mistral has it. */
 function thought(text: string): Json {

@@ -20,6 +20,8 @@ export interface ChoicesForm {
 }
 
 const body = level(bodyFields);
+/** The kind of a reasoning that stands in both of its fields. */
+const BOTH = "reasoning_content reasoning";
 /** Text that log probabilities may lag behind. */
 const LONGEST_BEFORE = 256;
 
@@ -98,7 +100,7 @@ export class ChoicesAnswer implements Answer {
     const { role, ...fields } = record(delta);
     const calls = pick(fields, ({ length }) => length !== 0);
     const reply = this.#replies[choice];
-    const routed = reader.texts.flatMap((said): Routed[] => {
+    const routed = withoutTwins(reader.texts).flatMap((said): Routed[] => {
       const place = this.#place(choice, envelope, nulls, role, said);
       const parts = reply.text(said.channel, said.text, place, said.kind);
       return parts.map((part) => ({ choice, part }));
@@ -192,6 +194,18 @@ export function wholeChoices(
       passed.qwen3guard = violations.find((violation) => violation !== null)?.toJSON();
     },
   };
+}
+
+/** Texts of which one field follows another with the same in it, as servers do that name reasoning in both ways, as one. */
+function withoutTwins(texts: readonly Said[]): Said[] {
+  const single: Said[] = [];
+  for (const said of texts) {
+    const last = single.at(-1);
+    const twin = last?.kind === "reasoning_content" && said.kind === "reasoning" && last.text === said.text;
+    if (last && twin) single[single.length - 1] = { ...last, kind: BOTH };
+    else single.push(said);
+  }
+  return single;
 }
 
 /** The index of a choice; more than asked for cannot be judged, as nobody holds a place for them. */

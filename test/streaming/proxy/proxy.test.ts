@@ -201,6 +201,20 @@ describe("chat completions, streaming", () => {
     expect(judges).toHaveLength(3);
   });
 
+  test("reasoning that stands in both of its fields is read once, and comes in both", async () => {
+    const both = (text: string) => chunk({ reasoning_content: text, reasoning: text });
+    upstream.stream(both("let me"), both(" think"), chunk({ content: "it is" }), chunk({}, "stop"), "[DONE]");
+    const { client, judges } = await start();
+    const { chunks } = await read(await client.chat.completions.create({ ...ask, stream: true }));
+    const deltas = chunks.flatMap(({ choices }) =>
+      choices.map(({ delta }) => delta as Record<string, string>),
+    );
+    for (const field of ["reasoning_content", "reasoning"]) {
+      expect(deltas.map((delta) => delta[field] ?? "").join("")).toBe("let me think");
+    }
+    expect(judges[0].pushes.join("")).toBe("<think>\nlet me think\n</think>\n\nit is");
+  });
+
   test("reasoning is judged and stays reasoning; a refusal is text", async () => {
     upstream.stream(
       chunk({ reasoning_content: "let me" }),
