@@ -1,8 +1,9 @@
-import { copyFile, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { copyFile, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { download, writeFailure } from "../../../../checkpoint/download.js";
 import { fileSize } from "../../../../checkpoint/hub-cache.js";
 import { ClosedError, DeviceError, GuardError, StorageError } from "../../../../errors.js";
+import { makeFolder } from "../../../../regular-file.js";
 import { findLibrary } from "../../../library.js";
 import { type CudaLibrary, cudaFolder, inspectCuda } from "../files.js";
 import { type LibraryPackage, NVIDIA_PACKAGES, providerPackage } from "../packages.js";
@@ -66,7 +67,7 @@ export async function missingWheels(from?: string, signal?: AbortSignal): Promis
 export async function installCuda(wheels: readonly WheelSource[], options: Installation = {}): Promise<void> {
   const folder = cudaFolder();
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     await removeLeftovers(folder);
     for (const { libraries, temporary, provide } of wheels) {
       const wheel = await provide(options.onProgress, options.signal);
