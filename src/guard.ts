@@ -1,11 +1,21 @@
 import type { GuardConfig } from "./checkpoint/config.js";
-import { Engine, type EngineOptions } from "./engine/engine.js";
+import { Engine } from "./engine/engine.js";
 import type { Sequence } from "./engine/sequence.js";
-import { ClosedError, ContextLengthError, InputError, ModelError } from "./errors.js";
+import { ClosedError, ContextLengthError, ModelError } from "./errors.js";
 import { requireGuard } from "./export/heads.js";
 import type { Manifest } from "./export/manifest.js";
 import { readManifest } from "./export/read-manifest.js";
-import { type ResolveOptions, resolveModel } from "./export/resolve.js";
+import { resolveModel } from "./export/resolve.js";
+import {
+  CLASSIFY_OPTIONS,
+  LOAD_OPTIONS,
+  type LoadOptions,
+  MODERATE_OPTIONS,
+  type ModerateOptions,
+  requireConversation,
+  STREAM_OPTIONS,
+  type StreamInput,
+} from "./guard-options.js";
 import {
   type Classification,
   type ClassifyInput,
@@ -13,120 +23,18 @@ import {
   classifyResponse,
   splitAnswer,
 } from "./moderation/classification.js";
-import { type Policy, type PolicyData, type PromptScope, resolvePolicy } from "./moderation/policy.js";
+import { type Policy, resolvePolicy } from "./moderation/policy.js";
 import { rulePrompt } from "./moderation/ruling.js";
 import { SlotWatch } from "./moderation/slot-watch.js";
-import { GuardStream, type Overflow } from "./moderation/stream.js";
-import {
-  aBoolean,
-  aFunction,
-  anything,
-  aSignal,
-  aText,
-  checkOptions,
-  type OptionCheck,
-  oneOf,
-  wholeFrom,
-} from "./options.js";
+import { GuardStream } from "./moderation/stream.js";
+import { aText, checkOptions } from "./options.js";
 import { placeName } from "./ort/devices/place.js";
-import {
-  type Chunk,
-  MODERATION_OPTIONS,
-  ModeratedStream,
-  type ModerationOptions,
-} from "./streaming/moderate.js";
+import { type Chunk, ModeratedStream } from "./streaming/moderate.js";
 import type { Source } from "./streaming/source.js";
-import type { Message } from "./tokenizer/messages.js";
 import { ChatTemplate, type Prefix, prefixOf } from "./tokenizer/template.js";
 import { Tokenizer } from "./tokenizer/tokenizer.js";
 
-export interface LoadOptions extends EngineOptions, ResolveOptions {
-  /**
-   * Closes streams with STREAM_IDLE that had nothing to do for this many milliseconds, so that one that nobody ends keeps
-   * no slot for ever. A model that thinks for long leaves its stream idle too. Default: none is closed.
-   */
-  idleMs?: number;
-}
-
-/** A conversation up to the response that is about to be streamed. */
-export type StreamInput = {
-  /** Closes the stream when it fires. */
-  signal?: AbortSignal;
-  /**
-   * When the response outgrows the model's context: "error" fails with CONTEXT_EXCEEDED, "slide" keeps the prompt and
-   * the newest tokens and judges on. Default "error".
-   */
-  overflow?: Overflow;
-  /** What `stream.ruling` goes by. It stops nothing by itself: `moderate` does. */
-  policy?: PolicyData;
-} & (
-  | {
-      /** Chat messages; the last one is not the assistant's, whose answer is what the stream judges. */
-      messages: readonly Message[];
-      /** The response itself starts with the model's `<think>…</think>`. Default false. */
-      reasoning?: boolean;
-      /** Tool definitions that the model is given, as JSON schemas: the guard reads them in the system's turn. */
-      tools?: readonly unknown[];
-      /**
-       * "conversation" shows the guard the reasoning of earlier answers as well, which its chat template leaves out.
-       * Default: what the policy says.
-       */
-      scope?: PromptScope;
-      promptIds?: undefined;
-    }
-  | {
-      /**
-       * The whole templated prefix as ids, special tokens included; the next token pushed is response index 0. Without a
-       * turn that `<|im_end|>` closes there is no verdict on the prompt: where a policy applies, PROMPT_UNJUDGED, unless
-       * it says `unjudged: "pass"`.
-       */
-      promptIds: readonly number[];
-      messages?: undefined;
-      reasoning?: undefined;
-      tools?: undefined;
-      scope?: undefined;
-    }
-);
-
-/** `policy` is DEFAULT_POLICY where none is given, `overflow` is "slide". */
-export type ModerateOptions = StreamInput & Omit<ModerationOptions, "policy">;
-
-/** The most that a timer of Node takes. */
-const LONGEST_MS = 2 ** 31 - 1;
-
-const LOAD_OPTIONS = {
-  device: anything,
-  dtype: anything,
-  cacheDir: aText,
-  onProgress: aFunction,
-  signal: aSignal,
-  maxStreams: wholeFrom(1, 4096),
-  maxTokens: wholeFrom(1),
-  threads: wholeFrom(1, 1024),
-  cudaGraphs: aBoolean,
-  idleMs: wholeFrom(1, LONGEST_MS),
-} satisfies Record<keyof LoadOptions, OptionCheck>;
-
-const STREAM_OPTIONS = {
-  messages: anything,
-  promptIds: anything,
-  reasoning: aBoolean,
-  tools: anything,
-  scope: oneOf("turn", "conversation"),
-  policy: anything,
-  overflow: oneOf("error", "slide"),
-  signal: aSignal,
-} satisfies Record<keyof StreamInput, OptionCheck>;
-
-const CLASSIFY_OPTIONS = { messages: anything, tools: anything, signal: aSignal } satisfies Record<
-  keyof ClassifyInput,
-  OptionCheck
->;
-
-const MODERATE_OPTIONS = { ...STREAM_OPTIONS, ...MODERATION_OPTIONS } satisfies Record<
-  keyof ModerateOptions,
-  OptionCheck
->;
+export type { LoadOptions, ModerateOptions, StreamInput } from "./guard-options.js";
 
 /** A loaded guard model. Streams are independent of each other and share its steps. */
 export class Guard {
@@ -299,20 +207,6 @@ export class Guard {
     for (const id of ids) this.tokenizer.tokenBytes(id);
     return prefixOf([...ids], this.tokenizer);
   }
-}
-
-/** @throws {InputError} PROMPT_EMPTY, OPTION_INVALID */
-function requireConversation(input: Partial<StreamInput> | null | undefined): void {
-  const { messages, promptIds } = input ?? {};
-  if (messages && promptIds) {
-    throw new InputError("OPTION_INVALID", "A stream takes messages or promptIds, not both.");
-  }
-  if (messages || (Array.isArray(promptIds) && promptIds.length > 0)) return;
-  throw new InputError(
-    "PROMPT_EMPTY",
-    "A stream needs the conversation so far: messages, or promptIds with at least one id. " +
-      'For example { messages: [{ role: "user", content: "…" }] }.',
-  );
 }
 
 /**

@@ -1,0 +1,120 @@
+import type { EngineOptions } from "./engine/engine.js";
+import { InputError } from "./errors.js";
+import type { ResolveOptions } from "./export/resolve.js";
+import type { ClassifyInput } from "./moderation/classification.js";
+import type { PolicyData, PromptScope } from "./moderation/policy.js";
+import type { Overflow } from "./moderation/stream.js";
+import {
+  aBoolean,
+  aFunction,
+  anything,
+  aSignal,
+  aText,
+  type OptionCheck,
+  oneOf,
+  wholeFrom,
+} from "./options.js";
+import { MODERATION_OPTIONS, type ModerationOptions } from "./streaming/moderate.js";
+import type { Message } from "./tokenizer/messages.js";
+
+export interface LoadOptions extends EngineOptions, ResolveOptions {
+  /**
+   * Closes streams with STREAM_IDLE that had nothing to do for this many milliseconds, so that one that nobody ends keeps
+   * no slot for ever. A model that thinks for long leaves its stream idle too. Default: none is closed.
+   */
+  idleMs?: number;
+}
+
+/** A conversation up to the response that is about to be streamed. */
+export type StreamInput = {
+  /** Closes the stream when it fires. */
+  signal?: AbortSignal;
+  /**
+   * When the response outgrows the model's context: "error" fails with CONTEXT_EXCEEDED, "slide" keeps the prompt and
+   * the newest tokens and judges on. Default "error".
+   */
+  overflow?: Overflow;
+  /** What `stream.ruling` goes by. It stops nothing by itself: `moderate` does. */
+  policy?: PolicyData;
+} & (
+  | {
+      /** Chat messages; the last one is not the assistant's, whose answer is what the stream judges. */
+      messages: readonly Message[];
+      /** The response itself starts with the model's `<think>…</think>`. Default false. */
+      reasoning?: boolean;
+      /** Tool definitions that the model is given, as JSON schemas: the guard reads them in the system's turn. */
+      tools?: readonly unknown[];
+      /**
+       * "conversation" shows the guard the reasoning of earlier answers as well, which its chat template leaves out.
+       * Default: what the policy says.
+       */
+      scope?: PromptScope;
+      promptIds?: undefined;
+    }
+  | {
+      /**
+       * The whole templated prefix as ids, special tokens included; the next token pushed is response index 0. Without a
+       * turn that `<|im_end|>` closes there is no verdict on the prompt: where a policy applies, PROMPT_UNJUDGED, unless
+       * it says `unjudged: "pass"`.
+       */
+      promptIds: readonly number[];
+      messages?: undefined;
+      reasoning?: undefined;
+      tools?: undefined;
+      scope?: undefined;
+    }
+);
+
+/** `policy` is DEFAULT_POLICY where none is given, `overflow` is "slide". */
+export type ModerateOptions = StreamInput & Omit<ModerationOptions, "policy">;
+
+/** The most that a timer of Node takes. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+export const LOAD_OPTIONS = {
+  device: anything,
+  dtype: anything,
+  cacheDir: aText,
+  onProgress: aFunction,
+  signal: aSignal,
+  maxStreams: wholeFrom(1, 4096),
+  maxTokens: wholeFrom(1),
+  threads: wholeFrom(1, 1024),
+  cudaGraphs: aBoolean,
+  idleMs: wholeFrom(1, LONGEST_MS),
+} satisfies Record<keyof LoadOptions, OptionCheck>;
+
+export const STREAM_OPTIONS = {
+  messages: anything,
+  promptIds: anything,
+  reasoning: aBoolean,
+  tools: anything,
+  scope: oneOf("turn", "conversation"),
+  policy: anything,
+  overflow: oneOf("error", "slide"),
+  signal: aSignal,
+} satisfies Record<keyof StreamInput, OptionCheck>;
+
+export const CLASSIFY_OPTIONS = { messages: anything, tools: anything, signal: aSignal } satisfies Record<
+  keyof ClassifyInput,
+  OptionCheck
+>;
+
+export const MODERATE_OPTIONS = { ...STREAM_OPTIONS, ...MODERATION_OPTIONS } satisfies Record<
+  keyof ModerateOptions,
+  OptionCheck
+>;
+
+/** @throws {InputError} PROMPT_EMPTY, OPTION_INVALID */
+export function requireConversation(input: Partial<StreamInput> | null | undefined): void {
+  const { messages, promptIds } = input ?? {};
+  if (messages && promptIds) {
+    throw new InputError("OPTION_INVALID", "A stream takes messages or promptIds, not both.");
+  }
+  if (messages || (Array.isArray(promptIds) && promptIds.length > 0)) return;
+  throw new InputError(
+    "PROMPT_EMPTY",
+    "A stream needs the conversation so far: messages, or promptIds with at least one id. " +
+      'For example { messages: [{ role: "user", content: "…" }] }.',
+  );
+}
