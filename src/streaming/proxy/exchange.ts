@@ -121,6 +121,7 @@ export class Exchange {
     if (!response.body) throw new RequestError(502, "upstream_invalid", "The model's server sent no body.");
     if (/^\s*text\/event-stream\b/i.test(response.headers.get("content-type") ?? "")) {
       headers.set("content-type", "text/event-stream; charset=utf-8");
+      headers.set("cache-control", "no-cache");
       return new Response(this.#stream(response.body), { status, headers });
     }
     const moderated = await this.#whole(parse(await this.#read(response, MOST_ANSWER)));

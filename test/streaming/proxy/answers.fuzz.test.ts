@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import type { Mode } from "../../../src/streaming/gate.js";
 import { answered, DONE } from "./answering.js";
 
 /** Cases a kind of answer; FUZZ_RUNS asks for more. */
@@ -233,13 +234,17 @@ function changed<T extends Json>(answer: T, changes: Change[]): T {
 }
 
 /** What a client sees of an answer, or the error that takes its place: one that has a name, and in time. */
-async function seen(endpoint: string, answer: string | object | object[], status = 200): Promise<string> {
+async function seen(
+  endpoint: string,
+  answer: string | object | object[],
+  { status = 200, mode = "hold-back" }: { status?: number; mode?: Mode } = {},
+): Promise<string> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error("The answer hangs.")), LONGEST);
   });
   const type = typeof answer === "string" ? "text/event-stream" : undefined;
-  const options = { policy: { debounce: 1 }, status, type };
+  const options = { policy: { debounce: 1 }, status, mode, type };
   const { text, headers, error } = await Promise.race([answered(endpoint, answer, options), late]).finally(
     () => clearTimeout(timer),
   );
@@ -312,7 +317,7 @@ test.each(Object.keys(WHOLE))(
     const error = { error: { message: "No.", type: "server_error", code: null, param: null } };
     await fc.assert(
       fc.asyncProperty(changes, fc.constantFrom(400, 401, 429, 500, 599), async (list, status) => {
-        expectNothingOf(await seen(endpoint, changed(error as Fields, list), status));
+        expectNothingOf(await seen(endpoint, changed(error as Fields, list), { status }));
       }),
       { numRuns },
     );
@@ -337,9 +342,11 @@ test(
       fc.json().map((json) => `data: ${json}`),
       fc.string(),
     );
+    const ends = fc.constantFrom(...Object.keys(WHOLE));
+    const modes = fc.constantFrom<Mode>("hold-back", "stream-first");
     await fc.assert(
-      fc.asyncProperty(fc.array(line), fc.constantFrom(...Object.keys(WHOLE)), async (lines, endpoint) => {
-        await seen(endpoint, lines.join("\n"));
+      fc.asyncProperty(fc.array(line), ends, modes, async (lines, endpoint, mode) => {
+        await seen(endpoint, lines.join("\n"), { mode });
       }),
       { numRuns },
     );
