@@ -1,3 +1,5 @@
+import "./unbundled.js";
+
 export type { GuardConfig } from "./checkpoint/config.js";
 export { type PullOptions, pull } from "./checkpoint/hub.js";
 export {

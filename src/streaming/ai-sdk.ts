@@ -1,3 +1,4 @@
+import "../unbundled.js";
 import type { LanguageModelMiddleware } from "ai";
 import type { GuardError } from "../errors.js";
 import type { Guard } from "../guard.js";
