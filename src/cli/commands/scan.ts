@@ -1,5 +1,6 @@
 import { Command, Option } from "commander";
 import { ClosedError } from "../../errors.js";
+import type { Guard } from "../../guard.js";
 import type { Decision } from "../../moderation/decision.js";
 import { severityOf } from "../../moderation/labels.js";
 import { type PolicyData, resolvePolicy } from "../../moderation/policy.js";
@@ -7,12 +8,13 @@ import { type Finding, rulePrompt, turnsInScope } from "../../moderation/ruling.
 import type { GuardStream, Overflow } from "../../moderation/stream.js";
 import type { Verdict } from "../../moderation/verdict.js";
 import { ModerationViolation } from "../../streaming/violation.js";
+import type { Message } from "../../tokenizer/messages.js";
 import { INPUT_KINDS, type InputKind, readInput } from "../input.js";
 import { interruptSignal } from "../interrupt.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { readMessages } from "../messages-file.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
-import { createReport, type Latency } from "../report.js";
+import { createReport, type Latency, type Report } from "../report.js";
 import { createTerminal } from "../terminal.js";
 import { Watch } from "../watch.js";
 
@@ -101,50 +103,11 @@ async function scan(options: Options): Promise<void> {
     options.policy === undefined
       ? undefined
       : ((await readJsonFile(options.policy, "POLICY", POLICY_HINT)) as PolicyData);
-  const enforced = data !== undefined || options.stop === true;
-  const terminal = createTerminal(process.stdout);
   const guard = await loadModel(options, { maxStreams: 1, signal });
   signal.addEventListener("abort", () => process.stdin.destroy());
-  const shown = terminal.interactive || terminal.colors.isColorSupported;
-  const kind = options.jsonl ? "jsonl" : options.stop && !shown ? "filter" : "text";
-  const report = createReport(kind, process.stdout, terminal);
+  const report = openReport(options);
   try {
-    const policy = resolvePolicy(data, guard.labels);
-    const stream = guard.stream({
-      messages,
-      reasoning: options.reasoning,
-      overflow: options.overflow,
-      scope: policy.prompt.scope,
-      signal,
-    });
-    const judgesPrompt = options.prompt !== undefined || options.messages !== undefined;
-    const prompt = judgesPrompt ? await stream.prompt : null;
-    if (prompt) report.prompt(prompt);
-    const stopOf = options.stop ? (finding: Finding) => new ModerationViolation(finding, null) : null;
-    const blocked = enforced && judgesPrompt ? rulePrompt(await stream.turns, policy).violation : null;
-    if (blocked) report.violation(blocked);
-    if (blocked && stopOf) throw stopOf(blocked);
-    const latency: number[] = [];
-    const watch = enforced ? new Watch(policy, report, options.stop === true) : null;
-    const take = (verdicts: Verdict[]) => {
-      const violation = watch?.take(verdicts, stream.settled);
-      if (violation && stopOf) throw stopOf(violation);
-      if (!options.stop || options.jsonl) report.tokens(verdicts);
-    };
-    const broken = await feed(stream, options.input, enforced ? 1 : MAX_CHUNKS_IN_FLIGHT, {
-      onChunk: (chunk) => watch?.push(chunk),
-      onVerdicts(verdicts, elapsed) {
-        for (let i = 0; i < verdicts.length; i++) latency.push(elapsed);
-        take(verdicts);
-      },
-    });
-    take(await stream.flush());
-    watch?.end();
-    if (broken) throw broken.error;
-    const decision = await stream.end();
-    report.end(decision, summarize(latency));
-    const turns = judgesPrompt ? turnsInScope(await stream.turns, policy.prompt.scope) : [];
-    const found = blocked || watch?.violation || (options.failOn && isMet(options.failOn, turns, decision));
+    const found = await judge(guard, messages, data, { ...options, report, signal });
     process.exitCode = found ? FLAGGED : 0;
   } catch (error) {
     report.interrupted();
@@ -159,6 +122,60 @@ async function scan(options: Options): Promise<void> {
   } finally {
     await guard.close();
   }
+}
+
+/** Where nobody looks on, `--stop` is a filter: the text goes on as it came. */
+function openReport({ jsonl, stop }: Options): Report {
+  const terminal = createTerminal(process.stdout);
+  const shown = terminal.interactive || terminal.colors.isColorSupported;
+  return createReport(jsonl ? "jsonl" : stop && !shown ? "filter" : "text", process.stdout, terminal);
+}
+
+/**
+ * Judges the conversation, then what arrives. Says whether something was found.
+ *
+ * @throws {ModerationViolation} where the policy blocks and `stop` is set
+ */
+async function judge(
+  guard: Guard,
+  messages: readonly Message[],
+  data: PolicyData | undefined,
+  { report, signal, ...options }: Options & { report: Report; signal: AbortSignal },
+): Promise<boolean> {
+  const enforced = data !== undefined || options.stop === true;
+  const policy = resolvePolicy(data, guard.labels);
+  const { reasoning, overflow } = options;
+  const stream = guard.stream({ messages, reasoning, overflow, scope: policy.prompt.scope, signal });
+  const judgesPrompt = options.prompt !== undefined || options.messages !== undefined;
+  const prompt = judgesPrompt ? await stream.prompt : null;
+  if (prompt) report.prompt(prompt);
+  const stopAt = (finding: Finding | null) => {
+    if (finding && options.stop) throw new ModerationViolation(finding, null);
+  };
+  const blocked = enforced && judgesPrompt ? rulePrompt(await stream.turns, policy).violation : null;
+  if (blocked) report.violation(blocked);
+  stopAt(blocked);
+  const latency: number[] = [];
+  const watch = enforced ? new Watch(policy, report, options.stop === true) : null;
+  const take = (verdicts: Verdict[]) => {
+    stopAt(watch?.take(verdicts, stream.settled) ?? null);
+    if (!options.stop || options.jsonl) report.tokens(verdicts);
+  };
+  const broken = await feed(stream, options.input, enforced ? 1 : MAX_CHUNKS_IN_FLIGHT, {
+    onChunk: (chunk) => watch?.push(chunk),
+    onVerdicts(verdicts, elapsed) {
+      for (let i = 0; i < verdicts.length; i++) latency.push(elapsed);
+      take(verdicts);
+    },
+  });
+  take(await stream.flush());
+  watch?.end();
+  if (broken) throw broken.error;
+  const decision = await stream.end();
+  report.end(decision, summarize(latency));
+  const turns = judgesPrompt ? turnsInScope(await stream.turns, policy.prompt.scope) : [];
+  const met = options.failOn !== undefined && isMet(options.failOn, turns, decision);
+  return Boolean(blocked || watch?.violation) || met;
 }
 
 /** Feeds a stream from standard input. Returns what ended the input in place of its end: what came before counts. */
