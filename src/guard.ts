@@ -236,10 +236,8 @@ export async function loadGuard(
   const loading = Engine.load(modelDir, options);
   loading.catch(() => {});
   const [tokenizer, template] = await loadTexts(modelDir).catch(async (error) => {
-    await loading.then(
-      (engine) => engine.close(),
-      () => {},
-    );
+    // That a file is not the exported one says more than what is wrong in it.
+    await (await loading).close();
     throw error;
   });
   const engine = await loading;
