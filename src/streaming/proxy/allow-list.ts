@@ -94,14 +94,20 @@ export function object(fields: Fields): Shape {
   return (value, reader) => (isRecord(value) ? shape(value, reader) : undefined);
 }
 
-/** An object whose `type` says which fields it has; left out where the type is not known. */
-export function typed(types: Readonly<Record<string, Fields>>, otherwise?: string): Shape {
+/**
+ * An object whose `type` says which fields it has.
+ *
+ * @param otherwise the type of one that has none
+ * @param unknown the fields of one of another type. Default: it is left out
+ */
+export function typed(types: Readonly<Record<string, Fields>>, otherwise?: string, unknown?: Fields): Shape {
+  const rest = unknown && level({ type: word, ...unknown });
   const shapes = new Map(
     Object.entries(types).map(([type, fields]) => [type, level({ type: word, ...fields })]),
   );
   return (value, reader) => {
     if (!isRecord(value)) throw invalid("something else where an object belongs");
-    return shapes.get(String(value.type ?? otherwise))?.(value, reader);
+    return (shapes.get(String(value.type ?? otherwise)) ?? rest)?.(value, reader);
   };
 }
 

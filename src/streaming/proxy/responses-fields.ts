@@ -26,16 +26,21 @@ const annotation = typed({
 });
 
 /** A part of a message, or of a model's reasoning. */
-export const part = typed({
-  output_text: {
-    text: text("content", "output_text"),
-    annotations: list(annotation),
-    logprobs: tokenList,
+export const part = typed(
+  {
+    output_text: {
+      text: text("content", "output_text"),
+      annotations: list(annotation),
+      logprobs: tokenList,
+    },
+    refusal: { refusal: text("content", "refusal") },
+    reasoning_text: { text: text("reasoning", "reasoning_text") },
+    summary_text: { text: text("reasoning", "summary_text") },
   },
-  refusal: { refusal: text("content", "refusal") },
-  reasoning_text: { text: text("reasoning", "reasoning_text") },
-  summary_text: { text: text("reasoning", "summary_text") },
-});
+  undefined,
+  // Parts and items are numbered: one that is left out would move those that follow.
+  {},
+);
 
 const call = { id: word, status: word, call_id: word, created_by: word };
 const named = { ...call, name: word, server_label: label, namespace: word };
@@ -79,6 +84,7 @@ export const outputItem = typed(
     tool_search_call: { ...call, arguments: any, execution: word },
   },
   "message",
+  { id: word, status: word },
 );
 
 /** A whole answer. Much of it says again what was asked. */

@@ -1,3 +1,4 @@
+import OpenAI from "openai";
 import { afterEach, describe, expect, test } from "vitest";
 import { ScriptedJudge } from "../scripted.js";
 import { answered, CHAT, COMPLETIONS, DONE, RESPONSES, sse } from "./answering.js";
@@ -99,7 +100,8 @@ describe("what is left out", () => {
     ];
     const whole = await answered(RESPONSES, { ...LIFETIME, status: "completed", output });
     expect(whole.json.output).toEqual([
-      { type: "message", id: "m", content: [{ type: "output_text", text: "Hi" }] },
+      { type: "speech" },
+      { type: "message", id: "m", content: [{ type: "song" }, { type: "output_text", text: "Hi" }] },
     ]);
     const { events, text } = await answered(RESPONSES, [
       { type: "response.created", response: LIFETIME },
@@ -110,7 +112,13 @@ describe("what is left out", () => {
       { type: "response.completed", response: { ...LIFETIME, status: "completed" } },
     ]);
     expect(text).not.toContain("BAD");
-    expect(events.map(({ type }) => type)).toEqual(["response.created", "response.completed"]);
+    expect(events.map(({ type }) => type)).toEqual([
+      "response.created",
+      "response.output_item.added",
+      "response.content_part.done",
+      "response.completed",
+    ]);
+    expect(events[1].item).toEqual({ type: "speech" });
   });
 
   test("headers that may hold text, or are about the server", async () => {
@@ -532,6 +540,13 @@ describe("a response that is stopped", () => {
     });
     expect(events.map(({ sequence_number }) => sequence_number)).toEqual(events.map((_, i) => i));
     expect(text).not.toContain("BAD");
+  });
+
+  test("is one that OpenAI's client takes", async () => {
+    const { text } = await answered(RESPONSES, open);
+    const client = new OpenAI({ apiKey: "k", fetch: async () => new Response(text) });
+    const stream = client.responses.stream({ model: "m", input: "Hi" });
+    expect(await stream.finalResponse()).toMatchObject({ status: "incomplete", output_text: "so far" });
   });
 
   test("leaves closed what was closed", async () => {
