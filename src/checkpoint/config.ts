@@ -30,6 +30,9 @@ export interface GuardConfig {
 const ARCHITECTURE = "Qwen3ForGuardModel";
 /** The exported model holds two tables of rotations with a row for each; Qwen3 was trained with up to 262,144. */
 const MOST_POSITIONS = 1 << 18;
+const LONGEST_LABEL = 200;
+/** Labels go to terminals, logs and headers. */
+const UNSEEN = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_Control}]/u;
 const RELEASED = "Qwen/Qwen3Guard-Stream-0.6B (or -4B, -8B)";
 
 /**
@@ -234,7 +237,7 @@ function labels(fields: Fields, mapField: string, countField: string): string[] 
   for (let id = 0; id < count; id++) {
     const name = map[String(id)];
     if (name === undefined) throw invalid(`must have exactly the ids 0 to ${count - 1}; ${id} is missing`);
-    if (typeof name !== "string" || name.trim() === "") {
+    if (typeof name !== "string" || name.trim() === "" || name.length > LONGEST_LABEL || UNSEEN.test(name)) {
       throw invalid(`names id ${id} ${quoted(name)}, which is no usable name`);
     }
     if (names.includes(name)) throw invalid(`names two ids ${quoted(name)}`);

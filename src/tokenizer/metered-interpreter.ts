@@ -131,7 +131,7 @@ function isNode(value: unknown): value is Node {
 
 /**
  * Renders a template within bounds of work and size that grow with what it renders, so that no template loops or
- * allocates without end. The bounds are some ten times what Qwen3's template takes; they count, and do not look at
+ * allocates without end. The bounds are five times and more what Qwen3's template takes; they count, and do not look at
  * the clock, so that a conversation is either always taken or never.
  *
  * The interpreter calls `evaluate` for each node. What it does between two such calls takes time in proportion to the

@@ -142,6 +142,24 @@ test.each<[string, unknown, string, RegExp]>([
   ],
   ["an empty name", { ...odd, query_risk_level_map: { "0": "Safe", "1": " " } }, "LABELS_INVALID", /id 1/],
   [
+    "a name that steers a terminal",
+    { ...odd, query_risk_level_map: { "0": "Safe", "1": "Unsafe\x1b[2J" } },
+    "LABELS_INVALID",
+    /id 1/,
+  ],
+  [
+    "a name that turns the text after it",
+    { ...odd, query_risk_level_map: { "0": "Safe", "1": "Unsafe\u202e" } },
+    "LABELS_INVALID",
+    /id 1/,
+  ],
+  [
+    "a name of a thousand characters",
+    { ...odd, query_risk_level_map: { "0": "Safe", "1": "Unsafe".repeat(200) } },
+    "LABELS_INVALID",
+    /id 1/,
+  ],
+  [
     "a name that is a number",
     { ...odd, query_risk_level_map: { "0": "Safe", "1": 1 } },
     "LABELS_INVALID",

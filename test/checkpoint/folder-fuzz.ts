@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, lstatSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { GuardError } from "../../src/errors.js";
@@ -51,12 +51,8 @@ function replace(dir: string, name: string, dice: Dice): string {
 
 function edit(dir: string, name: string, dice: Dice): string {
   const path = join(dir, name);
-  let bytes: Buffer;
-  try {
-    bytes = readFileSync(path);
-  } catch {
-    return `${name} is gone already`;
-  }
+  if (!lstatSync(path, { throwIfNoEntry: false })?.isFile()) return `${name} is none already`;
+  const bytes = readFileSync(path);
   if (dice.next() < 0.3) {
     writeFileSync(path, mutateBytes(bytes, dice));
     return `${name} bytes`;
