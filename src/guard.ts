@@ -1,5 +1,6 @@
 import type { GuardConfig } from "./checkpoint/config.js";
 import { Engine } from "./engine/engine.js";
+import type { RecordingReport } from "./engine/recording.js";
 import type { Sequence } from "./engine/sequence.js";
 import { ClosedError, ContextLengthError, ModelError } from "./errors.js";
 import { requireGuard } from "./export/heads.js";
@@ -73,6 +74,11 @@ export class Guard {
   /** Where it runs: "cpu" or "cuda:0". */
   get device(): string {
     return placeName(this.#engine.place);
+  }
+
+  /** How steps are recorded on a GPU (CUDA graphs), and what came of it; null on the CPU. */
+  get recording(): RecordingReport | null {
+    return this.#engine.recording;
   }
 
   /** Streams judged at once; more wait in order. */

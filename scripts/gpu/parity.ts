@@ -4,6 +4,10 @@
  * float32 PyTorch (the golden files; for the 0.6B shape computed here), and with what PyTorch itself loses in bfloat16.
  *
  *   npx tsx scripts/gpu/parity.ts [--device cuda] [--dtype bf16] [--models tiny,odd,twoLayers06B,shape06B] [--out FILE]
+ *     [--no-graphs] [--float-silu]
+ *
+ * --no-graphs starts kernels one by one: their arithmetic alone. --float-silu exports graphs whose SiLU is computed in
+ * float32; how far it is off either way is measured first.
  *
  * QWEN3GUARD_PYTHON names a Python with torch, transformers and safetensors (default: python3); without one only the
  * golden files are compared with. Exit code 1 where a limit is broken.
@@ -18,11 +22,14 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { HEAD_NAMES, type HeadName } from "../../src/checkpoint/architecture.js";
 import { Engine } from "../../src/engine/engine.js";
+import type { RecordingReport } from "../../src/engine/recording.js";
 import { ClosedError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
+import { chooseTarget } from "../../src/export/formats.js";
 import type { Dtype } from "../../src/export/manifest.js";
 import { type DeviceName, parseDevice } from "../../src/ort/devices/place.js";
 import { odd, shape06B, tiny, twoLayers06B, writeRandomCheckpoint } from "../checkpoint/random.js";
+import { probeSilu } from "./silu.js";
 
 /** A head's logits, one row a position. */
 type Recorded = Record<HeadName, number[][]>;
@@ -64,6 +71,8 @@ const { values } = parseArgs({
     dtype: { type: "string" },
     models: { type: "string", default: Object.keys(CHECKPOINTS).join(",") },
     out: { type: "string" },
+    "no-graphs": { type: "boolean", default: false },
+    "float-silu": { type: "boolean", default: false },
   },
 });
 const python = process.env.QWEN3GUARD_PYTHON ?? "python3";
@@ -77,6 +86,18 @@ if (!limit)
 
 const results: Record<string, object> = {};
 let broken = false;
+const floatSilu = values["float-silu"];
+const graphs = !values["no-graphs"];
+const target = chooseTarget(dtype, device);
+const silu = {
+  asActivations: await probeSilu(asked, target),
+  inFloat32: await probeSilu(asked, { ...target, floatSilu: true }),
+};
+for (const [name, { largest, at, ofMinus6 }] of Object.entries(silu)) {
+  console.log(
+    `SiLU ${name}: off by ${largest.toPrecision(3)} at ${at}; silu(-6) is ${ofMinus6.toPrecision(3)}`,
+  );
+}
 const work = await mkdtemp(join(tmpdir(), "qwen3guard-parity-"));
 try {
   for (const name of values.models.split(",")) {
@@ -85,7 +106,7 @@ try {
     mkdirSync(dirname(values.out), { recursive: true });
     writeFileSync(
       values.out,
-      `${JSON.stringify({ device: values.device, dtype, limit, broken, results }, null, 1)}\n`,
+      `${JSON.stringify({ device: values.device, dtype, graphs, floatSilu, limit, broken, silu, results }, null, 1)}\n`,
     );
   }
 } finally {
@@ -104,8 +125,8 @@ async function compare(name: keyof typeof CHECKPOINTS): Promise<object> {
     return { skipped: "no PyTorch" };
   }
   const rounded = pytorch(checkpoint, "bfloat16");
-  await exportCheckpoint(checkpoint, model, { dtype, device });
-  const ways = await judge(model, golden.ids);
+  await exportCheckpoint(checkpoint, model, { dtype, device, floatSilu });
+  const { ways, recording } = await judge(model, golden.ids);
   await Promise.all([checkpoint, model].map((dir) => rm(dir, { recursive: true })));
 
   const found: Record<string, object> = {};
@@ -123,15 +144,19 @@ async function compare(name: keyof typeof CHECKPOINTS): Promise<object> {
   }
   const pytorchLoses = rounded && difference(rounded.logits, golden.logits);
   if (pytorchLoses) console.log(`${name} PyTorch in bfloat16: ${text(pytorchLoses)}`);
-  return { tokens: golden.ids.length, pytorchBfloat16: pytorchLoses, ways: found };
+  return { tokens: golden.ids.length, pytorchBfloat16: pytorchLoses, recording, ways: found };
 }
 
-/** The logits of every position, for each way of feeding the ids. */
-async function judge(model: string, ids: number[]): Promise<Record<string, Recorded>> {
+/** The logits of every position, for each way of feeding the ids, and how steps were recorded. */
+async function judge(
+  model: string,
+  ids: number[],
+): Promise<{ ways: Record<string, Recorded>; recording: RecordingReport | null }> {
   const engine = await Engine.load(model, {
     device: values.device as DeviceName,
     maxStreams: 6,
     maxTokens: ids.length + 64,
+    cudaGraphs: graphs,
   });
   try {
     const ways: Record<string, Recorded> = { whole: await feed(engine, ids, ids.length) };
@@ -140,7 +165,7 @@ async function judge(model: string, ids: number[]): Promise<Record<string, Recor
       feed(engine, [...ids.slice(offset), ...ids.slice(0, offset)], index + 1),
     );
     [ways["among strangers"]] = await Promise.all([feed(engine, ids, 1), ...strangers]);
-    return ways;
+    return { ways, recording: engine.recording };
   } finally {
     await engine.close();
   }

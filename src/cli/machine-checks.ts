@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
+import type { RecordingReport } from "../engine/recording.js";
 import { GuardError } from "../errors.js";
 import { modelCache } from "../export/resolve.js";
 import type { Guard } from "../guard.js";
@@ -88,11 +89,28 @@ async function describe(guard: Guard, options: ModelOptions): Promise<string> {
   const verdict = await stream.prompt;
   const elapsed = performance.now() - started;
   stream.close();
-  const { device, maxStreams, maxTokens, manifest } = guard;
+  const { device, maxStreams, maxTokens, manifest, recording } = guard;
   return (
     `${options.model ?? "embedded default"}, ${manifest.dtype} on ${device}${whyCpu(device, options)}, ` +
     `${maxStreams} streams of ${maxTokens} tokens; judged a prompt ${verdict?.risk} in ${elapsed.toFixed(1)} ms; ` +
+    `${recording ? recordingText(recording) : ""}` +
     `exports are kept in ${modelCache()}`
+  );
+}
+
+/** How steps are recorded, and which ways of it failed. */
+function recordingText({
+  mode,
+  steps,
+  distance,
+  failed,
+  freeBytes: [before, after],
+}: RecordingReport): string {
+  const failures = failed.map((way) => `; ${way.mode} failed (${way.problem})`).join("");
+  if (mode === null) return `steps are not recorded${failures}; `;
+  return (
+    `${steps} steps recorded (${mode}) in ${((before - after) / 2 ** 20).toFixed(0)} MiB, ` +
+    `${distance?.toPrecision(2)} from unrecorded ones${failures}; `
   );
 }
 

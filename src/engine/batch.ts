@@ -1,13 +1,15 @@
 import type { ModelOutput } from "../export/outputs.js";
 import { Binding } from "../ort/binding.js";
 import { cpu } from "../ort/devices/cpu.js";
-import type { Recording } from "../ort/devices/device.js";
+import type { Recorder, Recording, RecordingMode } from "../ort/devices/device.js";
 import { Inbox } from "../ort/inbox.js";
 import type { Memory } from "../ort/memory.js";
 import type { Session } from "../ort/session.js";
 import { ELEMENT, Tensor } from "../ort/tensor.js";
 import type { KvCache } from "./cache.js";
 import type { Logits } from "./logits.js";
+import { aligned, LogitsLayout } from "./logits-block.js";
+import { recent } from "./recent.js";
 import type { RowRange } from "./rows.js";
 import type { Sequence } from "./sequence.js";
 
@@ -15,11 +17,14 @@ import type { Sequence } from "./sequence.js";
 export interface Batch {
   firstRow: number;
   /** The sequence that owns each row, or null where none does. */
-  rows: (Sequence | null)[];
+  rows: (Row | null)[];
   /** Which of them bring tokens. */
   active: boolean[];
   length: number;
 }
+
+/** Of a sequence what a run needs: the tokens in the cache, and a way to get at the next ones. */
+export type Row = Pick<Sequence, "length" | "copyIds">;
 
 /** Bindings are cheap to make (a fraction of a millisecond) but not free to keep: two OrtValues a layer each. */
 const MAX_BINDINGS = 64;
@@ -40,14 +45,20 @@ interface StepShape {
 /** Runs of a shape before it is recorded; as many as ONNX Runtime takes before recordings of its own. */
 const WARM_UPS = 2;
 
-/** Where each tensor's part of a block may begin: no kernel wants more. */
-const ALIGNMENT = 256;
-
 /** A step that one call starts, and what it was recorded with. */
 interface RecordedStep {
   recording: Recording;
+  logits: Logits;
   bound: BoundRows;
   shape: StepShape;
+}
+
+/** Where recorded steps leave their results, if the kernels do not write them to host memory themselves. */
+interface ResultCopy {
+  device: Memory;
+  host: Memory;
+  layout: LogitsLayout;
+  logits: Logits;
 }
 
 /**
@@ -59,6 +70,8 @@ export class BatchRunner {
   readonly #session: Session;
   readonly #cache: KvCache;
   readonly #outputs: readonly ModelOutput[];
+  /** The most tokens a step may hold. */
+  readonly maxTokens: number;
   readonly #inbox: Inbox;
   readonly #lengths: Int32Array;
   readonly #ids: BigInt64Array;
@@ -66,20 +79,21 @@ export class BatchRunner {
   readonly #totalMemory: Memory;
   readonly #total: Int32Array;
   readonly #totalTensor: Tensor;
+  readonly #layout: LogitsLayout;
   readonly #logitsMemory: Memory;
-  readonly #logits: Record<string, Float32Array> = {};
-  /** Where each output's logits begin, in bytes. */
-  readonly #logitsAt: number[] = [];
+  readonly #logits: Logits;
   readonly #bound = new Map<string, BoundRows>();
   readonly #shapes = new Map<string, StepShape>();
   /** By first row and number of rows. */
   readonly #recorded = new Map<string, RecordedStep>();
+  #resultCopy: ResultCopy | null = null;
 
   /** @param maxBatchTokens the most tokens a step may hold, padding included */
   constructor(session: Session, cache: KvCache, outputs: readonly ModelOutput[], maxBatchTokens: number) {
     this.#session = session;
     this.#cache = cache;
     this.#outputs = outputs;
+    this.maxTokens = maxBatchTokens;
     this.#idsAt = aligned(cache.shape.slots * ELEMENT.int32.bytes);
     this.#inbox = new Inbox(this.#idsAt + maxBatchTokens * ELEMENT.int64.bytes, session.device);
     this.#lengths = new Int32Array(this.#inbox.view(), 0, cache.shape.slots);
@@ -88,19 +102,9 @@ export class BatchRunner {
     this.#totalMemory = cpu.allocate(ELEMENT.int32.bytes);
     this.#total = new Int32Array(this.#totalMemory.view());
     this.#totalTensor = Tensor.view(this.#totalMemory, 0, "int32", []);
-    let end = 0;
-    const counts = outputs.map(
-      ({ width, position }) => width * (position === "each" ? maxBatchTokens : cache.shape.slots),
-    );
-    for (const count of counts) {
-      this.#logitsAt.push(end);
-      end = aligned(end + count * ELEMENT.float32.bytes);
-    }
-    this.#logitsMemory = session.device.shared(end);
-    const buffer = this.#logitsMemory.view();
-    outputs.forEach(({ name }, i) => {
-      this.#logits[name] = new Float32Array(buffer, this.#logitsAt[i], counts[i]);
-    });
+    this.#layout = new LogitsLayout(outputs, maxBatchTokens, cache.shape.slots);
+    this.#logitsMemory = session.device.shared(this.#layout.bytes);
+    this.#logits = this.#layout.views(this.#logitsMemory);
   }
 
   /** Runs a chunk of zeros: what the longest one needs is allocated before steps are recorded. Before the first sequence. */
@@ -116,34 +120,66 @@ export class BatchRunner {
    * Records the step of one token a row for these ranges of rows; `run` takes recorded steps where there are. For
    * devices that record, before the first sequence.
    *
+   * @param enough asked after each range: the remaining ones stay without a recording
    * @throws {DeviceError}
    */
-  async record(ranges: readonly RowRange[]): Promise<void> {
-    const { device } = this.#session;
+  async record(ranges: readonly RowRange[], mode: RecordingMode, enough = () => false): Promise<void> {
+    const recorder = this.#session.device.recorder!;
     // Kernels stop at each row's own length, so the longest there can be does for all.
     this.#total[0] = this.#cache.shape.capacity;
     this.#ids.fill(0n);
     this.#lengths.fill(0);
     this.#publish(this.#cache.shape.slots);
+    if (mode.copiesResults) this.#resultCopy = this.#makeResultCopy();
     let warm = 0;
     for (const { first, count } of ranges) {
       const bound = this.#bindRows(first, count);
-      const shape = this.#makeShape(count, 1);
+      const shape = this.#makeShape(count, 1, this.#resultCopy);
+      const step = { bound, shape, logits: this.#resultCopy?.logits ?? this.#logits };
       const binding = bindShape(bound, shape);
-      // What a size's first runs do, such as loading kernels or allocating, a recording may not do.
-      for (let run = 0; run < WARM_UPS && count !== warm; run++) await binding.run();
-      warm = count;
-      const recording = device.record!(() => {
-        this.#publish(count);
-        binding.enqueue();
-      });
-      this.#recorded.set(key(first, count), { recording, bound, shape });
+      try {
+        // What a size's first runs do, such as loading kernels or allocating, a recording may not do.
+        for (let run = 0; run < WARM_UPS && count !== warm; run++) await binding.run();
+        warm = count;
+        const recording = recorder.record(() => this.#enqueue(count, binding, recorder), mode);
+        this.#recorded.set(key(first, count), { ...step, recording });
+      } catch (error) {
+        releaseBound(bound);
+        releaseShape(shape);
+        throw error;
+      }
+      if (enough()) break;
       await new Promise(setImmediate);
     }
   }
 
-  /** The logits of the batch, valid until the next run. */
-  async run(batch: Batch): Promise<Logits> {
+  /** A step as it is recorded: the copy of its inputs, its kernels and, if need be, the copy of their results. */
+  #enqueue(rows: number, binding: Binding, recorder: Recorder): void {
+    this.#publish(rows);
+    binding.enqueue();
+    const copy = this.#resultCopy;
+    if (copy) recorder.download(copy.host, copy.device, copy.layout.bytes);
+  }
+
+  /** Gives the recordings up. */
+  forget(): void {
+    for (const { recording, bound, shape } of this.#recorded.values()) {
+      recording.release();
+      releaseBound(bound);
+      releaseShape(shape);
+    }
+    this.#recorded.clear();
+    this.#resultCopy?.device.free();
+    this.#resultCopy?.host.free();
+    this.#resultCopy = null;
+  }
+
+  /**
+   * The logits of the batch, valid until the next run.
+   *
+   * @param eager whether to leave recordings alone
+   */
+  async run(batch: Batch, eager = false): Promise<Logits> {
     const { firstRow, rows, active, length } = batch;
     let longest = 0;
     for (let row = 0; row < rows.length; row++) {
@@ -155,13 +191,14 @@ export class BatchRunner {
       this.#lengths[row] = after - 1;
       longest = Math.max(longest, after);
     }
-    const recorded = length === 1 ? this.#recorded.get(key(firstRow, rows.length)) : undefined;
-    if (recorded) await recorded.recording.run();
-    else {
-      this.#total[0] = longest;
-      this.#publish(rows.length * length);
-      await this.#bind(firstRow, rows.length, length).run();
+    const recorded = length === 1 && !eager ? this.#recorded.get(key(firstRow, rows.length)) : undefined;
+    if (recorded) {
+      await recorded.recording.run();
+      return recorded.logits;
     }
+    this.#total[0] = longest;
+    this.#publish(rows.length * length);
+    await this.#bind(firstRow, rows.length, length).run();
     return this.#logits;
   }
 
@@ -171,11 +208,7 @@ export class BatchRunner {
   }
 
   release(): void {
-    for (const { recording, bound, shape } of this.#recorded.values()) {
-      recording.release();
-      releaseBound(bound);
-      releaseShape(shape);
-    }
+    this.forget();
     for (const bound of this.#bound.values()) releaseBound(bound);
     for (const shape of this.#shapes.values()) releaseShape(shape);
     this.#totalTensor.release();
@@ -223,49 +256,28 @@ export class BatchRunner {
     return { binding, cache };
   }
 
-  #makeShape(rows: number, length: number): StepShape {
+  #makeShape(rows: number, length: number, results: ResultCopy | null = null): StepShape {
+    const { layout, device } = results ?? { layout: this.#layout, device: this.#logitsMemory };
     return {
       inputs: [
         ["input_ids", Tensor.view(this.#inbox.memory, this.#idsAt, "int64", [rows, length])],
         ["seqlens_k", Tensor.view(this.#inbox.memory, 0, "int32", [rows])],
       ],
-      outputs: this.#outputs.map(({ name, width, position }, i) => {
-        const dims = [rows, position === "each" ? length : 1, width];
-        return [name, Tensor.view(this.#logitsMemory, this.#logitsAt[i], "float32", dims)];
-      }),
+      outputs: layout.tensors(device, rows, length),
     };
+  }
+
+  #makeResultCopy(): ResultCopy {
+    const { device } = this.#session;
+    const { slots } = this.#cache.shape;
+    const layout = new LogitsLayout(this.#outputs, slots, slots);
+    const host = device.shared(layout.bytes);
+    return { layout, host, device: device.allocate(layout.bytes), logits: layout.views(host) };
   }
 }
 
 function key(first: number, count: number): string {
   return `${first}+${count}`;
-}
-
-function aligned(bytes: number): number {
-  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
-}
-
-/** Gets or makes an entry; beyond `limit` the one unused for longest goes. */
-function recent<T>(
-  map: Map<string, T>,
-  key: string,
-  limit: number,
-  make: () => T,
-  release: (old: T) => void,
-): T {
-  let value = map.get(key);
-  if (value === undefined) {
-    value = make();
-    if (map.size >= limit) {
-      const [oldest, old] = map.entries().next().value as [string, T];
-      map.delete(oldest);
-      release(old);
-    }
-  } else {
-    map.delete(key);
-  }
-  map.set(key, value);
-  return value;
 }
 
 function bindShape(bound: BoundRows, shape: StepShape): Binding {

@@ -12,6 +12,7 @@ import { Session } from "../ort/session.js";
 import type { ElementType } from "../ort/tensor.js";
 import { BatchRunner } from "./batch.js";
 import { type CacheShape, KvCache, slotBytes } from "./cache.js";
+import { type RecordingReport, recordSteps } from "./recording.js";
 import { HalvedRows, NearbyRows, type RowRange } from "./rows.js";
 import { Scheduler, type SchedulerOptions } from "./scheduler.js";
 import { runSelfTest } from "./self-test.js";
@@ -62,6 +63,7 @@ export class Engine {
   /** What a GPU records. */
   readonly #ranges: RowRange[];
   readonly #limits: SequenceLimits;
+  #recording: RecordingReport | null = null;
   #closed: Promise<void> | null = null;
 
   private constructor(
@@ -87,7 +89,7 @@ export class Engine {
     this.#ranges = halved.ranges();
     this.#scheduling = {
       maxWaiting: MAX_WAITING,
-      rows: device.record ? halved : new NearbyRows(GAP_ROWS[manifest.dtype] ?? 1),
+      rows: device.recorder ? halved : new NearbyRows(GAP_ROWS[manifest.dtype] ?? 1),
       ...chunks,
     };
     this.#scheduler = new Scheduler(this.#runner, this.#cache, this.#scheduling);
@@ -132,7 +134,7 @@ export class Engine {
       requireRoom(wanted, slotBytes(slot), room);
       const slots = options.maxStreams ?? defaultSlots(slotBytes(slot), room);
       engine = new Engine(manifest, session, threads, { ...slot, slots }, maxTokens);
-      if (session.device.record) await engine.#prepare(options.cudaGraphs ?? true);
+      if (session.device.recorder) await engine.#prepare(options.cudaGraphs ?? true);
       await engine.#test(dir);
       return engine;
     } catch (error) {
@@ -144,8 +146,19 @@ export class Engine {
 
   /** Does what the first streams would otherwise wait for. */
   async #prepare(record: boolean): Promise<void> {
-    await this.#runner.warmUp(Math.min(this.session.device.defaults.chunks.loneChunk, this.maxTokens));
-    if (record) await this.#runner.record(this.#ranges);
+    const { device } = this.session;
+    await this.#runner.warmUp(Math.min(device.defaults.chunks.loneChunk, this.maxTokens));
+    if (!record) return;
+    this.#recording = await recordSteps(this.#runner, device, {
+      ranges: this.#ranges,
+      slots: this.maxStreams,
+      ...this.#limits,
+    });
+  }
+
+  /** How steps are recorded on a GPU; null where none are to be. */
+  get recording(): RecordingReport | null {
+    return this.#recording;
   }
 
   async #test(dir: string): Promise<void> {

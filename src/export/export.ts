@@ -30,6 +30,8 @@ export interface ExportOptions {
   dtype?: Dtype;
   /** Default: cpu. */
   device?: Device;
+  /** Whether SiLU is computed in float32 where activations are of 16 bits. Default false. */
+  floatSilu?: boolean;
   /**
    * Makes the KV cache int8: gets the finished model with a float cache, and returns what a step of each channel
    * stands for, one entry a layer. See `calibrate` in conversion/.
@@ -179,7 +181,7 @@ function requireAbsent(out: string): void {
 function chooseFormat(options: ExportOptions) {
   const device = options.device ?? "cpu";
   const dtype = options.dtype ?? usualFormat(device);
-  return { device, dtype, target: chooseTarget(dtype, device) };
+  return { device, dtype, target: { ...chooseTarget(dtype, device), floatSilu: options.floatSilu } };
 }
 
 /** Name and version of this package. */

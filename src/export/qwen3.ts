@@ -1,4 +1,5 @@
 import type { GuardConfig } from "../checkpoint/config.js";
+import { ELEMENT } from "../ort/tensor.js";
 import { addByteAttention, type CacheScales } from "./byte-attention.js";
 import { encodeFloats, type FloatType } from "./float.js";
 import { type Graph, MICROSOFT } from "./graph.js";
@@ -10,6 +11,8 @@ export interface Target {
   activation: FloatType;
   /** GroupQueryAttention normalizes q and k itself: the CPU kernel refuses those inputs. */
   fusedQkNorm: boolean;
+  /** Whether SiLU is computed in float32 where activations are of 16 bits: see `addSilu`. */
+  floatSilu?: boolean;
 }
 
 export interface BackboneOptions {
@@ -58,7 +61,7 @@ export function addBackbone(graph: Graph, source: WeightSource, options: Backbon
       attention,
       norm(layer, "post_attention_layernorm"),
     );
-    const mlp = addMlp(graph, config, options.weights, layer, hidden);
+    const mlp = addMlp(graph, config, options, layer, hidden);
     const next =
       layer + 1 < config.layers
         ? norm(layer + 1, "input_layernorm")
@@ -173,7 +176,7 @@ function addHeadNorm(
 function addMlp(
   graph: Graph,
   config: GuardConfig,
-  weights: WeightFormat,
+  { weights, target }: BackboneOptions,
   layer: number,
   hidden: string,
 ): string {
@@ -184,12 +187,25 @@ function addMlp(
   ];
   const gate = weights.linear(graph, `${name}.gate`, hidden, inner("gate_proj"));
   const up = weights.linear(graph, `${name}.up`, hidden, inner("up_proj"));
-  const sigmoid = graph.add("Sigmoid", [gate], `${name}.sigmoid`);
-  const silu = graph.add("Mul", [gate, sigmoid], `${name}.silu`);
+  const silu = addSilu(graph, name, gate, target);
   const product = graph.add("Mul", [silu, up], `${name}.product`);
   return weights.linear(graph, `${name}.down`, product, [
     matrix(`${tensors}.down_proj.weight`, config.hiddenSize, config.intermediateSize),
   ]);
+}
+
+/**
+ * x · sigmoid(x). ONNX Runtime makes one QuickGelu of it, which in bfloat16 rounds after each of its steps on a GPU: the
+ * sigmoid of −6 becomes 0, and silu(−6) with it, where −0.0148 is right. `floatSilu` casts to float32 before and back
+ * after, for two more kernels a layer.
+ */
+export function addSilu(graph: Graph, name: string, gate: string, target: Target): string {
+  const widened = target.floatSilu && target.activation !== "float32";
+  const x = widened ? graph.add("Cast", [gate], `${name}.gate.float`, { to: ELEMENT.float32.onnx }) : gate;
+  const sigmoid = graph.add("Sigmoid", [x], `${name}.sigmoid`);
+  const silu = graph.add("Mul", [x, sigmoid], `${name}.silu`);
+  if (!widened) return silu;
+  return graph.add("Cast", [silu], `${name}.silu.rounded`, { to: ELEMENT[target.activation].onnx });
 }
 
 /**

@@ -1,9 +1,10 @@
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { tiny } from "../../scripts/checkpoint/random.js";
 import { HEAD_NAMES, type HeadName } from "../../src/checkpoint/architecture.js";
 import { BatchRunner } from "../../src/engine/batch.js";
 import { KvCache } from "../../src/engine/cache.js";
+import { type RecordingReport, recordSteps } from "../../src/engine/recording.js";
 import { HalvedRows } from "../../src/engine/rows.js";
 import { Scheduler } from "../../src/engine/scheduler.js";
 import { Sequence } from "../../src/engine/sequence.js";
@@ -12,45 +13,15 @@ import { MODEL_FILE } from "../../src/export/manifest.js";
 import type { ModelOutput } from "../../src/export/outputs.js";
 import { readManifest } from "../../src/export/read-manifest.js";
 import { cpu } from "../../src/ort/devices/cpu.js";
-import type { Device, Recording } from "../../src/ort/devices/device.js";
 import type { Memory } from "../../src/ort/memory.js";
 import { Session } from "../../src/ort/session.js";
 import { randomModel, readGolden } from "../support/model.js";
+import { type Fault, MODES, RecordingCpu } from "./recording-cpu.js";
 
 type Recorded = Record<HeadName, number[][]>;
 
 const SLOTS = 6;
 const MAX_TOKENS = 256;
-
-/** The CPU as a device that records: a recording does its work again, with the host's numbers of when it was made. */
-class RecordingCpu {
-  readonly log: string[] = [];
-  readonly device: Device = {
-    ...cpu,
-    upload: (to, from, bytes) =>
-      new Uint8Array(to.view()).set(new Uint8Array(from.view()).subarray(0, bytes)),
-    record: (work) => this.#record(work),
-  };
-  readonly #hostNumbers: () => Int32Array;
-
-  constructor(hostNumbers: () => Int32Array) {
-    this.#hostNumbers = hostNumbers;
-  }
-
-  #record(work: () => void): Recording {
-    const numbers = this.#hostNumbers();
-    const recorded = Int32Array.from(numbers);
-    this.log.push("record");
-    const run = async () => {
-      const now = Int32Array.from(numbers);
-      numbers.set(recorded);
-      work();
-      numbers.set(now);
-      this.log.push("run");
-    };
-    return { run, release: () => {} };
-  }
-}
 
 let golden: { ids: number[]; logits: Recorded };
 let outputs: ModelOutput[];
@@ -80,7 +51,7 @@ beforeAll(async () => {
   runner = new BatchRunner(session, cache, outputs, MAX_TOKENS);
   const rows = new HalvedRows(SLOTS, 100);
   await runner.warmUp(MAX_TOKENS);
-  await runner.record(rows.ranges());
+  await runner.record(rows.ranges(), MODES[0]);
   expect(runner.recorded).toBe(rows.ranges().length);
   const chunks = { sharedChunk: 32, loneChunk: 64, fewTokens: 4 };
   scheduler = new Scheduler(runner, cache, { maxWaiting: 8, rows, ...chunks });
@@ -112,6 +83,90 @@ test("chunks are not recorded; few tokens go one by one", async () => {
 test("many streams at different lengths share recorded steps", async () => {
   const judged = await Promise.all([1, 2, 3, 4, 5, 7].map((chunk) => judge(chunk)));
   for (const recorded of judged) expectGolden(recorded);
+});
+
+describe("the way to record", () => {
+  /** Records anew, with these faults, and puts things back as they were. */
+  async function recordWith(faults: RecordingCpu["faults"], use: (report: RecordingReport) => Promise<void>) {
+    const ranges = new HalvedRows(SLOTS, 100).ranges();
+    runner.forget();
+    Object.assign(recorder.faults, faults);
+    recorder.log.length = 0;
+    try {
+      const plan = { ranges, slots: SLOTS, maxTokens: MAX_TOKENS, vocabSize, outputs };
+      await use(await recordSteps(runner, recorder.device, plan));
+    } finally {
+      for (const name of Object.keys(faults)) delete recorder.faults[name];
+      runner.forget();
+      await runner.record(ranges, MODES[0]);
+    }
+  }
+
+  test("is the first that says what unrecorded steps say", () =>
+    recordWith({}, async (report) => {
+      expect(report).toMatchObject({ mode: "first", steps: runner.recorded, failed: [] });
+      expect(report.distance).toBeLessThan(1e-4);
+      expect(recorder.log).not.toContain("release");
+    }));
+
+  test.each<[Fault, RegExp]>([
+    ["throws", /no capture today/],
+    ["wrong", /a logit is off by \d/],
+    ["wrong after a prompt", /a logit is off by \d/],
+  ])("is the next where one %s, whose traces are removed first", (fault, problem) =>
+    recordWith({ first: fault }, async (report) => {
+      expect(report.mode).toBe("second");
+      expect(report.failed).toEqual([{ mode: "first", problem: expect.stringMatching(problem) }]);
+      const made = recorder.log.filter((entry) => entry === "record").length;
+      expect(recorder.log.filter((entry) => entry === "release").length).toBe(made - runner.recorded);
+      expect(recorder.log.filter((entry) => entry === "recover").length).toBe(1);
+    }),
+  );
+
+  test("may leave results on the device, and copies them then", () =>
+    recordWith({ first: "throws", second: "wrong" }, async (report) => {
+      expect(report.mode).toBe("copied");
+      expectGolden(await judge(1));
+      expect(recorder.log.at(-1)).toBe("run");
+    }));
+
+  test("is none where all fail: steps run unrecorded, and the process is warned", async () => {
+    const warning = new Promise<Error & { code?: string }>((resolve) => process.once("warning", resolve));
+    await recordWith({ first: "throws", second: "wrong", copied: "wrong after a prompt" }, async (report) => {
+      expect(report).toMatchObject({ mode: null, steps: 0 });
+      expect(report.failed.map(({ mode }) => mode)).toEqual(["first", "second", "copied"]);
+      recorder.log.length = 0;
+      expectGolden(await judge(1));
+      expect(recorder.log).toEqual([]);
+      expect(await warning).toMatchObject({
+        code: "QWEN3GUARD_NOT_RECORDED",
+        message: expect.stringContaining("no capture today"),
+      });
+    });
+  });
+
+  test("makes few recordings where they take much memory, those for few streams first", async () => {
+    const ranges = new HalvedRows(SLOTS, 100).ranges();
+    const record = vi.spyOn(runner, "record");
+    const taken = vi.spyOn(recorder.device, "memory");
+    let free = 1000;
+    taken.mockImplementation(() => {
+      free -= 10;
+      return { bytes: free, reserved: 100, takenAsFilled: false };
+    });
+    try {
+      await recordWith({}, async (report) => {
+        expect(report.steps).toBeLessThan(ranges.length);
+        expect(report.steps).toBeGreaterThan(1);
+        const used = record.mock.calls[0][0].slice(0, report.steps);
+        expect(used.map(({ first }) => first)).toEqual(used.map(() => 0));
+        expectGolden(await judge(1));
+      });
+    } finally {
+      record.mockRestore();
+      taken.mockRestore();
+    }
+  });
 });
 
 async function judge(chunk: number): Promise<Recorded> {

@@ -6,17 +6,21 @@ import { strict as assert } from "node:assert";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { loadBenchGuard } from "../../../bench/guard.js";
 import { HEAD_NAMES } from "../../../src/checkpoint/architecture.js";
 import { Engine } from "../../../src/engine/engine.js";
 import type { Sequence } from "../../../src/engine/sequence.js";
 import { ClosedError } from "../../../src/errors.js";
 import { exportCheckpoint } from "../../../src/export/export.js";
-import { type Dtype, MODEL_FILE } from "../../../src/export/manifest.js";
+import { type Dtype, MODEL_FILE, writeManifest } from "../../../src/export/manifest.js";
+import { readManifest } from "../../../src/export/read-manifest.js";
 import { loadGuard } from "../../../src/guard.js";
 import { deviceMemory } from "../../../src/ort/devices/cuda/runtime.js";
 import { openDevice } from "../../../src/ort/devices/open.js";
 import { Session } from "../../../src/ort/session.js";
 import { odd, tiny, twoLayers06B, writeRandomCheckpoint } from "../../checkpoint/random.js";
+import { probeSilu } from "../silu.js";
 
 const CHECKPOINTS = { twoLayers06B, tiny, odd };
 const DTYPES: Dtype[] = ["bf16", "fp16", "int8", "int4"];
@@ -32,6 +36,8 @@ try {
     for (const dtype of DTYPES) {
       const dir = join(root, `${name}-${dtype}`);
       await exportCheckpoint(checkpoint, dir, { dtype, device: "cuda" });
+      await assert.rejects(Engine.load(dir, { maxStreams: 1, maxTokens: 200 }), { code: "SELF_TEST_FAILED" });
+      await leaveSelfTestOut(dir);
       console.log(`${name} as ${dtype}: ${await rehearse(dir)}`);
     }
     const onCpu = join(root, `${name}-cpu`);
@@ -42,6 +48,8 @@ try {
     });
   }
   await rehearseLimits(join(root, "tiny-bf16"));
+  await rehearseLadder(join(root, "twoLayers06B-bf16"));
+  await rehearseSilu();
   await rehearseGuard();
   await rehearseSecondGpu(join(root, "tiny-bf16"));
   const trace = readFileSync(TRACE, "utf8");
@@ -113,6 +121,46 @@ async function rehearseLimits(dir: string): Promise<void> {
   await assert.rejects(Engine.load(dir, { device: "cpu" }), { code: "DEVICE_MISMATCH" });
 }
 
+/** What stands in for the kernels computes nothing, so no model says what its checkpoint says. */
+async function leaveSelfTestOut(dir: string): Promise<void> {
+  const { selfTest: _, ...manifest } = await readManifest(dir);
+  await writeManifest(dir, manifest);
+}
+
+/** The first captures fail, one more each time: the next way of recording is taken, at last none. */
+async function rehearseLadder(dir: string): Promise<void> {
+  let refused = 0;
+  for (const [more, expected] of ["thread-local", "relaxed", "relaxed, results copied", null].entries()) {
+    refused += more;
+    process.env.STAND_IN_REFUSES = String(refused);
+    const engine = await Engine.load(dir, { maxStreams: 3, maxTokens: 64 });
+    const report = engine.recording;
+    assert.equal(report?.mode, expected);
+    console.log(`${more} captures refused: steps recorded ${expected ?? "in no way"}`);
+    await feed(engine.open(), 5);
+    await engine.close();
+  }
+  delete process.env.STAND_IN_REFUSES;
+}
+
+/** What the provider makes of SiLU: one kernel of the activations' type, or of float32 where that was asked for. */
+async function rehearseSilu(): Promise<void> {
+  for (const [floatSilu, type] of [
+    [false, "BFloat16"],
+    [true, "float"],
+  ] as const) {
+    const from = traceLength();
+    await probeSilu(GPU, { activation: "bfloat16", fusedQkNorm: true, floatSilu });
+    const kernels = calls(from).filter((call) => call.includes("QuickGelu"));
+    assert.equal(kernels.length, 1);
+    assert.match(
+      kernels[0],
+      floatSilu ? /UnaryElementWiseIff.*QuickGeluIfE/ : /UnaryElementWiseINS_8BFloat16ES2_/,
+    );
+    console.log(`SiLU in ${type}: one QuickGelu`);
+  }
+}
+
 /** Everything goes to the GPU that was named, and nothing to the first one. */
 async function rehearseSecondGpu(dir: string): Promise<void> {
   const from = traceLength();
@@ -125,7 +173,12 @@ async function rehearseSecondGpu(dir: string): Promise<void> {
 
 /** From a checkpoint to verdicts, as a user does it. */
 async function rehearseGuard(): Promise<void> {
-  const guard = await loadGuard(undefined, { device: "cuda", maxStreams: 2 });
+  const dir = join(root, "embedded");
+  const embedded = fileURLToPath(new URL("../../../models/default", import.meta.url));
+  await exportCheckpoint(embedded, dir, { dtype: "bf16", device: "cuda" });
+  await leaveSelfTestOut(dir);
+  await assert.rejects(loadGuard(undefined, { device: "cuda" }), { code: "SELF_TEST_FAILED" });
+  const { guard } = await loadBenchGuard(dir, { device: "cuda", maxStreams: 2 });
   assert.equal(guard.device, "cuda:0");
   const stream = guard.stream({ messages: [{ role: "user", content: "How do I bake bread?" }] });
   assert((await stream.prompt) !== null);

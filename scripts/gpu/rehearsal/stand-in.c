@@ -354,6 +354,16 @@ int cudaStreamBeginCapture(void *stream, int mode) {
 }
 int cudaStreamEndCapture(void *stream, Graph **graph) {
   if (!capturing) return last_error = 901;
+  /* For a rehearsal of what comes then: so many captures fail. */
+  static int refused;
+  if (refused < number("STAND_IN_REFUSES", 0)) {
+    refused++;
+    trace("cudaStreamEndCapture refused");
+    free(capturing);
+    capturing = NULL;
+    *graph = NULL;
+    return last_error = 901;
+  }
   trace("cudaStreamEndCapture: %zu nodes, of them %zu copies", capturing->nodes, capturing->count);
   *graph = capturing;
   capturing = NULL;

@@ -32,17 +32,37 @@ export interface Device {
 
   memory(): DeviceMemory;
 
-  /**
-   * Records what `work` queues, without doing it. The addresses it uses, and every number it reads on the host, are part
-   * of the recording from then on; what it does for the first time should not be done for the first time here. Absent
-   * where starting kernels costs nothing worth saving.
-   *
-   * @throws {DeviceError}
-   */
-  record?(work: () => void): Recording;
+  /** Absent where starting kernels costs nothing worth saving. */
+  readonly recorder?: Recorder;
 
   /** After the last session and memory of it. */
   release(): void;
+}
+
+/** Records work, so that one call starts it again. */
+export interface Recorder {
+  /** Ways to record, the best first: what a driver or a kernel minds about one may work by the next. */
+  readonly modes: readonly RecordingMode[];
+
+  /**
+   * Records what `work` queues, without doing it. The addresses it uses, and every number it reads on the host, are part
+   * of the recording from then on; what it does for the first time should not be done for the first time here.
+   *
+   * @throws {DeviceError}
+   */
+  record(work: () => void, mode: RecordingMode): Recording;
+
+  /** Queues a copy of the first `bytes` to host memory behind what was queued before. */
+  download(to: Memory, from: Memory, bytes: number): void;
+
+  /** After a failure: what went wrong is not held against the next try. */
+  recover(): void;
+}
+
+export interface RecordingMode {
+  readonly name: string;
+  /** Whether kernels leave results in the device's memory, and a copy to the host is recorded behind them. */
+  readonly copiesResults: boolean;
 }
 
 /** Recorded work that one call starts again. */

@@ -1,7 +1,7 @@
 import { DeviceError } from "../../../errors.js";
 import type { Handle } from "../../api.js";
 import { Memory, mebibytes, memoryInfo, reserve } from "../../memory.js";
-import type { Device, DeviceMemory, Recording } from "../device.js";
+import type { Device, DeviceMemory, Recorder, RecordingMode } from "../device.js";
 import { type Place, placeName } from "../place.js";
 import { addCudaProvider } from "./provider.js";
 import { deviceMemory, onDevice } from "./runtime.js";
@@ -13,6 +13,22 @@ const MAPPED = 2;
 /** Activations of the longest chunk, cuBLAS, recorded steps: about half of this at the 8B shape. Not measured. */
 const WORKSPACE_BYTES = 2 ** 30;
 
+interface CaptureMode extends RecordingMode {
+  /** cudaStreamCaptureMode */
+  capture: number;
+}
+
+/**
+ * A capture of this thread's own is not minded by what other threads do meanwhile, and what it cannot hold is an error at
+ * once. A relaxed one lets pass what the other forbids, such as freeing pinned memory. Kernels that cannot write over the
+ * bus from a graph get memory of the device to write to.
+ */
+const CAPTURE_MODES: readonly CaptureMode[] = [
+  { name: "thread-local", capture: 1, copiesResults: false },
+  { name: "relaxed", capture: 2, copiesResults: false },
+  { name: "relaxed, results copied", capture: 2, copiesResults: true },
+];
+
 /** A GPU, with the stream on which one session's kernels and the copies around them run in the order they were given. */
 export class CudaDevice implements Device {
   readonly place: Place;
@@ -21,11 +37,18 @@ export class CudaDevice implements Device {
     // Starting a chunk's kernels one by one takes as long as several recorded steps. Estimates: no GPU was at hand.
     chunks: { sharedChunk: 512, loneChunk: 2048, fewTokens: 4 },
   };
+  readonly recorder: Recorder;
   readonly #stream: CudaStream;
 
   private constructor(stream: CudaStream) {
     this.place = stream.place;
     this.#stream = stream;
+    this.recorder = {
+      modes: CAPTURE_MODES,
+      record: (work, mode) => stream.capture(work, (mode as CaptureMode).capture),
+      download: (to, from, bytes) => stream.download(to.address, from.address, bytes),
+      recover: () => stream.recover(),
+    };
   }
 
   /** @throws {DeviceError} CUDA_UNAVAILABLE, GPU_UNSUPPORTED, CUDA_ERROR */
@@ -72,10 +95,6 @@ export class CudaDevice implements Device {
   /** Measured: call it once the model is loaded. */
   memory(): DeviceMemory {
     return { bytes: deviceMemory(this.place).free, reserved: WORKSPACE_BYTES, takenAsFilled: false };
-  }
-
-  record(work: () => void): Recording {
-    return this.#stream.capture(work);
   }
 
   release(): void {

@@ -24,6 +24,7 @@ const FUNCTIONS = {
   cudaGraphDestroy: "void* graph",
   cudaGraphExecDestroy: "void* executable",
   cudaGraphLaunch: "void* executable, void* stream",
+  cudaGraphUpload: "void* executable, void* stream",
 } as const;
 
 type Name = keyof typeof FUNCTIONS;
@@ -34,6 +35,8 @@ const OUT_OF_MEMORY = 2;
 class CudaRuntime {
   readonly #call = {} as Record<Name, NativeFunction<number>>;
   readonly #errorText: (status: number) => string;
+  /** The error of this thread's last failure, which it forgets. */
+  readonly forgetError: () => number;
 
   constructor(path: string) {
     const library = loadLibrary(path);
@@ -42,6 +45,7 @@ class CudaRuntime {
         `int ${name}(${parameters})`,
       ) as unknown as NativeFunction<number>;
     }
+    this.forgetError = library.func("int cudaGetLastError()") as unknown as () => number;
     this.#errorText = library.func("const char* cudaGetErrorString(int status)") as unknown as (
       status: number,
     ) => string;

@@ -9,8 +9,7 @@ import { cudaRuntime, onDevice } from "./runtime.js";
 // cudaStreamNonBlocking: what others do on CUDA's default stream does not hold this one up.
 const NON_BLOCKING = 1;
 const HOST_TO_DEVICE = 1;
-// cudaStreamCaptureModeThreadLocal: what other threads do with CUDA meanwhile is no matter of this capture.
-const THREAD_LOCAL = 1;
+const DEVICE_TO_HOST = 2;
 
 /**
  * Makes the device the one of the worker threads, which wait for it: a thread without one counts as the first GPU's, and a
@@ -56,6 +55,11 @@ export class CudaStream {
     onDevice(this.place).call("cudaMemcpyAsync", to, from, bytes, HOST_TO_DEVICE, this.handle);
   }
 
+  /** Queues a copy to host memory, which is there once the stream is done with it. */
+  download(to: Handle, from: Handle, bytes: number): void {
+    onDevice(this.place).call("cudaMemcpyAsync", to, from, bytes, DEVICE_TO_HOST, this.handle);
+  }
+
   /** Resolves when everything queued so far is done. @throws {DeviceError} CUDA_ERROR of any of it */
   finished(): Promise<void> {
     return cudaRuntime().callAsync("cudaStreamSynchronize", this.handle);
@@ -65,10 +69,12 @@ export class CudaStream {
    * Records what `work` queues, without doing it. The addresses it uses, and every number it reads on the host, are
    * part of the graph from then on. What `work` does for the first time should not be done for the first time here:
    * CUDA forbids to allocate or to load kernels meanwhile.
+   *
+   * @param mode cudaStreamCaptureMode
    */
-  capture(work: () => void): CudaGraph {
+  capture(work: () => void, mode: number): CudaGraph {
     const runtime = onDevice(this.place);
-    runtime.call("cudaStreamBeginCapture", this.handle, THREAD_LOCAL);
+    runtime.call("cudaStreamBeginCapture", this.handle, mode);
     try {
       work();
     } catch (error) {
@@ -77,10 +83,18 @@ export class CudaStream {
     }
     const graph = runtime.create("cudaStreamEndCapture", this.handle);
     try {
-      return new CudaGraph(this, runtime.create("cudaGraphInstantiate", graph, 0));
+      const executable = runtime.create("cudaGraphInstantiate", graph, 0);
+      // Else the first launch does it.
+      runtime.call("cudaGraphUpload", executable, this.handle);
+      return new CudaGraph(this, executable);
     } finally {
       runtime.call("cudaGraphDestroy", graph);
     }
+  }
+
+  /** Asks for the error of the last failure, which else the next call without an error of its own would report. */
+  recover(): void {
+    onDevice(this.place).forgetError();
   }
 
   release(): void {

@@ -41,12 +41,13 @@ test("every worker thread gets the device, whatever the number of threads", asyn
 test("recorded work is done by one call", async () => {
   const stream = await CudaStream.create({ kind: "cuda", index: 0 });
   calls.length = 0;
-  const graph = stream.capture(() => stream.upload(1n, 2n, 3));
+  const graph = stream.capture(() => stream.upload(1n, 2n, 3), 1);
   expect(calls).toEqual([
     "cudaStreamBeginCapture",
     "cudaMemcpyAsync",
     "cudaStreamEndCapture",
     "cudaGraphInstantiate",
+    "cudaGraphUpload",
     "cudaGraphDestroy",
   ]);
   calls.length = 0;
@@ -60,6 +61,6 @@ test("a recording that fails ends, and the stream can be used again", async () =
   const fail = () => {
     throw new Error("no kernel");
   };
-  expect(() => stream.capture(fail)).toThrow("no kernel");
+  expect(() => stream.capture(fail, 2)).toThrow("no kernel");
   expect(calls).toEqual(["cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphDestroy"]);
 });
