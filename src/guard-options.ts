@@ -14,6 +14,7 @@ import {
   oneOf,
   wholeFrom,
 } from "./options.js";
+import { Prompt } from "./prompt.js";
 import { MODERATION_OPTIONS, type ModerationOptions } from "./streaming/moderate.js";
 import type { Message } from "./tokenizer/messages.js";
 
@@ -37,33 +38,38 @@ export type StreamInput = {
   /** What `stream.ruling` goes by. It stops nothing by itself: `moderate` does. */
   policy?: PolicyData;
 } & (
-  | {
-      /** Chat messages; the last one is not the assistant's, whose answer is what the stream judges. */
-      messages: readonly Message[];
-      /** The response itself starts with the model's `<think>…</think>`. Default false. */
-      reasoning?: boolean;
-      /** Tool definitions that the model is given, as JSON schemas: the guard reads them in the system's turn. */
-      tools?: readonly unknown[];
-      /**
-       * "conversation" shows the guard the reasoning of earlier answers as well, which its chat template leaves out.
-       * Default: what the policy says.
-       */
-      scope?: PromptScope;
+  | (PromptInput & { prompt?: undefined; promptIds?: undefined })
+  | (NoMessages & {
+      /** A conversation that several streams share: what `guard.prompt` gave. */
+      prompt: Prompt;
       promptIds?: undefined;
-    }
-  | {
+    })
+  | (NoMessages & {
       /**
        * The whole templated prefix as ids, special tokens included; the next token pushed is response index 0. Without a
        * turn that `<|im_end|>` closes there is no verdict on the prompt: where a policy applies, PROMPT_UNJUDGED, unless
        * it says `unjudged: "pass"`.
        */
       promptIds: readonly number[];
-      messages?: undefined;
-      reasoning?: undefined;
-      tools?: undefined;
-      scope?: undefined;
-    }
+      prompt?: undefined;
+    })
 );
+
+export interface PromptInput {
+  /** Chat messages; the last one is not the assistant's, whose answer is what the stream judges. */
+  messages: readonly Message[];
+  /** The response itself starts with the model's `<think>…</think>`. Default false. */
+  reasoning?: boolean;
+  /** Tool definitions that the model is given, as JSON schemas: the guard reads them in the system's turn. */
+  tools?: readonly unknown[];
+  /**
+   * "conversation" shows the guard the reasoning of earlier answers as well, which its chat template leaves out.
+   * Default: what the policy says.
+   */
+  scope?: PromptScope;
+}
+
+type NoMessages = { [field in keyof PromptInput]?: undefined };
 
 /** `policy` is DEFAULT_POLICY where none is given, `overflow` is "slide". */
 export type ModerateOptions = StreamInput & Omit<ModerationOptions, "policy">;
@@ -84,13 +90,18 @@ export const LOAD_OPTIONS = {
   idleMs: wholeFrom(1, LONGEST_MS),
 } satisfies Record<keyof LoadOptions, OptionCheck>;
 
-export const STREAM_OPTIONS = {
+export const PROMPT_OPTIONS = {
   messages: anything,
-  promptIds: anything,
   reasoning: aBoolean,
   tools: anything,
   scope: oneOf("turn", "conversation"),
   policy: anything,
+} satisfies Record<keyof PromptInput | "policy", OptionCheck>;
+
+export const STREAM_OPTIONS = {
+  ...PROMPT_OPTIONS,
+  prompt: anything,
+  promptIds: anything,
   overflow: oneOf("error", "slide"),
   signal: aSignal,
 } satisfies Record<keyof StreamInput, OptionCheck>;
@@ -107,11 +118,11 @@ export const MODERATE_OPTIONS = { ...STREAM_OPTIONS, ...MODERATION_OPTIONS } sat
 
 /** @throws {InputError} PROMPT_EMPTY, OPTION_INVALID */
 export function requireConversation(input: Partial<StreamInput> | null | undefined): void {
-  const { messages, promptIds } = input ?? {};
-  if (messages && promptIds) {
-    throw new InputError("OPTION_INVALID", "A stream takes messages or promptIds, not both.");
+  const { messages, prompt, promptIds } = input ?? {};
+  if ([messages, prompt, promptIds].filter(Boolean).length > 1) {
+    throw new InputError("OPTION_INVALID", "A stream takes one of messages, promptIds and prompt.");
   }
-  if (messages || (Array.isArray(promptIds) && promptIds.length > 0)) return;
+  if (messages || prompt instanceof Prompt || (Array.isArray(promptIds) && promptIds.length > 0)) return;
   throw new InputError(
     "PROMPT_EMPTY",
     "A stream needs the conversation so far: messages, or promptIds with at least one id. " +

@@ -2,7 +2,7 @@ import type { GuardConfig } from "./checkpoint/config.js";
 import { Engine } from "./engine/engine.js";
 import type { RecordingReport } from "./engine/recording.js";
 import type { Sequence } from "./engine/sequence.js";
-import { ClosedError, ContextLengthError, ModelError } from "./errors.js";
+import { ClosedError, ModelError } from "./errors.js";
 import { requireGuard } from "./export/heads.js";
 import type { Manifest } from "./export/manifest.js";
 import { readManifest } from "./export/read-manifest.js";
@@ -13,6 +13,8 @@ import {
   type LoadOptions,
   MODERATE_OPTIONS,
   type ModerateOptions,
+  PROMPT_OPTIONS,
+  type PromptInput,
   requireConversation,
   STREAM_OPTIONS,
   type StreamInput,
@@ -24,18 +26,20 @@ import {
   classifyResponse,
   splitAnswer,
 } from "./moderation/classification.js";
-import { type Policy, resolvePolicy } from "./moderation/policy.js";
+import { type Policy, type PolicyData, resolvePolicy } from "./moderation/policy.js";
 import { rulePrompt } from "./moderation/ruling.js";
 import { SlotWatch } from "./moderation/slot-watch.js";
 import { GuardStream } from "./moderation/stream.js";
 import { aText, checkOptions } from "./options.js";
 import { placeName } from "./ort/devices/place.js";
+import { Prompt } from "./prompt.js";
 import { type Chunk, ModeratedStream } from "./streaming/moderate.js";
 import type { Source } from "./streaming/source.js";
+import { promptTooLong } from "./tokenizer/limits.js";
 import { ChatTemplate, type Prefix, prefixOf } from "./tokenizer/template.js";
 import { Tokenizer } from "./tokenizer/tokenizer.js";
 
-export type { LoadOptions, ModerateOptions, StreamInput } from "./guard-options.js";
+export type { LoadOptions, ModerateOptions, PromptInput, StreamInput } from "./guard-options.js";
 
 /** A loaded guard model. Streams are independent of each other and share its steps. */
 export class Guard {
@@ -98,10 +102,11 @@ export class Guard {
 
   /**
    * Starts to judge a conversation. Returns at once: the prompt is prefilled beside the event loop, pushes queue
-   * behind it.
+   * behind it. A prompt of many thousand characters is encoded first, in slices: what only that can find (MARKS_TOO_MANY,
+   * or PROMPT_TOO_LONG where its length did not tell) then rejects `stream.prompt` and all pushes.
    *
    * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE, PROMPT_EMPTY, PROMPT_UNJUDGED, TOKEN_INVALID,
-   *   POLICY_INVALID, OPTION_INVALID
+   *   POLICY_INVALID, OPTION_INVALID, MARKS_TOO_MANY
    * @throws {ContextLengthError} PROMPT_TOO_LONG
    * @throws {QueueFullError} QUEUE_FULL
    * @throws {ClosedError} GUARD_CLOSED
@@ -111,19 +116,25 @@ export class Guard {
     requireConversation(input);
     const policy = input.policy && resolvePolicy(input.policy, this.labels);
     const prefix = this.#prefix(input, policy);
-    // Known before anything has run.
-    if (policy && prefix.turns.length === 0) rulePrompt(null, policy);
+    // Known before anything has run. Messages always have a turn.
+    if (policy && !(prefix instanceof Promise) && prefix.turns.length === 0) rulePrompt(null, policy);
     return this.#open(input, prefix, policy);
   }
 
-  #open(input: StreamInput, prefix: Prefix, policy?: Policy): GuardStream {
-    if (prefix.ids.length >= this.maxTokens) {
-      throw new ContextLengthError(
-        "PROMPT_TOO_LONG",
-        `The prompt takes ${prefix.ids.length} tokens, and a stream holds ${this.maxTokens}, response included. ` +
-          "Drop older turns, or raise maxTokens up to the model's context.",
-      );
-    }
+  /**
+   * Templates and encodes a conversation once for several streams, such as the choices of one request. What is sure to be
+   * too long is refused at once; a long conversation is encoded in slices, between which the event loop goes on, and what
+   * is wrong with it then is said by its streams.
+   *
+   * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE, POLICY_INVALID, OPTION_INVALID, MARKS_TOO_MANY
+   * @throws {ContextLengthError} PROMPT_TOO_LONG
+   */
+  prompt(input: PromptInput & { policy?: PolicyData }): Prompt {
+    checkOptions(input, "guard.prompt", PROMPT_OPTIONS);
+    return new Prompt(this.#template(input, input.policy && resolvePolicy(input.policy, this.labels)));
+  }
+
+  #open(input: StreamInput, prefix: Prefix | Promise<Prefix>, policy?: Policy): GuardStream {
     const stream = new GuardStream(this.#engine.open(), this.tokenizer, this.labels, prefix, {
       signal: input.signal,
       overflow: input.overflow,
@@ -199,19 +210,23 @@ export class Guard {
     return this.close();
   }
 
-  #prefix(input: StreamInput, policy: Policy | undefined): Prefix {
-    if (input.messages) {
-      const { messages, reasoning, tools, scope = policy?.prompt.scope } = input;
-      return this.template.prefix(messages, {
-        reasoning,
-        tools,
-        keepReasoning: scope === "conversation",
-        attachments: policy?.attachments,
-      });
-    }
+  #prefix(input: StreamInput, policy: Policy | undefined): Prefix | Promise<Prefix> {
+    if (input.messages) return this.#template(input, policy);
+    if (input.prompt) return input.prompt.prefix;
     const ids = input.promptIds as readonly number[];
+    if (ids.length >= this.maxTokens) throw promptTooLong(ids.length, this.maxTokens);
     for (const id of ids) this.tokenizer.tokenBytes(id);
     return prefixOf([...ids], this.tokenizer);
+  }
+
+  #template(input: PromptInput, policy: Policy | undefined): Prefix | Promise<Prefix> {
+    const { messages, reasoning, tools, scope = policy?.prompt.scope } = input;
+    return this.template.prefixWithin(this.maxTokens, messages, {
+      reasoning,
+      tools,
+      keepReasoning: scope === "conversation",
+      attachments: policy?.attachments,
+    });
   }
 }
 

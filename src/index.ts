@@ -21,6 +21,7 @@ export {
   type LoadOptions,
   loadGuard,
   type ModerateOptions,
+  type PromptInput,
   type StreamInput,
 } from "./guard.js";
 export type { Classification, ClassifyInput } from "./moderation/classification.js";
@@ -40,6 +41,7 @@ export { type Finding, type Ruling, rulePrompt, ruleResponse } from "./moderatio
 export type { GuardStream, Overflow } from "./moderation/stream.js";
 export type { Judgement, TurnVerdict, Verdict } from "./moderation/verdict.js";
 export type { DeviceName } from "./ort/devices/place.js";
+export type { Prompt } from "./prompt.js";
 export type { GateStats, Mode, Outcome } from "./streaming/gate.js";
 export type { Chunk, ModeratedStream } from "./streaming/moderate.js";
 export type { Source } from "./streaming/source.js";

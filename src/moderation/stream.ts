@@ -2,6 +2,8 @@ import type { GuardConfig } from "../checkpoint/config.js";
 import type { LogitsReader, Sequence } from "../engine/sequence.js";
 import { ClosedError, type GuardError, InputError } from "../errors.js";
 import { IncrementalDecoder, IncrementalEncoder, type Revision } from "../tokenizer/incremental.js";
+import { MOST_UNSETTLED } from "../tokenizer/limits.js";
+import { inTurns, SLICE } from "../tokenizer/slices.js";
 import type { Prefix } from "../tokenizer/template.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type Decision, decide, type Judged } from "./decision.js";
@@ -63,8 +65,8 @@ export class GuardStream {
   #sequence: Sequence;
   readonly #tokenizer: Tokenizer;
   readonly #labels: GuardConfig["labels"];
-  readonly #prefixIds: readonly number[];
-  readonly #prefixLength: number;
+  #prefixIds: readonly number[] = [];
+  #prefixLength = 0;
   readonly #signal: AbortSignal | undefined;
   readonly #overflow: Overflow;
   readonly #spare: () => Sequence | null;
@@ -74,6 +76,11 @@ export class GuardStream {
   readonly #retiring = new Set<Sequence>();
   /** While one sequence ends and another begins: what is to be fed to the next waits for it. */
   #handover: Promise<void> | null = null;
+  /** While the prompt, or a long text, is encoded in slices: what is called meanwhile waits. */
+  #encoding = false;
+  readonly #calls: (() => void)[] = [];
+  /** Tells that the stream was stopped to who waits for a prompt that is not with the sequence yet. */
+  #refusePrompt: ((reason: unknown) => void) | null = null;
   #encoder: IncrementalEncoder | null = null;
   /** Response index of the encoder's first token. */
   #encoderBase = 0;
@@ -99,7 +106,7 @@ export class GuardStream {
     sequence: Sequence,
     tokenizer: Tokenizer,
     labels: GuardConfig["labels"],
-    prefix: Prefix,
+    prefix: Prefix | Promise<Prefix>,
     { signal, overflow = "error", spare = () => null, policy, idleMs }: StreamOptions = {},
   ) {
     this.closed = new Promise((resolve) => {
@@ -109,8 +116,6 @@ export class GuardStream {
     this.#sequence = sequence;
     this.#tokenizer = tokenizer;
     this.#labels = labels;
-    this.#prefixIds = prefix.ids;
-    this.#prefixLength = prefix.ids.length;
     this.#decoder = new IncrementalDecoder(tokenizer);
     this.#signal = signal;
     this.#overflow = overflow;
@@ -168,15 +173,16 @@ export class GuardStream {
     // A model may have more ids than its tokenizer: those stand for nothing.
     for (const id of ids) this.#tokenizer.tokenBytes(id);
     this.#accept("ids");
-    return this.#judge({ from: this.#fed.length, ids, provisional: 0 });
+    return this.#inTurn(() => this.#judge({ from: this.#fed.length, ids, provisional: 0 }));
   }
 
   /**
    * Judges response text from any tokenizer, in chunks of any size. Tokens whose boundary later text could still move
    * are judged at once and marked provisional; when it does move, the revised verdicts come out with the same indexes.
+   * A chunk of many thousand characters is encoded in slices, between which the event loop goes on.
    *
    * @returns the verdicts this chunk added or revised, in order
-   * @throws as `push`, and InputError TEXT_INVALID
+   * @throws as `push`, and InputError TEXT_INVALID; MARKS_TOO_MANY and TEXT_UNSETTLED: the stream fails
    */
   async pushText(chunk: string): Promise<Verdict[]> {
     if (typeof chunk !== "string") {
@@ -186,8 +192,7 @@ export class GuardStream {
       );
     }
     this.#accept("text");
-    this.#encoder ??= new IncrementalEncoder(this.#tokenizer);
-    return this.#judgeText(this.#encoder.push(chunk));
+    return this.#inTurn(() => this.#encodeText(chunk));
   }
 
   /**
@@ -232,12 +237,35 @@ export class GuardStream {
     this.close();
   }
 
-  #prefill({ ids, promptIndex, turns }: Prefix): Pick<GuardStream, "prompt" | "turns"> {
+  #prefill(prefix: Prefix | Promise<Prefix>): Pick<GuardStream, "prompt" | "turns"> {
     const prompt = settled<Verdict | null>();
-    const judged = settled<readonly TurnVerdict[]>();
+    const turns = settled<readonly TurnVerdict[]>();
+    const fail = (error: unknown) => {
+      this.#stop(error as GuardError);
+      prompt.reject(error);
+      turns.reject(error);
+    };
+    const begin = (encoded: Prefix) => {
+      this.#refusePrompt = null;
+      this.#prefixIds = encoded.ids;
+      this.#prefixLength = encoded.ids.length;
+      this.#feedPrefix(encoded, prompt.resolve, turns.resolve).catch(fail);
+    };
+    if (prefix instanceof Promise) {
+      this.#refusePrompt = fail;
+      this.#hold(prefix.then(begin, fail));
+    } else begin(prefix);
+    return { prompt: prompt.promise, turns: turns.promise };
+  }
+
+  async #feedPrefix(
+    { ids, promptIndex, turns }: Prefix,
+    tellPrompt: (verdict: Verdict | null) => void,
+    tellTurns: (verdicts: readonly TurnVerdict[]) => void,
+  ): Promise<void> {
     const verdicts: TurnVerdict[] = [];
     this.#busy++;
-    const done = this.#sequence.feed(ids, (logits, index, position) => {
+    await this.#sequence.feed(ids, (logits, index, position) => {
       if (position !== turns[verdicts.length]?.end) return;
       const { role, empty } = turns[verdicts.length];
       const tokenId = ids[position];
@@ -249,22 +277,36 @@ export class GuardStream {
         provisional: false,
       };
       verdicts.push({ ...verdict, role, empty });
-      if (position === promptIndex) prompt.resolve(verdict);
-      if (verdicts.length === turns.length) judged.resolve(verdicts);
+      if (position === promptIndex) tellPrompt(verdict);
+      if (verdicts.length === turns.length) tellTurns(verdicts);
     });
-    done.then(
-      () => {
-        this.#rest();
-        prompt.resolve(null);
-        judged.resolve(verdicts);
-      },
-      (error) => {
-        this.#stop(error);
-        prompt.reject(error);
-        judged.reject(error);
-      },
-    );
-    return { prompt: prompt.promise, turns: judged.promise };
+    this.#rest();
+    tellPrompt(null);
+    tellTurns(verdicts);
+  }
+
+  /** Begins a call's work once that of all calls before it has begun: at once, unless something is encoded in slices. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    if (!this.#encoding) return work();
+    return new Promise((resolve, reject) => {
+      this.#calls.push(() => void work().then(resolve, reject));
+    });
+  }
+
+  /** Lets calls wait until something is encoded. */
+  #hold(encoded: Promise<unknown>): void {
+    this.#encoding = true;
+    this.#busy++;
+    const goOn = () => {
+      this.#rest();
+      this.#goOn();
+    };
+    encoded.then(goOn, goOn);
+  }
+
+  #goOn(): void {
+    this.#encoding = false;
+    while (!this.#encoding && this.#calls.length > 0) this.#calls.shift()?.();
   }
 
   #ruleBy(policy: Policy): void {
@@ -276,8 +318,34 @@ export class GuardStream {
     this.turns.then(rule).catch((error) => this.#stop(error));
   }
 
-  #judgeText({ from, ids, provisional }: Revision): Promise<Verdict[]> {
-    return this.#judge({ from: this.#encoderBase + from, ids, provisional });
+  async #encodeText(chunk: string): Promise<Verdict[]> {
+    if (this.#sequence.failure) throw this.#sequence.failure;
+    this.#encoder ??= new IncrementalEncoder(this.#tokenizer);
+    const encoder = this.#encoder;
+    if (chunk.length <= SLICE) return this.#judgeText(() => encoder.push(chunk));
+    const encoded = inTurns(encoder.pushInSlices(chunk));
+    const judged = encoded.then(
+      (revision) => this.#judgeText(() => revision),
+      (error) =>
+        this.#judgeText(() => {
+          throw error;
+        }),
+    );
+    this.#hold(encoded);
+    return judged;
+  }
+
+  /** @param encode says what more text did to the response's tokens */
+  async #judgeText(encode: () => Revision): Promise<Verdict[]> {
+    let revision: Revision;
+    try {
+      revision = encode();
+      if (revision.provisional > MOST_UNSETTLED) throw unsettled();
+    } catch (error) {
+      this.#stop(error as GuardError);
+      throw error;
+    }
+    return this.#judge({ ...revision, from: this.#encoderBase + revision.from });
   }
 
   async #judge({ from, ids, provisional }: Revision): Promise<Verdict[]> {
@@ -330,16 +398,16 @@ export class GuardStream {
     const limit = this.#windowStart + room;
     if (from <= limit) this.#prepare(from, ids.slice(0, limit - from), room);
     const done: Promise<void>[] = [];
-    for (let at = from, left = ids; ; ) {
+    const end = from + ids.length;
+    for (let at = from; ; ) {
       if (at < this.#windowStart || at >= this.#windowStart + room) done.push(this.#slide(at, room));
-      const part = left.slice(0, this.#windowStart + room - at);
-      done.push(this.#feedWindow(at, part, read));
-      at += part.length;
-      left = left.slice(part.length);
-      if (left.length === 0) {
+      const to = Math.min(end, this.#windowStart + room);
+      done.push(this.#feedWindow(at, ids.slice(at - from, to - from), read));
+      if (to === end) {
         await Promise.all(done);
         return;
       }
+      at = to;
     }
   }
 
@@ -422,10 +490,15 @@ export class GuardStream {
     return this.#afterHandover(() => sequence.feed(kept, () => {}, this.#prefixLength));
   }
 
-  async #flush(): Promise<Verdict[]> {
+  #flush(): Promise<Verdict[]> {
+    return this.#inTurn(() => this.#settleText());
+  }
+
+  async #settleText(): Promise<Verdict[]> {
     if (this.#sequence.failure) throw this.#sequence.failure;
     if (!this.#encoder) return this.#judge({ from: this.#fed.length, ids: [], provisional: 0 });
-    const judged = this.#judgeText(this.#encoder.end());
+    const encoder = this.#encoder;
+    const judged = this.#judgeText(() => encoder.end());
     this.#encoder = null;
     this.#encoderBase = this.#fed.length;
     const verdicts = await judged;
@@ -504,7 +577,19 @@ export class GuardStream {
     this.#resolveClosed(this.#sequence.failure ?? reason);
     for (const sequence of [...this.#retiring, this.#successor?.sequence, this.#sequence])
       sequence?.close(reason);
+    const refuse = this.#refusePrompt;
+    this.#refusePrompt = null;
+    refuse?.(reason);
+    if (this.#encoding) this.#goOn();
   }
+}
+
+function unsettled(): InputError {
+  return new InputError(
+    "TEXT_UNSETTLED",
+    `The last ${MOST_UNSETTLED} tokens of the text could all still change with what comes next, which only white space ` +
+      "without end does. Nothing after what was judged may be shown.",
+  );
 }
 
 interface Settled<T> {

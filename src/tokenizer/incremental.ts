@@ -2,6 +2,7 @@ import { ClosedError } from "../errors.js";
 import { Composition } from "./composition.js";
 import { normalize } from "./normalization.js";
 import { Pieces } from "./pieces.js";
+import { slicesOf } from "./slices.js";
 import { type Tokenizer, wellFormed } from "./tokenizer.js";
 
 /** What more text did to the ids: those before `from` stand, `ids` replace all others. */
@@ -19,9 +20,8 @@ export interface Revision {
  * `tokenizer.encode` of all text so far (less half of a surrogate pair, which waits for the other), after `end()`
  * of the whole text, however it was cut.
  *
- * A push costs what its chunk does, not what came before: only the last character that NFC could still change and
- * the beginning of an added token are read again, BPE goes on where it was. One exception: marks that have to be
- * sorted into a run of combining marks cost the length of that run.
+ * A push costs what its chunk does, not what came before: only the last character that NFC could still change, with its
+ * marks, and the beginning of an added token are read again, BPE goes on where it was.
  */
 export class IncrementalEncoder {
   readonly #tokenizer: Tokenizer;
@@ -47,12 +47,27 @@ export class IncrementalEncoder {
     return this.#ids.length;
   }
 
-  /** Adds text. Throws ClosedError (ENCODER_ENDED) after `end()`. */
+  /**
+   * Adds text. Throws ClosedError (ENCODER_ENDED) after `end()`, InputError (MARKS_TOO_MANY); it is of no use after that.
+   */
   push(chunk: string): Revision {
     const text = this.#half + chunk;
     const last = text.charCodeAt(text.length - 1);
     this.#half = last >= 0xd800 && last < 0xdc00 ? text.slice(-1) : "";
     return this.#take(this.#half === "" ? text : text.slice(0, -1));
+  }
+
+  /** Adds text as `push` does, in steps of a slice. */
+  *pushInSlices(chunk: string): Generator<void, Revision> {
+    let from = this.#ids.length;
+    let provisional = 0;
+    for (const slice of slicesOf(chunk)) {
+      const revision = this.push(slice);
+      from = Math.min(from, revision.from);
+      provisional = revision.provisional;
+      yield;
+    }
+    return { from, ids: this.#ids.slice(from), provisional };
   }
 
   /** Ends the text. Throws ClosedError (ENCODER_ENDED) when it has ended already. */

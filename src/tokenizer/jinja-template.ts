@@ -67,8 +67,13 @@ function stripStart(text: string, characters: string): string {
 }
 
 function stripEnd(text: string, characters: string): string {
-  const reversed = Array.from(text).reverse();
-  return Array.from(stripStart(reversed.join(""), characters))
-    .reverse()
-    .join("");
+  const set = new Set(characters);
+  let end = text.length;
+  while (end > 0) {
+    const pair = end > 1 && (text.codePointAt(end - 2) as number) > 0xffff;
+    const start = pair ? end - 2 : end - 1;
+    if (!set.has(text.slice(start, end))) break;
+    end = start;
+  }
+  return text.slice(0, end);
 }

@@ -19,6 +19,8 @@ import { TokenTree } from "./token-tree.js";
 export class Merges {
   /** All tokens that BPE can make. */
   readonly tree: TokenTree;
+  /** Bytes of the longest. */
+  readonly longest: number;
   readonly #left: Int32Array;
   readonly #right: Int32Array;
   readonly #rank: Int32Array;
@@ -74,6 +76,7 @@ export class Merges {
       this.#rank[merged] = rank;
       this.#pairs.add(a, b, merged);
     }
+    this.longest = this.#length.reduce((longest, length) => Math.max(longest, length), 0);
   }
 
   /** Length of a token in bytes. */

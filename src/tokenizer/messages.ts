@@ -41,7 +41,8 @@ export interface MessageOptions {
   attachments?: "block" | "ignore";
 }
 
-const ROLES: Record<string, string> = {
+/** What a template calls a message's role. */
+export const ROLES: Readonly<Record<string, string>> = {
   system: "system",
   developer: "system",
   user: "user",

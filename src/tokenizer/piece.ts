@@ -17,9 +17,12 @@ export class Piece {
   /** Index of this piece's first token in the stack it writes to. */
   readonly first: number;
   readonly #merges: Merges;
-  /** `#last[n]`: the last token of the first n bytes. */
+  /** `#last[n - #forgotten]`: the last token of the first n bytes. */
   #last: Int32Array;
+  #forgotten = 0;
   #length = 0;
+  /** Bytes up to where the tokens are known to stand: nobody asks for what lies before. */
+  #stands = 0;
   /** Where the end of the bytes is in the tree of tokens. */
   #node: number;
 
@@ -38,7 +41,9 @@ export class Piece {
   /** A copy that may go its own way until this one goes on. */
   fork(): Piece {
     const copy = new Piece(this.#merges, this.first, this.#last);
+    copy.#forgotten = this.#forgotten;
     copy.#length = this.#length;
+    copy.#stands = this.#stands;
     copy.#node = this.#node;
     return copy;
   }
@@ -46,18 +51,13 @@ export class Piece {
   append(byte: number): void {
     this.#node = this.#merges.tree.step(this.#node, byte);
     const before = this.#length++;
-    if (this.#length === this.#last.length) this.#grow();
+    if (this.#length - this.#forgotten === this.#last.length) this.#grow();
     // Most often the last token has just grown.
-    const grown = before === 0 ? 1 : this.#merges.lengthOf(this.#last[before]) + 1;
+    const grown = before === 0 ? 1 : this.#merges.lengthOf(this.#lastAt(before)) + 1;
     let last = this.#find(grown);
     if (last === -1) last = this.#find();
-    if (last === -1) {
-      throw new GuardError(
-        "INTERNAL",
-        "No token ends here, which cannot be. Please report the text as a bug.",
-      );
-    }
-    this.#last[this.#length] = last;
+    if (last === -1) throw impossible("No token ends here");
+    this.#last[this.#length - this.#forgotten] = last;
   }
 
   /** The token, of this length if one is given, that can be the last; -1 when none can. */
@@ -73,7 +73,7 @@ export class Piece {
       const token = tree.tokenAt(node);
       if (token === -1 || !merges.intact(token)) continue;
       const start = this.#length - depth;
-      if (start === 0 || merges.apart(this.#last[start], token)) return token;
+      if (start === 0 || merges.apart(this.#lastAt(start), token)) return token;
     }
     return -1;
   }
@@ -86,15 +86,17 @@ export class Piece {
       while (stack.length > this.first && stack.topEnd > end) stack.pop();
       if (end === (stack.length > this.first ? stack.topEnd : 0)) break;
       fresh.push(end);
-      end -= this.#merges.lengthOf(this.#last[end]);
+      end -= this.#merges.lengthOf(this.#lastAt(end));
     }
-    for (let i = fresh.length - 1; i >= 0; i--) stack.push(this.#last[fresh[i]], fresh[i]);
+    for (let i = fresh.length - 1; i >= 0; i--) stack.push(this.#lastAt(fresh[i]), fresh[i]);
   }
 
   /**
    * A number of bytes whose tokens stand whatever comes: every token sequence for these bytes and more, or cut
    * off at `cut` bytes, has a border there. A later token can begin nowhere but where one is under way, or at the
    * end; that is where the ways back from all of these have met. -1 when that is too far to look for now.
+   *
+   * What lies before may be forgotten: later calls may cut where this one does, or no earlier than at the length now.
    */
   settled(cut = this.#length): number {
     const { tree } = this.#merges;
@@ -107,16 +109,29 @@ export class Piece {
     for (let steps = 0; ends.length > 1; steps++) {
       if (steps === PATIENCE) return -1;
       const end = ends.pop() as number;
-      insert(ends, end - this.#merges.lengthOf(this.#last[end]));
+      insert(ends, end - this.#merges.lengthOf(this.#lastAt(end)));
     }
+    this.#stands = ends[0];
     return ends[0];
   }
 
-  #grow(): void {
-    const last = new Int32Array(this.#last.length * 2);
-    last.set(this.#last);
-    this.#last = last;
+  #lastAt(length: number): number {
+    if (length < this.#forgotten) throw impossible("What stands has changed");
+    return this.#last[length - this.#forgotten];
   }
+
+  /** Makes room for as many bytes again as must be remembered; a fork goes on with what it shares. */
+  #grow(): void {
+    const from = Math.max(this.#forgotten, Math.min(this.#stands, this.#length - this.#merges.longest));
+    const kept = this.#last.subarray(from - this.#forgotten);
+    this.#last = new Int32Array(Math.max(16, kept.length * 2));
+    this.#last.set(kept);
+    this.#forgotten = from;
+  }
+}
+
+function impossible(what: string): GuardError {
+  return new GuardError("INTERNAL", `${what}, which cannot be. Please report the text as a bug.`);
 }
 
 /** Puts a number in its place among ascending ones, unless it is there. */

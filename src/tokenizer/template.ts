@@ -4,16 +4,20 @@ import { CheckpointError } from "../errors.js";
 import { parseJson } from "../json.js";
 import { fileProblem, readText } from "../regular-file.js";
 import { JinjaTemplate } from "./jinja-template.js";
+import { checkSize } from "./limits.js";
 import {
   invalid,
   type Message,
   type MessageOptions,
   plain,
+  ROLES,
   type TemplateMessage,
   templateMessages,
   withReasoningApart,
   withReasoningInText,
 } from "./messages.js";
+import { encodeParts, type Part } from "./parts.js";
+import { atOnce, inTurns, SLICE } from "./slices.js";
 import type { Tokenizer } from "./tokenizer.js";
 import { promptIndexOf, type Turn, turnsOf } from "./turns.js";
 
@@ -60,6 +64,8 @@ export class ChatTemplate {
   /** Text that no message holds: part of each mark, and of what stands for the response. */
   readonly #nonce = randomBytes(16).toString("hex");
   readonly #marks = new Map<string, number>();
+  /** How many tokens a message without content takes, by role. */
+  readonly #leastTokens: ReadonlyMap<string, number>;
 
   private constructor(tokenizer: Tokenizer, sources: Sources, file: string) {
     this.#tokenizer = tokenizer;
@@ -93,6 +99,7 @@ export class ChatTemplate {
         `The chat template in ${file} ${refused}. Use the one that comes with Qwen3Guard-Stream.`,
       );
     }
+    this.#leastTokens = new Map(Object.entries(ROLES).map(([name, role]) => [name, this.#least(role)]));
   }
 
   /**
@@ -112,17 +119,32 @@ export class ChatTemplate {
    * would drop, an assistant's message at the end, or messages that the template refuses.
    */
   prefix(messages: readonly Message[], options: PrefixOptions = {}): Prefix {
-    const handed = options.keepReasoning ? withReasoningInText : withReasoningApart;
-    const conversation = templateMessages(messages, options).map(handed);
-    if (conversation.at(-1)?.role === "assistant") {
-      throw invalid("the last one is the assistant's. Leave it out: its answer is what you stream");
-    }
-    const text = this.#upToAnswer(
-      options.tools?.length ? this.#toolTemplate : this.#template,
-      conversation,
-      options,
-    );
-    return prefixOf(this.#encode(options.reasoning ? this.#beforeThinking(text) : text), this.#tokenizer);
+    return prefixOf(atOnce(this.#encode(this.#beforeAnswer(messages, options))), this.#tokenizer);
+  }
+
+  /**
+   * As `prefix`, of fewer than `most` ids. What is sure to be too long by its length alone is refused before it is
+   * templated and encoded. Of a long conversation comes a promise: it is encoded in slices, between which the event loop
+   * goes on.
+   *
+   * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE; MARKS_TOO_MANY, or the promise rejects with it
+   * @throws {ContextLengthError} PROMPT_TOO_LONG, or the promise rejects with it
+   */
+  prefixWithin(
+    most: number,
+    messages: readonly Message[],
+    options: PrefixOptions = {},
+  ): Prefix | Promise<Prefix> {
+    const { longest } = this.#tokenizer;
+    checkSize(messages, options.tools, {
+      most,
+      longest,
+      perMessage: (role) => this.#leastTokens.get(role) ?? 1,
+    });
+    const text = this.#beforeAnswer(messages, options);
+    const steps = this.#encode(text, most);
+    if (text.length <= SLICE) return prefixOf(atOnce(steps), this.#tokenizer);
+    return inTurns(steps).then((ids) => prefixOf(ids, this.#tokenizer));
   }
 
   /**
@@ -130,7 +152,19 @@ export class ChatTemplate {
    * Throws InputError (MESSAGES_INVALID) as `prefix` does, but takes an assistant's message at the end.
    */
   conversation(messages: readonly Message[]): number[] {
-    return this.#encode(this.#render(this.#template, templateMessages(messages), {}));
+    return atOnce(this.#encode(this.#render(this.#template, templateMessages(messages), {})));
+  }
+
+  /** The rendered conversation with its control tokens marked, up to where the response begins. */
+  #beforeAnswer(messages: readonly Message[], options: PrefixOptions): string {
+    const handed = options.keepReasoning ? withReasoningInText : withReasoningApart;
+    const conversation = templateMessages(messages, options).map(handed);
+    if (conversation.at(-1)?.role === "assistant") {
+      throw invalid("the last one is the assistant's. Leave it out: its answer is what you stream");
+    }
+    const form = options.tools?.length ? this.#toolTemplate : this.#template;
+    const text = this.#upToAnswer(form, conversation, options);
+    return options.reasoning ? this.#beforeThinking(text) : text;
   }
 
   /** The rendered conversation with its control tokens marked, up to an assistant's answer. */
@@ -164,22 +198,33 @@ export class ChatTemplate {
     return think === -1 ? text : text.slice(0, think);
   }
 
-  #encode(text: string): number[] {
-    const ids: number[] = [];
-    const parts = text.split(new RegExp(`(${this.#nonce}x\\d+x)`));
-    for (const part of parts) {
-      const control = this.#marks.get(part);
-      if (control !== undefined) ids.push(control);
-      else if (part !== "") for (const id of this.#tokenizer.encode(part)) ids.push(id);
+  #encode(text: string, most?: number): Generator<void, number[]> {
+    const parts = text
+      .split(new RegExp(`(${this.#nonce}x\\d+x)`))
+      .filter((part) => part !== "")
+      .map((part): Part => this.#marks.get(part) ?? part);
+    return encodeParts(parts, this.#tokenizer, most);
+  }
+
+  /** How many tokens the template adds for one more message of a role. */
+  #least(role: string): number {
+    const count = (times: number): number => {
+      const messages = [{ role: "user", content: "" }, ...Array(times).fill({ role, content: "" })];
+      return atOnce(this.#encode(this.#upToAnswer(this.#template, messages, {}))).length;
+    };
+    try {
+      return Math.max(1, count(3) - count(2));
+    } catch {
+      // It does not take them in a row: nothing is known.
+      return 1;
     }
-    return ids;
   }
 
   /** What is wrong with the template: it must take an ordinary conversation, and marks must be all it takes. */
   #trial(form: Form, source: string, { tokens }: Sources): string | null {
     const messages = ["system", "user", "assistant", "user"].map((role) => ({ role, content: role }));
     try {
-      const marked = this.#encode(this.#upToAnswer(form, messages, {}));
+      const marked = atOnce(this.#encode(this.#upToAnswer(form, messages, {})));
       const plainly = { template: new JinjaTemplate(source), variables: tokens };
       const whole = this.#tokenizer.encodeTemplated(this.#upToAnswer(plainly, messages, {}));
       const same = marked.length === whole.length && marked.every((id, i) => id === whole[i]);

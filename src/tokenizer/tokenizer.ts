@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { InputError } from "../errors.js";
 import { AddedTokens } from "./added-tokens.js";
+import { Composition } from "./composition.js";
 import { Merges } from "./merges.js";
-import { normalize } from "./normalization.js";
 import { Pieces } from "./pieces.js";
 import { readTokenizerFile, type TokenizerFile } from "./tokenizer-file.js";
 import { Vocabulary } from "./vocabulary.js";
@@ -15,6 +15,8 @@ import { Vocabulary } from "./vocabulary.js";
 export class Tokenizer {
   /** Highest id + 1. */
   readonly vocabSize: number;
+  /** Bytes of the longest token: a text of so many bytes in NFC takes no fewer tokens than it holds this length. */
+  readonly longest: number;
   readonly merges: Merges;
   /** The added tokens that count in content too: those that are not control tokens, `<think>` and the like. */
   readonly contentTokens: AddedTokens;
@@ -37,6 +39,7 @@ export class Tokenizer {
     this.merges = new Merges(file.tokens, file.merges, source);
     this.#vocabulary = new Vocabulary(file.tokens, this.#addedIds);
     this.vocabSize = this.#vocabulary.size;
+    this.longest = this.#vocabulary.longest;
   }
 
   /**
@@ -51,7 +54,7 @@ export class Tokenizer {
 
   /**
    * Ids of content: a message or a response. Control tokens written out in it stay plain text; `<think>`,
-   * `</think>`, `<tool_call>` and the like are tokens.
+   * `</think>`, `<tool_call>` and the like are tokens. Throws InputError (MARKS_TOO_MANY).
    */
   encode(text: string): number[] {
     return this.#encode(text, this.contentTokens);
@@ -90,10 +93,11 @@ export class Tokenizer {
 
   #encode(text: string, added: AddedTokens): number[] {
     const pieces = new Pieces(this.merges);
+    const composition = new Composition();
     added.split(
       wellFormed(text),
       true,
-      (plain) => pieces.feed(normalize(plain)),
+      (plain) => pieces.feed(composition.push(plain) + composition.close()),
       (token) => pieces.interrupt(token),
     );
     return pieces.stack.toArray();

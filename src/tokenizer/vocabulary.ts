@@ -4,6 +4,8 @@ import { byteAt } from "./byte-alphabet.js";
 export class Vocabulary {
   /** Highest id + 1. */
   readonly size: number;
+  /** Bytes of the longest token. */
+  readonly longest: number;
   readonly #bytes: Uint8Array;
   readonly #ends: Uint32Array;
   readonly #starts: Uint32Array;
@@ -33,6 +35,7 @@ export class Vocabulary {
       this.#ends[id] = end;
     }
     this.#bytes = all.slice(0, end);
+    this.longest = this.#ends.reduce((longest, to, id) => Math.max(longest, to - this.#starts[id]), 0);
   }
 
   /** The bytes of a token, null when no token has this id. */

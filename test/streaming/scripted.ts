@@ -1,5 +1,5 @@
 import { ClosedError, type GuardError, NumericError } from "../../src/errors.js";
-import type { Guard, StreamInput } from "../../src/guard.js";
+import type { Guard, PromptInput, StreamInput } from "../../src/guard.js";
 import { type Decision, decide } from "../../src/moderation/decision.js";
 import { type PolicyData, resolvePolicy } from "../../src/moderation/policy.js";
 import type { TurnVerdict, Verdict } from "../../src/moderation/verdict.js";
@@ -142,19 +142,28 @@ const WORD = /\s*\S+|\s+$/g;
 export function scriptedGuard(script: Script | ((input: StreamInput) => Script) = {}) {
   const inputs: StreamInput[] = [];
   const judges: ScriptedJudge[] = [];
+  const prompts: PromptInput[] = [];
   const guard = {
     labels: LABELS,
     maxStreams: 8,
+    maxTokens: 8192,
+    tokenizer: { longest: 128 },
     modelDir: "scripted",
     get load() {
       return { active: ScriptedJudge.open, waiting: 0 };
     },
-    stream(input: StreamInput) {
+    /** A prompt is what it was made of. */
+    prompt(input: PromptInput) {
+      prompts.push(input);
+      return input;
+    },
+    stream({ prompt, ...rest }: StreamInput) {
+      const input = { ...(prompt as unknown as PromptInput), ...rest } as StreamInput;
       inputs.push(input);
       const judge = new ScriptedJudge(typeof script === "function" ? script(input) : script);
       judges.push(judge);
       return judge;
     },
   };
-  return { guard: guard as unknown as Guard, inputs, judges };
+  return { guard: guard as unknown as Guard, inputs, prompts, judges };
 }

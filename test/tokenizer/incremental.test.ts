@@ -1,4 +1,5 @@
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { MOST_MARKS } from "../../src/tokenizer/composition.js";
 import { IncrementalDecoder, IncrementalEncoder } from "../../src/tokenizer/incremental.js";
 import { Merges } from "../../src/tokenizer/merges.js";
 import { Piece } from "../../src/tokenizer/piece.js";
@@ -119,7 +120,7 @@ describe("what a push costs", () => {
       drawn("的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学"),
     ],
     ["Thai", drawn("กขคงจชซญฎดตถทนบปผพฟมยรลวสหอฮะาิีึืุูเแโใไ่้๊๋")],
-    ["one mark", `a${times("\u0301")}`],
+    ["one mark", `a${"\u0301".repeat(MOST_MARKS)}`],
     ["vowel jamo", times("\u1161")],
     ["signs NFC replaces", times("\u2126")],
     ["emoji", times("👩‍")],
@@ -141,11 +142,34 @@ describe("what a push costs", () => {
 
   test("marks of one class after marks of another are sorted once", () => {
     const encoder = new IncrementalEncoder(tokenizer);
-    const text = `a${times("\u0323")}${times("\u0301")}`;
+    const text = `a${"\u0323".repeat(MOST_MARKS / 2)}${"\u0301".repeat(MOST_MARKS / 2)}`;
     appended = 0;
     for (let i = 0; i < text.length; i += CHUNK) encoder.push(text.slice(i, i + CHUNK));
     encoder.end();
     // 2 bytes a mark: once as they come, the first half again where the second begins, all when the run is over.
     expect(appended).toBeLessThanOrEqual(text.length * 2 * 3);
+  });
+
+  test("a word without end is remembered no further back than it can still change", () => {
+    const sizes: number[] = [];
+    const native = globalThis.Int32Array;
+    class Counted extends native {
+      static get [Symbol.species]() {
+        return native;
+      }
+      constructor(size: number) {
+        super(size);
+        sizes.push(size);
+      }
+    }
+    const encoder = new IncrementalEncoder(tokenizer);
+    globalThis.Int32Array = Counted as unknown as Int32ArrayConstructor;
+    try {
+      for (let i = 0; i < 100; i++) encoder.push("abcdefghij".repeat(100));
+    } finally {
+      globalThis.Int32Array = native;
+    }
+    expect(sizes.length).toBeGreaterThan(0);
+    expect(Math.max(...sizes)).toBeLessThanOrEqual(4096);
   });
 });

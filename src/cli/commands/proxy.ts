@@ -66,7 +66,7 @@ export function proxyCommand(): Command {
     .addOption(
       new Option(
         "--max-body <bytes>",
-        "of a request (default: 1 MiB; 10 MiB where attachments may pass)",
+        "of a request (default: what the guard can read; 10 MiB where attachments may pass)",
       ).argParser(whole(1, 2 ** 31)),
     )
     .addOption(

@@ -2,6 +2,7 @@ import { GuardError } from "../../errors.js";
 import type { Guard } from "../../guard.js";
 import type { Policy } from "../../moderation/policy.js";
 import type { Finding } from "../../moderation/ruling.js";
+import type { Prompt } from "../../prompt.js";
 import type { Mode, Outcome } from "../gate.js";
 import { OpenFields, Slot } from "./allow-list.js";
 import { answerHeaders } from "./answer-headers.js";
@@ -52,12 +53,19 @@ export class Exchange {
       signal.addEventListener("abort", abort);
       this.#controller.signal.addEventListener("abort", () => signal.removeEventListener("abort", abort));
     }
+    const { scope } = policy.prompt;
+    const prompts = new Map(
+      ask.choices.map(({ messages }) => [
+        messages,
+        once(() => guard.prompt({ messages, reasoning: true, scope })),
+      ]),
+    );
     this.#lanes = ask.choices.map(
       ({ messages, lead }) =>
         new Lane(
           lead,
           asksForJson(request),
-          () => guard.stream({ messages, reasoning: true, overflow: "slide", scope: policy.prompt.scope }),
+          () => guard.stream({ prompt: (prompts.get(messages) as () => Prompt)(), overflow: "slide" }),
           {
             policy,
             // What comes at once goes out at once: nothing is gained by letting it pass first.
@@ -227,4 +235,18 @@ function parse(text: string): Json {
     throw new RequestError(502, "upstream_invalid", "The model's server sent no JSON object.");
   }
   return body;
+}
+
+/** Calls a function no more than once: its result, or what it threw, is that of all calls. */
+function once<T>(call: () => T): () => T {
+  let outcome: { value: T } | { error: unknown } | null = null;
+  return () => {
+    try {
+      outcome ??= { value: call() };
+    } catch (error) {
+      outcome = { error };
+    }
+    if ("error" in outcome) throw outcome.error;
+    return outcome.value;
+  };
 }

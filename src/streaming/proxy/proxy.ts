@@ -2,6 +2,7 @@ import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import type { Guard } from "../../guard.js";
 import { type PolicyData, resolvePolicy } from "../../moderation/policy.js";
+import { mostBytes } from "../../tokenizer/limits.js";
 import type { Mode, Outcome } from "../gate.js";
 import { type AccessOptions, access } from "./access.js";
 import { Admission, type Place } from "./admission.js";
@@ -33,7 +34,10 @@ export interface ProxyOptions extends RouteOptions, AccessOptions {
   passFields?: readonly string[];
   /** Choices moderated at once; more are answered with 429. At most, and by default, the guard's `maxStreams`. */
   maxStreams?: number;
-  /** Bytes of a request. Default 1 MiB, which no guard's context holds; 10 MiB where attachments may pass. */
+  /**
+   * Bytes of a request. Default: of one that is judged more than the guard's context holds (`mostBytes`), 10 MiB where
+   * attachments may pass; 1 MiB of any other.
+   */
   maxBody?: number;
   /** Seconds that a request may take. Default 600. */
   timeout?: number;
@@ -84,7 +88,7 @@ export class GuardProxy {
       await next();
     });
     app.use(access(options));
-    app.use(bodyLimit({ maxSize: this.#maxBody, onError: tooLarge }));
+    app.use((c, next) => bodyLimit({ maxSize: this.#maxBody(c.var.route), onError: tooLarge })(c, next));
     app.get("/healthz", (c) =>
       c.json({ status: this.#draining ? "draining" : "ok", ...guard.load }, this.#draining ? 503 : 200),
     );
@@ -113,9 +117,11 @@ export class GuardProxy {
     this.#admission.abort(new RequestError(503, "shutting_down", "The proxy is shutting down."));
   }
 
-  get #maxBody(): number {
-    const attachments = this.#policy.attachments === "ignore";
-    return this.#options.maxBody ?? (attachments ? MAX_BODY_WITH_ATTACHMENTS : MAX_BODY);
+  #maxBody({ kind }: Route): number {
+    const { maxBody } = this.#options;
+    if (maxBody !== undefined) return maxBody;
+    if (this.#policy.attachments === "ignore") return MAX_BODY_WITH_ATTACHMENTS;
+    return kind === "judged" ? mostBytes(this.#guard) : MAX_BODY;
   }
 
   async #answer({ req: { raw: request }, var: { route, record } }: Context<Env>): Promise<Response> {

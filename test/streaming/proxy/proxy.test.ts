@@ -39,7 +39,7 @@ afterEach(async () => {
 });
 
 async function start(options: Partial<ProxyOptions> = {}, script: Parameters<typeof scriptedGuard>[0] = {}) {
-  const { guard, inputs, judges } = scriptedGuard(script);
+  const { guard, inputs, prompts, judges } = scriptedGuard(script);
   const proxy = new GuardProxy(guard, {
     upstream: upstream.url,
     log: (entry) => log.push(entry),
@@ -48,7 +48,7 @@ async function start(options: Partial<ProxyOptions> = {}, script: Parameters<typ
   const server = await listen(proxy, 0, "127.0.0.1");
   servers.push(server);
   const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: KEY, maxRetries: 0 });
-  return { client, proxy, server, url: server.url, inputs, judges };
+  return { client, proxy, server, url: server.url, inputs, prompts, judges };
 }
 
 const logged = () => vi.waitFor(() => expect(log.length).toBeGreaterThan(0)).then(() => log[0]);
@@ -699,6 +699,28 @@ describe("requests", () => {
     ];
     await client.chat.completions.create({ model: "m", messages: [{ role: "user", content }] });
     expect(inputs[0].messages).toEqual([{ role: "user", content: "What is it?" }]);
+  });
+
+  test("a body larger than the guard can read, unless attachments may pass", async () => {
+    const body = JSON.stringify({ ...ask, stop: "x".repeat(1_400_000) });
+    const post = (url: string) => fetch(`${url}/v1/chat/completions`, { method: "POST", body });
+    const { url } = await start();
+    const refused = await post(url);
+    expect([refused.status, await refused.json()]).toMatchObject([
+      413,
+      { error: { code: "body_too_large" } },
+    ]);
+    upstream.json({ choices: [{ index: 0, message: { role: "assistant", content: "nice" } }] });
+    const { url: open } = await start({ policy: { attachments: "ignore", unjudged: "pass" } });
+    expect((await post(open)).status).toBe(200);
+  });
+
+  test("choices of one prompt share it", async () => {
+    upstream.json({ choices: [0, 1, 2].map((index) => ({ index, text: "fine" })) });
+    const { client, prompts, inputs } = await start();
+    await client.completions.create({ model: "m", prompt: ["a", "b"], n: 3 }).catch(() => {});
+    expect(inputs.map(({ messages }) => messages?.[0].content)).toEqual(["a", "a", "a", "b", "b", "b"]);
+    expect(prompts.map(({ messages }) => messages[0].content)).toEqual(["a", "b"]);
   });
 
   test("a body that is too large or no JSON", async () => {

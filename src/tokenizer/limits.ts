@@ -1,0 +1,116 @@
+import { ContextLengthError } from "../errors.js";
+import { MOST_MARKS } from "./composition.js";
+import type { Message } from "./messages.js";
+
+/**
+ * Tokens at a text's end that later text may still change. Of what people and models write it is a handful; a line break
+ * and white space without end could be held for ever. As many marks as may follow one character fit: four tokens each.
+ */
+export const MOST_UNSETTLED = 5 * MOST_MARKS;
+
+/** What a conversation may hold for each token that a stream may: parts of content, values in tool calls and tools. */
+const VALUES_PER_TOKEN = 4;
+
+/**
+ * UTF-16 units of text for each byte of the longest token that a stream may hold: of any text NFC leaves half a byte a
+ * unit at the least.
+ */
+const UNITS_PER_BYTE = 2;
+
+/** Bytes of a request that are not the conversation's: other fields, names, quotes; or those of other prompts. */
+const BESIDE_TEXT = 1 << 18;
+
+/** Bytes of a request that hold more than a guard can read: its context, in the longest tokens there are. */
+export function mostBytes(guard: { maxTokens: number; tokenizer: { longest: number } }): number {
+  return guard.maxTokens * guard.tokenizer.longest + BESIDE_TEXT;
+}
+
+/**
+ * The fewest bytes that NFC leaves of a text. ASCII stays, or joins a longer character; of others at least a quarter is
+ * left: U+1FBE U+0308 U+0301 are seven bytes and become the two of U+0390, and nothing shrinks more.
+ */
+export function leastBytes(text: string): number {
+  const bytes = Buffer.byteLength(text);
+  if (bytes === text.length) return bytes;
+  let ascii = 0;
+  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) < 0x80) ascii++;
+  return ascii + (bytes - ascii) / 4;
+}
+
+/** @param least how many tokens the prompt has at any rate; `most`: how many there may be, one of the response's included */
+export function promptTooLong(least: number, most: number): ContextLengthError {
+  return new ContextLengthError(
+    "PROMPT_TOO_LONG",
+    `The prompt takes at least ${least} tokens, and a stream holds ${most}, response included. ` +
+      "Drop older turns, or raise maxTokens up to the model's context.",
+  );
+}
+
+/** What bounds a conversation before it is templated, which takes time for each message, value and character. */
+export interface ConversationLimits {
+  /** Tokens that a stream may hold. */
+  most: number;
+  /** Bytes of the longest token. */
+  longest: number;
+  /** How many tokens a message takes at least, by the role that the template calls it. */
+  perMessage: (role: string) => number;
+}
+
+/**
+ * Refuses a conversation that is sure to be too long, by its number of messages, values and characters alone. Takes
+ * messages as they come: what is wrong with them is for others to say.
+ *
+ * @throws {ContextLengthError} PROMPT_TOO_LONG
+ */
+export function checkSize(
+  messages: readonly Message[],
+  tools: unknown,
+  { most, longest, perMessage }: ConversationLimits,
+): void {
+  if (!Array.isArray(messages)) return;
+  if (messages.length >= most) throw promptTooLong(messages.length, most);
+  const tokens = messages.reduce((sum, message) => sum + perMessage(String(message?.role)), 0);
+  if (tokens >= most) throw promptTooLong(tokens, most);
+  const left = { values: VALUES_PER_TOKEN * most, units: UNITS_PER_BYTE * most * longest };
+  for (const shown of shownValues(messages, tools)) {
+    if (typeof shown === "string") left.units -= shown.length;
+    if (left.units < 0) throw promptTooLong(most, most);
+    if (--left.values < 0) {
+      throw new ContextLengthError(
+        "PROMPT_TOO_LONG",
+        `The prompt holds more values than a stream of ${most} tokens can: ${VALUES_PER_TOKEN * most} texts, parts of ` +
+          "content, and values in tool calls and tools. Leave out what the answer does not need.",
+      );
+    }
+  }
+}
+
+/** What of a conversation a template may show: its texts, and what there is in tool calls and tools. */
+function* shownValues(messages: readonly Message[], tools: unknown): Generator {
+  for (const message of messages as (Message | null | undefined)[]) {
+    const {
+      content,
+      reasoning_content: reasoning,
+      refusal,
+      tool_calls: calls,
+      function_call: call,
+    } = message ?? {};
+    // Of a part that is no text nothing is shown, however large it is.
+    const texts = Array.isArray(content) ? content.map((part) => part?.text ?? part?.refusal) : [content];
+    for (const text of [...texts, reasoning, refusal]) if (text !== undefined) yield text;
+    yield* deepValues(calls);
+    yield* deepValues(call);
+  }
+  yield* deepValues(tools);
+}
+
+/** A value and all that is in it. Not by recursion: it may be nested deeper than the stack. */
+function* deepValues(value: unknown): Generator {
+  if (value === undefined) return;
+  const rest = [value];
+  while (rest.length > 0) {
+    const next = rest.pop();
+    yield next;
+    if (typeof next === "object" && next !== null) for (const part of Object.values(next)) rest.push(part);
+  }
+}
