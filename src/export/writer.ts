@@ -177,7 +177,7 @@ function storageError(error: unknown, target: string): unknown {
       if (typeof code !== "string") return error;
       return new StorageError(
         "OUTPUT_NOT_WRITABLE",
-        `${target} cannot be written (${code}). Choose another folder, on a disk that stays.`,
+        `${target} cannot be written (${code}). Choose another folder.`,
         options,
       );
   }

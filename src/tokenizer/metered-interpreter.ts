@@ -136,7 +136,7 @@ function isNode(value: unknown): value is Node {
  *
  * The interpreter calls `evaluate` for each node. What it does between two such calls takes time in proportion to the
  * values it is given and makes, and these are counted; the few steps that multiply (`replace`, `join` and the like) are
- * held to short arguments.
+ * held to short arguments. A version that adds steps of that kind has to be read for them first: it is pinned.
  */
 export class MeteredInterpreter extends BaseInterpreter {
   readonly #costs: Costs;

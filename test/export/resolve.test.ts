@@ -1,3 +1,4 @@
+import { rmSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
@@ -125,6 +126,16 @@ describe("the export of a checkpoint", () => {
       await expectError(resolveModel(checkpoint, { cacheDir }), StorageError, "OUTPUT_NOT_WRITABLE");
     },
   );
+
+  test("that loses its folder on the way is named", async () => {
+    let gone = false;
+    const onProgress: ResolveOptions["onProgress"] = (stage) => {
+      if (stage !== "write" || gone) return;
+      gone = true;
+      rmSync(cacheDir, { recursive: true });
+    };
+    await expectError(resolve({ onProgress }), StorageError, "OUTPUT_NOT_WRITABLE");
+  });
 
   test.each(["5", "{}", "[]", '{"config.json": "x"}', "no JSON"])(
     "does not believe a note of hashes that says %s",
