@@ -366,6 +366,15 @@ describe("when something breaks", () => {
     expect(error).toMatchObject({ code: "logits_not_finite" });
   });
 
+  test("the guard fails while the model has more to say: the model is stopped, the place is free", async () => {
+    upstream.stream(chunk({ content: "one two three " }), 60_000);
+    const { client, proxy } = await start({}, { failAt: 2 });
+    const { error } = await read(await client.chat.completions.create({ ...ask, stream: true }));
+    expect(error).toBeInstanceOf(APIError);
+    expect(await upstream.asked[0].aborted).toBe(true);
+    await vi.waitFor(() => expect(proxy.streams).toBe(0));
+  });
+
   test("unless the policy fails open", async () => {
     upstream.stream(...reply("one two", " three four", " BAD BAD"));
     const { client } = await start({ policy: { failOpen: true } }, { failAt: 5 });
