@@ -150,11 +150,12 @@ export class Exchange {
     void relay(body, answer, this.#lanes, writer, {
       signal: this.signal,
       stop: () => this.abort(new GuardError("STREAM_CLOSED", "Stopped.")),
+      end: () => this.end(),
       reason: (error) => this.#reason(error),
       failed: (failure) => {
         this.#failure = failure;
       },
-    }).finally(() => this.end());
+    });
     return readable;
   }
 

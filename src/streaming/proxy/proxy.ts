@@ -247,8 +247,6 @@ export class GuardProxy {
     const headers: Record<string, string> = {};
     if (failure.status === 429) headers["retry-after"] = "1";
     if (failure.status === 405) headers.allow = "POST";
-    // Its body is not read to the end: what the client sends next on the same connection would be lost.
-    if (failure.status === 413) headers.connection = "close";
     return Response.json(failure.body, { status: failure.status, headers });
   }
 

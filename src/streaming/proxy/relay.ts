@@ -13,6 +13,8 @@ interface Context {
   signal: AbortSignal;
   /** Called when every choice was stopped. */
   stop(): void;
+  /** Called when nothing more goes to the client: whoever still reads or judges is to end. */
+  end(): void;
   /** Why it ended, where the gates only know that it was aborted. */
   reason(error: unknown): unknown;
   /** Called with what the model's server failed of. */
@@ -37,6 +39,7 @@ export async function relay(
   } catch (error) {
     await stream.fail(error).catch(() => {});
   }
+  context.end();
   await Promise.allSettled([...sending, reading]);
 }
 
