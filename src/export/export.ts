@@ -159,7 +159,8 @@ async function write(
       const [graph] = build(await options.calibrate(dir));
       options.signal?.throwIfAborted();
       files[MODEL_FILE] = await rewriteGraph(dir, graph, producer, tensors);
-      Object.assign(content, { kvCache: "int8", hashes: await hashFiles(dir, Object.keys(files)) });
+      content.kvCache = "int8";
+      Object.assign(content.hashes, await hashFiles(dir, [MODEL_FILE]));
     }
     const tested = { ...content, selfTest: await selfTest?.() };
     manifest = await writeManifest(dir, tested);

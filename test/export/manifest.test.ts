@@ -91,6 +91,25 @@ test("a graph that is none is not loaded, though guard.json vouches for it", asy
   await expect(Engine.load(dir)).rejects.toMatchObject({ code: "MODEL_NOT_LOADED" });
 });
 
+test.each(["model.onnx", "model.onnx.data", "tokenizer.json", "tokenizer_config.json"])(
+  "a bit of %s that changed is found, wherever it is",
+  async (file) => {
+    const dir = join(root, `flipped-${file}`);
+    await cp(model, dir, { recursive: true });
+    const path = join(dir, file);
+    const original = await readFile(path);
+    for (let i = 0; i < 12; i++) {
+      const bytes = Buffer.from(original);
+      // Knuth's multiplicative hashing: the same places each time, all over the file.
+      bytes[Math.floor((((i * 2654435761) % 2 ** 32) / 2 ** 32) * bytes.length)] ^= 1 << (i % 8);
+      await writeFile(path, bytes);
+      await expect(Engine.load(dir)).rejects.toMatchObject({ name: "ModelError", code: "MODEL_CHANGED" });
+    }
+    await writeFile(path, original);
+    await (await Engine.load(dir, { maxStreams: 1 })).close();
+  },
+);
+
 /** What somebody could write who computes the digest as well. */
 test.each<[string, (manifest: Manifest) => unknown]>([
   [
