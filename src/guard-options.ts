@@ -37,6 +37,11 @@ export type StreamInput = {
   overflow?: Overflow;
   /** What `stream.ruling` goes by. It stops nothing by itself: `moderate` does. */
   policy?: PolicyData;
+  /**
+   * Streams with the same key share what the guard has read: a conversation goes on where its last turn ended. Give each
+   * tenant a key of its own where the time of a verdict must not tell one what another has said. Default "".
+   */
+  cacheKey?: string;
 } & (
   | (PromptInput & { prompt?: undefined; promptIds?: undefined })
   | (NoMessages & {
@@ -87,6 +92,7 @@ export const LOAD_OPTIONS = {
   maxTokens: wholeFrom(1),
   threads: wholeFrom(1, 1024),
   cudaGraphs: aBoolean,
+  prefixCache: anything,
   idleMs: wholeFrom(1, LONGEST_MS),
 } satisfies Record<keyof LoadOptions, OptionCheck>;
 
@@ -104,6 +110,7 @@ export const STREAM_OPTIONS = {
   promptIds: anything,
   overflow: oneOf("error", "slide"),
   signal: aSignal,
+  cacheKey: aText,
 } satisfies Record<keyof StreamInput, OptionCheck>;
 
 export const CLASSIFY_OPTIONS = { messages: anything, tools: anything, signal: aSignal } satisfies Record<

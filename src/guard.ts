@@ -95,9 +95,13 @@ export class Guard {
     return this.#engine.maxTokens;
   }
 
-  /** Streams that hold a slot, and streams that wait for one. */
-  get load(): { active: number; waiting: number } {
-    return this.#engine.load;
+  /**
+   * Streams that hold a slot, and streams that wait for one; tokens of prompts so far that were in the cache already
+   * (`reusedTokens`), and that ran (`prefilledTokens`).
+   */
+  get load(): { active: number; waiting: number; reusedTokens: number; prefilledTokens: number } {
+    const { reused, prefilled } = this.#engine.prefixTotals;
+    return { ...this.#engine.load, reusedTokens: reused, prefilledTokens: prefilled };
   }
 
   /**
@@ -135,11 +139,12 @@ export class Guard {
   }
 
   #open(input: StreamInput, prefix: Prefix | Promise<Prefix>, policy?: Policy): GuardStream {
-    const stream = new GuardStream(this.#engine.open(), this.tokenizer, this.labels, prefix, {
+    const { cacheKey = "" } = input;
+    const stream = new GuardStream(this.#engine.open(cacheKey), this.tokenizer, this.labels, prefix, {
       signal: input.signal,
       overflow: input.overflow,
       policy,
-      spare: () => this.#spare(),
+      spare: () => this.#spare(cacheKey),
       idleMs: this.#idleMs,
     });
     this.#streams.add(stream);
@@ -192,9 +197,9 @@ export class Guard {
   }
 
   /** A slot that nobody waits for. */
-  #spare(): Sequence | null {
+  #spare(cacheKey: string): Sequence | null {
     const { active, waiting } = this.load;
-    return waiting === 0 && active < this.maxStreams ? this.#engine.open() : null;
+    return waiting === 0 && active < this.maxStreams ? this.#engine.open(cacheKey) : null;
   }
 
   /** Closes every stream and frees the model. Idempotent. */

@@ -18,6 +18,8 @@ export interface Batch {
   firstRow: number;
   /** The sequence that owns each row, or null where none does. */
   rows: (Row | null)[];
+  /** Positions of each idle row that hold something of use. Default: as many as its sequence has. */
+  held?: readonly number[];
   /** Which of them bring tokens. */
   active: boolean[];
   length: number;
@@ -180,14 +182,15 @@ export class BatchRunner {
    * @param eager whether to leave recordings alone
    */
   async run(batch: Batch, eager = false): Promise<Logits> {
-    const { firstRow, rows, active, length } = batch;
+    const { firstRow, rows, held, active, length } = batch;
     let longest = 0;
     for (let row = 0; row < rows.length; row++) {
       const sequence = rows[row];
-      if (sequence && active[row]) sequence.copyIds(length, this.#ids, row * length);
+      const runs = sequence !== null && active[row];
+      if (runs) sequence.copyIds(length, this.#ids, row * length);
       else this.#ids.fill(0n, row * length, (row + 1) * length);
-      // A row that only pads writes past its own length, where its next step writes again.
-      const after = (sequence?.length ?? 0) + length;
+      // A row that only pads writes behind what it holds, where whatever comes next is written.
+      const after = (runs ? sequence.length : (held?.[row] ?? sequence?.length ?? 0)) + length;
       this.#lengths[row] = after - 1;
       longest = Math.max(longest, after);
     }

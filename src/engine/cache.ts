@@ -2,6 +2,9 @@ import type { Device } from "../ort/devices/device.js";
 import type { Memory } from "../ort/memory.js";
 import { ELEMENT, type ElementType, Tensor } from "../ort/tensor.js";
 
+/** What is copied at once: about a millisecond's worth. */
+const COPY_BYTES = 4 * 2 ** 20;
+
 export interface CacheShape {
   layers: number;
   kvHeads: number;
@@ -29,13 +32,13 @@ function rowBytes({ kvHeads, capacity, headDim, type }: Omit<CacheShape, "slots"
  */
 export class KvCache {
   readonly shape: CacheShape;
+  readonly #device: Device;
   readonly #blocks: Memory[] = [];
-  readonly #free: boolean[];
 
   /** @throws {DeviceError} OUT_OF_MEMORY */
   constructor(shape: CacheShape, device: Device) {
     this.shape = shape;
-    this.#free = new Array(shape.slots).fill(true);
+    this.#device = device;
     try {
       for (let i = 0; i < 2 * shape.layers; i++) {
         this.#blocks.push(device.allocate(shape.slots * rowBytes(shape)));
@@ -44,18 +47,6 @@ export class KvCache {
       this.free();
       throw error;
     }
-  }
-
-  /** Takes the lowest free slot, which keeps batches dense; null when all are taken. */
-  acquire(): number | null {
-    const slot = this.#free.indexOf(true);
-    if (slot < 0) return null;
-    this.#free[slot] = false;
-    return slot;
-  }
-
-  release(slot: number): void {
-    this.#free[slot] = true;
   }
 
   /** Slots first … first + count − 1 of every block, in the order layer 0 keys, layer 0 values, layer 1 keys, … */
@@ -69,6 +60,25 @@ export class KvCache {
   contents(slot: number): Float32Array[] {
     const bytes = rowBytes(this.shape);
     return this.#blocks.map((block) => new Float32Array(block.view(), slot * bytes, bytes / 4));
+  }
+
+  /**
+   * Copies the first `tokens` positions of a slot to another, in pieces that let the event loop go on. Between runs: no
+   * kernel may be at work on either slot.
+   */
+  async copy(from: number, to: number, tokens: number): Promise<void> {
+    const { kvHeads, capacity, headDim, type } = this.shape;
+    const pitch = capacity * headDim * ELEMENT[type].bytes;
+    const width = tokens * headDim * ELEMENT[type].bytes;
+    const row = rowBytes(this.shape);
+    let copied = 0;
+    for (const block of this.#blocks) {
+      this.#device.copyRows(block, { from: from * row, to: to * row, pitch, width, height: kvHeads });
+      copied += kvHeads * width;
+      if (copied < COPY_BYTES) continue;
+      copied = 0;
+      await new Promise(setImmediate);
+    }
   }
 
   free(): void {

@@ -6,6 +6,7 @@ import { mustWidenBytes } from "../export/integer-kernels.js";
 import { type Dtype, type Manifest, MODEL_FILE, WEIGHTS_FILE } from "../export/manifest.js";
 import { readManifest } from "../export/read-manifest.js";
 import { modelCache } from "../export/resolve.js";
+import type { DeviceMemory } from "../ort/devices/device.js";
 import { openDevice } from "../ort/devices/open.js";
 import { CPU, type DeviceName, type Place, parseDevice } from "../ort/devices/place.js";
 import { Session } from "../ort/session.js";
@@ -14,7 +15,7 @@ import { BatchRunner } from "./batch.js";
 import { type CacheShape, KvCache, slotBytes } from "./cache.js";
 import { type RecordingReport, recordSteps } from "./recording.js";
 import { HalvedRows, NearbyRows, type RowRange } from "./rows.js";
-import { Scheduler, type SchedulerOptions } from "./scheduler.js";
+import { type PrefixTotals, Scheduler, type SchedulerOptions } from "./scheduler.js";
 import { runSelfTest } from "./self-test.js";
 import { Sequence, type SequenceLimits } from "./sequence.js";
 import { defaultSlots, requireRoom, roomAt } from "./sizing.js";
@@ -33,11 +34,18 @@ export interface EngineOptions {
   threads?: number;
   /** Records steps on a GPU when loading (CUDA graphs), so that one call starts them. Default true. */
   cudaGraphs?: boolean;
+  /**
+   * What of earlier conversations stays in the cache for later ones that begin alike, in tokens of all together. false
+   * keeps nothing. Default: as many as the slots hold, in at most an eighth of memory.
+   */
+  prefixCache?: false | { maxTokens?: number };
   /** Where it is kept which files were checked already. Default: the user's cache folder, or QWEN3GUARD_CACHE. */
   cacheDir?: string;
 }
 
 const DEFAULT_THREADS = 8;
+/** One part in so many of the memory may hold what free slots keep. */
+const KEPT_SHARE = 8;
 /** Streams that may wait for a slot. */
 const MAX_WAITING = 1024;
 
@@ -72,6 +80,7 @@ export class Engine {
     threads: number,
     shape: CacheShape,
     maxTokens: number,
+    keptTokens: number,
   ) {
     const { config, outputs } = manifest;
     this.manifest = manifest;
@@ -85,11 +94,13 @@ export class Engine {
     const { chunks } = device.defaults;
     const largest = Math.max(Math.min(chunks.loneChunk, maxTokens), shape.slots);
     this.#runner = new BatchRunner(session, this.#cache, outputs, largest);
-    const halved = new HalvedRows(shape.slots, tokensAsLargeAsWeights(manifest, shape));
+    const affordable = tokensAsLargeAsWeights(manifest, shape);
+    const halved = new HalvedRows(shape.slots, affordable);
     this.#ranges = halved.ranges();
     this.#scheduling = {
       maxWaiting: MAX_WAITING,
-      rows: device.recorder ? halved : new NearbyRows(GAP_ROWS[manifest.dtype] ?? 1),
+      rows: device.recorder ? halved : new NearbyRows(GAP_ROWS[manifest.dtype] ?? 1, affordable),
+      keptTokens,
       ...chunks,
     };
     this.#scheduler = new Scheduler(this.#runner, this.#cache, this.#scheduling);
@@ -133,7 +144,9 @@ export class Engine {
       const room = roomAt(session.device);
       requireRoom(wanted, slotBytes(slot), room);
       const slots = options.maxStreams ?? defaultSlots(slotBytes(slot), room);
-      engine = new Engine(manifest, session, threads, { ...slot, slots }, maxTokens);
+      const shape = { ...slot, slots };
+      const kept = keptTokens(options.prefixCache, shape, room);
+      engine = new Engine(manifest, session, threads, shape, maxTokens, kept);
       if (session.device.recorder) await engine.#prepare(options.cudaGraphs ?? true);
       await engine.#test(dir);
       return engine;
@@ -193,6 +206,11 @@ export class Engine {
     return { active: this.#scheduler.active, waiting: this.#scheduler.waiting };
   }
 
+  /** Tokens of prompts so far: those that were in the cache already, and those that ran. */
+  get prefixTotals(): PrefixTotals {
+    return this.#scheduler.prefixTotals;
+  }
+
   get cacheType(): ElementType {
     return this.#cache.shape.type;
   }
@@ -200,12 +218,13 @@ export class Engine {
   /**
    * Starts a sequence. It gets a slot at once, or when it is its turn; feeds may be made right away.
    *
+   * @param key what was read under the same key is not read again; null shares nothing
    * @throws {ClosedError} GUARD_CLOSED
    * @throws {QueueFullError} QUEUE_FULL
    */
-  open(): Sequence {
+  open(key: string | null = null): Sequence {
     if (this.#closed) throw new ClosedError("GUARD_CLOSED", "The guard was closed. Load it again to go on.");
-    const sequence = new Sequence(this.#limits, this.#scheduler);
+    const sequence = new Sequence(this.#limits, this.#scheduler, key);
     this.#scheduler.admit(sequence);
     return sequence;
   }
@@ -251,6 +270,22 @@ function choosePlace(dir: string, { device }: Manifest, name: DeviceName): Place
     `${dir} was exported for ${device}, and its graph does not run on ${name}. ` +
       `Name the checkpoint, or export it with --device ${asked.kind}.`,
   );
+}
+
+/** @throws {InputError} OPTION_INVALID */
+function keptTokens(
+  option: EngineOptions["prefixCache"],
+  shape: CacheShape,
+  { bytes, takenAsFilled }: DeviceMemory,
+): number {
+  if (option === false) return 0;
+  const all = shape.slots * shape.capacity;
+  if (option?.maxTokens !== undefined) {
+    return whole("prefixCache.maxTokens", option.maxTokens, Number.MAX_SAFE_INTEGER);
+  }
+  // Where memory is taken as it fills, what stays warm is not there for others.
+  const share = Math.floor(bytes / KEPT_SHARE / slotBytes({ ...shape, capacity: 1 }));
+  return takenAsFilled ? Math.min(all, share) : all;
 }
 
 /** Reading this many tokens of the cache takes as long as reading all weights that a step multiplies with. */

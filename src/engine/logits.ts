@@ -25,3 +25,13 @@ export function areFinite(
   }
   return true;
 }
+
+/** A copy of what a step gives for one token, as a step of that token alone would give it. */
+export function rowOf(logits: Logits, outputs: readonly ModelOutput[], index: number, row: number): Logits {
+  return Object.fromEntries(
+    outputs.map(({ name, width, position }) => {
+      const from = (position === "last" ? row : index) * width;
+      return [name, logits[name].slice(from, from + width)];
+    }),
+  );
+}

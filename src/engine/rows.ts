@@ -17,20 +17,32 @@ export interface RowPlan {
 /** Any rows together that are not too far apart: for the CPU, where a range of any shape runs alike. */
 export class NearbyRows implements RowPlan {
   readonly #gapRows: number;
+  readonly #affordable: number;
 
-  /** @param gapRows idle rows between two others that cost less than one more run */
-  constructor(gapRows: number) {
+  /**
+   * @param gapRows idle rows between two others that cost less than one more run
+   * @param affordable tokens of idle rows that take as long to read as one more run
+   */
+  constructor(gapRows: number, affordable = Number.POSITIVE_INFINITY) {
     this.#gapRows = gapRows;
+    this.#affordable = affordable;
   }
 
-  group(rows: readonly number[]): RowRange[] {
+  group(rows: readonly number[], held: (row: number) => number = () => 0): RowRange[] {
     const ranges: RowRange[] = [];
     for (const row of rows) {
       const last = ranges.at(-1);
-      if (last && row - (last.first + last.count) <= this.#gapRows) last.count = row - last.first + 1;
+      if (last && this.#isCheap(last.first + last.count, row, held)) last.count = row - last.first + 1;
       else ranges.push({ first: row, count: 1 });
     }
     return ranges;
+  }
+
+  /** Whether idle rows cost less than one more run: for being there, and for the tokens they hold. */
+  #isCheap(from: number, to: number, held: (row: number) => number): boolean {
+    let tokens = 0;
+    for (let row = from; row < to; row++) tokens += held(row);
+    return to === from || (to - from) / this.#gapRows + tokens / this.#affordable <= 1;
   }
 }
 

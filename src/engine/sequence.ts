@@ -1,6 +1,7 @@
 import { ContextLengthError, GuardError, InputError, NumericError } from "../errors.js";
 import type { ModelOutput } from "../export/outputs.js";
-import { areFinite, type Logits } from "./logits.js";
+import { areFinite, type Logits, rowOf } from "./logits.js";
+import { type Prefix, type SlotContent, sharedLength } from "./prefix-cache.js";
 
 /**
  * Called once for each token, in order, with the logits of the step that held it. `index` is the token's place in
@@ -28,6 +29,10 @@ interface Feed {
   ids: readonly number[];
   taken: number;
   read: LogitsReader;
+  /** Positions whose logits are wanted, ascending; null: of all. */
+  reads: readonly number[] | null;
+  /** How many of them were read. */
+  done: number;
   resolve: () => void;
   reject: (error: Error) => void;
 }
@@ -43,15 +48,48 @@ export class Sequence {
   length = 0;
   /** Whether it gives its slot, and itself, up when another waits for one. */
   yields = false;
+  /** Tokens of feeds with `reads` that the cache held already, and those that ran. */
+  reused = 0;
+  prefilled = 0;
+  /** Whose it is: what was read under the same key need not be read again. null: it shares nothing. */
+  readonly key: string | null;
+  /** What it begins with, once that has been fed. */
+  prefix: Prefix | null = null;
   readonly limits: SequenceLimits;
   readonly #owner: SequenceOwner;
   readonly #feeds: Feed[] = [];
+  /** The ids in its row of the cache: `length` of its own, and behind them what an earlier sequence left. */
+  #ids: number[] = [];
+  /** What the model gave at positions that were asked for. */
+  #logits = new Map<number, Logits>();
   #end = 0;
   #failure: GuardError | null = null;
 
-  constructor(limits: SequenceLimits, owner: SequenceOwner) {
+  constructor(limits: SequenceLimits, owner: SequenceOwner, key: string | null = null) {
     this.limits = limits;
     this.#owner = owner;
+    this.key = key;
+  }
+
+  /** Positions of its row that hold something of use: a row that idles in a batch writes behind them. */
+  get held(): number {
+    return this.#ids.length;
+  }
+
+  /** How much of what it begins with its row holds already. */
+  get heldOfPrefix(): number {
+    return this.prefix ? sharedLength(this.prefix.ids, this.#ids) : 0;
+  }
+
+  /** What it has in the cache. */
+  get content(): SlotContent {
+    return { ids: this.#ids.slice(0, this.length), logits: this.#logits, key: this.key ?? "" };
+  }
+
+  /** Its row holds this already, under the same key; before anything has run. */
+  adopt({ ids, logits }: SlotContent): void {
+    this.#ids = ids;
+    this.#logits = logits;
   }
 
   /** Length once everything fed so far is in the cache. */
@@ -66,17 +104,25 @@ export class Sequence {
   /**
    * Appends tokens, or with `at` replaces everything from that position on. Resolves when `read` has seen the last.
    *
+   * @param reads the positions whose logits are wanted, ascending: tokens that the cache holds already are not run again
+   *   then, as long as nothing is missing. Left out, all are wanted and all run.
    * @throws {InputError} TOKEN_INVALID
    * @throws {ContextLengthError} CONTEXT_EXCEEDED; the sequence stays as it was
    * @throws {GuardError} what closed the sequence, or made it fail
    */
-  feed(ids: readonly number[], read: LogitsReader, at = this.#end): Promise<void> {
+  feed(
+    ids: readonly number[],
+    read: LogitsReader,
+    at = this.#end,
+    reads: readonly number[] | null = null,
+  ): Promise<void> {
     if (this.#failure) return Promise.reject(this.#failure);
     const problem = this.#check(ids, at);
     if (problem) return Promise.reject(problem);
+    if (reads && at === 0 && this.key !== null) this.prefix ??= { ids, key: this.key };
     this.#end = at + ids.length;
     return new Promise((resolve, reject) => {
-      this.#feeds.push({ at, ids, taken: 0, read, resolve, reject });
+      this.#feeds.push({ at, ids, taken: 0, read, reads, done: 0, resolve, reject });
       this.#owner.wake(this);
     });
   }
@@ -126,13 +172,13 @@ export class Sequence {
               "Check the checkpoint, or export it with --dtype fp32.",
           );
         }
-        feed.read(logits, index, position, row);
+        this.#read(feed, logits, index, position, row);
       } catch (error) {
-        this.close(
-          error instanceof GuardError ? error : new GuardError("INTERNAL", String(error), { cause: error }),
-        );
+        this.#fail(error);
         return;
       }
+      this.#ids.length = position;
+      this.#ids.push(feed.ids[feed.taken]);
       this.length++;
       feed.taken++;
       if (feed.taken === feed.ids.length) {
@@ -147,11 +193,56 @@ export class Sequence {
   #settle(): void {
     while (this.#feeds.length > 0) {
       const feed = this.#feeds[0];
-      if (feed.taken === 0) this.length = feed.at;
-      if (feed.ids.length > 0) return;
+      if (feed.taken === 0) this.#begin(feed);
+      if (feed.taken < feed.ids.length || this.#failure) return;
       this.#feeds.shift();
       feed.resolve();
     }
+  }
+
+  /** Goes back to where a feed begins, or on to where the cache no longer holds what it brings. */
+  #begin(feed: Feed): void {
+    const { at, ids, reads } = feed;
+    const known = reads ? this.#known(at, ids, reads) : 0;
+    this.length = at + known;
+    // What was read of tokens that are replaced means nothing any more.
+    for (const position of this.#logits.keys()) if (position >= this.length) this.#logits.delete(position);
+    this.#ids.length = this.length;
+    feed.taken = known;
+    this.reused += known;
+    try {
+      for (feed.done = 0; reads && reads[feed.done] < this.length; feed.done++) {
+        const position = reads[feed.done];
+        if (position >= at) feed.read(this.#logits.get(position) as Logits, 0, position, 0);
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** How many of the ids the cache holds from `at` on, up to the first whose logits are wanted and were not kept. */
+  #known(at: number, ids: readonly number[], reads: readonly number[]): number {
+    let known = 0;
+    while (known < ids.length && ids[known] === this.#ids[at + known]) known++;
+    const missing = reads.find((position) => position >= at && !this.#logits.has(position)) ?? at + known;
+    return Math.min(known, missing - at);
+  }
+
+  #read(feed: Feed, logits: Logits, index: number, position: number, row: number): void {
+    const { reads } = feed;
+    if (reads) {
+      this.prefilled++;
+      if (reads[feed.done] !== position) return;
+      feed.done++;
+      this.#logits.set(position, rowOf(logits, this.limits.outputs, index, row));
+    }
+    feed.read(logits, index, position, row);
+  }
+
+  #fail(error: unknown): void {
+    this.close(
+      error instanceof GuardError ? error : new GuardError("INTERNAL", String(error), { cause: error }),
+    );
   }
 
   #check(ids: readonly number[], at: number): GuardError | null {

@@ -265,8 +265,7 @@ export class GuardStream {
   ): Promise<void> {
     const verdicts: TurnVerdict[] = [];
     this.#busy++;
-    await this.#sequence.feed(ids, (logits, index, position) => {
-      if (position !== turns[verdicts.length]?.end) return;
+    const read: LogitsReader = (logits, index, position) => {
       const { role, empty } = turns[verdicts.length];
       const tokenId = ids[position];
       const verdict = {
@@ -279,7 +278,9 @@ export class GuardStream {
       verdicts.push({ ...verdict, role, empty });
       if (position === promptIndex) tellPrompt(verdict);
       if (verdicts.length === turns.length) tellTurns(verdicts);
-    });
+    };
+    const ends = turns.map(({ end }) => end);
+    await this.#sequence.feed(ids, read, 0, ends);
     this.#rest();
     tellPrompt(null);
     tellTurns(verdicts);
@@ -453,7 +454,7 @@ export class GuardStream {
 
   /** Where that fails, there is no successor when its time comes. */
   #readAlong({ sequence }: { sequence: Sequence }, ids: readonly number[], at: number): void {
-    sequence.feed(ids, () => {}, at).catch(() => {});
+    sequence.feed(ids, () => {}, at, []).catch(() => {});
   }
 
   #dismiss(): void {

@@ -54,7 +54,7 @@ beforeAll(async () => {
   await runner.record(rows.ranges(), MODES[0]);
   expect(runner.recorded).toBe(rows.ranges().length);
   const chunks = { sharedChunk: 32, loneChunk: 64, fewTokens: 4 };
-  scheduler = new Scheduler(runner, cache, { maxWaiting: 8, rows, ...chunks });
+  scheduler = new Scheduler(runner, cache, { maxWaiting: 8, rows, keptTokens: 0, ...chunks });
 });
 
 afterAll(async () => {

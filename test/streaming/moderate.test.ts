@@ -17,7 +17,7 @@ beforeAll(async () => {
   guard = await loadGuard(undefined, { cacheDir, maxStreams: 4, maxTokens: 512 });
 });
 afterAll(async () => {
-  expect(guard.load).toEqual({ active: 0, waiting: 0 });
+  expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
   await guard.close();
 });
 
@@ -227,7 +227,7 @@ describe("responses longer than the context", () => {
     small = await loadGuard(undefined, { cacheDir, dtype: "fp32", maxStreams: 2, maxTokens: 96 });
   });
   afterAll(async () => {
-    expect(small.load).toEqual({ active: 0, waiting: 0 });
+    expect(small.load).toMatchObject({ active: 0, waiting: 0 });
     await small.close();
   });
   const LONG = TEXT.repeat(6);
@@ -296,7 +296,7 @@ describe("responses longer than the context", () => {
         }
         const { slides } = stream;
         expect((await stream.end()).tokens).toBe(standing.length);
-        await expect.poll(() => owner.load).toEqual({ active: 0, waiting: 0 });
+        await expect.poll(() => owner.load).toMatchObject({ active: 0, waiting: 0 });
         return { standing, most, slides };
       };
       const [beside, inPlace] = [await judge(small), await judge(lone)];
@@ -319,7 +319,7 @@ describe("responses longer than the context", () => {
     const stream = small.stream({ messages, overflow: "slide" });
     for (let i = 0; small.load.active < 2; i++) await stream.push(300 + i);
     stream.close();
-    await expect.poll(() => small.load).toEqual({ active: 0, waiting: 0 });
+    await expect.poll(() => small.load).toMatchObject({ active: 0, waiting: 0 });
   });
 
   test("ids slide as well, and a wrong one among them pushes nothing", async () => {

@@ -191,6 +191,13 @@ int cudaMemcpyAsync(void *to, const void *from, size_t bytes, int kind, void *st
   if (!recorded(stream, to, from, bytes, 0)) memcpy(to, from, bytes);
   return SUCCESS;
 }
+int cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height,
+                      int kind, void *stream) {
+  trace("cudaMemcpy2DAsync %zu x %zu kind %d stream %p", width, height, kind, stream);
+  for (size_t row = 0; row < height; row++)
+    memmove((char *)to + row * to_pitch, (const char *)from + row * from_pitch, width);
+  return SUCCESS;
+}
 int cudaMemset(void *to, int value, size_t bytes) {
   trace("cudaMemset %zu", bytes);
   int problem = forbidden("cudaMemset");

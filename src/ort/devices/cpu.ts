@@ -31,6 +31,14 @@ export const cpu: Device = {
 
   shared: (bytes) => cpu.allocate(bytes),
 
+  copyRows(block, { from, to, pitch, width, height }) {
+    const bytes = new Uint8Array(block.view());
+    for (let row = 0; row < height; row++) {
+      const start = from + row * pitch;
+      bytes.copyWithin(to + row * pitch, start, start + width);
+    }
+  },
+
   async configure(settings: Handle, { threads, widenBytes }: SessionSettings) {
     const api = ortApi();
     api.call("SetIntraOpNumThreads", settings, threads);

@@ -24,6 +24,9 @@ export interface Device {
    */
   upload?(to: Memory, from: Memory, bytes: number): void;
 
+  /** Copies within a block, between the kernels before and those to come. */
+  copyRows(block: Memory, rows: CopiedRows): void;
+
   /** Sets a session up to run here. @throws {DeviceError} where the device cannot be used */
   configure(settings: Handle, options: SessionSettings): Promise<void>;
 
@@ -63,6 +66,17 @@ export interface RecordingMode {
   readonly name: string;
   /** Whether kernels leave results in the device's memory, and a copy to the host is recorded behind them. */
   readonly copiesResults: boolean;
+}
+
+/** Equally long stretches of a block, at equal distances. All in bytes, but for `height`: their number. */
+export interface CopiedRows {
+  /** Where the first begins, and where it goes. */
+  from: number;
+  to: number;
+  /** From one's beginning to the next one's. */
+  pitch: number;
+  width: number;
+  height: number;
 }
 
 /** Recorded work that one call starts again. */

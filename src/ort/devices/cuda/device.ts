@@ -1,7 +1,7 @@
 import { DeviceError } from "../../../errors.js";
 import type { Handle } from "../../api.js";
 import { Memory, mebibytes, memoryInfo, reserve } from "../../memory.js";
-import type { Device, DeviceMemory, Recorder, RecordingMode } from "../device.js";
+import type { CopiedRows, Device, DeviceMemory, Recorder, RecordingMode } from "../device.js";
 import { type Place, placeName } from "../place.js";
 import { addCudaProvider } from "./provider.js";
 import { deviceMemory, onDevice } from "./runtime.js";
@@ -76,6 +76,10 @@ export class CudaDevice implements Device {
 
   upload(to: Memory, from: Memory, bytes: number): void {
     this.#stream.upload(to.address, from.address, bytes);
+  }
+
+  copyRows(block: Memory, rows: CopiedRows): void {
+    this.#stream.copyRows(block.address, rows);
   }
 
   configure(settings: Handle): Promise<void> {

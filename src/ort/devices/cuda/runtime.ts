@@ -15,6 +15,8 @@ const FUNCTIONS = {
   cudaMemset: "void* address, int value, size_t bytes",
   cudaMemGetInfo: "_Out_ size_t* free, _Out_ size_t* total",
   cudaMemcpyAsync: "void* to, void* from, size_t bytes, int kind, void* stream",
+  cudaMemcpy2DAsync:
+    "void* to, size_t toPitch, void* from, size_t fromPitch, size_t width, size_t height, int kind, void* stream",
   cudaStreamCreateWithFlags: "_Out_ void** stream, uint32_t flags",
   cudaStreamDestroy: "void* stream",
   cudaStreamSynchronize: "void* stream",

@@ -1,7 +1,7 @@
 import { DeviceError } from "../../../errors.js";
 import type { Handle } from "../../api.js";
 import { workerThreads } from "../../worker.js";
-import type { Recording } from "../device.js";
+import type { CopiedRows, Recording } from "../device.js";
 import { type Place, placeName } from "../place.js";
 import { chipProblem, inspectCuda } from "./files.js";
 import { cudaRuntime, onDevice } from "./runtime.js";
@@ -10,6 +10,7 @@ import { cudaRuntime, onDevice } from "./runtime.js";
 const NON_BLOCKING = 1;
 const HOST_TO_DEVICE = 1;
 const DEVICE_TO_HOST = 2;
+const DEVICE_TO_DEVICE = 3;
 
 /**
  * Makes the device the one of the worker threads, which wait for it: a thread without one counts as the first GPU's, and a
@@ -58,6 +59,13 @@ export class CudaStream {
   /** Queues a copy to host memory, which is there once the stream is done with it. */
   download(to: Handle, from: Handle, bytes: number): void {
     onDevice(this.place).call("cudaMemcpyAsync", to, from, bytes, DEVICE_TO_HOST, this.handle);
+  }
+
+  /** Queues a copy of rows within a block of the GPU's memory. */
+  copyRows(block: Handle, { from, to, pitch, width, height }: CopiedRows): void {
+    const at = (offset: number) => (block as bigint) + BigInt(offset);
+    const args = [at(to), pitch, at(from), pitch, width, height, DEVICE_TO_DEVICE, this.handle];
+    onDevice(this.place).call("cudaMemcpy2DAsync", ...args);
   }
 
   /** Resolves when everything queued so far is done. @throws {DeviceError} CUDA_ERROR of any of it */

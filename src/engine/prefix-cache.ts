@@ -1,0 +1,116 @@
+import type { Logits } from "./logits.js";
+
+/** What a sequence begins with, and whose it is. */
+export interface Prefix {
+  ids: readonly number[];
+  /** Only what was read under the same key is used again: one for each tenant. */
+  key: string;
+}
+
+/** What a slot's rows of the KV cache hold, from position 0. */
+export interface SlotContent {
+  ids: number[];
+  /** What the model gave at positions that were read, a row of each output. */
+  logits: Map<number, Logits>;
+  key: string;
+}
+
+/**
+ * Fewer tokens in common are not worth a search: every conversation begins with the template's own few tokens. Running
+ * them costs about what a copy does.
+ */
+export const FEWEST_SHARED = 16;
+
+/** How many ids two lists begin with in common. */
+export function sharedLength(a: readonly number[], b: readonly number[]): number {
+  const most = Math.min(a.length, b.length);
+  let length = 0;
+  while (length < most && a[length] === b[length]) length++;
+  return length;
+}
+
+/**
+ * Free slots that are still warm: what their last sequences left in the KV cache. Up to `maxTokens` are kept; beyond
+ * that, what was used least recently is forgotten. Knows slots and ids; the keys and values stay where they are.
+ */
+export class PrefixCache {
+  readonly #maxTokens: number;
+  /** By slot, the least recently used first. */
+  readonly #warm = new Map<number, SlotContent>();
+  #tokens = 0;
+
+  constructor(maxTokens: number) {
+    this.#maxTokens = maxTokens;
+  }
+
+  /** Tokens that warm slots hold. */
+  get tokens(): number {
+    return this.#tokens;
+  }
+
+  /** Tokens that a free slot holds; 0 where it is cold. */
+  lengthAt(slot: number): number {
+    return this.#warm.get(slot)?.ids.length ?? 0;
+  }
+
+  contentAt(slot: number): SlotContent | undefined {
+    return this.#warm.get(slot);
+  }
+
+  /** Keeps what a sequence leaves behind. */
+  put(slot: number, content: SlotContent): void {
+    if (content.ids.length < FEWEST_SHARED || content.ids.length > this.#maxTokens) return;
+    this.#warm.set(slot, content);
+    this.#tokens += content.ids.length;
+    while (this.#tokens > this.#maxTokens) this.take(this.oldest as number);
+  }
+
+  /** Gives a slot's content up, to be used in its place or written over. */
+  take(slot: number): SlotContent | undefined {
+    const content = this.#warm.get(slot);
+    if (content && this.#warm.delete(slot)) this.#tokens -= content.ids.length;
+    return content;
+  }
+
+  /** The slot that holds most of a prefix, and how much of it; null where none holds enough. */
+  match({ ids, key }: Prefix): { slot: number; length: number } | null {
+    let best: { slot: number; length: number } | null = null;
+    for (const [slot, content] of this.#warm) {
+      if (content.key !== key) continue;
+      const length = sharedLength(ids, content.ids);
+      if (length >= Math.max(FEWEST_SHARED, (best?.length ?? 0) + 1)) best = { slot, length };
+    }
+    return best;
+  }
+
+  /** Makes a slot the most recently used one. */
+  touch(slot: number): void {
+    const content = this.#warm.get(slot);
+    if (content && this.#warm.delete(slot)) this.#warm.set(slot, content);
+  }
+
+  /** The slot that was used least recently; undefined where none is warm. */
+  get oldest(): number | undefined {
+    return this.#warm.keys().next().value;
+  }
+
+  /**
+   * The slot for a sequence of which no more is known: a cold one, the lowest, which keeps batches dense; where there is
+   * none, or memory is full, the one used least recently.
+   *
+   * @param free ascending, at least one
+   */
+  spare(free: readonly number[]): number {
+    const cold = free.find((slot) => !this.#warm.has(slot));
+    if (cold !== undefined && this.#tokens < this.#maxTokens) return cold;
+    for (const slot of this.#warm.keys()) if (free.includes(slot)) return slot;
+    return cold ?? free[0];
+  }
+
+  /** A slot that holds a prefix and little else. What also holds another conversation is left to it, and copied. */
+  own(prefix: Prefix, isFree: (slot: number) => boolean): number | null {
+    const found = this.match(prefix);
+    if (!found || !isFree(found.slot) || 2 * found.length < this.lengthAt(found.slot)) return null;
+    return found.slot;
+  }
+}
