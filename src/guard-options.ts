@@ -113,10 +113,12 @@ export const STREAM_OPTIONS = {
   cacheKey: aText,
 } satisfies Record<keyof StreamInput, OptionCheck>;
 
-export const CLASSIFY_OPTIONS = { messages: anything, tools: anything, signal: aSignal } satisfies Record<
-  keyof ClassifyInput,
-  OptionCheck
->;
+export const CLASSIFY_OPTIONS = {
+  messages: anything,
+  tools: anything,
+  signal: aSignal,
+  cacheKey: aText,
+} satisfies Record<keyof ClassifyInput, OptionCheck>;
 
 export const MODERATE_OPTIONS = { ...STREAM_OPTIONS, ...MODERATION_OPTIONS } satisfies Record<
   keyof ModerateOptions,

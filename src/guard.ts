@@ -185,9 +185,9 @@ export class Guard {
    */
   async classify(input: ClassifyInput): Promise<Classification> {
     checkOptions(input, "guard.classify", CLASSIFY_OPTIONS);
-    const { messages, tools, signal } = input ?? {};
+    const { messages, tools, signal, cacheKey } = input ?? {};
     const { before, answer, reasoning } = splitAnswer(messages);
-    const stream = this.stream({ messages: before, tools, reasoning, signal });
+    const stream = this.stream({ messages: before, tools, reasoning, signal, cacheKey });
     try {
       if (answer === null) return await classifyPrompt(stream);
       return await classifyResponse(stream, answer, this.labels.responseRisk);

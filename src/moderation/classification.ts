@@ -36,6 +36,8 @@ export interface ClassifyInput {
   tools?: readonly unknown[];
   /** Stops it when it fires. */
   signal?: AbortSignal;
+  /** As for `guard.stream`: several answers to one prompt read it once. */
+  cacheKey?: string;
 }
 
 /** The last message's text and whether it shows reasoning, where it is an answer; and the messages before it. */

@@ -30,6 +30,8 @@ export interface ExchangeOptions {
   request: Json;
   /** Names of fields that pass unread, where no table knows them. Default: none. */
   passFields?: readonly string[];
+  /** Whose the request is. */
+  cacheKey: string;
 }
 
 /**
@@ -44,7 +46,7 @@ export class Exchange {
   #failure: RequestError | null = null;
 
   constructor(answers: Answers, ask: Ask, guard: Guard, options: ExchangeOptions) {
-    const { policy, signal, onObserve, request, passFields = [] } = options;
+    const { policy, signal, onObserve, request, passFields = [], cacheKey } = options;
     this.#answers = answers;
     this.#options = { ask, request, open: new OpenFields(passFields, policy.unjudged === "pass") };
     if (signal.aborted) this.abort(signal.reason);
@@ -65,7 +67,10 @@ export class Exchange {
         new Lane(
           lead,
           asksForJson(request),
-          () => guard.stream({ prompt: (prompts.get(messages) as () => Prompt)(), overflow: "slide" }),
+          () => {
+            const prompt = (prompts.get(messages) as () => Prompt)();
+            return guard.stream({ prompt, overflow: "slide", cacheKey });
+          },
           {
             policy,
             // What comes at once goes out at once: nothing is gained by letting it pass first.

@@ -77,6 +77,18 @@ export class Metrics {
         this.set(streams());
       },
     });
+    new Counter({
+      name: "qwen3guard_prompt_tokens_total",
+      help: "Tokens of prompts: those that had been read before (reused), and those that ran (prefilled).",
+      labelNames: ["state"],
+      registers,
+      collect() {
+        const { reusedTokens, prefilledTokens } = guard.load;
+        this.reset();
+        this.inc({ state: "reused" }, reusedTokens);
+        this.inc({ state: "prefilled" }, prefilledTokens);
+      },
+    });
     new Gauge({
       name: "qwen3guard_slots",
       help: "The guard's streams: those that hold a slot and those that wait for one.",

@@ -23,11 +23,11 @@ export async function moderations(
   body: Json,
   guard: Guard,
   policy: Policy,
-  signal: AbortSignal,
+  options: { signal: AbortSignal; cacheKey: string },
 ): Promise<Json> {
   const results: Json[] = [];
   for (const content of inputs(body.input)) {
-    const stream = guard.stream({ messages: [{ role: "user", content }], signal });
+    const stream = guard.stream({ messages: [{ role: "user", content }], ...options });
     try {
       const verdict = await stream.prompt;
       if (verdict === null) throw new RequestError(500, "internal_error", "The guard gave no verdict.");

@@ -17,6 +17,7 @@ import { type LogEntry, RequestRecord } from "./record.js";
 import { readBody } from "./request/body.js";
 import { FieldReader } from "./request/fields.js";
 import { type Route, type RouteOptions, Routes } from "./routes.js";
+import { tenantOf } from "./tenant.js";
 import { responseHeaders, Upstream } from "./upstream.js";
 
 export type { LogEntry } from "./record.js";
@@ -89,9 +90,11 @@ export class GuardProxy {
     });
     app.use(access(options));
     app.use((c, next) => bodyLimit({ maxSize: this.#maxBody(c.var.route), onError: tooLarge })(c, next));
-    app.get("/healthz", (c) =>
-      c.json({ status: this.#draining ? "draining" : "ok", ...guard.load }, this.#draining ? 503 : 200),
-    );
+    app.get("/healthz", (c) => {
+      const { active, waiting } = guard.load;
+      const draining = this.#draining;
+      return c.json({ status: draining ? "draining" : "ok", active, waiting }, draining ? 503 : 200);
+    });
     app.get("/metrics", async (c) => {
       const { registry } = this.metrics;
       return c.body(await registry.metrics(), 200, { "content-type": registry.contentType });
@@ -155,7 +158,10 @@ export class GuardProxy {
       const body = await readBody(request);
       record.asked(body);
       place = this.#admission.admit(1, request.signal);
-      const answer = await moderations(body, this.#guard, this.#policy, place.signal);
+      const answer = await moderations(body, this.#guard, this.#policy, {
+        signal: place.signal,
+        cacheKey: tenantOf(request),
+      });
       this.#write(record, 200, []);
       return Response.json(answer);
     } finally {
@@ -185,6 +191,7 @@ export class GuardProxy {
         onObserve: (finding) => this.metrics.found(finding),
         request: body,
         passFields: this.#options.passFields,
+        cacheKey: tenantOf(request),
       });
       const response = await this.#exchange(exchange, request, path, ask, body);
       void this.#conclude(exchange, record, response.status, place);

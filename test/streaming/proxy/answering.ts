@@ -41,6 +41,7 @@ export async function answered(endpoint: string, answer: string | object | objec
       onObserve: () => {},
       request: { model: "m", stream, ...options.request },
       passFields: options.passFields,
+      cacheKey: "",
     },
   );
   const headers = { "content-type": type, ...options.headers };
