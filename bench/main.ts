@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 const QUESTIONS = [
   "overhead",
   "event-loop",
+  "requests",
   "formats",
   "contenders",
   "prompts",

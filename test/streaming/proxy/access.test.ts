@@ -222,6 +222,19 @@ describe("the body of a judged request", () => {
     expect(upstream.asked[0].headers["content-type"]).toBe("application/json");
   });
 
+  test("has no more values than take a moment to read", async () => {
+    const values = Array(40_000).fill([]);
+    for (const body of [
+      { unknown: values },
+      { messages: values },
+      { messages: [{ role: "user", content: values }] },
+    ]) {
+      const answer = await ask("POST", CHAT, { "content-type": "application/json" }, JSON.stringify(body));
+      expect([answer.status, code(answer)]).toEqual([400, "body_too_many_values"]);
+    }
+    expect(upstream.asked).toHaveLength(0);
+  });
+
   test("is not compressed", async () => {
     expect(code(await post({ "content-encoding": "gzip" }))).toBe("encoding_unsupported");
   });

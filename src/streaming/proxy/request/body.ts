@@ -3,8 +3,10 @@ import { isRecord, type Json } from "../json.js";
 
 /** Deeper than any schema, and far from where recursion ends. */
 const MOST_DEPTH = 128;
+/** More than the messages and tools that a guard reads have: each takes time in which nothing else runs. */
+const MOST_VALUES = 1 << 15;
 
-/** The body of a request that is judged. @throws {RequestError} body_not_json, encoding_unsupported, body_invalid */
+/** The body of a request that is judged. @throws {RequestError} body_not_json, encoding_unsupported, body_invalid, body_too_deep, body_too_many_values */
 export async function readBody(request: Request): Promise<Json> {
   const type = request.headers.get("content-type") ?? "";
   if (!/^application\/([\w.-]+\+)?json\s*(;|$)/i.test(type)) {
@@ -27,14 +29,24 @@ function parse(text: string): Json {
   }
   if (!isRecord(body))
     throw new RequestError(400, "body_invalid", "The request's body must be a JSON object.");
-  if (!isShallow(body, MOST_DEPTH)) {
-    const message = `The request's body is nested deeper than ${MOST_DEPTH} levels.`;
-    throw new RequestError(400, "body_too_deep", message);
-  }
+  checkShape(body);
   return body;
 }
 
-function isShallow(value: unknown, depth: number): boolean {
-  if (typeof value !== "object" || value === null) return true;
-  return depth > 0 && Object.values(value).every((inner) => isShallow(inner, depth - 1));
+/** @throws {RequestError} body_too_deep, body_too_many_values */
+function checkShape(body: Json): void {
+  let values = 0;
+  const visit = (value: unknown, depth: number): void => {
+    if (++values > MOST_VALUES) {
+      const message = `The request's body holds more than ${MOST_VALUES} values.`;
+      throw new RequestError(400, "body_too_many_values", message);
+    }
+    if (typeof value !== "object" || value === null) return;
+    if (depth === 0) {
+      const message = `The request's body is nested deeper than ${MOST_DEPTH} levels.`;
+      throw new RequestError(400, "body_too_deep", message);
+    }
+    for (const inner of Object.values(value)) visit(inner, depth - 1);
+  };
+  visit(body, MOST_DEPTH);
 }
