@@ -1,49 +1,49 @@
 import { GuardError } from "../errors.js";
 import type { Policy } from "../moderation/policy.js";
-import { type Finding, Rulebook } from "../moderation/ruling.js";
-import { StandingVerdicts } from "../moderation/standing.js";
+import { type Finding, RuleTracker } from "../moderation/ruling.js";
+import { SettledVerdicts } from "../moderation/settled-verdicts.js";
 import type { Verdict } from "../moderation/verdict.js";
-import { HeldText, type Part } from "../streaming/held.js";
+import { type Part, TextHoldBuffer } from "../streaming/hold-buffer.js";
 import type { Report } from "./report.js";
 
 /** A policy over a scan: finds where it blocks, and shows only what it lets pass where that is asked for. */
 export class Watch {
-  readonly #standing = new StandingVerdicts();
-  readonly #book: Rulebook;
+  readonly #verdicts = new SettledVerdicts();
+  readonly #tracker: RuleTracker;
   readonly #report: Report;
   readonly #shows: boolean;
   #held: Verdict[] = [];
   /** The source of what is held; null for ids, which have none but their tokens. */
-  #source: HeldText<never> | null = null;
+  #source: TextHoldBuffer<never> | null = null;
   /** Offset in it up to which no flag can reach. */
   #clear = 0;
 
   constructor(policy: Policy, report: Report, shows: boolean) {
-    this.#book = new Rulebook(policy.response);
+    this.#tracker = new RuleTracker(policy.response);
     this.#report = report;
     this.#shows = shows;
   }
 
   get violation(): Finding | null {
-    return this.#book.violation;
+    return this.#tracker.violation;
   }
 
   /** Takes what is about to be judged. */
   push(chunk: string | number[]): void {
     if (!this.#shows || typeof chunk !== "string") return;
-    this.#source ??= new HeldText<never>();
+    this.#source ??= new TextHoldBuffer<never>();
     this.#source.append({ kind: "text", text: chunk });
   }
 
   /** Returns the violation when these verdicts complete it. */
   take(verdicts: Verdict[], settled: number): Finding | null {
-    for (const verdict of this.#standing.take(verdicts, settled)) {
-      if (this.#book.violation) return null;
+    for (const verdict of this.#verdicts.take(verdicts, settled)) {
+      if (this.#tracker.violation) return null;
       this.#held.push(verdict);
       const judged = this.#source?.judge(verdict) ?? 0;
-      const finding = this.#book.take(verdict);
-      if (this.#book.pending === 0) this.#clear = judged;
-      this.#show(this.#held.length - this.#book.pending, this.#source?.release(this.#clear));
+      const finding = this.#tracker.take(verdict);
+      if (this.#tracker.pending === 0) this.#clear = judged;
+      this.#show(this.#held.length - this.#tracker.pending, this.#source?.release(this.#clear));
       if (finding?.action !== "block") continue;
       this.#report.violation(finding);
       return finding;

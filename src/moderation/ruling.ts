@@ -69,7 +69,7 @@ export function assess({ risk, probabilities }: Evidence, rules: Rules): Count |
  * A policy's rules carried along a row of tokens. Tokens that block count in a row for a violation; tokens that block
  * or are to be observed count in a row for a note.
  */
-export class Rulebook {
+export class RuleTracker {
   readonly #rules: Rules;
   #blocking = 0;
   #counting = 0;
@@ -173,14 +173,14 @@ export function ruleResponse(verdicts: readonly Evidence[], policy: Policy): Rul
 }
 
 function rule(verdicts: readonly Evidence[], rules: Rules): Ruling {
-  const book = new Rulebook(rules);
+  const tracker = new RuleTracker(rules);
   const observed: Finding[] = [];
   for (const verdict of verdicts) {
-    const finding = book.take(verdict);
+    const finding = tracker.take(verdict);
     if (finding?.action === "observe") observed.push(finding);
-    if (book.violation) break;
+    if (tracker.violation) break;
   }
-  const violation = book.violation;
+  const violation = tracker.violation;
   return { action: actionOf(violation, observed), violation, observed };
 }
 

@@ -9,8 +9,8 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type Decision, decide, type Judged } from "./decision.js";
 import { severityOf } from "./labels.js";
 import type { Policy } from "./policy.js";
-import { type Finding, Rulebook, type Ruling, rulePrompt } from "./ruling.js";
-import { StandingVerdicts } from "./standing.js";
+import { type Finding, RuleTracker, type Ruling, rulePrompt } from "./ruling.js";
+import { SettledVerdicts } from "./settled-verdicts.js";
 import { judgePrompt, judgeResponse, type TurnVerdict, type Verdict } from "./verdict.js";
 
 /** What a stream does when its response outgrows the model's context. */
@@ -91,9 +91,9 @@ export class GuardStream {
   /** Response index of the first token that the context still holds. */
   #windowStart = 0;
   #slides = 0;
-  #book: Rulebook | null = null;
+  #tracker: RuleTracker | null = null;
   #promptRuling: Ruling | null = null;
-  readonly #standing = new StandingVerdicts();
+  readonly #settledVerdicts = new SettledVerdicts();
   readonly #observed: Finding[] = [];
   #settled = 0;
   /** Ends with the last feed so far: results come out in the order of the calls. */
@@ -137,8 +137,8 @@ export class GuardStream {
 
   /** What the policy makes of the verdicts that stand so far, the prompt's first; null for a stream without one. */
   get ruling(): Ruling | null {
-    if (!this.#book) return null;
-    const violation = this.#promptRuling?.violation ?? this.#book.violation;
+    if (!this.#tracker) return null;
+    const violation = this.#promptRuling?.violation ?? this.#tracker.violation;
     const observed = [...(this.#promptRuling?.observed ?? []), ...this.#observed];
     const action = violation ? "block" : observed.length > 0 ? "observe" : "pass";
     return { action, violation, observed };
@@ -311,7 +311,7 @@ export class GuardStream {
   }
 
   #ruleBy(policy: Policy): void {
-    this.#book = new Rulebook(policy.response);
+    this.#tracker = new RuleTracker(policy.response);
     const rule = (turns: readonly TurnVerdict[]) => {
       this.#promptRuling = rulePrompt(turns, policy);
     };
@@ -374,13 +374,13 @@ export class GuardStream {
     }
     this.#rest();
     this.#settled = settled;
-    if (this.#book) this.#rule(this.#book, verdicts);
+    if (this.#tracker) this.#rule(this.#tracker, verdicts);
     return verdicts;
   }
 
-  #rule(book: Rulebook, verdicts: Verdict[]): void {
-    for (const verdict of this.#standing.take(verdicts, this.#settled)) {
-      const finding = book.take(verdict);
+  #rule(tracker: RuleTracker, verdicts: Verdict[]): void {
+    for (const verdict of this.#settledVerdicts.take(verdicts, this.#settled)) {
+      const finding = tracker.take(verdict);
       if (finding?.action === "observe") this.#observed.push(finding);
     }
   }

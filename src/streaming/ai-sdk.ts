@@ -20,9 +20,9 @@ import {
   type StreamPart,
   type StreamResult,
 } from "./ai-sdk/types.js";
+import { AnswerFormatter } from "./answer-formatter.js";
 import { GATE_OPTIONS, Gate, type Mode } from "./gate.js";
-import type { Part } from "./held.js";
-import { Reply } from "./reply.js";
+import type { Part } from "./hold-buffer.js";
 import { ModerationViolation } from "./violation.js";
 
 export interface MiddlewareOptions {
@@ -66,13 +66,14 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
   /** A gate for a call of the provider, and how its answer is read. */
   function open<T extends object>(
     params: CallOptions,
-    read: (signal: AbortSignal, reply: Reply<T>) => Promise<AsyncIterable<Part<T>>>,
+    read: (signal: AbortSignal, formatter: AnswerFormatter<T>) => Promise<AsyncIterable<Part<T>>>,
     { mode, onFailure }: { mode?: Mode; onFailure: (error: GuardError) => void },
-  ): { gate: Gate<T>; reply: Reply<T> } {
-    const { messages, lead } = readPrompt(params, policy);
-    const reply = new Reply<T>(lead, { json: params.responseFormat?.type === "json" });
+  ): { gate: Gate<T>; formatter: AnswerFormatter<T> } {
+    const { messages, prefill } = readPrompt(params, policy);
+    const formatter = new AnswerFormatter<T>(prefill, { json: params.responseFormat?.type === "json" });
     const gate = new Gate<T>(
-      (signal) => read(params.abortSignal ? AbortSignal.any([params.abortSignal, signal]) : signal, reply),
+      (signal) =>
+        read(params.abortSignal ? AbortSignal.any([params.abortSignal, signal]) : signal, formatter),
       () => guard.stream({ messages, reasoning: true, overflow: "slide", scope: policy.prompt.scope }),
       {
         policy,
@@ -86,7 +87,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
         },
       },
     );
-    return { gate, reply };
+    return { gate, formatter };
   }
 
   return {
@@ -94,15 +95,15 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
 
     async wrapStream({ model, params }): Promise<StreamResult> {
       const call = new Call<StreamResult>();
-      const { gate, reply } = open<StreamPart | Block>(
+      const { gate, formatter } = open<StreamPart | Block>(
         params,
-        async (signal, reply) => {
+        async (signal, formatter) => {
           const { stream } = await call.run(() => model.doStream({ ...params, abortSignal: signal }));
-          return streamParts(stream, signal, reply, { passUnknown, onUsage: outgoing.onUsage });
+          return streamParts(stream, signal, formatter, { passUnknown, onUsage: outgoing.onUsage });
         },
         { mode: options.mode, onFailure: (error) => outgoing.onFailure(error) },
       );
-      const outgoing = new Outgoing(reply);
+      const outgoing = new Outgoing(formatter);
       gate.start();
       // The provider's refusal is thrown to the SDK, which may try again.
       const result = await call.resultUnless(gate.done).catch(async (error) => {
@@ -115,12 +116,12 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
     async wrapGenerate({ model, params }): Promise<GenerateResult> {
       const call = new Call<GenerateResult>();
       let failure: GuardError | null = null;
-      const { gate, reply } = open<Content | Block>(
+      const { gate, formatter } = open<Content | Block>(
         params,
-        async (signal, reply) =>
+        async (signal, formatter) =>
           contentParts(
             await call.run(() => model.doGenerate({ ...params, abortSignal: signal })),
-            reply,
+            formatter,
             passUnknown,
           ),
         {
@@ -132,7 +133,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
       );
       gate.start();
       let violation: ModerationViolation | null = null;
-      const passed = new Collected(reply);
+      const passed = new Collected(formatter);
       try {
         for await (const part of gate) passed.take(part);
       } catch (error) {

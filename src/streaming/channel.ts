@@ -1,11 +1,11 @@
-import { Bell } from "./bell.js";
+import { Condition } from "./condition.js";
 
 const CAPACITY = 32;
 
 /** Hands values from one that gives to one that takes; who gives waits while too many are under way. */
 export class Channel<T> implements AsyncIterableIterator<T> {
   readonly #values: T[] = [];
-  readonly #bell = new Bell();
+  readonly #changed = new Condition();
   #closed = false;
   #left = false;
   #error: { error: unknown } | null = null;
@@ -19,8 +19,8 @@ export class Channel<T> implements AsyncIterableIterator<T> {
   async write(value: T): Promise<void> {
     if (this.#left || this.#closed) return;
     this.#values.push(value);
-    this.#bell.ring();
-    await this.#bell.until(() => this.#values.length < CAPACITY || this.#left);
+    this.#changed.notify();
+    await this.#changed.until(() => this.#values.length < CAPACITY || this.#left);
   }
 
   /** Nothing more comes; with an error, that is thrown after the last value. */
@@ -28,7 +28,7 @@ export class Channel<T> implements AsyncIterableIterator<T> {
     if (this.#closed) return;
     this.#closed = true;
     this.#error = failure ?? null;
-    this.#bell.ring();
+    this.#changed.notify();
   }
 
   [Symbol.asyncIterator](): this {
@@ -36,10 +36,10 @@ export class Channel<T> implements AsyncIterableIterator<T> {
   }
 
   async next(): Promise<IteratorResult<T, undefined>> {
-    await this.#bell.until(() => this.#values.length > 0 || this.#closed || this.#left);
+    await this.#changed.until(() => this.#values.length > 0 || this.#closed || this.#left);
     if (this.#values.length > 0 && !this.#left) {
       const value = this.#values.shift() as T;
-      this.#bell.ring();
+      this.#changed.notify();
       return { done: false, value };
     }
     const failure = this.#error;
@@ -51,7 +51,7 @@ export class Channel<T> implements AsyncIterableIterator<T> {
   async return(): Promise<IteratorResult<T, undefined>> {
     this.#left = true;
     this.#values.length = 0;
-    this.#bell.ring();
+    this.#changed.notify();
     return { done: true, value: undefined };
   }
 }

@@ -1,12 +1,12 @@
 import { ClosedError, DeviceError, GuardError, ModelError, NumericError, QueueFullError } from "../errors.js";
 import type { Decision } from "../moderation/decision.js";
 import type { Policy } from "../moderation/policy.js";
-import { type Finding, Rulebook, type Ruling, rulePrompt } from "../moderation/ruling.js";
-import { StandingVerdicts } from "../moderation/standing.js";
+import { type Finding, RuleTracker, type Ruling, rulePrompt } from "../moderation/ruling.js";
+import { SettledVerdicts } from "../moderation/settled-verdicts.js";
 import type { TurnVerdict, Verdict } from "../moderation/verdict.js";
 import { aBoolean, aFunction, aSignal, type OptionCheck, oneOf } from "../options.js";
-import { Bell } from "./bell.js";
-import { type Held, HeldIds, HeldText, type Part, type TextPart } from "./held.js";
+import { Condition } from "./condition.js";
+import { type HoldBuffer, IdsHoldBuffer, type Part, TextHoldBuffer, type TextPart } from "./hold-buffer.js";
 import { type Source, SourceReader } from "./source.js";
 import { ModerationViolation, type Span } from "./violation.js";
 
@@ -17,7 +17,7 @@ import { ModerationViolation, type Span } from "./violation.js";
 export type Mode = "hold-back" | "stream-first";
 
 /** What a gate needs of a GuardStream. */
-export interface Judge {
+export interface VerdictStream {
   readonly turns: Promise<readonly TurnVerdict[]>;
   /** Resolves with why it ended, once it has. */
   readonly closed: Promise<GuardError>;
@@ -108,25 +108,25 @@ const MAX_HELD_ITEMS = 8192;
  * holds a slot of the guard until it ends or is returned.
  */
 export class Gate<T> implements AsyncIterableIterator<Part<T>> {
-  readonly #open: () => Judge;
+  readonly #open: () => VerdictStream;
   readonly #policy: Policy;
   readonly #holdBack: boolean;
   readonly #options: GateOptions;
   readonly #source: SourceReader<Part<T>>;
-  readonly #bell = new Bell();
-  readonly #book: Rulebook;
+  readonly #changed = new Condition();
+  readonly #tracker: RuleTracker;
   readonly #observed: Finding[] = [];
   readonly #incoming: Part<T>[] = [];
   readonly #outgoing: Part<T>[] = [];
-  #held: Held<T> = new HeldText<T>();
+  #held: HoldBuffer<T> = new TextHoldBuffer<T>();
   #heldItems = 0;
   #half: TextPart<T> | null = null;
-  readonly #standing = new StandingVerdicts();
+  readonly #verdicts = new SettledVerdicts();
   /** Offset up to which no flag can reach any more, and where the row of tokens that may become one begins. */
   #clear = 0;
   #unjudged = 0;
   #unread = 0;
-  #judge: Judge | null = null;
+  #judge: VerdictStream | null = null;
   #judgedText = false;
   /** The guard has closed the stream, whatever it was doing. */
   #judgeClosed: GuardError | null = null;
@@ -158,13 +158,13 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   readonly done: Promise<Outcome>;
 
   /** @param open opens the guard's stream, when the gate starts */
-  constructor(source: Source<Part<T>>, open: () => Judge, options: GateOptions) {
+  constructor(source: Source<Part<T>>, open: () => VerdictStream, options: GateOptions) {
     this.#source = new SourceReader(source);
     this.#open = open;
     this.#options = options;
     this.#policy = options.policy;
     this.#holdBack = options.mode !== "stream-first";
-    this.#book = new Rulebook(options.policy.response);
+    this.#tracker = new RuleTracker(options.policy.response);
     this.prompt = new Promise((resolve) => {
       this.#resolvePrompt = resolve;
     });
@@ -201,11 +201,11 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
       if (part) {
         this.#unread -= weight(part);
         this.#stats.released += length(part);
-        this.#bell.ring();
+        this.#changed.notify();
         return { done: false, value: part };
       }
       if (this.#ended) break;
-      await this.#bell.until(() => this.#outgoing.length > 0 || this.#ended);
+      await this.#changed.until(() => this.#outgoing.length > 0 || this.#ended);
     }
     const thrown = this.#thrown;
     this.#thrown = null;
@@ -246,7 +246,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     this.#judge = judge;
     void judge.closed.then((reason) => {
       this.#judgeClosed = reason;
-      this.#bell.ring();
+      this.#changed.notify();
     });
     const ruling = rulePrompt(await judge.turns, this.#policy);
     if (this.#ended) return;
@@ -257,7 +257,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     if (this.#ended) return;
     this.#promptPassed = true;
     if (!this.#holdBack) for (const part of this.#incoming) this.#hand(part);
-    this.#bell.ring();
+    this.#changed.notify();
     if (this.#options.promptFirst) void this.#read();
 
     while (await this.#arrival()) {
@@ -283,7 +283,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
 
   /** Waits for something to judge. False when all has come, or the gate has ended. */
   async #arrival(): Promise<boolean> {
-    await this.#bell.until(
+    await this.#changed.until(
       () => this.#incoming.length > 0 || this.#sourceDone || this.#ended || this.#judgeClosed !== null,
     );
     if (!this.#ended && this.#judgeClosed) throw this.#judgeClosed;
@@ -291,7 +291,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   }
 
   /** Judges what has come, up to the first boundary or a bound. Says whether it stopped at a boundary. */
-  async #judgeIncoming(judge: Judge): Promise<boolean> {
+  async #judgeIncoming(judge: VerdictStream): Promise<boolean> {
     let text = "";
     const ids: number[] = [];
     let boundary = false;
@@ -299,7 +299,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     while (this.#incoming.length > 0 && !boundary && text.length < PUSH_TEXT && ids.length < PUSH_IDS) {
       const part = this.#takeIncoming(PUSH_TEXT - text.length, PUSH_IDS - ids.length);
       taken += weight(part);
-      if (part.kind === "ids" && !(this.#held instanceof HeldIds)) this.#held = new HeldIds<T>();
+      if (part.kind === "ids" && !(this.#held instanceof IdsHoldBuffer)) this.#held = new IdsHoldBuffer<T>();
       this.#held.append(part);
       if (part.kind === "text") text += part.text;
       else if (part.kind === "ids") ids.push(...part.ids);
@@ -318,7 +318,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
       this.#settle(await judge.push(ids), judge.settled);
     }
     this.#unjudged -= taken;
-    this.#bell.ring();
+    this.#changed.notify();
     return boundary;
   }
 
@@ -341,13 +341,13 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   #settle(verdicts: Verdict[], settled: number): void {
     if (this.#ended) return;
     const stats = this.#stats;
-    for (const verdict of this.#standing.take(verdicts, settled)) {
+    for (const verdict of this.#verdicts.take(verdicts, settled)) {
       const before = this.#held.judged;
       const after = this.#held.judge(verdict);
       stats.tokens++;
       // A row of tokens goes on across what only the guard reads.
-      const finding = this.#held.isSilent(before, after) ? null : this.#book.take(verdict);
-      if (this.#book.pending === 0) this.#clear = after;
+      const finding = this.#held.isSilent(before, after) ? null : this.#tracker.take(verdict);
+      if (this.#tracker.pending === 0) this.#clear = after;
       if (finding?.action === "observe") this.#observe(finding);
       else if (finding) {
         this.#releaseClear();
@@ -396,7 +396,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   #enqueue(part: Part<T>): void {
     this.#outgoing.push(part);
     this.#unread += weight(part);
-    this.#bell.ring();
+    this.#changed.notify();
   }
 
   async #read(): Promise<void> {
@@ -413,7 +413,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
       this.#sourceError = { error };
     }
     this.#sourceDone = true;
-    this.#bell.ring();
+    this.#changed.notify();
   }
 
   #receive(part: Part<T>): void {
@@ -426,7 +426,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     this.#unjudged += weight(part);
     this.#stats.peakLag = Math.max(this.#stats.peakLag, this.#unjudged);
     if (!this.#holdBack && this.#promptPassed) this.#hand(part);
-    this.#bell.ring();
+    this.#changed.notify();
   }
 
   /** Waits until the source may give more. */
@@ -435,7 +435,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     while (!this.#ended && full()) {
       const behind = this.#unjudged >= HIGH_WATER;
       const since = performance.now();
-      await this.#bell.until(() => this.#ended || !full() || this.#unjudged >= HIGH_WATER !== behind);
+      await this.#changed.until(() => this.#ended || !full() || this.#unjudged >= HIGH_WATER !== behind);
       if (behind) this.#stats.waitedForGuardMs += performance.now() - since;
     }
   }
@@ -457,8 +457,8 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     for (const part of this.#incoming.splice(0)) if (!out) this.#hand(part);
     this.#unjudged = 0;
     if (this.#options.promptFirst && !this.#promptPassed) void this.#read();
-    this.#bell.ring();
-    await this.#bell.until(() => this.#sourceDone || this.#ended);
+    this.#changed.notify();
+    await this.#changed.until(() => this.#sourceDone || this.#ended);
     this.#conclude({ failure: error });
   }
 
@@ -519,7 +519,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
       decision: result.decision ?? null,
       stats: this.#lastStats(),
     });
-    this.#bell.ring();
+    this.#changed.notify();
   }
 
   /** The figures at the end: what has passed is still handed to the reader. */

@@ -1,8 +1,15 @@
 import { Readable } from "node:stream";
 import { InputError } from "../errors.js";
 import { aText, type OptionCheck } from "../options.js";
-import { GATE_OPTIONS, Gate, type GateOptions, type GateStats, type Judge, type Outcome } from "./gate.js";
-import type { Part } from "./held.js";
+import {
+  GATE_OPTIONS,
+  Gate,
+  type GateOptions,
+  type GateStats,
+  type Outcome,
+  type VerdictStream,
+} from "./gate.js";
+import type { Part } from "./hold-buffer.js";
 import { type Chunks, iterate, type Source } from "./source.js";
 import { ModerationViolation } from "./violation.js";
 
@@ -31,7 +38,7 @@ export class ModeratedStream<C extends Chunk> implements AsyncIterableIterator<R
   readonly #replacement: string | undefined;
   #replaced = false;
 
-  constructor(source: Source<C>, open: () => Judge, { replacement, ...options }: ModerationOptions) {
+  constructor(source: Source<C>, open: () => VerdictStream, { replacement, ...options }: ModerationOptions) {
     const parts =
       typeof source === "function"
         ? async (signal: AbortSignal) => new ChunkReader(await source(signal))

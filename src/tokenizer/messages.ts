@@ -89,7 +89,7 @@ function readMessage(
     if (text != null && typeof text !== "string") throw invalid(`the ${name} of ${which} must be a string`);
   }
   if (calls != null && !Array.isArray(calls)) throw invalid(`the tool_calls of ${which} must be a list`);
-  if (audio != null) attachment(`audio (${which})`, attachments);
+  if (audio != null) rejectAttachment(`audio (${which})`, attachments);
   const call = message?.function_call;
   const all = [...(calls ?? []), ...(call == null ? [] : [{ type: "function", function: call }])];
   // A message whose content was forgotten must not pass for an empty one.
@@ -116,13 +116,13 @@ export function contentText(content: unknown, which: string, attachments: "block
       if (typeof type !== "string" || type === "refusal" || TEXT_PARTS.includes(type)) {
         throw invalid(`a part of ${which} has no text; a part is { type: "text", text: "…" }`);
       }
-      attachment(`a part of type ${shown(type)} (${which})`, attachments);
+      rejectAttachment(`a part of type ${shown(type)} (${which})`, attachments);
       return "";
     })
     .join("");
 }
 
-function attachment(what: string, attachments: "block" | "ignore"): void {
+function rejectAttachment(what: string, attachments: "block" | "ignore"): void {
   if (attachments === "ignore") return;
   throw new InputError(
     "ATTACHMENT_UNREADABLE",

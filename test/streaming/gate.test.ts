@@ -7,26 +7,26 @@ import { ClosedError, ContextLengthError, GuardError, InputError, QueueFullError
 import type { PolicyData } from "../../src/moderation/policy.js";
 import { ruleResponse } from "../../src/moderation/ruling.js";
 import { Gate, type GateOptions, type Mode } from "../../src/streaming/gate.js";
-import type { Part } from "../../src/streaming/held.js";
+import type { Part } from "../../src/streaming/hold-buffer.js";
 import { type Chunk, ModeratedStream, type ModerationOptions } from "../../src/streaming/moderate.js";
 import type { Source } from "../../src/streaming/source.js";
 import { ModerationViolation } from "../../src/streaming/violation.js";
-import { policyOf, ScriptedJudge } from "./scripted.js";
+import { policyOf, ScriptedStream } from "./scripted.js";
 
-type Script = ConstructorParameters<typeof ScriptedJudge>[0];
+type Script = ConstructorParameters<typeof ScriptedStream>[0];
 type Options = Partial<Omit<ModerationOptions, "policy">> & { policy?: PolicyData };
 
 const unhandled = vi.fn();
 beforeEach(() => {
   // What one test left behind is that test's failure alone.
-  ScriptedJudge.open = 0;
+  ScriptedStream.open = 0;
   process.on("unhandledRejection", unhandled);
 });
 afterEach(async () => {
   await tick();
   process.off("unhandledRejection", unhandled);
   expect(unhandled).not.toHaveBeenCalled();
-  expect(ScriptedJudge.open).toBe(0);
+  expect(ScriptedStream.open).toBe(0);
 });
 
 function moderate<C extends Chunk>(
@@ -34,7 +34,7 @@ function moderate<C extends Chunk>(
   { policy, ...options }: Options = {},
   script: Script = {},
 ) {
-  return new ModeratedStream(source, () => new ScriptedJudge(script), {
+  return new ModeratedStream(source, () => new ScriptedStream(script), {
     policy: policyOf(policy),
     ...options,
   });
@@ -299,13 +299,13 @@ describe.each<Mode>(["hold-back", "stream-first"])("%s", (mode) => {
 
   test("nor what a model can bring about, nor what nobody has thought of", async () => {
     const policy = { failOpen: true };
-    const open = () => new ScriptedJudge({ promptAfter: Promise.reject(new TypeError("a bug")) });
+    const open = () => new ScriptedStream({ promptAfter: Promise.reject(new TypeError("a bug")) });
     const bug = new ModeratedStream(["text"], open, { mode, policy: policyOf(policy) });
     expect(await collect(bug)).toMatchObject({ out: [], error: { message: "a bug" } });
     // A provider that sends nothing but empty deltas behind a word whose verdict is open.
     const parts: Part<number>[] = [{ kind: "text", text: "BAD" }];
     for (let i = 0; i < 9000; i++) parts.push({ kind: "item", item: i });
-    const gate = new Gate<number>(parts, () => new ScriptedJudge(), { mode, policy: policyOf(policy) });
+    const gate = new Gate<number>(parts, () => new ScriptedStream(), { mode, policy: policyOf(policy) });
     const { error } = await collect(gate);
     expect(error).toMatchObject({ code: "HELD_TOO_MUCH" });
     expect(await gate.done).toMatchObject({ end: "failed", failedOpen: false });
@@ -313,7 +313,7 @@ describe.each<Mode>(["hold-back", "stream-first"])("%s", (mode) => {
 
   test("a guard that closes the stream ends it at once, also while its source is silent", async () => {
     const { signal } = new AbortController();
-    const judge = new ScriptedJudge();
+    const judge = new ScriptedStream();
     const from = source(["one ", "two "], { stuckAt: 2 });
     const stream = new ModeratedStream(from.chunks, () => judge, { mode, signal, policy: policyOf() });
     const reading = collect(stream);
@@ -463,7 +463,7 @@ describe.each<Mode>(["hold-back", "stream-first"])("%s", (mode) => {
 
   test("never read, it holds nothing; left unread, it takes a call", async () => {
     moderate(["text"], { mode });
-    expect(ScriptedJudge.open).toBe(0);
+    expect(ScriptedStream.open).toBe(0);
     const stream = moderate(["text"], { mode });
     await stream.next();
     await stream.return();
@@ -592,7 +592,7 @@ describe("hold-back", () => {
           chunks.push(text.slice(at, at + sizes[i % sizes.length]));
           at += chunks.at(-1)!.length;
         }
-        const whole = new ScriptedJudge();
+        const whole = new ScriptedStream();
         await whole.pushText(text);
         const { violation } = ruleResponse([...(await allVerdicts(text))], policyOf(data));
         whole.close();
@@ -614,7 +614,7 @@ describe("hold-back", () => {
 });
 
 async function allVerdicts(text: string) {
-  const judge = new ScriptedJudge();
+  const judge = new ScriptedStream();
   const pushed = await judge.pushText(text);
   const flushed = await judge.flush();
   judge.close();
@@ -705,7 +705,7 @@ describe("what a source may give", () => {
 describe("items between text", () => {
   type Item = { call: number };
   const gate = (parts: Part<Item>[], options: Partial<GateOptions> = {}) =>
-    new Gate<Item>(source(parts).chunks, () => new ScriptedJudge(), { policy: policyOf(), ...options });
+    new Gate<Item>(source(parts).chunks, () => new ScriptedStream(), { policy: policyOf(), ...options });
 
   test("keep their place; a boundary settles the text before it", async () => {
     const parts: Part<Item>[] = [
@@ -733,7 +733,7 @@ describe("items between text", () => {
       ],
       { stuckAt: 2 },
     );
-    const stream = new Gate<Item>(from.chunks, () => new ScriptedJudge(), { policy: policyOf() });
+    const stream = new Gate<Item>(from.chunks, () => new ScriptedStream(), { policy: policyOf() });
     expect((await stream.next()).value).toMatchObject({ text: "wait" });
     expect((await stream.next()).value).toMatchObject({ item: { call: 1 } });
     await stream.return();

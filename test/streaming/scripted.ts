@@ -3,7 +3,7 @@ import type { Guard, PromptInput, StreamInput } from "../../src/guard.js";
 import { type Decision, decide } from "../../src/moderation/decision.js";
 import { type PolicyData, resolvePolicy } from "../../src/moderation/policy.js";
 import type { TurnVerdict, Verdict } from "../../src/moderation/verdict.js";
-import type { Judge } from "../../src/streaming/gate.js";
+import type { VerdictStream } from "../../src/streaming/gate.js";
 
 export const LABELS = {
   promptRisk: ["Safe", "Unsafe", "Controversial"],
@@ -46,7 +46,7 @@ interface Script {
  * A guard's stream by script. Tokens are words with the white space before them; the last is provisional, as more
  * letters may come. A word with BAD in it is unsafe, one with HMM controversial; PII names its category.
  */
-export class ScriptedJudge implements Judge {
+export class ScriptedStream implements VerdictStream {
   static open = 0;
   readonly prompt: Promise<Verdict | null>;
   readonly turns: Promise<TurnVerdict[]>;
@@ -61,7 +61,7 @@ export class ScriptedJudge implements Judge {
   #verdicts: Verdict[] = [];
 
   constructor(script: Script = {}) {
-    ScriptedJudge.open++;
+    ScriptedStream.open++;
     this.#script = script;
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
@@ -105,7 +105,7 @@ export class ScriptedJudge implements Judge {
   }
 
   close(reason: GuardError = new ClosedError("STREAM_CLOSED", "closed")): void {
-    if (!this.isClosed) ScriptedJudge.open--;
+    if (!this.isClosed) ScriptedStream.open--;
     this.isClosed = true;
     this.#resolveClosed(reason);
   }
@@ -141,7 +141,7 @@ const WORD = /\s*\S+|\s+$/g;
 /** A guard whose streams go by script. Remembers what they were opened with. */
 export function scriptedGuard(script: Script | ((input: StreamInput) => Script) = {}) {
   const inputs: StreamInput[] = [];
-  const judges: ScriptedJudge[] = [];
+  const streams: ScriptedStream[] = [];
   const prompts: PromptInput[] = [];
   const guard = {
     labels: LABELS,
@@ -150,7 +150,7 @@ export function scriptedGuard(script: Script | ((input: StreamInput) => Script) 
     tokenizer: { longest: 128 },
     modelDir: "scripted",
     get load() {
-      return { active: ScriptedJudge.open, waiting: 0 };
+      return { active: ScriptedStream.open, waiting: 0 };
     },
     /** A prompt is what it was made of. */
     prompt(input: PromptInput) {
@@ -160,10 +160,10 @@ export function scriptedGuard(script: Script | ((input: StreamInput) => Script) 
     stream({ prompt, ...rest }: StreamInput) {
       const input = { ...(prompt as unknown as PromptInput), ...rest } as StreamInput;
       inputs.push(input);
-      const judge = new ScriptedJudge(typeof script === "function" ? script(input) : script);
-      judges.push(judge);
+      const judge = new ScriptedStream(typeof script === "function" ? script(input) : script);
+      streams.push(judge);
       return judge;
     },
   };
-  return { guard: guard as unknown as Guard, inputs, prompts, judges };
+  return { guard: guard as unknown as Guard, inputs, prompts, streams };
 }

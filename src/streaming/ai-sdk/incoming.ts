@@ -1,5 +1,5 @@
-import type { Part } from "../held.js";
-import type { Reply } from "../reply.js";
+import type { AnswerFormatter } from "../answer-formatter.js";
+import type { Part } from "../hold-buffer.js";
 import type { Block, Content, GenerateResult, StreamPart, Usage } from "./types.js";
 
 /** What passes in its place among the text, and whether the text before it is at its end then. */
@@ -31,7 +31,7 @@ type Read = Part<StreamPart | Block>;
 export function streamParts(
   stream: ReadableStream<StreamPart>,
   signal: AbortSignal,
-  reply: Reply<StreamPart | Block>,
+  formatter: AnswerFormatter<StreamPart | Block>,
   options: { passUnknown: boolean; onUsage: (usage: Usage) => void },
 ): AsyncGenerator<Read> {
   const reader = stream.getReader();
@@ -39,12 +39,12 @@ export function streamParts(
   const leave = () => void reader.cancel(signal.reason).catch(() => {});
   if (signal.aborted) leave();
   signal.addEventListener("abort", leave, { once: true });
-  return readParts(reader, reply, options);
+  return readParts(reader, formatter, options);
 }
 
 async function* readParts(
   reader: ReadableStreamDefaultReader<StreamPart>,
-  reply: Reply<StreamPart | Block>,
+  formatter: AnswerFormatter<StreamPart | Block>,
   { passUnknown, onUsage }: { passUnknown: boolean; onUsage: (usage: Usage) => void },
 ): AsyncGenerator<Read> {
   const blocks = new Map<string, Block>();
@@ -57,7 +57,7 @@ async function* readParts(
   const end = (channel: Block["channel"], id: string): Read[] => {
     const block = blockOf(channel, id);
     blocks.delete(`${channel} ${id}`);
-    return reply.end(block, block);
+    return formatter.end(block, block);
   };
   const endAll = () => [...blocks.values()].flatMap(({ channel, id }) => end(channel, id));
   for (;;) {
@@ -66,7 +66,7 @@ async function* readParts(
     if (part.type === "text-delta" || part.type === "reasoning-delta") {
       const channel = part.type === "text-delta" ? "content" : "reasoning";
       const block = blockOf(channel, part.id);
-      yield* reply.text(channel, part.delta, block, block);
+      yield* formatter.text(channel, part.delta, block, block);
       // A signature, for example; the text went its own way.
       if (part.providerMetadata) yield { kind: "item", item: { ...part, delta: "" } };
       continue;
@@ -94,7 +94,7 @@ const STRUCTURED: Block = { channel: "content", id: "structured" };
 /** An answer that came at once, as parts. Text comes as an empty item, and then what it says. */
 export async function* contentParts(
   { content, structuredOutputText: structured }: GenerateResult,
-  reply: Reply<Content | Block>,
+  formatter: AnswerFormatter<Content | Block>,
   passUnknown: boolean,
 ): AsyncGenerator<Part<Content | Block>> {
   let said = "";
@@ -102,32 +102,32 @@ export async function* contentParts(
     if (item.type === "text" || item.type === "reasoning") {
       yield { kind: "item", item: { ...item, text: "" }, boundary: true };
       const block: Block = { channel: item.type === "text" ? "content" : "reasoning", id: "" };
-      yield* reply.text(block.channel, item.text, block, block);
-      yield* reply.end(block, block);
+      yield* formatter.text(block.channel, item.text, block, block);
+      yield* formatter.end(block, block);
       if (item.type === "text") said += item.text;
     } else if (passUnknown || CONTENT.includes(item.type)) {
       yield { kind: "item", item, boundary: true };
     }
   }
   if (typeof structured === "string" && !said.includes(structured)) {
-    yield* reply.text("content", structured, STRUCTURED, STRUCTURED);
-    yield* reply.end(STRUCTURED, STRUCTURED);
+    yield* formatter.text("content", structured, STRUCTURED, STRUCTURED);
+    yield* formatter.end(STRUCTURED, STRUCTURED);
   }
 }
 
 /** Puts an answer that came at once together again. */
 export class Collected {
   readonly content: Content[] = [];
-  readonly #reply: Reply<Content | Block>;
+  readonly #formatter: AnswerFormatter<Content | Block>;
 
-  constructor(reply: Reply<Content | Block>) {
-    this.#reply = reply;
+  constructor(formatter: AnswerFormatter<Content | Block>) {
+    this.#formatter = formatter;
   }
 
   take(part: Part<Content | Block>): void {
     if (part.kind === "item") this.content.push(part.item as Content);
     if (part.kind !== "text") return;
-    const text = this.#reply.source(part);
+    const text = this.#formatter.source(part);
     const last = this.content.at(-1);
     if (part.tag !== STRUCTURED && last && "text" in last) last.text += text;
   }

@@ -1,7 +1,7 @@
 import type { GuardError } from "../../errors.js";
+import type { AnswerFormatter } from "../answer-formatter.js";
 import type { Gate } from "../gate.js";
-import type { Part } from "../held.js";
-import type { Reply } from "../reply.js";
+import type { Part } from "../hold-buffer.js";
 import { ModerationViolation } from "../violation.js";
 import {
   type Block,
@@ -19,12 +19,12 @@ type Opened = "text" | "reasoning" | "tool-input";
 export class Outgoing {
   #usage: Usage = NO_USAGE;
   #failure: GuardError | null = null;
-  readonly #reply: Reply<StreamPart | Block>;
+  readonly #formatter: AnswerFormatter<StreamPart | Block>;
   /** Begun and not ended, as the reader knows them. */
   readonly #open = new Map<string, { type: Opened; id: string }>();
 
-  constructor(reply: Reply<StreamPart | Block>) {
-    this.#reply = reply;
+  constructor(formatter: AnswerFormatter<StreamPart | Block>) {
+    this.#formatter = formatter;
   }
 
   /** Told of as soon as the provider does: the finish may be held behind what is stopped. */
@@ -43,7 +43,7 @@ export class Outgoing {
       return {
         type: channel === "content" ? "text-delta" : "reasoning-delta",
         id,
-        delta: this.#reply.source(part),
+        delta: this.#formatter.source(part),
       };
     }
     const item = (part.kind === "item" ? part.item : part) as StreamPart;

@@ -1,10 +1,10 @@
 import { InputError } from "../../errors.js";
 import type { Policy } from "../../moderation/policy.js";
-import type { Prompt } from "../proxy/ask.js";
+import { rejectAttachment } from "../answer-formatter.js";
+import type { Prompt } from "../proxy/parsed-request.js";
 import { promptOf } from "../proxy/request/beside.js";
 import { textsIn } from "../proxy/request/fields.js";
 import type { TextMessage } from "../proxy/request/messages.js";
-import { attachment } from "../reply.js";
 import type { CallOptions } from "./types.js";
 
 type Fields = Record<string, unknown>;
@@ -97,7 +97,7 @@ class PromptReader {
         turn.content += this.#file(part, "a file");
         break;
       case "reasoning-file":
-        attachment(`a file (${mediaType(part)})`, this.#policy);
+        rejectAttachment(`a file (${mediaType(part)})`, this.#policy);
         break;
       case "tool-call":
         turn.calls.push({ type: "function", function: { name: part.toolName, arguments: part.input } });
@@ -138,7 +138,7 @@ class PromptReader {
     this.options(part.providerOptions);
     if (part.type === "text") return text(part.text);
     if (part.type === "file") return this.#file(part, "a tool's file");
-    if (FILES.includes(text(part.type))) attachment(`a tool's ${part.type}`, this.#policy);
+    if (FILES.includes(text(part.type))) rejectAttachment(`a tool's ${part.type}`, this.#policy);
     else this.#unjudged("a part of a tool's result of a type that is not known");
     return "";
   }
@@ -147,7 +147,7 @@ class PromptReader {
   #file(part: Fields, what: string): string {
     const data = record(part.data);
     if (data.type === "text") return [text(part.filename), text(data.text)].filter(Boolean).join("\n");
-    attachment(`${what} (${mediaType(part)})`, this.#policy);
+    rejectAttachment(`${what} (${mediaType(part)})`, this.#policy);
     return "";
   }
 

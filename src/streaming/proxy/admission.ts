@@ -1,7 +1,7 @@
 import { RequestError } from "./api-error.js";
 
 /** What a request holds while it is moderated. */
-export interface Place {
+export interface Admission {
   /** Fires when the client leaves, time is up, or the proxy shuts down. */
   signal: AbortSignal;
   /** Idempotent. */
@@ -9,7 +9,7 @@ export interface Place {
 }
 
 /** The places that requests are moderated in. */
-export class Admission {
+export class AdmissionControl {
   readonly #most: number;
   readonly #seconds: number;
   readonly #underway = new Set<AbortController>();
@@ -30,7 +30,7 @@ export class Admission {
   }
 
   /** Takes places for so many choices, until the request is over or its time is. @throws {RequestError} too_many_choices, too_many_streams */
-  admit(count: number, signal: AbortSignal): Place {
+  admit(count: number, signal: AbortSignal): Admission {
     if (count > this.#most) {
       const limit = `this proxy judges ${this.#most} at once`;
       throw new RequestError(400, "too_many_choices", `${count} choices are asked for, and ${limit}.`);

@@ -1,9 +1,9 @@
-import type { Reply } from "../reply.js";
+import type { AnswerFormatter } from "../answer-formatter.js";
 import type { ModerationViolation } from "../violation.js";
 import { type Fields, invalid, level, type Slot } from "./allow-list.js";
 import type { ApiError } from "./api-error.js";
 import { bodyFields } from "./choices-fields.js";
-import type { Answer, AnswerOptions, Event, Place, Routed, WholeAnswer } from "./dialect.js";
+import type { CodecOptions, Event, Routed, StreamCodec, TextTarget, WholeAnswer } from "./codec.js";
 import { isRecord, type Json, list, record } from "./json.js";
 import { EventReader, type Said, WholeReader } from "./readers.js";
 
@@ -26,25 +26,29 @@ const BOTH = "reasoning_content reasoning";
 const LONGEST_BEFORE = 256;
 
 /** An answer in numbered choices, as chat completions and completions stream it. */
-export class ChoicesAnswer implements Answer {
+export class ChoicesAnswer implements StreamCodec {
   readonly terminator = "[DONE]";
-  readonly #options: AnswerOptions;
-  readonly #replies: Reply<Event | Place | Slot>[];
+  readonly #options: CodecOptions;
+  readonly #formatters: AnswerFormatter<Event | TextTarget | Slot>[];
   readonly #form: ChoicesForm;
   readonly #choice;
   /** Where each choice's text went last: text in the same place is joined. */
-  readonly #places: { key: string; kind: string; place: Place }[] = [];
+  readonly #targets: { key: string; kind: string; target: TextTarget }[] = [];
   readonly #before: string[];
   readonly #ended = new Set<number>();
   /** The first event's fields, for events of the proxy's own. */
   #first: Json | null = null;
 
-  constructor(options: AnswerOptions, replies: Reply<Event | Place | Slot>[], form: ChoicesForm) {
+  constructor(
+    options: CodecOptions,
+    formatters: AnswerFormatter<Event | TextTarget | Slot>[],
+    form: ChoicesForm,
+  ) {
     this.#options = options;
-    this.#replies = replies;
+    this.#formatters = formatters;
     this.#form = form;
     this.#choice = level(form.fields);
-    this.#before = replies.map(() => "");
+    this.#before = formatters.map(() => "");
   }
 
   read(event: Json): Routed[] {
@@ -56,7 +60,7 @@ export class ChoicesAnswer implements Answer {
     let told: Json = extras;
     for (const value of optionalChoices(choices)) {
       if (!isRecord(value)) throw invalid("a choice that is no object");
-      const choice = indexOf(value, 0, this.#replies.length);
+      const choice = indexOf(value, 0, this.#formatters.length);
       routed.push(...this.#readChoice(value, choice, envelope, told));
       told = {};
     }
@@ -99,10 +103,10 @@ export class ChoicesAnswer implements Answer {
     const [nulls, told] = partition(own, isEmpty);
     const { role, ...fields } = record(delta);
     const calls = pick(fields, ({ length }) => length !== 0);
-    const reply = this.#replies[choice];
+    const formatter = this.#formatters[choice];
     const routed = withoutTwins(reader.texts).flatMap((said): Routed[] => {
-      const place = this.#place(choice, envelope, nulls, role, said);
-      const parts = reply.text(said.channel, said.text, place, said.kind);
+      const target = this.#target(choice, envelope, nulls, role, said);
+      const parts = formatter.text(said.channel, said.text, target, said.kind);
       return parts.map((part) => ({ choice, part }));
     });
     const ends = told.finish_reason !== undefined;
@@ -125,17 +129,17 @@ export class ChoicesAnswer implements Answer {
 
   /** A choice's texts are at their end: half an escape of JSON stands for itself. */
   #endTexts(choice: number): Routed[] {
-    const last = this.#places[choice];
+    const last = this.#targets[choice];
     if (!last) return [];
-    return this.#replies[choice].end(last.place, last.kind).map((part) => ({ choice, part }));
+    return this.#formatters[choice].end(last.target, last.kind).map((part) => ({ choice, part }));
   }
 
   /** The place of a text; the same one as long as text comes in events that differ in nothing else. */
-  #place(choice: number, envelope: Json, nulls: Json, role: unknown, { kind }: Said): Place {
+  #target(choice: number, envelope: Json, nulls: Json, role: unknown, { kind }: Said): TextTarget {
     const key = JSON.stringify([kind, role, envelope, nulls]);
-    const last = this.#places[choice];
-    if (last?.key === key) return last.place;
-    const place = {
+    const last = this.#targets[choice];
+    if (last?.key === key) return last.target;
+    const target = {
       write: (text: string) => {
         const own = this.#form.write(kind, text);
         const delta =
@@ -143,8 +147,8 @@ export class ChoicesAnswer implements Answer {
         return this.#event(envelope, choice, { ...nulls, ...own, ...delta });
       },
     };
-    this.#places[choice] = { key, kind, place };
-    return place;
+    this.#targets[choice] = { key, kind, target };
+    return target;
   }
 
   #event(envelope: Json, index: number, fields: Json): Event {
@@ -155,7 +159,7 @@ export class ChoicesAnswer implements Answer {
 /** A whole answer in numbered choices. */
 export function wholeChoices(
   answer: Json,
-  options: AnswerOptions,
+  options: CodecOptions,
   fields: Fields,
   /** What is left of a choice that was stopped. */
   rest: (choice: Json) => Json,
@@ -163,7 +167,7 @@ export function wholeChoices(
   const { choices, ...others } = answer;
   if (!Array.isArray(choices)) throw invalid("no choices");
   const hidden = { hidden: false };
-  const slots: Slot[][] = options.ask.choices.map(() => []);
+  const slots: Slot[][] = options.parsed.choices.map(() => []);
   const choice = level(fields);
   const read = choices.map((value, i): Json => {
     if (!isRecord(value)) throw invalid("a choice that is no object");

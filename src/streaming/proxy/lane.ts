@@ -1,21 +1,21 @@
+import { AnswerFormatter } from "../answer-formatter.js";
 import { Channel } from "../channel.js";
-import { Gate, type GateOptions, type Judge } from "../gate.js";
-import type { TextPart } from "../held.js";
-import { Reply } from "../reply.js";
+import { Gate, type GateOptions, type VerdictStream } from "../gate.js";
+import type { TextPart } from "../hold-buffer.js";
 import { ModerationViolation } from "../violation.js";
 import { Slot } from "./allow-list.js";
-import type { Event, Place, Released } from "./dialect.js";
+import type { Event, Released, TextTarget } from "./codec.js";
 
 /** One choice of an answer on its way through its gate. */
 export class Lane {
   readonly input = new Channel<Released>();
-  readonly reply: Reply<Event | Place | Slot>;
-  readonly gate: Gate<Event | Place | Slot>;
+  readonly formatter: AnswerFormatter<Event | TextTarget | Slot>;
+  readonly gate: Gate<Event | TextTarget | Slot>;
 
   /** @param json the answer is to be JSON: its escapes are read as their characters */
-  constructor(lead: string, json: boolean, open: () => Judge, options: GateOptions) {
-    this.reply = new Reply(lead, { json });
-    this.gate = new Gate<Event | Place | Slot>(this.input, open, options);
+  constructor(prefill: string, json: boolean, open: () => VerdictStream, options: GateOptions) {
+    this.formatter = new AnswerFormatter(prefill, { json });
+    this.gate = new Gate<Event | TextTarget | Slot>(this.input, open, options);
     this.gate.start();
   }
 
@@ -34,7 +34,7 @@ export class Lane {
     const texts = slots.map(({ text }) => text);
     for (const slot of slots) slot.text = "";
     void this.#fill(slots, texts);
-    const passed: TextPart<Event | Place | Slot>[] = [];
+    const passed: TextPart<Event | TextTarget | Slot>[] = [];
     try {
       for await (const part of this.gate) if (part.kind === "text") passed.push(part);
       this.#set(passed, Number.POSITIVE_INFINITY);
@@ -48,11 +48,11 @@ export class Lane {
   }
 
   /** Puts so many units of what passed into the slots. */
-  #set(passed: readonly TextPart<Event | Place | Slot>[], most: number): void {
+  #set(passed: readonly TextPart<Event | TextTarget | Slot>[], most: number): void {
     let left = most;
     for (const { text, tag } of passed) {
       const own = { text: text.slice(0, left), tag };
-      if (tag instanceof Slot) tag.text += this.reply.source({ kind: "text", ...own });
+      if (tag instanceof Slot) tag.text += this.formatter.source({ kind: "text", ...own });
       left -= own.text.length;
     }
   }
@@ -68,7 +68,7 @@ export class Lane {
   }
 
   async #write(slot: Slot, text: string): Promise<void> {
-    const parts = [...this.reply.text(slot.channel, text, slot, slot), ...this.reply.end(slot, slot)];
+    const parts = [...this.formatter.text(slot.channel, text, slot, slot), ...this.formatter.end(slot, slot)];
     for (const part of parts) await this.input.write(part);
   }
 }

@@ -1,4 +1,4 @@
-import type { Event } from "./dialect.js";
+import type { Event } from "./codec.js";
 import { isRecord, type Json, record, text } from "./json.js";
 
 interface OpenPart {

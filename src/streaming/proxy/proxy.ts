@@ -5,14 +5,14 @@ import { type PolicyData, resolvePolicy } from "../../moderation/policy.js";
 import { mostBytes } from "../../tokenizer/limits.js";
 import type { Mode, Outcome } from "../gate.js";
 import { type AccessOptions, access } from "./access.js";
-import { Admission, type Place } from "./admission.js";
+import { type Admission, AdmissionControl } from "./admission.js";
 import { RequestError, toRequestError } from "./api-error.js";
-import type { Ask } from "./ask.js";
-import type { Dialect } from "./dialect.js";
-import { Exchange } from "./exchange.js";
+import type { Endpoint } from "./codec.js";
 import type { Json } from "./json.js";
 import { Metrics } from "./metrics.js";
+import { ModeratedRequest } from "./moderated-request.js";
 import { moderations } from "./moderations.js";
+import type { ParsedRequest } from "./parsed-request.js";
 import { type LogEntry, RequestRecord } from "./record.js";
 import { readBody } from "./request/body.js";
 import { FieldReader } from "./request/fields.js";
@@ -66,7 +66,7 @@ export class GuardProxy {
   readonly #policy;
   readonly #upstream: Upstream;
   readonly #routes: Routes;
-  readonly #admission: Admission;
+  readonly #admission: AdmissionControl;
   #draining = false;
 
   /** @throws {InputError} POLICY_INVALID, OPTION_INVALID */
@@ -77,7 +77,7 @@ export class GuardProxy {
     this.#upstream = new Upstream(options.upstream);
     this.#routes = new Routes(options);
     const places = Math.min(options.maxStreams ?? guard.maxStreams, guard.maxStreams);
-    this.#admission = new Admission(places, options.timeout ?? TIMEOUT_SECONDS);
+    this.#admission = new AdmissionControl(places, options.timeout ?? TIMEOUT_SECONDS);
     this.metrics = new Metrics(guard, () => this.streams);
 
     const app = this.#app;
@@ -132,7 +132,7 @@ export class GuardProxy {
     const { pathname, search } = new URL(request.url);
     const path = pathname + search;
     if (route.kind === "moderations") return this.#moderations(request, record);
-    if (route.kind === "judged") return this.#moderate(request, record, route.dialect, path);
+    if (route.kind === "judged") return this.#moderate(request, record, route.judged, path);
     if (route.kind === "unjudged") return this.#pass(request, record, path);
     throw route.status === 405
       ? new RequestError(405, "method_refused", "This path is judged for POST alone.")
@@ -153,98 +153,98 @@ export class GuardProxy {
   }
 
   async #moderations(request: Request, record: RequestRecord): Promise<Response> {
-    let place: Place | null = null;
+    let admission: Admission | null = null;
     try {
       const body = await readBody(request);
       record.asked(body);
-      place = this.#admission.admit(1, request.signal);
+      admission = this.#admission.admit(1, request.signal);
       const answer = await moderations(body, this.#guard, this.#policy, {
-        signal: place.signal,
+        signal: admission.signal,
         cacheKey: tenantOf(request),
       });
       this.#write(record, 200, []);
       return Response.json(answer);
     } finally {
-      place?.free();
+      admission?.free();
     }
   }
 
   async #moderate(
     request: Request,
     record: RequestRecord,
-    dialect: Dialect,
+    endpoint: Endpoint,
     path: string,
   ): Promise<Response> {
-    let exchange: Exchange | null = null;
-    let place: Place | null = null;
+    let moderated: ModeratedRequest | null = null;
+    let admission: Admission | null = null;
     try {
       const body = await readBody(request);
       record.asked(body, body.stream === true);
       const reader = new FieldReader(this.#policy, this.#options.passFields);
-      const ask = dialect.ask(body, reader);
+      const parsed = endpoint.parse(body, reader);
       record.unjudged = reader.unjudged;
-      place = this.#admission.admit(ask.choices.length, request.signal);
-      exchange = new Exchange(dialect, ask, this.#guard, {
+      admission = this.#admission.admit(parsed.choices.length, request.signal);
+      moderated = new ModeratedRequest(endpoint, parsed, this.#guard, {
         policy: this.#policy,
         mode: this.#options.mode ?? "hold-back",
-        signal: place.signal,
+        signal: admission.signal,
         onObserve: (finding) => this.metrics.found(finding),
         request: body,
         passFields: this.#options.passFields,
         cacheKey: tenantOf(request),
       });
-      const response = await this.#exchange(exchange, request, path, ask, body);
-      void this.#conclude(exchange, record, response.status, place);
+      const response = await this.#forward(moderated, request, path, parsed, body);
+      void this.#conclude(moderated, record, response.status, admission);
       return response;
     } catch (error) {
-      if (exchange && place) {
-        exchange.end();
-        void this.#conclude(exchange, record, toRequestError(error).status, place, error);
-      } else place?.free();
+      if (moderated && admission) {
+        moderated.end();
+        void this.#conclude(moderated, record, toRequestError(error).status, admission, error);
+      } else admission?.free();
       throw error;
     }
   }
 
-  async #exchange(
-    exchange: Exchange,
+  async #forward(
+    moderated: ModeratedRequest,
     request: Request,
     path: string,
-    ask: Ask,
+    parsed: ParsedRequest,
     asked: Json,
   ): Promise<Response> {
-    const prompts = exchange.promptsPass();
+    const prompts = moderated.promptsPass();
     prompts.catch(() => {});
-    if (this.#options.promptFirst || ask.promptFirst) await prompts;
+    if (this.#options.promptFirst || parsed.promptFirst) await prompts;
     const { method } = request;
     const headers = new Headers(request.headers);
     headers.set("content-type", "application/json");
     // What was judged, not the text it was read from: of a field that comes twice, others may read the first.
     const body = JSON.stringify(asked);
-    const answered = this.#upstream.send(path, { method, headers, body, signal: exchange.signal });
+    const answered = this.#upstream.send(path, { method, headers, body, signal: moderated.signal });
     // Whatever becomes of the request, nobody waits for it once the prompt is blocked.
     answered.catch(() => {});
     const response = await Promise.race([answered, prompts.then(() => answered)]);
     await prompts;
-    return exchange.answer(response);
+    return moderated.answer(response);
   }
 
-  /** Waits for the exchange's end, then gives its places back and writes it down. */
+  /** Waits for the request's end, then gives its places back and writes it down. */
   async #conclude(
-    exchange: Exchange,
+    moderated: ModeratedRequest,
     record: RequestRecord,
     status: number,
-    place: Place,
+    admission: Admission,
     error: unknown = null,
   ): Promise<void> {
     record.concludes = true;
-    const outcomes = await exchange.outcomes;
-    record.unjudged = [...record.unjudged, ...exchange.unjudged];
-    place.free();
+    const outcomes = await moderated.outcomes;
+    record.unjudged = [...record.unjudged, ...moderated.unjudged];
+    admission.free();
     this.#write(
       record,
       status,
       outcomes,
-      error ?? exchange.failure ?? outcomes.find((outcome) => outcome.error)?.error ?? null,
+      error ?? moderated.failure ?? outcomes.find((outcome) => outcome.error)?.error ?? null,
     );
   }
 

@@ -1,5 +1,5 @@
 import { type Channel, type OpenFields, type Reader, Slot } from "./allow-list.js";
-import type { AnswerOptions } from "./dialect.js";
+import type { CodecOptions } from "./codec.js";
 import type { Json } from "./json.js";
 
 /** Reads a whole answer: texts become slots, to be judged and set. */
@@ -11,7 +11,7 @@ export class WholeReader implements Reader {
   said = "";
   content = "";
 
-  constructor({ open, request }: AnswerOptions, hidden: Hidden) {
+  constructor({ open, request }: CodecOptions, hidden: Hidden) {
     this.open = open;
     this.request = request;
     this.#hidden = hidden;
@@ -53,7 +53,7 @@ export class EventReader implements Reader {
   content: string;
 
   /** @param before text that came before, and that log probabilities may still tell of */
-  constructor({ open, request }: AnswerOptions, before = "") {
+  constructor({ open, request }: CodecOptions, before = "") {
     this.open = open;
     this.request = request;
     this.content = before;

@@ -45,7 +45,7 @@ export class RequestRecord {
   model: string | null = null;
   stream = false;
   unjudged: readonly (Unjudged | "path")[] = [];
-  /** Its exchange writes it down, when it ends. */
+  /** It is written down when its answer has ended. */
   concludes = false;
 
   constructor(request: Request, endpoint: string) {

@@ -3,7 +3,7 @@ import { serverSentEvents } from "../sse.js";
 import { ModerationViolation } from "../violation.js";
 import { invalid, Slot } from "./allow-list.js";
 import { RequestError, toRequestError } from "./api-error.js";
-import type { Answer, Event, Place, Released, Routed } from "./dialect.js";
+import type { Event, Released, Routed, StreamCodec, TextTarget } from "./codec.js";
 import { isRecord, type Json } from "./json.js";
 import type { Lane } from "./lane.js";
 import { errorIn, UpstreamError } from "./upstream-error.js";
@@ -24,7 +24,7 @@ interface Context {
 /** Relays a model's event stream through the gates of its choices. Never rejects. */
 export async function relay(
   body: AsyncIterable<Uint8Array>,
-  answer: Answer,
+  answer: StreamCodec,
   lanes: Lane[],
   writer: WritableStreamDefaultWriter<Uint8Array>,
   context: Context,
@@ -44,7 +44,7 @@ export async function relay(
 }
 
 class Relay {
-  readonly #answer: Answer;
+  readonly #answer: StreamCodec;
   readonly #lanes: Lane[];
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   readonly #context: Context;
@@ -59,7 +59,7 @@ class Relay {
   readonly #quote = new Slot("", "content");
 
   constructor(
-    answer: Answer,
+    answer: StreamCodec,
     lanes: Lane[],
     writer: WritableStreamDefaultWriter<Uint8Array>,
     context: Context,
@@ -86,9 +86,9 @@ class Relay {
 
   /** Hands on what passes of a choice. */
   async send(choice: number): Promise<void> {
-    const { gate, reply } = this.#lanes[choice];
+    const { gate, formatter } = this.#lanes[choice];
     try {
-      for await (const part of gate) await this.#hand(part, reply);
+      for await (const part of gate) await this.#hand(part, formatter);
     } catch (error) {
       if (error === this.#failure) return;
       if (!(error instanceof ModerationViolation)) throw error;
@@ -153,12 +153,12 @@ class Relay {
     else if (part.kind === "item") this.#last = part.item as Event;
   }
 
-  async #hand(part: Released, reply: Lane["reply"]): Promise<void> {
+  async #hand(part: Released, formatter: Lane["formatter"]): Promise<void> {
     if (part.kind === "item") await this.#write(part.item as Event);
     else if (part.kind === "text") {
-      const text = reply.source(part);
+      const text = formatter.source(part);
       if (part.tag instanceof Slot) part.tag.text += text;
-      else await this.#write((part.tag as Place).write(text));
+      else await this.#write((part.tag as TextTarget).write(text));
     }
   }
 

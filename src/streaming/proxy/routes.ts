@@ -1,10 +1,10 @@
 import { InputError } from "../../errors.js";
-import type { Dialect } from "./dialect.js";
+import type { Endpoint } from "./codec.js";
 import { ENDPOINTS } from "./endpoints.js";
 
 /** Where a request goes. `endpoint` is a name for logs and metrics: the client's path stands in neither. */
 export type Route =
-  | { kind: "judged"; endpoint: string; dialect: Dialect }
+  | { kind: "judged"; endpoint: string; judged: Endpoint }
   | { kind: "moderations"; endpoint: string }
   | { kind: "unjudged"; endpoint: string }
   | { kind: "refused"; endpoint: string; status: 404 | 405 };
@@ -52,7 +52,7 @@ export class Routes {
     const endpoint = endpointOf(pathname);
     if (method === "POST") {
       if (endpoint === MODERATIONS) return { kind: "moderations", endpoint };
-      if (endpoint !== OTHER) return { kind: "judged", endpoint, dialect: ENDPOINTS[endpoint] };
+      if (endpoint !== OTHER) return { kind: "judged", endpoint, judged: ENDPOINTS[endpoint] };
     } else if (endpoint !== OTHER && !["GET", "HEAD", "DELETE"].includes(method)) {
       // A server may take for a POST what brings a body.
       return { kind: "refused", endpoint, status: 405 };

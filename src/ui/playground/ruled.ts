@@ -1,5 +1,5 @@
 import type { Policy } from "../../moderation/policy.js";
-import { type Finding, Rulebook, type Ruling, rulePrompt } from "../../moderation/ruling.js";
+import { type Finding, RuleTracker, type Ruling, rulePrompt } from "../../moderation/ruling.js";
 import type { Verdict } from "../../moderation/verdict.js";
 import type { RunEvent } from "../../playground/protocol.js";
 
@@ -52,7 +52,7 @@ export function ruleRun(events: readonly RunEvent[], policy: Policy | null): Rul
     failure: null,
     ended: false,
   };
-  const rules = policy && new Rulebook(policy.response);
+  const rules = policy && new RuleTracker(policy.response);
   let came = "";
   let clear = 0;
   let taken = 0;

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { guardMiddleware } from "../../../src/streaming/ai-sdk.js";
-import { ScriptedJudge, scriptedGuard } from "../scripted.js";
+import { ScriptedStream, scriptedGuard } from "../scripted.js";
 import { finish, MAJORS, models, reasoning, type StreamPart, text, usage } from "./majors.js";
 
 describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
@@ -9,7 +9,7 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
   const { generating, streaming } = models({ Mock, sdk });
 
   afterEach(async () => {
-    await vi.waitFor(() => expect(ScriptedJudge.open).toBe(0));
+    await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
   });
 
   describe("streams", () => {
@@ -75,7 +75,7 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
     });
 
     test("reasoning is judged with the text, each in its place", async () => {
-      const { model, judges } = streaming([
+      const { model, streams } = streaming([
         ...reasoning("r", "let me", " think"),
         ...text("t", "it is", " so"),
         finish,
@@ -84,7 +84,7 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
       expect(await result.reasoningText).toBe("let me think");
       expect(await result.text).toBe("it is so");
       expect((await result.reasoning)[0].providerMetadata).toEqual({ mock: { signature: "s" } });
-      expect(judges[0].pushes.join("")).toBe("<think>\nlet me think\n</think>\n\nit is so");
+      expect(streams[0].pushes.join("")).toBe("<think>\nlet me think\n</think>\n\nit is so");
     });
 
     test("flagged reasoning is stopped", async () => {
@@ -96,9 +96,9 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
     });
 
     test("without reasoning the guard reads an empty think block, as its template has it", async () => {
-      const { model, judges } = streaming([...text("t", "it is"), finish]);
+      const { model, streams } = streaming([...text("t", "it is"), finish]);
       await streamText({ model, prompt: "Hi" }).text;
-      expect(judges[0].pushes.join("")).toBe("<think>\n\n</think>\n\nit is");
+      expect(streams[0].pushes.join("")).toBe("<think>\n\n</think>\n\nit is");
     });
 
     test("tool calls pass as they are", async () => {
@@ -316,7 +316,7 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
     });
 
     test("an answer that the request begins is judged with it, and not said again", async () => {
-      const { model, inputs, judges } = streaming([...text("1", " goes on"), finish]);
+      const { model, inputs, streams } = streaming([...text("1", " goes on"), finish]);
       const messages = [
         { role: "user" as const, content: "Hi" },
         { role: "assistant" as const, content: "so far BAD" },
@@ -324,7 +324,7 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
       const result = streamText({ model, messages });
       expect(await result.text).toBe(" goes on");
       expect(inputs[0].messages).toHaveLength(1);
-      expect(judges[0].pushes.join("")).toBe("<think>\n\n</think>\n\nso far BAD goes on");
+      expect(streams[0].pushes.join("")).toBe("<think>\n\n</think>\n\nso far BAD goes on");
       const flagged = streaming([...text("1", " BAD"), finish]);
       const stopped = streamText({ model: flagged.model, messages });
       expect(await stopped.text).toBe("");

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { guardMiddleware } from "../../../src/streaming/ai-sdk.js";
-import { ScriptedJudge, scriptedGuard } from "../scripted.js";
+import { ScriptedStream, scriptedGuard } from "../scripted.js";
 import { finish, MAJORS, models, type StreamPart, text, usage } from "./majors.js";
 
 const delta = (id: string, delta: string): StreamPart => ({ type: "text-delta", id, delta });
@@ -8,7 +8,7 @@ const start = (id: string): StreamPart => ({ type: "text-start", id });
 const end = (id: string): StreamPart => ({ type: "text-end", id });
 
 afterEach(async () => {
-  await vi.waitFor(() => expect(ScriptedJudge.open).toBe(0));
+  await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
 });
 
 describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
@@ -21,10 +21,10 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
     parts: StreamPart[],
     ...args: Parameters<typeof streaming> extends [unknown, ...infer R] ? R : never
   ) {
-    const { model, judges } = streaming(parts, ...args);
+    const { model, streams } = streaming(parts, ...args);
     const out: StreamPart[] = [];
     for await (const part of (await model.doStream({ prompt })).stream) out.push(part as StreamPart);
-    return { out, read: judges[0].pushes.join("") };
+    return { out, read: streams[0].pushes.join("") };
   }
 
   describe("at a flag", () => {
@@ -215,11 +215,11 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
     const hidden = '{"a": "so \\u0042A\\u0044 BAD"}';
 
     test("a text that escapes hide is judged as the object has it", async () => {
-      const { model, judges } = streaming([...text("t", ...hidden.split(/(?<=\\u0)/)), finish]);
+      const { model, streams } = streaming([...text("t", ...hidden.split(/(?<=\\u0)/)), finish]);
       const result = streamObject({ model, schema, prompt: "Hi", onError() {} });
       const partial = [];
       for await (const object of result.partialObjectStream) partial.push(object);
-      expect(judges[0].pushes.join("")).toContain('{"a": "so BAD BAD"}');
+      expect(streams[0].pushes.join("")).toContain('{"a": "so BAD BAD"}');
       expect(JSON.stringify(partial)).not.toContain("BAD");
       expect(await result.finishReason).toBe("content-filter");
     });

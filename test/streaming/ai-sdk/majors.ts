@@ -50,14 +50,14 @@ export function models({ Mock, sdk }: Pick<(typeof MAJORS)[number], "Mock" | "sd
     options: MiddlewareOptions = {},
     script: Parameters<typeof scriptedGuard>[0] = {},
   ) {
-    const { guard, inputs, judges } = scriptedGuard(script);
+    const { guard, inputs, streams } = scriptedGuard(script);
     const mock = new Mock({
       doStream: async () => ({
         stream: simulateReadableStream({ chunks: parts, initialDelayInMs: null, chunkDelayInMs: null }),
       }),
     });
     const model = wrapLanguageModel({ model: mock, middleware: guardMiddleware(guard, options) });
-    return { model, mock, inputs, judges };
+    return { model, mock, inputs, streams };
   }
 
   function generating(

@@ -2,7 +2,7 @@ import type { PolicyData } from "../../../src/moderation/policy.js";
 import type { Mode } from "../../../src/streaming/gate.js";
 import { type RequestError, toRequestError } from "../../../src/streaming/proxy/api-error.js";
 import { ENDPOINTS } from "../../../src/streaming/proxy/endpoints.js";
-import { Exchange } from "../../../src/streaming/proxy/exchange.js";
+import { ModeratedRequest } from "../../../src/streaming/proxy/moderated-request.js";
 import { policyOf, scriptedGuard } from "../scripted.js";
 
 export const CHAT = "/chat/completions";
@@ -29,10 +29,10 @@ export async function answered(endpoint: string, answer: string | object | objec
   const { n = 1, status = 200, mode = "hold-back" } = options;
   const body = typeof answer === "string" ? answer : stream ? sse(answer) : JSON.stringify(answer);
   const type = options.type ?? (stream ? "text/event-stream" : "application/json");
-  const { guard, judges } = scriptedGuard();
-  const exchange = new Exchange(
+  const { guard, streams } = scriptedGuard();
+  const moderated = new ModeratedRequest(
     ENDPOINTS[endpoint],
-    { choices: Array(n).fill({ messages: [], lead: "" }), stream: /event-stream/i.test(type) },
+    { choices: Array(n).fill({ messages: [], prefill: "" }), stream: /event-stream/i.test(type) },
     guard,
     {
       policy: policyOf(options.policy),
@@ -47,15 +47,15 @@ export async function answered(endpoint: string, answer: string | object | objec
   const headers = { "content-type": type, ...options.headers };
   // Some statuses have no body, which a Response then must not be given.
   const response = new Response([204, 205, 304].includes(status) ? null : body, { status, headers });
-  const sent = await exchange.answer(response).then(seen, failed);
-  exchange.end();
-  const outcomes = await exchange.outcomes;
+  const sent = await moderated.answer(response).then(seen, failed);
+  moderated.end();
+  const outcomes = await moderated.outcomes;
   return {
     ...sent,
     outcomes,
-    failure: exchange.failure ?? sent.error,
-    unjudged: exchange.unjudged,
-    judged: judges.map(({ pushes }) => pushes.join("")),
+    failure: moderated.failure ?? sent.error,
+    unjudged: moderated.unjudged,
+    judged: streams.map(({ pushes }) => pushes.join("")),
   };
 }
 

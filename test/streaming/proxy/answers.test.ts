@@ -1,6 +1,6 @@
 import OpenAI from "openai";
 import { afterEach, describe, expect, test } from "vitest";
-import { ScriptedJudge } from "../scripted.js";
+import { ScriptedStream } from "../scripted.js";
 import { answered, CHAT, COMPLETIONS, DONE, RESPONSES, sse } from "./answering.js";
 import { chunk } from "./upstream.js";
 
@@ -15,7 +15,7 @@ const message = (own: object, choice: object = {}, body: object = {}) => ({
 const text = (events: { choices: { delta: { content?: string } }[] }[]) =>
   events.map(({ choices }) => choices?.[0]?.delta?.content ?? "").join("");
 
-afterEach(() => expect(ScriptedJudge.open).toBe(0));
+afterEach(() => expect(ScriptedStream.open).toBe(0));
 
 describe("what is left out", () => {
   test.each<[string, string, object]>([

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { GuardProxy, type LogEntry, type ProxyOptions } from "../../../src/streaming/proxy/proxy.js";
-import { ScriptedJudge, scriptedGuard } from "../scripted.js";
+import { ScriptedStream, scriptedGuard } from "../scripted.js";
 import { chunk, reply, scriptedUpstream } from "./upstream.js";
 
 const PRIVATE = "PRIVATE words of somebody";
@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await upstream.close();
-  await vi.waitFor(() => expect(ScriptedJudge.open).toBe(0));
+  await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
 });
 
 function start(options: Partial<ProxyOptions> = {}, script: Parameters<typeof scriptedGuard>[0] = {}) {

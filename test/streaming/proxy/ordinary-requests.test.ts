@@ -190,7 +190,7 @@ test.each(Object.entries(BODIES))(
   "%s: passes, and the guard reads the conversation alone",
   (_, [endpoint, body]) => {
     const reader = new FieldReader(policyOf());
-    const { choices } = ENDPOINTS[endpoint].ask(JSON.parse(JSON.stringify(body)), reader);
+    const { choices } = ENDPOINTS[endpoint].parse(JSON.parse(JSON.stringify(body)), reader);
     expect(reader.unjudged).toEqual([]);
     const shown = choices[0].messages.map(({ content }) => content);
     expect(new Set(shown)).toEqual(new Set(shown.length === 1 ? ["Hi"] : ["Hi", "Hello"]));
@@ -230,7 +230,7 @@ const AGENT = {
 
 test("agents: calls, their answers, and what is sealed of their reasoning", () => {
   const reader = new FieldReader(policyOf());
-  const { choices } = ENDPOINTS["/chat/completions"].ask(AGENT, reader);
+  const { choices } = ENDPOINTS["/chat/completions"].parse(AGENT, reader);
   expect(reader.unjudged).toEqual(["sealed", "sealed"]);
   expect(choices[0].messages).toEqual([
     { role: "system", content: "Use the tools." },
@@ -332,9 +332,9 @@ test.each([
       if (path.length === 0 || path.some((step) => UNREAD.test(String(step)))) continue;
       for (const way of WAYS) {
         const changed = JSON.parse(JSON.stringify(replaced(body, path, way)));
-        let choices: { messages: object[]; lead: string }[];
+        let choices: { messages: object[]; prefill: string }[];
         try {
-          ({ choices } = ENDPOINTS[endpoint].ask(changed, new FieldReader(policyOf())));
+          ({ choices } = ENDPOINTS[endpoint].parse(changed, new FieldReader(policyOf())));
         } catch (error) {
           expect(error).toBeInstanceOf(Error);
           expect(["RequestError", "InputError"]).toContain((error as Error).constructor.name);

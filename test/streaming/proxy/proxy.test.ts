@@ -4,7 +4,7 @@ import OpenAI, { APIError, BadRequestError, RateLimitError } from "openai";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { GuardProxy, type LogEntry, type ProxyOptions } from "../../../src/streaming/proxy/proxy.js";
 import { type Listening, listen } from "../../../src/streaming/proxy/server.js";
-import { ScriptedJudge, scriptedGuard } from "../scripted.js";
+import { ScriptedStream, scriptedGuard } from "../scripted.js";
 import { chunk, reply, scriptedUpstream, sse } from "./upstream.js";
 
 const KEY = "sk-very-secret";
@@ -32,14 +32,14 @@ beforeEach(async () => {
 afterEach(async () => {
   for (const server of servers) await server.close(0);
   await upstream.close();
-  await vi.waitFor(() => expect(ScriptedJudge.open).toBe(0));
+  await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
   expect(JSON.stringify(log)).not.toContain(KEY);
   process.off("unhandledRejection", unhandled);
   expect(unhandled).not.toHaveBeenCalled();
 });
 
 async function start(options: Partial<ProxyOptions> = {}, script: Parameters<typeof scriptedGuard>[0] = {}) {
-  const { guard, inputs, prompts, judges } = scriptedGuard(script);
+  const { guard, inputs, prompts, streams } = scriptedGuard(script);
   const proxy = new GuardProxy(guard, {
     upstream: upstream.url,
     log: (entry) => log.push(entry),
@@ -48,7 +48,7 @@ async function start(options: Partial<ProxyOptions> = {}, script: Parameters<typ
   const server = await listen(proxy, 0, "127.0.0.1");
   servers.push(server);
   const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: KEY, maxRetries: 0 });
-  return { client, proxy, server, url: server.url, inputs, prompts, judges };
+  return { client, proxy, server, url: server.url, inputs, prompts, streams };
 }
 
 const logged = () => vi.waitFor(() => expect(log.length).toBeGreaterThan(0)).then(() => log[0]);
@@ -194,17 +194,17 @@ describe("chat completions, streaming", () => {
       ...[0, 1, 2].map((i) => chunk({}, "stop", i)),
       "[DONE]",
     );
-    const { client, judges } = await start();
+    const { client, streams } = await start();
     const { text, finish } = await read(await client.chat.completions.create({ ...ask, n: 3, stream: true }));
     expect([0, 1, 2].map(text)).toEqual(["first goes on", "second", "third BAD fine"]);
     expect([0, 1, 2].map(finish)).toEqual(["stop", "content_filter", "stop"]);
-    expect(judges).toHaveLength(3);
+    expect(streams).toHaveLength(3);
   });
 
   test("reasoning that stands in both of its fields is read once, and comes in both", async () => {
     const both = (text: string) => chunk({ reasoning_content: text, reasoning: text });
     upstream.stream(both("let me"), both(" think"), chunk({ content: "it is" }), chunk({}, "stop"), "[DONE]");
-    const { client, judges } = await start();
+    const { client, streams } = await start();
     const { chunks } = await read(await client.chat.completions.create({ ...ask, stream: true }));
     const deltas = chunks.flatMap(({ choices }) =>
       choices.map(({ delta }) => delta as Record<string, string>),
@@ -212,7 +212,7 @@ describe("chat completions, streaming", () => {
     for (const field of ["reasoning_content", "reasoning"]) {
       expect(deltas.map((delta) => delta[field] ?? "").join("")).toBe("let me think");
     }
-    expect(judges[0].pushes.join("")).toBe("<think>\nlet me think\n</think>\n\nit is");
+    expect(streams[0].pushes.join("")).toBe("<think>\nlet me think\n</think>\n\nit is");
   });
 
   test("reasoning is judged and stays reasoning; a refusal is text", async () => {
@@ -224,7 +224,7 @@ describe("chat completions, streaming", () => {
       chunk({}, "stop"),
       "[DONE]",
     );
-    const { client, judges } = await start();
+    const { client, streams } = await start();
     const { chunks, text } = await read(await client.chat.completions.create({ ...ask, stream: true }));
     const deltas = chunks.flatMap(({ choices }) =>
       choices.map(({ delta }) => delta as Record<string, string>),
@@ -232,7 +232,7 @@ describe("chat completions, streaming", () => {
     expect(deltas.map(({ reasoning_content = "" }) => reasoning_content).join("")).toBe("let me think");
     expect(deltas.map(({ refusal }) => refusal ?? "").join("")).toBe(" no");
     expect(text()).toBe("it is");
-    expect(judges[0].pushes.join("")).toBe("<think>\nlet me think\n</think>\n\nit is\n\n no");
+    expect(streams[0].pushes.join("")).toBe("<think>\nlet me think\n</think>\n\nit is\n\n no");
   });
 
   test("tool calls and log probabilities keep their place; what might hold text unseen is left out", async () => {
@@ -408,7 +408,7 @@ describe("when something breaks", () => {
     controller.abort();
     await expect(request).rejects.toThrow();
     await vi.waitFor(() => expect(proxy.streams).toBe(0));
-    await vi.waitFor(() => expect(ScriptedJudge.open).toBe(0));
+    await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
   });
 });
 
@@ -767,7 +767,7 @@ describe("requests", () => {
     expect(error).toBeInstanceOf(RateLimitError);
     expect(error.headers.get("retry-after")).toBe("1");
     await read(first);
-    await vi.waitFor(() => expect(ScriptedJudge.open).toBe(0));
+    await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
     await read(await client.chat.completions.create({ ...ask, stream: true }));
   });
 

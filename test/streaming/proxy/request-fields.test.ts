@@ -13,8 +13,8 @@ const RESPONSES = "/responses";
 
 function read(endpoint: string, body: object, policy: PolicyData = {}, passed: string[] = []) {
   const reader = new FieldReader(policyOf(policy), passed);
-  const ask = ENDPOINTS[endpoint].ask(JSON.parse(JSON.stringify(body)), reader);
-  return { ...ask.choices[0], ask, unjudged: reader.unjudged };
+  const parsed = ENDPOINTS[endpoint].parse(JSON.parse(JSON.stringify(body)), reader);
+  return { ...parsed.choices[0], parsed, unjudged: reader.unjudged };
 }
 
 function refused(endpoint: string, body: object, policy: PolicyData = {}) {
@@ -220,8 +220,8 @@ describe("what the guard is shown of a request", () => {
       { input: [{ role: "assistant", content: [{ type: "output_text", text: TEXT }] }, user("Hi")] },
     ],
   ])("%s (%s)", (_, endpoint, body) => {
-    const { messages, lead } = read(endpoint, body);
-    expect(JSON.stringify([messages, lead])).toContain(TEXT);
+    const { messages, prefill } = read(endpoint, body);
+    expect(JSON.stringify([messages, prefill])).toContain(TEXT);
   });
 
   test("what stands beside the conversation is a turn of its own, ahead of what is asked since the last answer", () => {
@@ -270,9 +270,11 @@ describe("what the guard is shown of a request", () => {
   });
 
   test("an answer that the request begins is judged as one", () => {
-    const { messages, lead } = read(CHAT, { messages: [user("Hi"), { role: "assistant", content: TEXT }] });
+    const { messages, prefill } = read(CHAT, {
+      messages: [user("Hi"), { role: "assistant", content: TEXT }],
+    });
     expect(messages).toEqual([user("Hi")]);
-    expect(lead).toBe(TEXT);
+    expect(prefill).toBe(TEXT);
   });
 });
 
@@ -383,8 +385,8 @@ describe("what a server has stored", () => {
   });
 
   test("a conversation gets no prompt that has not passed", () => {
-    expect(read(RESPONSES, { conversation: { id: "conv_1" }, input: "Hi" }).ask.promptFirst).toBe(true);
-    expect(read(RESPONSES, { input: "Hi" }).ask.promptFirst).toBe(false);
+    expect(read(RESPONSES, { conversation: { id: "conv_1" }, input: "Hi" }).parsed.promptFirst).toBe(true);
+    expect(read(RESPONSES, { input: "Hi" }).parsed.promptFirst).toBe(false);
   });
 });
 

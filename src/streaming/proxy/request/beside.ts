@@ -1,4 +1,4 @@
-import type { Prompt } from "../ask.js";
+import type { Prompt } from "../parsed-request.js";
 import { textsIn } from "./fields.js";
 import type { TextMessage } from "./messages.js";
 
@@ -10,9 +10,9 @@ import type { TextMessage } from "./messages.js";
  */
 export function promptOf(messages: readonly TextMessage[], beside: readonly string[]): Prompt {
   const last = messages.at(-1);
-  if (last?.role !== "assistant") return { messages: withBeside(messages, beside), lead: "" };
-  const lead = [last.content, ...textsIn(last.tool_calls)].filter((text) => text !== "").join("\n");
-  return { messages: withBeside(messages.slice(0, -1), beside), lead };
+  if (last?.role !== "assistant") return { messages: withBeside(messages, beside), prefill: "" };
+  const prefill = [last.content, ...textsIn(last.tool_calls)].filter((text) => text !== "").join("\n");
+  return { messages: withBeside(messages.slice(0, -1), beside), prefill };
 }
 
 /**

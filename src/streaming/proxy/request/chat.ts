@@ -1,5 +1,5 @@
-import type { Ask } from "../ask.js";
 import type { Json } from "../json.js";
+import type { ParsedRequest } from "../parsed-request.js";
 import { promptOf } from "./beside.js";
 import type { FieldReader } from "./fields.js";
 import { chatMessages } from "./messages.js";
@@ -7,7 +7,7 @@ import { countOf, streamOf } from "./settings.js";
 import { CHAT_BODY } from "./tables.js";
 
 /** Of `/v1/chat/completions`. @throws {InputError} {RequestError} where the request holds what cannot be judged */
-export function askChat(body: Json, reader: FieldReader): Ask {
+export function parseChat(body: Json, reader: FieldReader): ParsedRequest {
   const texts = reader.texts(body, CHAT_BODY, "the request");
   const prompt = promptOf(chatMessages(body.messages, reader), texts);
   return { choices: Array(countOf(body.n)).fill(prompt), stream: streamOf(body.stream) };

@@ -1,6 +1,6 @@
 import { RequestError } from "../api-error.js";
-import type { Ask, Prompt } from "../ask.js";
 import type { Json } from "../json.js";
+import type { ParsedRequest, Prompt } from "../parsed-request.js";
 import { promptOf } from "./beside.js";
 import type { FieldReader } from "./fields.js";
 import { countOf, streamOf } from "./settings.js";
@@ -9,7 +9,7 @@ import { COMPLETIONS_BODY } from "./tables.js";
 const MOST_CHOICES = 4096;
 
 /** Of `/v1/completions`. @throws {RequestError} where the request holds what cannot be judged */
-export function askCompletions(body: Json, reader: FieldReader): Ask {
+export function parseCompletions(body: Json, reader: FieldReader): ParsedRequest {
   const found = reader.texts(body, COMPLETIONS_BODY, "the request");
   // Once, not for each of many prompts.
   const beside = found.length > 0 ? [[...new Set(found)].join("\n")] : [];

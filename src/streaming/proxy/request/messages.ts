@@ -1,5 +1,5 @@
 import type { Message } from "../../../tokenizer/messages.js";
-import { attachment } from "../../reply.js";
+import { rejectAttachment } from "../../answer-formatter.js";
 import type { RequestError } from "../api-error.js";
 import { isRecord, type Json, text } from "../json.js";
 import { type FieldReader, objectsOf, refusal, shown, textsIn } from "./fields.js";
@@ -141,7 +141,7 @@ function plainText(value: unknown): string {
 
 /** Images, audio and files. @throws {InputError} ATTACHMENT_UNREADABLE */
 function attach(type: string, reader: FieldReader): void {
-  attachment(`a part of type ${type}`, reader.policy);
+  rejectAttachment(`a part of type ${type}`, reader.policy);
   reader.unjudged.push("attachment");
 }
 

@@ -1,6 +1,6 @@
 import { RequestError } from "../api-error.js";
-import type { Ask } from "../ask.js";
 import { isRecord, type Json } from "../json.js";
+import type { ParsedRequest } from "../parsed-request.js";
 import { promptOf } from "./beside.js";
 import { type FieldReader, textsIn } from "./fields.js";
 import { contentText, responsesMessages } from "./messages.js";
@@ -15,7 +15,7 @@ const STORED = ["previous_response_id", "conversation", "prompt"];
  *
  * @throws {InputError} {RequestError} where the request holds what cannot be judged
  */
-export function askResponses(body: Json, reader: FieldReader): Ask {
+export function parseResponses(body: Json, reader: FieldReader): ParsedRequest {
   const texts = [...reader.texts(body, RESPONSES_BODY, "the request"), ...variablesOf(body.prompt, reader)];
   const stored = STORED.filter((field) => body[field] !== undefined && body[field] !== null);
   for (const _ of stored) reader.unjudged.push("stored");

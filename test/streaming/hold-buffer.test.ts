@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
-import { HeldText } from "../../src/streaming/held.js";
+import { TextHoldBuffer } from "../../src/streaming/hold-buffer.js";
 import { IncrementalDecoder, IncrementalEncoder } from "../../src/tokenizer/incremental.js";
 import { Tokenizer, wellFormed } from "../../src/tokenizer/tokenizer.js";
 import { OFFICIAL_TOKENIZER } from "../support/model.js";
@@ -47,7 +47,7 @@ describe("released text is the source's own", () => {
         text,
         fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 1, maxLength: 8 }),
         (source, sizes) => {
-          const held = new HeldText<never>();
+          const held = new TextHoldBuffer<never>();
           const encoder = new IncrementalEncoder(tokenizer);
           const decoder = new IncrementalDecoder(tokenizer);
           const ids: number[] = [];
@@ -91,7 +91,7 @@ describe("released text is the source's own", () => {
 
   test("a long run of marks out of order costs no more than its length", () => {
     const source = `x${"\u0301\u0323".repeat(20_000)}.`;
-    const held = new HeldText<never>();
+    const held = new TextHoldBuffer<never>();
     held.append({ kind: "text", text: source });
     for (const character of source.normalize("NFC")) held.judge({ text: character });
     expect(held.complete).toBe(true);
@@ -100,7 +100,7 @@ describe("released text is the source's own", () => {
 
 describe("stretches", () => {
   test("a span holds nothing of what is silent", () => {
-    const held = new HeldText<string>();
+    const held = new TextHoldBuffer<string>();
     for (const [text, silent] of [
       ["hm", false],
       ["</think>", true],
@@ -113,7 +113,7 @@ describe("stretches", () => {
   });
 
   test("keep their tags and their place among items; silent ones are judged and stay", () => {
-    const held = new HeldText<string>();
+    const held = new TextHoldBuffer<string>();
     held.append({ kind: "item", item: "first" });
     held.append({ kind: "text", text: "<think>", silent: true });
     held.append({ kind: "text", text: "hm", tag: "reasoning" });

@@ -1,8 +1,16 @@
-import type { Reply } from "../reply.js";
+import type { AnswerFormatter } from "../answer-formatter.js";
 import type { ModerationViolation } from "../violation.js";
 import { type Channel, invalid, level, type Reader, Slot } from "./allow-list.js";
 import type { ApiError } from "./api-error.js";
-import type { Answer, AnswerOptions, Answers, Event, Place, Released, Routed } from "./dialect.js";
+import type {
+  CodecOptions,
+  Event,
+  Released,
+  ResponseCodec,
+  Routed,
+  StreamCodec,
+  TextTarget,
+} from "./codec.js";
 import { isRecord, type Json, list, record, text } from "./json.js";
 import { OpenItems } from "./open-items.js";
 import { EventReader, WholeReader } from "./readers.js";
@@ -24,8 +32,8 @@ const ENDS = ["response.completed", "response.incomplete"];
 const EARLY = /^response\.(created|in_progress|queued)$|^keepalive$|\.added$/;
 
 /** Of `/v1/responses`. */
-export const responsesAnswers: Answers = {
-  stream: (options, [reply]) => new ResponsesAnswer(options, reply),
+export const responsesCodec: ResponseCodec = {
+  stream: (options, [formatter]) => new ResponsesAnswer(options, formatter),
 
   whole(body, options) {
     if (!Array.isArray(body.output)) throw invalid("no output");
@@ -44,21 +52,21 @@ export const responsesAnswers: Answers = {
   },
 };
 
-class ResponsesAnswer implements Answer {
+class ResponsesAnswer implements StreamCodec {
   readonly terminator = null;
-  readonly #options: AnswerOptions;
-  readonly #reply: Reply<Event | Place | Slot>;
-  readonly #places = new Map<string, Place>();
+  readonly #options: CodecOptions;
+  readonly #formatter: AnswerFormatter<Event | TextTarget | Slot>;
+  readonly #targets = new Map<string, TextTarget>();
   /** Text that came in deltas, by place. */
-  readonly #came = new Map<Place, string>();
+  readonly #came = new Map<TextTarget, string>();
   readonly #sent = new OpenItems();
   #response: Json = {};
   #ended = false;
   #sequence = 0;
 
-  constructor(options: AnswerOptions, reply: Reply<Event | Place | Slot>) {
+  constructor(options: CodecOptions, formatter: AnswerFormatter<Event | TextTarget | Slot>) {
     this.#options = options;
-    this.#reply = reply;
+    this.#formatter = formatter;
   }
 
   read(event: Json): Routed[] {
@@ -105,7 +113,7 @@ class ResponsesAnswer implements Answer {
 
   /** The texts are at their end: half an escape of JSON stands for itself. */
   #endTexts(): Released[] {
-    return [...this.#places.values()].flatMap((place) => this.#reply.end(place, place));
+    return [...this.#targets.values()].flatMap((target) => this.#formatter.end(target, target));
   }
 
   #readText(event: Json, channel: Channel): Routed[] {
@@ -114,12 +122,12 @@ class ResponsesAnswer implements Answer {
     const { sequence_number: _, ...envelope } = delta(rest, new EventReader(this.#options)) as Json;
     const key = JSON.stringify(envelope);
     const logprobs = event.type === "response.output_text.delta" ? { logprobs: [] } : {};
-    const place = this.#places.get(key) ?? {
+    const target = this.#targets.get(key) ?? {
       write: (released: string) => ({ ...envelope, delta: released, ...logprobs }),
     };
-    this.#places.set(key, place);
-    this.#came.set(place, (this.#came.get(place) ?? "") + said);
-    return this.#reply.text(channel, said, place, place).map((part) => ({ choice: 0, part }));
+    this.#targets.set(key, target);
+    this.#came.set(target, (this.#came.get(target) ?? "") + said);
+    return this.#formatter.text(channel, said, target, target).map((part) => ({ choice: 0, part }));
   }
 }
 
@@ -127,7 +135,7 @@ class ResponsesAnswer implements Answer {
 class EchoReader extends EventReader implements Reader {
   readonly #came: string[];
 
-  constructor(options: AnswerOptions, came: Iterable<string>) {
+  constructor(options: CodecOptions, came: Iterable<string>) {
     super(options);
     this.#came = [...came];
   }

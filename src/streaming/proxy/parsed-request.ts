@@ -3,11 +3,11 @@ import type { TextMessage } from "./request/messages.js";
 /** One prompt of a request, and how its answer begins where the request says so. */
 export interface Prompt {
   messages: TextMessage[];
-  lead: string;
+  prefill: string;
 }
 
 /** What a request asks for. */
-export interface Ask {
+export interface ParsedRequest {
   /** One for each choice that will come, in the order of their indexes. */
   choices: Prompt[];
   stream: boolean;

@@ -1,6 +1,6 @@
 import { GuardError, InputError } from "../errors.js";
 import type { Policy } from "../moderation/policy.js";
-import type { Part, TextPart } from "./held.js";
+import type { Part, TextPart } from "./hold-buffer.js";
 import { JsonText } from "./json-text.js";
 
 const THINK = "<think>";
@@ -27,9 +27,9 @@ interface Stretch {
  * came in between, its end is read once more, so that it is judged as the text its reader sees. For streams opened with
  * `reasoning: true`.
  */
-export class Reply<T extends object> {
+export class AnswerFormatter<T extends object> {
   #stage: "start" | "reasoning" | "content" = "start";
-  #lead: string;
+  #prefill: string;
   readonly #json: boolean;
   readonly #stretches = new Map<unknown, Stretch>();
   /** Of text that is not turned back into its source yet. */
@@ -40,11 +40,11 @@ export class Reply<T extends object> {
   #cut = false;
 
   /**
-   * @param lead how the answer begins, where the request says so: judged as a part of it
+   * @param prefill how the answer begins, where the request says so: judged as a part of it
    * @param options.json the request asks for JSON: escapes are decoded, and `source` must be asked for what was released
    */
-  constructor(lead = "", { json = false }: { json?: boolean } = {}) {
-    this.#lead = lead;
+  constructor(prefill = "", { json = false }: { json?: boolean } = {}) {
+    this.#prefill = prefill;
     this.#json = json;
   }
 
@@ -97,9 +97,9 @@ export class Reply<T extends object> {
     const last = this.#last;
     const again = last && last.key !== key ? stretch.tail : "";
     const apart = last && last.key !== key && (again !== "" || !last.ended) ? BETWEEN : "";
-    const [before, lead] = this.#enter(stretch.channel, text);
+    const [before, prefill] = this.#enter(stretch.channel, text);
     if (before || apart) parts.push({ kind: "text", text: before || apart, silent: true });
-    if (lead !== "") parts.push({ kind: "text", text: lead, again: true });
+    if (prefill !== "") parts.push({ kind: "text", text: prefill, again: true });
     if (again !== "") parts.push({ kind: "text", text: again, again: true });
     this.#last = { key, ended: false };
     stretch.tail = (stretch.tail + text).slice(-REPEATED);
@@ -108,17 +108,17 @@ export class Reply<T extends object> {
   }
 
   /** What the template puts before, and how the request has the text begin. */
-  #enter(channel: "reasoning" | "content", text: string): [before: string, lead: string] {
+  #enter(channel: "reasoning" | "content", text: string): [before: string, prefill: string] {
     const from = this.#stage;
     if (from === "content" || from === channel) return ["", ""];
     this.#stage = channel;
     if (channel === "reasoning") return [THINKING, ""];
-    const lead = this.#lead;
-    this.#lead = "";
-    if (from === "reasoning") return [THOUGHT, lead];
+    const prefill = this.#prefill;
+    this.#prefill = "";
+    if (from === "reasoning") return [THOUGHT, prefill];
     // Some servers leave the think block in the text.
-    const thinksItself = (lead + text).trimStart().startsWith(THINK);
-    return [thinksItself ? "" : NO_THINKING, lead];
+    const thinksItself = (prefill + text).trimStart().startsWith(THINK);
+    return [thinksItself ? "" : NO_THINKING, prefill];
   }
 }
 
@@ -127,7 +127,7 @@ export class Reply<T extends object> {
  *
  * @throws {InputError} ATTACHMENT_UNREADABLE
  */
-export function attachment(kind: string, policy: Policy): void {
+export function rejectAttachment(kind: string, policy: Policy): void {
   if (policy.attachments === "ignore") return;
   throw new InputError(
     "ATTACHMENT_UNREADABLE",

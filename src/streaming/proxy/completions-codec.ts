@@ -1,6 +1,6 @@
 import { ChoicesAnswer, type ChoicesForm, wholeChoices } from "./choices.js";
 import { completionChoiceFields } from "./choices-fields.js";
-import type { Answers } from "./dialect.js";
+import type { ResponseCodec } from "./codec.js";
 
 const form: ChoicesForm = {
   event: { id: "cmpl-moderated", object: "text_completion" },
@@ -10,7 +10,7 @@ const form: ChoicesForm = {
 };
 
 /** Of `/v1/completions`. */
-export const completionsAnswers: Answers = {
-  stream: (options, replies) => new ChoicesAnswer(options, replies, form),
+export const completionsCodec: ResponseCodec = {
+  stream: (options, formatters) => new ChoicesAnswer(options, formatters, form),
   whole: (body, options) => wholeChoices(body, options, completionChoiceFields, ({ text }) => ({ text })),
 };

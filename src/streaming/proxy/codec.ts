@@ -1,22 +1,22 @@
-import type { Part } from "../held.js";
-import type { Reply } from "../reply.js";
+import type { AnswerFormatter } from "../answer-formatter.js";
+import type { Part } from "../hold-buffer.js";
 import type { ModerationViolation } from "../violation.js";
 import type { OpenFields, Slot } from "./allow-list.js";
 import type { ApiError } from "./api-error.js";
-import type { Ask } from "./ask.js";
 import type { Json } from "./json.js";
+import type { ParsedRequest } from "./parsed-request.js";
 import type { FieldReader } from "./request/fields.js";
 
 /** An event to send, as JSON. */
 export type Event = Json;
 
 /** Where a stretch of a streamed answer's text belongs: in an event like the one that it came in. */
-export interface Place {
+export interface TextTarget {
   write(text: string): Event;
 }
 
 /** What goes through a choice's gate: events, and text with the place that it belongs to. */
-export type Released = Part<Event | Place | Slot>;
+export type Released = Part<Event | TextTarget | Slot>;
 
 /** A part of an answer and the choice it belongs to; null: of all, told last. */
 export interface Routed {
@@ -25,8 +25,8 @@ export interface Routed {
 }
 
 /** What answers are read with. */
-export interface AnswerOptions {
-  ask: Ask;
+export interface CodecOptions {
+  parsed: ParsedRequest;
   /** The request's body. */
   request: Json;
   /** Names of fields that pass unread. */
@@ -34,7 +34,7 @@ export interface AnswerOptions {
 }
 
 /** How one streamed answer is read and written again. */
-export interface Answer {
+export interface StreamCodec {
   /** Takes an event of the model's stream apart. @throws {RequestError} where it holds what cannot be judged */
   read(event: Json): Routed[];
   /** Whether the model has said that a choice is at its end. */
@@ -59,15 +59,15 @@ export interface WholeAnswer {
 }
 
 /** How an endpoint's answers are read and written. */
-export interface Answers {
+export interface ResponseCodec {
   /** A new answer in the form of a stream. */
-  stream(options: AnswerOptions, replies: Reply<Event | Place | Slot>[]): Answer;
+  stream(options: CodecOptions, formatters: AnswerFormatter<Event | TextTarget | Slot>[]): StreamCodec;
   /** @throws {RequestError} upstream_invalid where it is none */
-  whole(body: Json, options: AnswerOptions): WholeAnswer;
+  whole(body: Json, options: CodecOptions): WholeAnswer;
 }
 
 /** One of the API's endpoints. */
-export interface Dialect extends Answers {
+export interface Endpoint extends ResponseCodec {
   /** @throws {InputError} where the request holds what cannot be judged */
-  ask(body: Json, reader: FieldReader): Ask;
+  parse(body: Json, reader: FieldReader): ParsedRequest;
 }

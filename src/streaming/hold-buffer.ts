@@ -36,7 +36,7 @@ interface Stretch<T> {
 }
 
 /** What has come and not gone yet. Offsets count from the response's beginning. */
-export interface Held<T> {
+export interface HoldBuffer<T> {
   /** Offset up to which all that came has been judged. */
   readonly judged: number;
   /** Whether that is all that came. */
@@ -58,7 +58,7 @@ export interface Held<T> {
  * Text between its source and its reader. Tokens are in NFC, the source need not be: each judged token is matched with
  * the source it stands for, and what is released are slices of the source.
  */
-export class HeldText<T> implements Held<T> {
+export class TextHoldBuffer<T> implements HoldBuffer<T> {
   #text = "";
   /** Offset of `#text`'s beginning. */
   #start = 0;
@@ -185,7 +185,7 @@ export class HeldText<T> implements Held<T> {
 }
 
 /** Ids between their source and their reader. */
-export class HeldIds<T> implements Held<T> {
+export class IdsHoldBuffer<T> implements HoldBuffer<T> {
   readonly #ids: number[] = [];
   #start = 0;
   #judged = 0;

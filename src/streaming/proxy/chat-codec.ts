@@ -1,7 +1,7 @@
 import { Slot } from "./allow-list.js";
 import { ChoicesAnswer, type ChoicesForm, wholeChoices } from "./choices.js";
 import { chatChoiceFields, chatDeltaFields } from "./choices-fields.js";
-import type { Answers } from "./dialect.js";
+import type { ResponseCodec } from "./codec.js";
 import { isRecord, type Json, record } from "./json.js";
 
 const form: ChoicesForm = {
@@ -14,8 +14,8 @@ const form: ChoicesForm = {
 };
 
 /** Of `/v1/chat/completions`. */
-export const chatAnswers: Answers = {
-  stream: (options, replies) => new ChoicesAnswer(options, replies, form),
+export const chatCodec: ResponseCodec = {
+  stream: (options, formatters) => new ChoicesAnswer(options, formatters, form),
   whole: (body, options) =>
     wholeChoices(body, options, chatChoiceFields, ({ message }) => ({ message: texts(record(message)) })),
 };

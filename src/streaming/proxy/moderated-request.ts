@@ -8,10 +8,10 @@ import type { Mode, Outcome } from "../gate.js";
 import { OpenFields, Slot } from "./allow-list.js";
 import { answerHeaders } from "./answer-headers.js";
 import { RequestError } from "./api-error.js";
-import type { Ask } from "./ask.js";
-import type { AnswerOptions, Answers } from "./dialect.js";
+import type { CodecOptions, ResponseCodec } from "./codec.js";
 import { isRecord, type Json, record } from "./json.js";
 import { Lane } from "./lane.js";
+import type { ParsedRequest } from "./parsed-request.js";
 import { readText } from "./read-text.js";
 import { relay } from "./relay.js";
 import type { Unjudged } from "./request/fields.js";
@@ -21,7 +21,7 @@ import { errorIn, refusal, type UpstreamError } from "./upstream-error.js";
 const MOST_ANSWER = 64 * 2 ** 20;
 const MOST_REFUSAL = 64 * 2 ** 10;
 
-export interface ExchangeOptions {
+export interface ModeratedRequestOptions {
   policy: Policy;
   mode: Mode;
   /** Stops everything when it fires. */
@@ -39,17 +39,17 @@ export interface ExchangeOptions {
  * One request on its way to the model and back: a gate for each choice, in which the prompt is judged while the model
  * is asked.
  */
-export class Exchange {
-  readonly #answers: Answers;
-  readonly #options: AnswerOptions;
+export class ModeratedRequest {
+  readonly #codec: ResponseCodec;
+  readonly #options: CodecOptions;
   readonly #controller = new AbortController();
   readonly #lanes: Lane[];
   #failure: RequestError | null = null;
 
-  constructor(answers: Answers, ask: Ask, guard: Guard, options: ExchangeOptions) {
+  constructor(codec: ResponseCodec, parsed: ParsedRequest, guard: Guard, options: ModeratedRequestOptions) {
     const { policy, signal, onObserve, request, passFields = [], cacheKey } = options;
-    this.#answers = answers;
-    this.#options = { ask, request, open: new OpenFields(passFields, policy.unjudged === "pass") };
+    this.#codec = codec;
+    this.#options = { parsed, request, open: new OpenFields(passFields, policy.unjudged === "pass") };
     // Each choice listens to it, its gate and its stream.
     setMaxListeners(0, this.#controller.signal);
     if (signal.aborted) this.abort(signal.reason);
@@ -60,15 +60,15 @@ export class Exchange {
     }
     const { scope } = policy.prompt;
     const prompts = new Map(
-      ask.choices.map(({ messages }) => [
+      parsed.choices.map(({ messages }) => [
         messages,
         once(() => guard.prompt({ messages, reasoning: true, scope })),
       ]),
     );
-    this.#lanes = ask.choices.map(
-      ({ messages, lead }) =>
+    this.#lanes = parsed.choices.map(
+      ({ messages, prefill }) =>
         new Lane(
-          lead,
+          prefill,
           asksForJson(request),
           () => {
             const prompt = (prompts.get(messages) as () => Prompt)();
@@ -77,7 +77,7 @@ export class Exchange {
           {
             policy,
             // What comes at once goes out at once: nothing is gained by letting it pass first.
-            mode: ask.stream ? options.mode : "hold-back",
+            mode: parsed.stream ? options.mode : "hold-back",
             signal: this.#controller.signal,
             onObserve,
           },
@@ -151,9 +151,9 @@ export class Exchange {
     const writer = writable.getWriter();
     // A client that leaves cancels the readable end.
     writer.closed.catch((error) => this.abort(error));
-    const answer = this.#answers.stream(
+    const answer = this.#codec.stream(
       this.#options,
-      this.#lanes.map(({ reply }) => reply),
+      this.#lanes.map(({ formatter }) => formatter),
     );
     void relay(body, answer, this.#lanes, writer, {
       signal: this.signal,
@@ -171,7 +171,7 @@ export class Exchange {
   async #whole(body: Json): Promise<Json> {
     const error = errorIn(body);
     if (error) throw await this.#quoted(error);
-    const answer = this.#answers.whole(body, this.#options);
+    const answer = this.#codec.whole(body, this.#options);
     const violations = await Promise.all(
       this.#lanes.map((lane, choice) => this.#judge(lane, answer.slots[choice])),
     );

@@ -1,5 +1,5 @@
 /** Wakes whoever waits until something has changed. */
-export class Bell {
+export class Condition {
   #waiting: (() => void)[] = [];
 
   /** Resolves once the condition holds; it is looked at again at each ring. */
@@ -7,7 +7,7 @@ export class Bell {
     while (!condition()) await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
-  ring(): void {
+  notify(): void {
     for (const wake of this.#waiting.splice(0)) wake();
   }
 }

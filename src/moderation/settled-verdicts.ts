@@ -1,7 +1,7 @@
 import type { Verdict } from "./verdict.js";
 
 /** Sorts out which verdicts of a text stream stand: those whose token no later text can change. */
-export class StandingVerdicts {
+export class SettledVerdicts {
   readonly #tail: Verdict[] = [];
   #count = 0;
 

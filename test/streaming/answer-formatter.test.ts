@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import type { Part, TextPart } from "../../src/streaming/held.js";
-import { Reply } from "../../src/streaming/reply.js";
+import { AnswerFormatter } from "../../src/streaming/answer-formatter.js";
+import type { Part, TextPart } from "../../src/streaming/hold-buffer.js";
 
-/** What the guard reads, with what it does not judge in ( ) and what it judges again in [ ]. */
+/** What the guard reads, with what it does not judge in ( ) and what it streams again in [ ]. */
 function shown(parts: Part<object>[]): string {
   return (parts as TextPart<object>[])
     .map(({ text, silent, again }) => (silent ? `(${text})` : again ? `[${text}]` : text))
@@ -11,7 +11,7 @@ function shown(parts: Part<object>[]): string {
 
 describe("texts that come in turns", () => {
   test("one that goes on is read from its beginning, so that a word in two pieces is one word", () => {
-    const reply = new Reply<object>();
+    const reply = new AnswerFormatter<object>();
     const parts = [
       ...reply.text("content", "you are st", {}, "a"),
       ...reply.text("content", "All is ", {}, "b"),
@@ -24,7 +24,7 @@ describe("texts that come in turns", () => {
   });
 
   test("also where the one between has ended", () => {
-    const reply = new Reply<object>();
+    const reply = new AnswerFormatter<object>();
     const parts = [
       ...reply.text("content", "you are st", {}, "a"),
       ...reply.text("content", "b", {}, "b"),
@@ -35,7 +35,7 @@ describe("texts that come in turns", () => {
   });
 
   test("those that come one after the other are read once", () => {
-    const reply = new Reply<object>();
+    const reply = new AnswerFormatter<object>();
     const parts = [
       ...reply.text("content", "one", {}, "a"),
       ...reply.end({}, "a"),
@@ -45,7 +45,7 @@ describe("texts that come in turns", () => {
   });
 
   test("of a long one the end is read again, not all of it", () => {
-    const reply = new Reply<object>();
+    const reply = new AnswerFormatter<object>();
     reply.text("content", "x".repeat(100_000), {}, "a");
     reply.text("content", "b", {}, "b");
     const [, again] = reply.text("content", "y", {}, "a") as TextPart<object>[];
@@ -53,7 +53,7 @@ describe("texts that come in turns", () => {
   });
 
   test("reasoning that goes on after text is read again too", () => {
-    const reply = new Reply<object>();
+    const reply = new AnswerFormatter<object>();
     const parts = [
       ...reply.text("reasoning", "hm", {}, "r"),
       ...reply.text("content", "a", {}, "t"),
@@ -64,7 +64,7 @@ describe("texts that come in turns", () => {
 });
 
 describe("JSON", () => {
-  const json = () => new Reply<object>("", { json: true });
+  const json = () => new AnswerFormatter<object>("", { json: true });
   const visible = (parts: Part<object>[]) =>
     (parts as TextPart<object>[]).filter(({ silent, again }) => !silent && !again);
 
