@@ -40,6 +40,8 @@ interface Script {
   beforePush?: () => Promise<unknown> | undefined;
   /** Fails the push that brings the number of tokens to this. */
   failAt?: number;
+  /** What it fails of. Default: NumericError, LOGITS_NOT_FINITE. */
+  failure?: GuardError;
 }
 
 /**
@@ -112,9 +114,9 @@ export class ScriptedStream implements VerdictStream {
 
   #judge(complete: boolean): Verdict[] {
     const words = (this.#text.match(WORD) ?? []).map((word) => word.normalize("NFC"));
-    const { failAt = Infinity } = this.#script;
+    const { failAt = Infinity, failure } = this.#script;
     if (this.settled + words.length >= failAt)
-      throw new NumericError("LOGITS_NOT_FINITE", "scripted failure");
+      throw failure ?? new NumericError("LOGITS_NOT_FINITE", "scripted failure");
     const known = this.#verdicts.slice(this.settled);
     let from = 0;
     while (from < known.length && known[from].text === words[from]) from++;

@@ -1,5 +1,5 @@
 import { setMaxListeners } from "node:events";
-import { GuardError } from "../../errors.js";
+import { GuardError, InputError } from "../../errors.js";
 import type { Guard } from "../../guard.js";
 import type { Policy } from "../../moderation/policy.js";
 import type { Finding } from "../../moderation/ruling.js";
@@ -159,7 +159,7 @@ export class ModeratedRequest {
       signal: this.signal,
       stop: () => this.abort(new GuardError("STREAM_CLOSED", "Stopped.")),
       end: () => this.end(),
-      reason: (error) => this.#reason(error),
+      reason: (error) => this.#answerReason(error),
       failed: (failure) => {
         this.#failure = failure;
       },
@@ -206,7 +206,7 @@ export class ModeratedRequest {
     try {
       return await lane.judge(slots);
     } catch (error) {
-      throw this.#reason(error);
+      throw this.#answerReason(error);
     }
   }
 
@@ -220,11 +220,21 @@ export class ModeratedRequest {
     }
   }
 
+  /** Why it ended once the prompts have passed: a text that cannot be read is the server's then, not the client's. */
+  #answerReason(error: unknown): unknown {
+    if (!(error instanceof InputError) || !UNREADABLE.includes(error.code)) return this.#reason(error);
+    const message = `The guard cannot read the model's answer: ${error.message}`;
+    return new RequestError(502, error.code.toLowerCase(), message, { cause: error });
+  }
+
   /** Why it ended, where the gates only know that it was aborted. */
   #reason(error: unknown): unknown {
     return this.signal.aborted && this.signal.reason instanceof RequestError ? this.signal.reason : error;
   }
 }
+
+/** What is wrong with a text, whoever wrote it. */
+const UNREADABLE = ["MARKS_TOO_MANY", "TEXT_UNSETTLED"];
 
 /** Whether the answer is to be JSON, as OpenAI, vLLM and llama.cpp are asked for it. */
 function asksForJson({ response_format, text, ...fields }: Json): boolean {

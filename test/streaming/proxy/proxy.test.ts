@@ -2,6 +2,7 @@ import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import OpenAI, { APIError, BadRequestError, RateLimitError } from "openai";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { InputError } from "../../../src/errors.js";
 import { GuardProxy, type LogEntry, type ProxyOptions } from "../../../src/streaming/proxy/proxy.js";
 import { type Listening, listen } from "../../../src/streaming/proxy/server.js";
 import { ScriptedStream, scriptedGuard } from "../scripted.js";
@@ -382,6 +383,20 @@ describe("when something breaks", () => {
     expect(text()).toBe("one two three four BAD BAD");
     expect(finish()).toBe("stop");
     expect((await logged()).error).toMatchObject({ code: "logits_not_finite" });
+  });
+
+  test("an answer that no guard can read is the server's failure, not the client's, and passes nothing", async () => {
+    const failure = new InputError("MARKS_TOO_MANY", "More than 256 combining marks follow one character.");
+    const { client } = await start({ policy: { failOpen: true } }, { failAt: 3, failure });
+    upstream.stream(...reply("one two", " three four"));
+    const { text, error } = await read(await client.chat.completions.create({ ...ask, stream: true }));
+    expect(text()).not.toContain("three");
+    expect(error).toMatchObject({ code: "marks_too_many", type: "server_error" });
+    upstream.json({ choices: [{ index: 0, message: { role: "assistant", content: "one two three four" } }] });
+    await expect(client.chat.completions.create(ask)).rejects.toMatchObject({
+      status: 502,
+      code: "marks_too_many",
+    });
   });
 
   test("a client that leaves: the model is stopped and the places are free", async () => {
