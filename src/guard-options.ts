@@ -2,8 +2,8 @@ import type { EngineOptions } from "./engine/engine.js";
 import { InputError } from "./errors.js";
 import type { ResolveOptions } from "./export/resolve.js";
 import type { ClassifyInput } from "./moderation/classification.js";
+import type { Overflow } from "./moderation/context-window.js";
 import type { PolicyData, PromptScope } from "./moderation/policy.js";
-import type { Overflow } from "./moderation/stream.js";
 import {
   aBoolean,
   aFunction,

@@ -25,6 +25,7 @@ export {
   type StreamInput,
 } from "./guard.js";
 export type { Classification, ClassifyInput } from "./moderation/classification.js";
+export type { Overflow } from "./moderation/context-window.js";
 export { type Decision, decide, type Judged, type Reading } from "./moderation/decision.js";
 export { type Severity, severityOf } from "./moderation/labels.js";
 export {
@@ -38,7 +39,7 @@ export {
   resolvePolicy,
 } from "./moderation/policy.js";
 export { type Finding, type Ruling, rulePrompt, ruleResponse } from "./moderation/ruling.js";
-export type { GuardStream, Overflow } from "./moderation/stream.js";
+export type { GuardStream } from "./moderation/stream.js";
 export type { Judgement, TurnVerdict, Verdict } from "./moderation/verdict.js";
 export type { DeviceName } from "./ort/devices/place.js";
 export type { Prompt } from "./prompt.js";

@@ -1,27 +1,27 @@
 import type { Verdict } from "./verdict.js";
 
-/** Sorts out which verdicts of a text stream stand: those whose token no later text can change. */
+/** Sorts out which verdicts of a text stream have settled: those whose token no later text can change. */
 export class SettledVerdicts {
-  readonly #tail: Verdict[] = [];
+  readonly #unsettled: Verdict[] = [];
   #count = 0;
 
-  /** How many stand so far. */
-  get count(): number {
-    return this.#count;
+  /** The newest verdicts of the tokens that later text could still change. */
+  get unsettled(): readonly Verdict[] {
+    return this.#unsettled;
   }
 
   /**
    * @param verdicts what a push or flush returned
    * @param settled the stream's `settled` after it
-   * @returns the verdicts that stand now and did not before, in order
+   * @returns the verdicts that have settled now, in order
    */
   take(verdicts: readonly Verdict[], settled: number): Verdict[] {
     for (const verdict of verdicts) {
-      this.#tail.length = verdict.index - this.#count;
-      this.#tail.push(verdict);
+      this.#unsettled.length = verdict.index - this.#count;
+      this.#unsettled.push(verdict);
     }
-    const standing = this.#tail.splice(0, settled - this.#count);
-    this.#count += standing.length;
-    return standing;
+    const now = this.#unsettled.splice(0, settled - this.#count);
+    this.#count += now.length;
+    return now;
   }
 }

@@ -1,20 +1,21 @@
 import type { GuardConfig } from "../checkpoint/config.js";
 import type { LogitsReader, Sequence } from "../engine/sequence.js";
 import { ClosedError, type GuardError, InputError } from "../errors.js";
-import { IncrementalDecoder, IncrementalEncoder, type Revision } from "../tokenizer/incremental.js";
+import { IncrementalEncoder, type Revision } from "../tokenizer/incremental.js";
 import { MOST_UNSETTLED } from "../tokenizer/limits.js";
 import { inTurns, SLICE } from "../tokenizer/slices.js";
 import type { Prefix } from "../tokenizer/template.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { type Decision, decide, type Judged } from "./decision.js";
+import { CallOrder } from "./call-order.js";
+import { ContextWindow, type Overflow } from "./context-window.js";
+import type { Decision } from "./decision.js";
+import { IdleTimer } from "./idle-timer.js";
+import { JudgedTokens } from "./judged-tokens.js";
 import { severityOf } from "./labels.js";
 import type { Policy } from "./policy.js";
-import { type Finding, RuleTracker, type Ruling, rulePrompt } from "./ruling.js";
-import { SettledVerdicts } from "./settled-verdicts.js";
+import { Reviewer } from "./reviewer.js";
+import { type Finding, type Ruling, rulePrompt } from "./ruling.js";
 import { judgePrompt, judgeResponse, type TurnVerdict, type Verdict } from "./verdict.js";
-
-/** What a stream does when its response outgrows the model's context. */
-export type Overflow = "error" | "slide";
 
 export interface StreamOptions {
   signal?: AbortSignal;
@@ -25,12 +26,6 @@ export interface StreamOptions {
   /** Closes the stream with STREAM_IDLE when nothing was pushed and nothing judged for this many milliseconds. */
   idleMs?: number;
 }
-
-/** Share of the room for a response from which on a sliding stream prepares to. */
-const PREPARE_AT = 0.75;
-
-/** No UTF-8 character spans more tokens than this: that many tokens back, a decoder finds its feet again. */
-const LONGEST_CHARACTER = 4;
 
 /**
  * One conversation under watch: the prompt's verdict, then a verdict for every token of the response. Work is queued
@@ -56,50 +51,28 @@ export class GuardStream {
 
   /** When it was opened: milliseconds of `performance.now()`. */
   readonly openedAt = performance.now();
-  #usedAt = this.openedAt;
-  /** Feeds under way. */
-  #busy = 0;
   #stopped = false;
-  readonly #idleTimer: NodeJS.Timeout | undefined;
+  readonly #idle: IdleTimer;
   #resolveClosed!: (reason: GuardError) => void;
-  #sequence: Sequence;
+  readonly #window: ContextWindow;
   readonly #tokenizer: Tokenizer;
   readonly #labels: GuardConfig["labels"];
-  #prefixIds: readonly number[] = [];
-  #prefixLength = 0;
   readonly #signal: AbortSignal | undefined;
-  readonly #overflow: Overflow;
-  readonly #spare: () => Sequence | null;
-  /** Takes over when the context is full: reads the newest tokens meanwhile. */
-  #successor: { sequence: Sequence; start: number } | null = null;
-  /** Still have tokens to judge that were pushed before their successors took over. */
-  readonly #retiring = new Set<Sequence>();
-  /** While one sequence ends and another begins: what is to be fed to the next waits for it. */
-  #handover: Promise<void> | null = null;
-  /** While the prompt, or a long text, is encoded in slices: what is called meanwhile waits. */
-  #encoding = false;
-  readonly #calls: (() => void)[] = [];
+  /** While the prompt, or a long text, is encoded in slices, what is called meanwhile waits. */
+  readonly #calls = new CallOrder();
   /** Tells that the stream was stopped to who waits for a prompt that is not with the sequence yet. */
   #refusePrompt: ((reason: unknown) => void) | null = null;
   #encoder: IncrementalEncoder | null = null;
   /** Response index of the encoder's first token. */
   #encoderBase = 0;
-  #decoder: IncrementalDecoder;
   #input: "ids" | "text" | null = null;
-  /** All response ids given to the sequence so far, judged or not. */
-  readonly #fed: number[] = [];
-  /** Response index of the first token that the context still holds. */
-  #windowStart = 0;
-  #slides = 0;
-  #tracker: RuleTracker | null = null;
+  readonly #tokens: JudgedTokens;
+  #reviewer: Reviewer | null = null;
   #promptRuling: Ruling | null = null;
-  readonly #settledVerdicts = new SettledVerdicts();
   readonly #observed: Finding[] = [];
   #settled = 0;
   /** Ends with the last feed so far: results come out in the order of the calls. */
   #judging: Promise<void> = Promise.resolve();
-  #tokenIds: number[] = [];
-  #judged: Judged[] = [];
   #end: Promise<Decision> | null = null;
 
   constructor(
@@ -112,14 +85,12 @@ export class GuardStream {
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
     });
-    if (idleMs) this.#idleTimer = setTimeout(() => this.#stopIdle(idleMs), idleMs).unref();
-    this.#sequence = sequence;
+    this.#idle = new IdleTimer(idleMs, () => this.#stop(idle(idleMs as number)));
+    this.#window = new ContextWindow(sequence, overflow, spare);
     this.#tokenizer = tokenizer;
     this.#labels = labels;
-    this.#decoder = new IncrementalDecoder(tokenizer);
+    this.#tokens = new JudgedTokens(tokenizer);
     this.#signal = signal;
-    this.#overflow = overflow;
-    this.#spare = spare;
     signal?.addEventListener("abort", this.#abort);
     const { prompt, turns } = this.#prefill(prefix);
     this.prompt = prompt;
@@ -137,8 +108,8 @@ export class GuardStream {
 
   /** What the policy makes of the verdicts that stand so far, the prompt's first; null for a stream without one. */
   get ruling(): Ruling | null {
-    if (!this.#tracker) return null;
-    const violation = this.#promptRuling?.violation ?? this.#tracker.violation;
+    if (!this.#reviewer) return null;
+    const violation = this.#promptRuling?.violation ?? this.#reviewer.violation;
     const observed = [...(this.#promptRuling?.observed ?? []), ...this.#observed];
     const action = violation ? "block" : observed.length > 0 ? "observe" : "pass";
     return { action, violation, observed };
@@ -146,17 +117,17 @@ export class GuardStream {
 
   /** Whether it has not got a slot yet. */
   get waiting(): boolean {
-    return this.#sequence.slot === null && this.#sequence.failure === null;
+    return this.#window.waiting;
   }
 
   /** When it last had something to do: milliseconds of `performance.now()`. */
   get usedAt(): number {
-    return this.#busy > 0 ? performance.now() : this.#usedAt;
+    return this.#idle.usedAt;
   }
 
   /** How often the context was full and slid on (`overflow: "slide"`). */
   get slides(): number {
-    return this.#slides;
+    return this.#window.slides;
   }
 
   /**
@@ -173,7 +144,7 @@ export class GuardStream {
     // A model may have more ids than its tokenizer: those stand for nothing.
     for (const id of ids) this.#tokenizer.tokenBytes(id);
     this.#accept("ids");
-    return this.#inTurn(() => this.#judge({ from: this.#fed.length, ids, provisional: 0 }));
+    return this.#calls.run(() => this.#judge({ from: this.#window.length, ids, provisional: 0 }));
   }
 
   /**
@@ -192,7 +163,7 @@ export class GuardStream {
       );
     }
     this.#accept("text");
-    return this.#inTurn(() => this.#encodeText(chunk));
+    return this.#calls.run(() => this.#encodeText(chunk));
   }
 
   /**
@@ -247,8 +218,6 @@ export class GuardStream {
     };
     const begin = (encoded: Prefix) => {
       this.#refusePrompt = null;
-      this.#prefixIds = encoded.ids;
-      this.#prefixLength = encoded.ids.length;
       this.#feedPrefix(encoded, prompt.resolve, turns.resolve).catch(fail);
     };
     if (prefix instanceof Promise) {
@@ -264,7 +233,7 @@ export class GuardStream {
     tellTurns: (verdicts: readonly TurnVerdict[]) => void,
   ): Promise<void> {
     const verdicts: TurnVerdict[] = [];
-    this.#busy++;
+    this.#idle.begin();
     const read: LogitsReader = (logits, index, position) => {
       const { role, empty } = turns[verdicts.length];
       const tokenId = ids[position];
@@ -280,38 +249,22 @@ export class GuardStream {
       if (verdicts.length === turns.length) tellTurns(verdicts);
     };
     const ends = turns.map(({ end }) => end);
-    await this.#sequence.feed(ids, read, 0, ends);
-    this.#rest();
+    await this.#window.prefill(ids, read, ends);
+    this.#idle.end();
     tellPrompt(null);
     tellTurns(verdicts);
   }
 
-  /** Begins a call's work once that of all calls before it has begun: at once, unless something is encoded in slices. */
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    if (!this.#encoding) return work();
-    return new Promise((resolve, reject) => {
-      this.#calls.push(() => void work().then(resolve, reject));
-    });
-  }
-
   /** Lets calls wait until something is encoded. */
   #hold(encoded: Promise<unknown>): void {
-    this.#encoding = true;
-    this.#busy++;
-    const goOn = () => {
-      this.#rest();
-      this.#goOn();
-    };
-    encoded.then(goOn, goOn);
-  }
-
-  #goOn(): void {
-    this.#encoding = false;
-    while (!this.#encoding && this.#calls.length > 0) this.#calls.shift()?.();
+    this.#idle.begin();
+    const end = () => this.#idle.end();
+    encoded.then(end, end);
+    this.#calls.waitFor(encoded);
   }
 
   #ruleBy(policy: Policy): void {
-    this.#tracker = new RuleTracker(policy.response);
+    this.#reviewer = new Reviewer(policy.response);
     const rule = (turns: readonly TurnVerdict[]) => {
       this.#promptRuling = rulePrompt(turns, policy);
     };
@@ -320,7 +273,7 @@ export class GuardStream {
   }
 
   async #encodeText(chunk: string): Promise<Verdict[]> {
-    if (this.#sequence.failure) throw this.#sequence.failure;
+    if (this.#window.failure) throw this.#window.failure;
     this.#encoder ??= new IncrementalEncoder(this.#tokenizer);
     const encoder = this.#encoder;
     if (chunk.length <= SLICE) return this.#judgeText(() => encoder.push(chunk));
@@ -352,15 +305,12 @@ export class GuardStream {
   async #judge({ from, ids, provisional }: Revision): Promise<Verdict[]> {
     const settled = from + ids.length - provisional;
     const verdicts: Verdict[] = [];
-    this.#busy++;
+    this.#idle.begin();
     try {
-      const fed = this.#feed(from, ids, (logits, step, index) => {
+      const fed = this.#window.feed(from, ids, (logits, step, index) => {
         const tokenId = ids[index - from];
         const judgement = judgeResponse(logits, step, this.#labels);
-        this.#rewind(index);
-        this.#tokenIds.push(tokenId);
-        this.#judged.push({ risk: judgement.risk, category: judgement.category });
-        const text = this.#decoder.push(tokenId);
+        const text = this.#tokens.take(index, tokenId, judgement);
         verdicts.push({ index, tokenId, text, ...judgement, provisional: index >= settled });
       });
       fed.catch(() => {});
@@ -372,144 +322,32 @@ export class GuardStream {
       this.#stop(error as GuardError);
       throw error;
     }
-    this.#rest();
+    this.#idle.end();
     this.#settled = settled;
-    if (this.#tracker) this.#rule(this.#tracker, verdicts);
+    const review = this.#reviewer?.review(verdicts, settled);
+    if (review) this.#observed.push(...review.observed);
     return verdicts;
   }
 
-  #rule(tracker: RuleTracker, verdicts: Verdict[]): void {
-    for (const verdict of this.#settledVerdicts.take(verdicts, this.#settled)) {
-      const finding = tracker.take(verdict);
-      if (finding?.action === "observe") this.#observed.push(finding);
-    }
-  }
-
-  /** Gives ids to the sequence from a response index on; `read` gets each token's response index. */
-  async #feed(from: number, ids: readonly number[], read: LogitsReader): Promise<void> {
-    this.#fed.length = from;
-    for (const id of ids) this.#fed.push(id);
-    const room = this.#sequence.limits.maxTokens - this.#prefixLength;
-    const fits = from >= this.#windowStart && from + ids.length <= this.#windowStart + room;
-    if (this.#overflow === "error") return this.#feedWindow(from, ids, read);
-    if (fits) {
-      this.#prepare(from, ids, room);
-      return this.#feedWindow(from, ids, read);
-    }
-    const limit = this.#windowStart + room;
-    if (from <= limit) this.#prepare(from, ids.slice(0, limit - from), room);
-    const done: Promise<void>[] = [];
-    const end = from + ids.length;
-    for (let at = from; ; ) {
-      if (at < this.#windowStart || at >= this.#windowStart + room) done.push(this.#slide(at, room));
-      const to = Math.min(end, this.#windowStart + room);
-      done.push(this.#feedWindow(at, ids.slice(at - from, to - from), read));
-      if (to === end) {
-        await Promise.all(done);
-        return;
-      }
-      at = to;
-    }
-  }
-
-  #feedWindow(from: number, ids: readonly number[], read: LogitsReader): Promise<void> {
-    const offset = this.#prefixLength - this.#windowStart;
-    const sequence = this.#sequence;
-    const reader: LogitsReader = (logits, step, position, row) => read(logits, step, position - offset, row);
-    return this.#afterHandover(() => sequence.feed(ids, reader, from + offset));
-  }
-
-  /** Feeds in the order of the calls, also those that wait for another sequence to end. */
-  #afterHandover(feed: () => Promise<void>): Promise<void> {
-    if (!this.#handover) return feed();
-    let fed: Promise<void>;
-    const begun = this.#handover.then(() => {
-      if (this.#handover === begun) this.#handover = null;
-      fed = feed();
-      fed.catch(() => {});
-    });
-    this.#handover = begun;
-    return begun.then(() => fed);
-  }
-
-  /** Lets a spare slot read along while there is still room, so that sliding costs no pause. */
-  #prepare(from: number, ids: readonly number[], room: number): void {
-    const successor = this.#successor;
-    if (successor && !successor.sequence.failure && from >= successor.start) {
-      this.#readAlong(successor, ids, this.#prefixLength + from - successor.start);
-      return;
-    }
-    this.#dismiss();
-    if (this.#fed.length - this.#windowStart < PREPARE_AT * room) return;
-    const sequence = this.#spare();
-    if (!sequence) return;
-    sequence.yields = true;
-    this.#successor = { sequence, start: this.#windowStart + Math.ceil(room / 2) };
-    this.#readAlong(
-      this.#successor,
-      [...this.#prefixIds, ...this.#fed.slice(this.#successor.start, this.#windowStart + room)],
-      0,
-    );
-  }
-
-  /** Where that fails, there is no successor when its time comes. */
-  #readAlong({ sequence }: { sequence: Sequence }, ids: readonly number[], at: number): void {
-    sequence.feed(ids, () => {}, at, []).catch(() => {});
-  }
-
-  #dismiss(): void {
-    this.#successor?.sequence.close(new ClosedError("STREAM_CLOSED", "The sequence is not needed."));
-    this.#successor = null;
-  }
-
-  /** Makes room before a response index: the prompt stays, and of the response the newest half of what fits. */
-  #slide(at: number, room: number): Promise<void> {
-    this.#slides++;
-    const successor = this.#successor;
-    const next = at - Math.floor(room / 2);
-    if (successor?.start === next && !successor.sequence.failure) {
-      successor.sequence.yields = false;
-      const old = this.#sequence;
-      // Verdicts come in order: those under way must not be overtaken by another sequence.
-      const ended = this.#afterHandover(() => old.feed([], () => {}));
-      const retire = () => {
-        old.close(new ClosedError("STREAM_CLOSED", "Another sequence took over."));
-        this.#retiring.delete(old);
-      };
-      this.#retiring.add(old);
-      ended.then(retire, retire);
-      this.#handover = ended;
-      this.#successor = null;
-      this.#sequence = successor.sequence;
-      this.#windowStart = next;
-      return ended;
-    }
-    this.#dismiss();
-    this.#windowStart = Math.max(0, next);
-    const sequence = this.#sequence;
-    const kept = this.#fed.slice(this.#windowStart, at);
-    return this.#afterHandover(() => sequence.feed(kept, () => {}, this.#prefixLength));
-  }
-
   #flush(): Promise<Verdict[]> {
-    return this.#inTurn(() => this.#settleText());
+    return this.#calls.run(() => this.#settleText());
   }
 
   async #settleText(): Promise<Verdict[]> {
-    if (this.#sequence.failure) throw this.#sequence.failure;
-    if (!this.#encoder) return this.#judge({ from: this.#fed.length, ids: [], provisional: 0 });
+    if (this.#window.failure) throw this.#window.failure;
+    if (!this.#encoder) return this.#judge({ from: this.#window.length, ids: [], provisional: 0 });
     const encoder = this.#encoder;
     const judged = this.#judgeText(() => encoder.end());
     this.#encoder = null;
-    this.#encoderBase = this.#fed.length;
+    this.#encoderBase = this.#window.length;
     const verdicts = await judged;
-    this.#rewind(this.#fed.length);
+    this.#tokens.rewind(this.#window.length);
     return verdicts;
   }
 
   async #finish(): Promise<Decision> {
     await this.#flush();
-    if (this.#judged.length === 0) {
+    if (this.#tokens.length === 0) {
       const error = new InputError(
         "EMPTY_RESPONSE",
         "The response holds no token, so there is nothing to judge. To judge a prompt alone, await stream.prompt and close the stream.",
@@ -518,13 +356,13 @@ export class GuardStream {
       throw error;
     }
     const safe = this.#labels.responseRisk.find((label) => severityOf(label) === "safe") as string;
-    const decision = decide(this.#judged, safe);
+    const decision = this.#tokens.decide(safe);
     this.#stop(new ClosedError("STREAM_ENDED", "The stream has ended. Open another with guard.stream()."));
     return decision;
   }
 
   #accept(input: "ids" | "text"): void {
-    if (this.#sequence.failure) throw this.#sequence.failure;
+    if (this.#window.failure) throw this.#window.failure;
     if (this.#end)
       throw new ClosedError("STREAM_ENDED", "The stream has ended. Open another with guard.stream().");
     if (this.#input && this.#input !== input) {
@@ -536,53 +374,31 @@ export class GuardStream {
     this.#input = input;
   }
 
-  /** Forgets the tokens from `length` on. */
-  #rewind(length: number): void {
-    if (length >= this.#tokenIds.length) return;
-    this.#tokenIds.length = length;
-    this.#judged.length = length;
-    this.#decoder = new IncrementalDecoder(this.#tokenizer);
-    for (const id of this.#tokenIds.slice(-LONGEST_CHARACTER)) this.#decoder.push(id);
-  }
-
   #abort = (): void => {
     const { reason } = this.#signal as AbortSignal;
     this.#stop(new ClosedError("STREAM_ABORTED", "The stream was aborted by its signal.", { cause: reason }));
   };
 
-  /** A feed is done. */
-  #rest(): void {
-    this.#busy--;
-    this.#usedAt = performance.now();
-    this.#idleTimer?.refresh();
-  }
-
-  #stopIdle(idleMs: number): void {
-    if (this.#busy > 0) this.#idleTimer?.refresh();
-    else {
-      this.#stop(
-        new ClosedError(
-          "STREAM_IDLE",
-          `Nothing was pushed for ${idleMs} ms, so the stream was closed and its slot is free. Open another with ` +
-            "guard.stream(), or load the guard with a longer idleMs.",
-        ),
-      );
-    }
-  }
-
   #stop(reason: GuardError): void {
     if (this.#stopped) return;
     this.#stopped = true;
     this.#signal?.removeEventListener("abort", this.#abort);
-    clearTimeout(this.#idleTimer);
-    this.#resolveClosed(this.#sequence.failure ?? reason);
-    for (const sequence of [...this.#retiring, this.#successor?.sequence, this.#sequence])
-      sequence?.close(reason);
+    this.#idle.stop();
+    this.#resolveClosed(this.#window.failure ?? reason);
+    this.#window.close(reason);
     const refuse = this.#refusePrompt;
     this.#refusePrompt = null;
     refuse?.(reason);
-    if (this.#encoding) this.#goOn();
+    if (this.#calls.preparing) this.#calls.goOn();
   }
+}
+
+function idle(ms: number): ClosedError {
+  return new ClosedError(
+    "STREAM_IDLE",
+    `Nothing was pushed for ${ms} ms, so the stream was closed and its slot is free. Open another with ` +
+      "guard.stream(), or load the guard with a longer idleMs.",
+  );
 }
 
 function unsettled(): InputError {

@@ -19,7 +19,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 afterAll(async () => {
-  expect(guard.load).toEqual({ active: 0, waiting: 0 });
+  expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
   await guard.close();
 });
 

@@ -1,11 +1,12 @@
 import { Command, Option } from "commander";
 import { ClosedError } from "../../errors.js";
 import type { Guard } from "../../guard.js";
+import type { Overflow } from "../../moderation/context-window.js";
 import type { Decision } from "../../moderation/decision.js";
 import { severityOf } from "../../moderation/labels.js";
 import { type PolicyData, resolvePolicy } from "../../moderation/policy.js";
 import { type Finding, rulePrompt, turnsInScope } from "../../moderation/ruling.js";
-import type { GuardStream, Overflow } from "../../moderation/stream.js";
+import type { GuardStream } from "../../moderation/stream.js";
 import type { Verdict } from "../../moderation/verdict.js";
 import { ModerationViolation } from "../../streaming/violation.js";
 import type { Message } from "../../tokenizer/messages.js";
