@@ -27,16 +27,23 @@ export async function benchCheckpoint(): Promise<string> {
   return dir;
 }
 
-export type BenchFormat = Pick<ConvertOptions, "dtype" | "kvCache">;
+export type BenchFormat = Pick<ConvertOptions, "dtype" | "kvCache" | "floatSilu" | "packedQkv">;
 
-export function formatName({ dtype, kvCache }: BenchFormat): string {
-  return kvCache === "int8" ? `${dtype}-kv8` : (dtype as string);
+export function formatName({ dtype, kvCache, floatSilu, packedQkv }: BenchFormat): string {
+  const variants = [kvCache === "int8" && "kv8", floatSilu && "silu", packedQkv && "packed"];
+  return [dtype, ...variants.filter(Boolean)].join("-");
 }
 
-/** int4-kv8 is int4 weights with an int8 cache. */
+/** int4-kv8 is int4 weights with an int8 cache; bf16-silu and bf16-packed are graphs for a GPU that are to be tried. */
 export function parseFormat(name: string): BenchFormat {
-  const [dtype, kv] = name.split("-");
-  return { dtype: dtype as Dtype, kvCache: kv === "kv8" ? "int8" : undefined };
+  const [dtype, ...variants] = name.split("-");
+  const has = (variant: string) => variants.includes(variant) || undefined;
+  return {
+    dtype: dtype as Dtype,
+    kvCache: has("kv8") && "int8",
+    floatSilu: has("silu"),
+    packedQkv: has("packed"),
+  };
 }
 
 /** The checkpoint exported, once for each format. Delete the folder after a change to the exporter. */

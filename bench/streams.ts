@@ -3,6 +3,7 @@
  * the last, so that as many tokens are under way as there are streams.
  *
  *   npm run bench -- streams [--device cuda] [--dtype …] [--streams 1,2,…] [--context TOKENS] [--budget SECONDS a point]
+ *     [--no-graphs]
  */
 import { parseArgs } from "node:util";
 import type { GuardStream } from "../src/moderation/stream.js";
@@ -17,6 +18,7 @@ const { values } = parseArgs({
     streams: { type: "string" },
     context: { type: "string", default: "100" },
     budget: { type: "string", default: "8" },
+    "no-graphs": { type: "boolean", default: false },
   },
 });
 const onCpu = values.device === "cpu";
@@ -26,7 +28,12 @@ const context = Number(values.context);
 const MOST = 400;
 const WARM_UP = 3;
 
-const guard = await openGuard(values, { maxStreams: Math.max(...counts), maxTokens: context + MOST + 10 });
+const graphs = !values["no-graphs"];
+const guard = await openGuard(values, {
+  maxStreams: Math.max(...counts),
+  maxTokens: context + MOST + 10,
+  cudaGraphs: graphs,
+});
 const results: Record<number, unknown> = {};
 for (const count of counts) {
   const prompts: Promise<unknown>[] = [];
@@ -46,8 +53,8 @@ for (const count of counts) {
   results[count] = result;
   const { p50, p99 } = result.tokenMs;
   console.log(`${count} streams: ${result.tokensPerSecond} tokens/s, a token p50 ${p50} ms, p99 ${p99} ms`);
-  const about = { guard: guardName(values), device: values.device, context };
-  report(`streams-${guardName(values)}`, { ...about, results }, values.device);
+  const about = { guard: guardName(values), device: values.device, context, recording: guard.recording };
+  report(`streams-${guardName(values)}${graphs ? "" : "-no-graphs"}`, { ...about, results }, values.device);
 }
 await guard.close();
 

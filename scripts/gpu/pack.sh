@@ -1,6 +1,8 @@
 #!/bin/sh
-# Packs all that a CUDA box without internet needs into .gpu/parts, in parts of at most 40 MB.
-# usage: pack.sh [NVIDIA-PACKAGE …]      what the box lacks of nvidia-cuda-runtime, nvidia-cublas, nvidia-curand
+# Packs all that a CUDA box without internet needs into .gpu/parts, in parts of at most 45 MB.
+# usage: pack.sh [--arch 90] [NVIDIA-PACKAGE …]
+#   --arch: of the provider's machine code only that for GPUs of this architecture (sm_90: H100, H200) is taken along
+#   NVIDIA-PACKAGE: what the box lacks of nvidia-cuda-runtime, nvidia-cublas, nvidia-curand
 #
 # Three archives: the CUDA provider, Node with the packages, and this package's code. Only those are packed again whose
 # content changed.
@@ -10,6 +12,11 @@ root=$(pwd)
 box=$root/.gpu/box
 parts=$root/.gpu/parts
 mkdir -p "$box" "$parts"
+arch=
+if [ "${1:-}" = --arch ]; then
+  arch=$2
+  shift 2
+fi
 rm -f "$parts/SHA256SUMS"
 
 # archive NAME KEY FOLDER PATH…: NAME.tar.xz of the paths in FOLDER, in parts; nothing where KEY is what it was.
@@ -20,16 +27,23 @@ archive() {
   rm -f "$box/$name.key" "$parts/$name".tar.xz.*
   echo "packing $name …" >&2
   tar -C "$folder" --sort=name --owner=0 --group=0 --mtime=@0 -cf - "$@" |
-    xz -T0 -6 | split -b 38M -d - "$parts/$name.tar.xz."
+    xz -T0 -6 | split -b 45MB -d - "$parts/$name.tar.xz."
   echo "$key" >"$box/$name.key"
 }
 
 ort=$(node -p 'require("onnxruntime-node/package.json").version')
 QWEN3GUARD_CUDA=$box/cuda npx --no-install tsx scripts/gpu/fetch-provider.ts "$@"
-key="$ort $*"
+key="$ort $arch $*"
 # The copy of ONNX Runtime beside the provider is made anew on the box.
 rm -f "$box/cuda/$ort/libonnxruntime.so.1"
-archive provider "$key" "$box" "cuda/$ort"
+whole=$box/cuda/$ort/libonnxruntime_providers_cuda.so
+if [ -n "$arch" ] && [ "$(cat "$box/provider.key" 2>/dev/null)" != "$key" ]; then
+  mkdir -p "$box/one/cuda"
+  rm -rf "$box/one/cuda/$ort"
+  cp -R "$box/cuda/$ort" "$box/one/cuda/$ort"
+  python3 scripts/gpu/keep-architecture.py "$whole" "$box/one/cuda/$ort/${whole##*/}" "$arch" >&2
+fi
+archive provider "$key" "$box${arch:+/one}" "cuda/$ort"
 
 key="$(node -p process.version) $(cat package.json package-lock.json | sha256sum)"
 if [ "$(cat "$box/runtime.key" 2>/dev/null)" != "$key" ]; then
@@ -66,6 +80,7 @@ mkdir -p "$box/code"
   find dist -type f
 } | tar -cf - -T - | tar -C "$box/code" -xf -
 tr -d '\n' <"$box/COMMIT" >"$box/code/COMMIT"
+gcc -O1 scripts/gpu/probe.c -o "$box/code/scripts/gpu/probe" -ldl
 archive code "$(tar -C "$box/code" --sort=name --mtime=@0 -cf - . | sha256sum)" "$box/code" .
 
 cp scripts/gpu/unpack.py "$parts/"

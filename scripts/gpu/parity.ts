@@ -4,10 +4,10 @@
  * float32 PyTorch (the golden files; for the 0.6B shape computed here), and with what PyTorch itself loses in bfloat16.
  *
  *   npx tsx scripts/gpu/parity.ts [--device cuda] [--dtype bf16] [--models tiny,odd,twoLayers06B,shape06B] [--out FILE]
- *     [--no-graphs] [--float-silu]
+ *     [--no-graphs] [--float-silu] [--packed-qkv]
  *
  * --no-graphs starts kernels one by one: their arithmetic alone. --float-silu exports graphs whose SiLU is computed in
- * float32; how far it is off either way is measured first.
+ * float32; how far it is off either way is measured first. --packed-qkv hands q, k and v to attention in one piece.
  *
  * QWEN3GUARD_PYTHON names a Python with torch, transformers and safetensors (default: python3); without one only the
  * golden files are compared with. Exit code 1 where a limit is broken.
@@ -30,6 +30,7 @@ import type { Dtype } from "../../src/export/manifest.js";
 import { type DeviceName, parseDevice } from "../../src/ort/devices/place.js";
 import { odd, shape06B, tiny, twoLayers06B, writeRandomCheckpoint } from "../checkpoint/random.js";
 import { probeSilu } from "./silu.js";
+import { leaveSelfTestOut } from "./without-self-test.js";
 
 /** A head's logits, one row a position. */
 type Recorded = Record<HeadName, number[][]>;
@@ -73,6 +74,7 @@ const { values } = parseArgs({
     out: { type: "string" },
     "no-graphs": { type: "boolean", default: false },
     "float-silu": { type: "boolean", default: false },
+    "packed-qkv": { type: "boolean", default: false },
   },
 });
 const python = process.env.QWEN3GUARD_PYTHON ?? "python3";
@@ -86,7 +88,7 @@ if (!limit)
 
 const results: Record<string, object> = {};
 let broken = false;
-const floatSilu = values["float-silu"];
+const { "float-silu": floatSilu, "packed-qkv": packedQkv } = values;
 const graphs = !values["no-graphs"];
 const target = chooseTarget(dtype, device);
 const silu = {
@@ -106,7 +108,7 @@ try {
     mkdirSync(dirname(values.out), { recursive: true });
     writeFileSync(
       values.out,
-      `${JSON.stringify({ device: values.device, dtype, graphs, floatSilu, limit, broken, silu, results }, null, 1)}\n`,
+      `${JSON.stringify({ device: values.device, dtype, graphs, floatSilu, packedQkv, limit, broken, silu, results }, null, 1)}\n`,
     );
   }
 } finally {
@@ -125,7 +127,9 @@ async function compare(name: keyof typeof CHECKPOINTS): Promise<object> {
     return { skipped: "no PyTorch" };
   }
   const rounded = pytorch(checkpoint, "bfloat16");
-  await exportCheckpoint(checkpoint, model, { dtype, device, floatSilu });
+  await exportCheckpoint(checkpoint, model, { dtype, device, floatSilu, packedQkv });
+  // What is off is to be measured here, not refused.
+  await leaveSelfTestOut(model);
   const { ways, recording } = await judge(model, golden.ids);
   await Promise.all([checkpoint, model].map((dir) => rm(dir, { recursive: true })));
 

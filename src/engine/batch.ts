@@ -44,8 +44,16 @@ interface StepShape {
   outputs: [string, Tensor][];
 }
 
+/** Tokens that a recorded step has at most. */
+export const LONGEST_STEP = 8;
+
 /** Runs of a shape before it is recorded; as many as ONNX Runtime takes before recordings of its own. */
 const WARM_UPS = 2;
+
+/** Rows whose step is recorded, and the tokens that each brings. Default 1. */
+export interface StepRange extends RowRange {
+  length?: number;
+}
 
 /** A step that one call starts, and what it was recorded with. */
 interface RecordedStep {
@@ -86,7 +94,7 @@ export class BatchRunner {
   readonly #logits: Logits;
   readonly #bound = new Map<string, BoundRows>();
   readonly #shapes = new Map<string, StepShape>();
-  /** By first row and number of rows. */
+  /** By first row, number of rows and tokens of each. */
   readonly #recorded = new Map<string, RecordedStep>();
   #resultCopy: ResultCopy | null = null;
 
@@ -119,32 +127,32 @@ export class BatchRunner {
   }
 
   /**
-   * Records the step of one token a row for these ranges of rows; `run` takes recorded steps where there are. For
+   * Records the steps of these ranges of rows, of one token a row where they do not say; `run` takes recorded steps where there are. For
    * devices that record, before the first sequence.
    *
    * @param enough asked after each range: the remaining ones stay without a recording
    * @throws {DeviceError}
    */
-  async record(ranges: readonly RowRange[], mode: RecordingMode, enough = () => false): Promise<void> {
+  async record(ranges: readonly StepRange[], mode: RecordingMode, enough = () => false): Promise<void> {
     const recorder = this.#session.device.recorder!;
     // Kernels stop at each row's own length, so the longest there can be does for all.
     this.#total[0] = this.#cache.shape.capacity;
     this.#ids.fill(0n);
-    this.#lengths.fill(0);
-    this.#publish(this.#cache.shape.slots);
     if (mode.copiesResults) this.#resultCopy = this.#makeResultCopy();
     let warm = 0;
-    for (const { first, count } of ranges) {
+    for (const { first, count, length = 1 } of ranges) {
       const bound = this.#bindRows(first, count);
-      const shape = this.#makeShape(count, 1, this.#resultCopy);
+      const shape = this.#makeShape(count, length, this.#resultCopy);
       const step = { bound, shape, logits: this.#resultCopy?.logits ?? this.#logits };
       const binding = bindShape(bound, shape);
+      this.#lengths.fill(length - 1);
+      this.#publish(count * length);
       try {
         // What a size's first runs do, such as loading kernels or allocating, a recording may not do.
-        for (let run = 0; run < WARM_UPS && count !== warm; run++) await binding.run();
-        warm = count;
-        const recording = recorder.record(() => this.#enqueue(count, binding, recorder), mode);
-        this.#recorded.set(key(first, count), { ...step, recording });
+        for (let run = 0; run < WARM_UPS && count * length !== warm; run++) await binding.run();
+        warm = count * length;
+        const recording = recorder.record(() => this.#enqueue(count * length, binding, recorder), mode);
+        this.#recorded.set(stepKey(first, count, length), { ...step, recording });
       } catch (error) {
         releaseBound(bound);
         releaseShape(shape);
@@ -156,8 +164,8 @@ export class BatchRunner {
   }
 
   /** A step as it is recorded: the copy of its inputs, its kernels and, if need be, the copy of their results. */
-  #enqueue(rows: number, binding: Binding, recorder: Recorder): void {
-    this.#publish(rows);
+  #enqueue(tokens: number, binding: Binding, recorder: Recorder): void {
+    this.#publish(tokens);
     binding.enqueue();
     const copy = this.#resultCopy;
     if (copy) recorder.download(copy.host, copy.device, copy.layout.bytes);
@@ -194,12 +202,12 @@ export class BatchRunner {
       this.#lengths[row] = after - 1;
       longest = Math.max(longest, after);
     }
-    const recorded = length === 1 && !eager ? this.#recorded.get(key(firstRow, rows.length)) : undefined;
+    this.#total[0] = longest;
+    const recorded = eager ? undefined : this.#recorded.get(stepKey(firstRow, rows.length, length));
     if (recorded) {
       await recorded.recording.run();
       return recorded.logits;
     }
-    this.#total[0] = longest;
     this.#publish(rows.length * length);
     await this.#bind(firstRow, rows.length, length).run();
     return this.#logits;
@@ -273,10 +281,14 @@ export class BatchRunner {
   #makeResultCopy(): ResultCopy {
     const { device } = this.#session;
     const { slots } = this.#cache.shape;
-    const layout = new LogitsLayout(this.#outputs, slots, slots);
+    const layout = new LogitsLayout(this.#outputs, Math.max(slots, LONGEST_STEP), slots);
     const host = device.shared(layout.bytes);
     return { layout, host, device: device.allocate(layout.bytes), logits: layout.views(host) };
   }
+}
+
+function stepKey(first: number, count: number, length: number): string {
+  return `${key(first, count)}x${length}`;
 }
 
 function key(first: number, count: number): string {

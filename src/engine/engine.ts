@@ -11,10 +11,11 @@ import { openDevice } from "../ort/devices/open.js";
 import { CPU, type DeviceName, type Place, parseDevice } from "../ort/devices/place.js";
 import { Session } from "../ort/session.js";
 import type { ElementType } from "../ort/tensor.js";
-import { BatchRunner } from "./batch.js";
+import { BatchRunner, type StepRange } from "./batch.js";
 import { type CacheShape, KvCache, slotBytes } from "./cache.js";
+import { longRanges, longStepLengths } from "./long-steps.js";
 import { type RecordingReport, recordSteps } from "./recording.js";
-import { HalvedRows, NearbyRows, type RowRange } from "./rows.js";
+import { HalvedRows, NearbyRows } from "./rows.js";
 import { type PrefixTotals, Scheduler, type SchedulerOptions } from "./scheduler.js";
 import { runSelfTest } from "./self-test.js";
 import { Sequence, type SequenceLimits } from "./sequence.js";
@@ -69,7 +70,7 @@ export class Engine {
   readonly #scheduler: Scheduler;
   readonly #scheduling: SchedulerOptions;
   /** What a GPU records. */
-  readonly #ranges: RowRange[];
+  readonly #ranges: StepRange[];
   readonly #limits: SequenceLimits;
   #recording: RecordingReport | null = null;
   #closed: Promise<void> | null = null;
@@ -96,12 +97,14 @@ export class Engine {
     this.#runner = new BatchRunner(session, this.#cache, outputs, largest);
     const affordable = tokensAsLargeAsWeights(manifest, shape);
     const halved = new HalvedRows(shape.slots, affordable);
-    this.#ranges = halved.ranges();
+    const longSteps = device.recorder ? longStepLengths() : [];
+    this.#ranges = [...halved.ranges(), ...longRanges(shape.slots, longSteps)];
     this.#scheduling = {
       maxWaiting: MAX_WAITING,
       rows: device.recorder ? halved : new NearbyRows(GAP_ROWS[manifest.dtype] ?? 1, affordable),
       keptTokens,
       ...chunks,
+      ...(longSteps.length > 0 && { fewTokens: 1, recordedChunks: longSteps }),
     };
     this.#scheduler = new Scheduler(this.#runner, this.#cache, this.#scheduling);
     this.#limits = { maxTokens, vocabSize: config.vocabSize, outputs };

@@ -3,9 +3,8 @@ import { GuardError } from "../errors.js";
 import type { ModelOutput } from "../export/outputs.js";
 import type { Device } from "../ort/devices/device.js";
 import { placeName } from "../ort/devices/place.js";
-import type { BatchRunner, Row } from "./batch.js";
+import type { BatchRunner, Row, StepRange } from "./batch.js";
 import type { Logits } from "./logits.js";
-import type { RowRange } from "./rows.js";
 
 /** How steps are recorded on a device that can (CUDA graphs). */
 export interface RecordingReport {
@@ -23,7 +22,7 @@ export interface RecordingReport {
 
 /** What is checked: a model, its rows in the cache, and the steps worth recording, larger ones first. */
 export interface RecordingPlan {
-  ranges: readonly RowRange[];
+  ranges: readonly StepRange[];
   slots: number;
   maxTokens: number;
   vocabSize: number;
@@ -137,25 +136,31 @@ async function decode(runner: BatchRunner, plan: RecordingPlan, eager: boolean):
   return found;
 }
 
-/** Each range once, recorded and not, with another first token on each row. */
+/** Each range once, recorded and not, with other tokens on each row. */
 async function rangesDistance(
   runner: BatchRunner,
   { ranges, vocabSize, outputs }: RecordingPlan,
 ): Promise<number> {
   let distance = 0;
-  for (const { first, count } of ranges) {
+  for (const { first, count, length = 1 } of ranges) {
     const rows = Array.from({ length: count }, (_, i) => new ScriptedRow(first + i, vocabSize));
-    const batch = { firstRow: first, rows, active: rows.map(() => true), length: 1 };
-    const recorded = taken(await runner.run(batch), outputs, count);
-    const expected = taken(await runner.run(batch, true), outputs, count);
+    // Behind the token that the row has from a shorter range.
+    if (length > 1) for (const row of rows) row.length = 1;
+    const batch = { firstRow: first, rows, active: rows.map(() => true), length };
+    const recorded = taken(await runner.run(batch), outputs, count * length);
+    const expected = taken(await runner.run(batch, true), outputs, count * length);
     distance = Math.max(distance, largestDistance([recorded], [expected]));
   }
   return distance;
 }
 
-/** A copy of the logits of so many rows. */
-function taken(logits: Logits, outputs: readonly ModelOutput[], rows: number): Float32Array {
-  return Float32Array.from(outputs.flatMap(({ name, width }) => [...logits[name].subarray(0, rows * width)]));
+/** A copy of the logits of so many tokens; outputs of the last position alone have fewer, and are left as they were. */
+function taken(logits: Logits, outputs: readonly ModelOutput[], tokens: number): Float32Array {
+  return Float32Array.from(
+    outputs.flatMap(({ name, width, position }) => [
+      ...logits[name].subarray(0, (position === "each" ? tokens : 1) * width),
+    ]),
+  );
 }
 
 /** NaN where either holds one. */

@@ -20,6 +20,8 @@ export interface SchedulerOptions {
   fewTokens: number;
   /** Tokens that free slots keep for sequences that begin alike; 0 keeps none. */
   keptTokens: number;
+  /** Chunks of one sequence that are recorded, ascending: more tokens than `fewTokens` and not too many go in these. */
+  recordedChunks?: readonly number[];
 }
 
 /** Prefix tokens of all sequences so far: those that were in the cache already, and those that ran. */
@@ -179,11 +181,19 @@ export class Scheduler implements SequenceOwner {
       this.#chunkNext = false;
       const chunk = performance.now() - this.#togetherAt < RECENT_MS ? sharedChunk : loneChunk;
       const rows = { first: alone.slot!, count: 1 };
-      return [{ group: [alone], rows, length: Math.min(pending.get(alone)!, chunk) }];
+      return [{ group: [alone], rows, length: this.#chunkLength(pending.get(alone)!, chunk) }];
     }
     this.#chunkNext = true;
     if (together.length > 0) this.#togetherAt = performance.now();
     return this.#shareRuns(together);
+  }
+
+  #chunkLength(pending: number, chunk: number): number {
+    const { recordedChunks = [] } = this.#options;
+    const longest = recordedChunks.at(-1) ?? 0;
+    // A few more than the longest go in two steps as well.
+    if (pending > 2 * longest) return Math.min(pending, chunk);
+    return recordedChunks.findLast((length) => length <= pending) ?? Math.min(pending, chunk);
   }
 
   #shareRuns(sequences: Sequence[]): Step[] {

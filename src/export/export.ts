@@ -32,6 +32,8 @@ export interface ExportOptions {
   device?: Device;
   /** Whether SiLU is computed in float32 where activations are of 16 bits. Default false. */
   floatSilu?: boolean;
+  /** Whether attention gets q, k and v in one piece, where its kernel takes the norms too. Not measured. Default false. */
+  packedQkv?: boolean;
   /**
    * Makes the KV cache int8: gets the finished model with a float cache, and returns what a step of each channel
    * stands for, one entry a layer. See `calibrate` in conversion/.
@@ -182,7 +184,8 @@ function requireAbsent(out: string): void {
 function chooseFormat(options: ExportOptions) {
   const device = options.device ?? "cpu";
   const dtype = options.dtype ?? usualFormat(device);
-  return { device, dtype, target: { ...chooseTarget(dtype, device), floatSilu: options.floatSilu } };
+  const { floatSilu, packedQkv } = options;
+  return { device, dtype, target: { ...chooseTarget(dtype, device), floatSilu, packedQkv } };
 }
 
 /** Name and version of this package. */

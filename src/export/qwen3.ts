@@ -11,6 +11,8 @@ export interface Target {
   activation: FloatType;
   /** GroupQueryAttention normalizes q and k itself: the CPU kernel refuses those inputs. */
   fusedQkNorm: boolean;
+  /** Whether attention takes q, k and v as one input, which saves cutting them apart; with `fusedQkNorm` alone. */
+  packedQkv?: boolean;
   /** Whether SiLU is computed in float32 where activations are of 16 bits: see `addSilu`. */
   floatSilu?: boolean;
 }
@@ -105,9 +107,14 @@ function addAttention(
     matrix(`${tensors}.k_proj.weight`, kvSize, config.hiddenSize),
     matrix(`${tensors}.v_proj.weight`, kvSize, config.hiddenSize),
   ]);
-  let [q, k] = [`${name}.q`, `${name}.k`];
-  const v = `${name}.v`;
-  graph.node("Split", [qkv, graph.ints("qkv_sizes", [qSize, kvSize, kvSize])], [q, k, v], { axis: -1 });
+  const packed = target.packedQkv && target.fusedQkNorm && !cacheScales;
+  const v = packed ? "" : `${name}.v`;
+  let [q, k] = packed ? [qkv, ""] : [`${name}.q`, `${name}.k`];
+  // Three parts: cut in two, a matrix's halves get addresses in pinned memory, which a CUDA capture does not allow.
+  if (!packed) {
+    const sizes = graph.ints("qkv_sizes", [qSize, kvSize, kvSize]);
+    graph.node("Split", [qkv, sizes], [q, k, v], { axis: -1 });
+  }
 
   const qNorm = vector(graph, source, `${tensors}.q_norm.weight`, config.headDim, target.activation);
   const kNorm = vector(graph, source, `${tensors}.k_norm.weight`, config.headDim, target.activation);

@@ -1,4 +1,4 @@
-import { DeviceError } from "../errors.js";
+import { DeviceError, InputError } from "../errors.js";
 import { ACCELERATORS, DEVICE_KINDS } from "./devices/kinds.js";
 import koffi from "./ffi.js";
 import { findLibrary, loadLibrary } from "./library.js";
@@ -122,8 +122,7 @@ export class OrtApi extends StatusFunctions<keyof typeof STATUS_FUNCTIONS> {
     for (const [name, index] of Object.entries(RELEASE_FUNCTIONS)) {
       this.#release[name as ReleaseName] = bind(index, "void (void* handle)");
     }
-    // 3 = ORT_LOGGING_LEVEL_ERROR: what goes wrong comes back as a status and is thrown from here.
-    this.env = this.create("CreateEnv", 3, "qwen3guard");
+    this.env = this.create("CreateEnv", logLevel(), "qwen3guard");
     // Windows' library hands events to the system's tracing and asks no variable.
     this.call("DisableTelemetryEvents", this.env);
   }
@@ -141,6 +140,21 @@ export class OrtApi extends StatusFunctions<keyof typeof STATUS_FUNCTIONS> {
   release(name: ReleaseName, handle: Handle): void {
     this.#release[name](handle);
   }
+}
+
+/**
+ * How much ONNX Runtime writes to standard error, QWEN3GUARD_ORT_LOG: 0 all, 4 what is fatal. 3, errors, where it says
+ * nothing: what goes wrong comes back as a status and is thrown from here.
+ *
+ * @throws {InputError} OPTION_INVALID
+ */
+function logLevel(): number {
+  const level = process.env.QWEN3GUARD_ORT_LOG || "3";
+  if (/^[0-4]$/.test(level)) return Number(level);
+  throw new InputError(
+    "OPTION_INVALID",
+    `QWEN3GUARD_ORT_LOG is "${level}"; it must be a number from 0 to 4.`,
+  );
 }
 
 /** @throws {DeviceError} LIBRARY_NOT_LOADED, ORT_TOO_OLD */

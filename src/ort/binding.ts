@@ -20,8 +20,10 @@ export class Binding {
     ortApi().call("BindOutput", this.#handle, name, tensor.handle);
   }
 
-  /** Runs the model on a worker thread; resolves when the outputs are there. @throws {DeviceError} ORT_ERROR */
+  /** Runs the model, on a worker thread where it can; resolves when the outputs are there. @throws {DeviceError} ORT_ERROR */
   run(): Promise<void> {
+    const { device } = this.#session;
+    if (device.start) return device.start(() => this.enqueue());
     return ortApi().callAsync("RunWithBinding", this.#session.handle, this.#session.runOptions, this.#handle);
   }
 

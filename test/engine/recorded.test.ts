@@ -169,9 +169,42 @@ describe("the way to record", () => {
   });
 });
 
-async function judge(chunk: number): Promise<Recorded> {
-  const sequence = new Sequence({ maxTokens: MAX_TOKENS, vocabSize, outputs }, scheduler);
-  scheduler.admit(sequence);
+test("steps of several tokens of one stream, where they are recorded too, give the golden logits", async () => {
+  const lengths = [2, 4, 8];
+  const long = lengths.map((length) => ({ first: 0, count: 1, length }));
+  runner.forget();
+  recorder.keepsNumbers = false;
+  const ranges = [...new HalvedRows(SLOTS, 100).ranges(), ...long];
+  const plan = { ranges, slots: SLOTS, maxTokens: MAX_TOKENS, vocabSize, outputs };
+  const report = await recordSteps(runner, recorder.device, plan);
+  expect(report).toMatchObject({ mode: "first", steps: ranges.length });
+  const rows = new HalvedRows(SLOTS, 100);
+  const options = {
+    maxWaiting: 1,
+    rows,
+    sharedChunk: 32,
+    loneChunk: 64,
+    fewTokens: 1,
+    keptTokens: 0,
+    recordedChunks: lengths,
+  };
+  const own = new Scheduler(runner, cache, options);
+  recorder.log.length = 0;
+  expectGolden(await judge(7, own));
+  // Each 7 are 4, 2 and 1.
+  const [whole, rest] = [Math.floor(golden.ids.length / 7), golden.ids.length % 7];
+  const steps = 3 * whole + [0, 1, 1, 2, 1, 2, 2][rest];
+  expect(recorder.log.filter((entry) => entry === "run").length).toBe(steps);
+  recorder.log.length = 0;
+  expectGolden(await judge(32, own));
+  expect(recorder.log.filter((entry) => entry === "run").length).toBeLessThan(3);
+  await own.stop();
+  recorder.keepsNumbers = true;
+});
+
+async function judge(chunk: number, by = scheduler): Promise<Recorded> {
+  const sequence = new Sequence({ maxTokens: MAX_TOKENS, vocabSize, outputs }, by);
+  by.admit(sequence);
   const record: Recorded = { promptRisk: [], promptCategory: [], responseRisk: [], responseCategory: [] };
   for (let at = 0; at < golden.ids.length; at += chunk) {
     await sequence.feed(golden.ids.slice(at, at + chunk), (logits, index, position) => {

@@ -21,6 +21,8 @@ export class RecordingCpu {
   readonly device: Device;
   /** By the name of the way. */
   readonly faults: Record<string, Fault> = {};
+  /** Whether a recording keeps the host's numbers, as a GPU's does. The CPU's kernel needs the present ones for several tokens. */
+  keepsNumbers = true;
   readonly #hostNumbers: () => Int32Array;
   #prompts = 0;
 
@@ -53,7 +55,7 @@ export class RecordingCpu {
       this.log.push("run");
       if (fault === "wrong" || (fault === "wrong after a prompt" && this.#prompts > before)) return;
       const now = Int32Array.from(numbers);
-      numbers.set(recorded);
+      if (this.keepsNumbers) numbers.set(recorded);
       work();
       numbers.set(now);
     };

@@ -13,14 +13,14 @@ import { Engine } from "../../../src/engine/engine.js";
 import type { Sequence } from "../../../src/engine/sequence.js";
 import { ClosedError } from "../../../src/errors.js";
 import { exportCheckpoint } from "../../../src/export/export.js";
-import { type Dtype, MODEL_FILE, writeManifest } from "../../../src/export/manifest.js";
-import { readManifest } from "../../../src/export/read-manifest.js";
+import { type Dtype, MODEL_FILE } from "../../../src/export/manifest.js";
 import { loadGuard } from "../../../src/guard.js";
 import { deviceMemory } from "../../../src/ort/devices/cuda/runtime.js";
 import { openDevice } from "../../../src/ort/devices/open.js";
 import { Session } from "../../../src/ort/session.js";
 import { odd, tiny, twoLayers06B, writeRandomCheckpoint } from "../../checkpoint/random.js";
 import { probeSilu } from "../silu.js";
+import { leaveSelfTestOut } from "../without-self-test.js";
 
 const CHECKPOINTS = { twoLayers06B, tiny, odd };
 const DTYPES: Dtype[] = ["bf16", "fp16", "int8", "int4"];
@@ -36,6 +36,7 @@ try {
     for (const dtype of DTYPES) {
       const dir = join(root, `${name}-${dtype}`);
       await exportCheckpoint(checkpoint, dir, { dtype, device: "cuda" });
+      // What stands in for the kernels computes nothing, so no model says what its checkpoint says.
       await assert.rejects(Engine.load(dir, { maxStreams: 1, maxTokens: 200 }), { code: "SELF_TEST_FAILED" });
       await leaveSelfTestOut(dir);
       console.log(`${name} as ${dtype}: ${await rehearse(dir)}`);
@@ -50,6 +51,7 @@ try {
   await rehearseLimits(join(root, "tiny-bf16"));
   await rehearseLadder(join(root, "twoLayers06B-bf16"));
   await rehearseSilu();
+  await rehearseCandidates(join(root, "twoLayers06B"));
   await rehearseGuard();
   await rehearseSecondGpu(join(root, "tiny-bf16"));
   const trace = readFileSync(TRACE, "utf8");
@@ -121,12 +123,6 @@ async function rehearseLimits(dir: string): Promise<void> {
   await assert.rejects(Engine.load(dir, { device: "cpu" }), { code: "DEVICE_MISMATCH" });
 }
 
-/** What stands in for the kernels computes nothing, so no model says what its checkpoint says. */
-async function leaveSelfTestOut(dir: string): Promise<void> {
-  const { selfTest: _, ...manifest } = await readManifest(dir);
-  await writeManifest(dir, manifest);
-}
-
 /** The first captures fail, one more each time: the next way of recording is taken, at last none. */
 async function rehearseLadder(dir: string): Promise<void> {
   let refused = 0;
@@ -159,6 +155,38 @@ async function rehearseSilu(): Promise<void> {
     );
     console.log(`SiLU in ${type}: one QuickGelu`);
   }
+}
+
+/** What is ready to be tried on a GPU: recorded steps of several tokens, and q, k and v in one piece. */
+async function rehearseCandidates(checkpoint: string): Promise<void> {
+  process.env.QWEN3GUARD_LONG_STEPS = "2,4,8";
+  let engine = await Engine.load(`${checkpoint}-bf16`, { maxStreams: 3, maxTokens: 64 });
+  delete process.env.QWEN3GUARD_LONG_STEPS;
+  assert.equal(engine.recording?.steps, 5 + 9);
+  const sequence = engine.open();
+  await feed(sequence, 20);
+  let from = traceLength();
+  await feed(sequence, 7);
+  assert.equal(
+    calls(from).filter((call) => call.startsWith("cudaGraphLaunch")).length,
+    3,
+    "7 are 4, 2 and 1",
+  );
+  await engine.close();
+
+  const packed = `${checkpoint}-packed`;
+  await exportCheckpoint(checkpoint, packed, { dtype: "bf16", device: "cuda", packedQkv: true });
+  await leaveSelfTestOut(packed);
+  from = traceLength();
+  engine = await Engine.load(packed, { maxStreams: 3, maxTokens: 64 });
+  assert.equal(engine.recording?.mode, "thread-local");
+  const recorded = calls(from)
+    .filter((call) => call.includes("cudaStreamEndCapture"))
+    .at(-1) as string;
+  assert(!calls(from).some((call) => call.includes("Split3")), "nothing cuts q, k and v apart");
+  await feed(engine.open(), 5);
+  await engine.close();
+  console.log(`q, k and v in one piece: a step of one token is ${recorded.replace(/^.*: /, "")}`);
 }
 
 /** Everything goes to the GPU that was named, and nothing to the first one. */

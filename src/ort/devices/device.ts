@@ -30,6 +30,12 @@ export interface Device {
   /** Sets a session up to run here. @throws {DeviceError} where the device cannot be used */
   configure(settings: Handle, options: SessionSettings): Promise<void>;
 
+  /**
+   * Starts a run on this very thread, and waits for its end on another. Present where worker threads would start it on
+   * another device.
+   */
+  start?(run: () => void): Promise<void>;
+
   /** What ONNX Runtime's error about a session set up here means; the error itself where there is no more to say. */
   explain(error: unknown): unknown;
 

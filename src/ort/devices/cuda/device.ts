@@ -38,11 +38,17 @@ export class CudaDevice implements Device {
     chunks: { sharedChunk: 512, loneChunk: 2048, fewTokens: 4 },
   };
   readonly recorder: Recorder;
+  /**
+   * ONNX Runtime 1.30 sets the device when it makes a session and not when it runs one, and a worker thread that nobody
+   * gave a device counts as the first GPU's. So on another GPU kernels are started by the thread that was given it.
+   */
+  readonly start?: (run: () => void) => Promise<void>;
   readonly #stream: CudaStream;
 
   private constructor(stream: CudaStream) {
     this.place = stream.place;
     this.#stream = stream;
+    if (stream.place.index > 0) this.start = (run) => stream.start(run);
     this.recorder = {
       modes: CAPTURE_MODES,
       record: (work, mode) => stream.capture(work, (mode as CaptureMode).capture),

@@ -14,9 +14,8 @@ const DEVICE_TO_DEVICE = 3;
 
 /**
  * Makes the device the one of the worker threads, which wait for it: a thread without one counts as the first GPU's, and a
- * call from there may make a context on that. ONNX Runtime sets the device itself when it runs; a wait from a thread that
- * was missed here (who gets which call is the pool's to say) is still right. The first call for a device makes its
- * context, which takes a while: not on this thread.
+ * call from there may make a context on that. A wait from a thread that was missed here (who gets which call is the pool's
+ * to say) is still right. The first call for a device makes its context, which takes a while: not on this thread.
  */
 async function claimWorkers({ index }: Place): Promise<void> {
   const runtime = cudaRuntime();
@@ -66,6 +65,13 @@ export class CudaStream {
     const at = (offset: number) => (block as bigint) + BigInt(offset);
     const args = [at(to), pitch, at(from), pitch, width, height, DEVICE_TO_DEVICE, this.handle];
     onDevice(this.place).call("cudaMemcpy2DAsync", ...args);
+  }
+
+  /** Queues work from this thread, as one that has the device. Resolves when it is done. */
+  async start(work: () => void): Promise<void> {
+    onDevice(this.place);
+    work();
+    await this.finished();
   }
 
   /** Resolves when everything queued so far is done. @throws {DeviceError} CUDA_ERROR of any of it */
