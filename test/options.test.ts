@@ -72,7 +72,7 @@ describe("guard.stream", () => {
       "both kinds of prompt",
       { messages, promptIds: [1] },
       "OPTION_INVALID",
-      /messages or promptIds, not both/,
+      /one of messages, promptIds and prompt/,
     ],
     ["another kind of reasoning", { messages, reasoning: "yes" }, "OPTION_INVALID", /must be true or false/],
     ["an unknown scope", { messages, scope: "all" }, "OPTION_INVALID", /must be "turn" or "conversation"/],
