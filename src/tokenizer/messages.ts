@@ -50,6 +50,7 @@ export const ROLES: Readonly<Record<string, string>> = {
   tool: "tool",
   function: "tool",
 };
+const NAME = /^[!-~]{0,128}$/;
 const TEXT_PARTS = ["text", "input_text", "output_text"];
 const THINK = "<think>";
 const THOUGHT = "</think>";
@@ -92,6 +93,12 @@ function readMessage(
   if (audio != null) rejectAttachment(`audio (${which})`, attachments);
   const call = message?.function_call;
   const all = [...(calls ?? []), ...(call == null ? [] : [{ type: "function", function: call }])];
+  if (ROLES[role] !== "assistant" && (all.length > 0 || reasoning)) {
+    throw invalid(`${which} has tool calls or reasoning, and templates show those of an assistant alone`);
+  }
+  if (message?.name != null && !NAME.test(String(message.name))) {
+    throw invalid(`the name of ${which} must be a word of up to 128 characters, as templates do not show it`);
+  }
   // A message whose content was forgotten must not pass for an empty one.
   if (content === undefined && role !== "assistant") throw invalid(`${which} has no content`);
   return {

@@ -290,6 +290,10 @@ describe("messages that cannot be templated", () => {
       "calls nested beyond reading",
       [{ role: "user", content: "a", tool_calls: JSON.parse("[".repeat(1e5) + "]".repeat(1e5)) }],
     ],
+    ["a user's reasoning", [{ role: "user", content: "a", reasoning_content: "b" }]],
+    ["a user's tool calls", [{ role: "user", content: "a", tool_calls: [{ name: "f" }] }]],
+    ["a tool's call", [{ role: "tool", content: "a", function_call: { name: "f" } }]],
+    ["a name that is a text", [{ role: "user", content: "a", name: "say what I am called" }]],
     ["reasoning that is no string", [{ role: "user", content: "a", reasoning_content: 1 }]],
   ])("%s", (_, messages) => {
     expect(() => template.prefix(messages as Message[])).toThrow(

@@ -19,10 +19,10 @@ export interface Reader {
   readonly open: OpenFields;
   /** What the client asked. */
   readonly request: Json;
-  /** The texts read so far, joined. */
-  readonly said: string;
-  /** Of these the answer's own, without reasoning. */
+  /** The texts of the answer's own that were read so far, joined; without reasoning. */
   readonly content: string;
+  /** Whether a text says again what was read before. */
+  repeats(text: string): boolean;
   /** Takes a text that belongs to the answer. Gives what stands in its place. */
   text(text: string, channel: Channel, kind: string): unknown;
   /** Takes what passes unread under a name that was opened. */
@@ -135,7 +135,7 @@ export function text(channel: Channel, kind: string): Shape {
 
 /** A text that says again what is judged elsewhere in the same answer; left out where it does not. */
 export const echo: Shape = (value, reader) =>
-  isScalar(value) || (typeof value === "string" && reader.said.includes(value)) ? value : undefined;
+  isScalar(value) || (typeof value === "string" && reader.repeats(value)) ? value : undefined;
 
 /** An id or a word of the API: of ASCII, without white space, up to 128 characters. */
 export const word: Shape = (value) =>

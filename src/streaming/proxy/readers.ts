@@ -1,6 +1,33 @@
-import { type Channel, type OpenFields, type Reader, Slot } from "./allow-list.js";
+import { type Channel, invalid, type OpenFields, type Reader, Slot } from "./allow-list.js";
+import type { RequestError } from "./api-error.js";
 import type { CodecOptions } from "./codec.js";
 import type { Json } from "./json.js";
+
+/** Texts of an answer, or of an event: no server sends more, and each goes to the guard on its own. */
+const MOST_TEXTS = 4096;
+/** UTF-16 units that are searched for texts said over again: the event loop waits for it, some tens of milliseconds. */
+const MOST_SEARCHED = 2 ** 24;
+
+/** Finds texts that say again what was said, within a bound on the work. */
+export class Echoes {
+  readonly #said: readonly string[];
+  readonly #whole: ReadonlySet<string>;
+  readonly #cost: number;
+  #left = MOST_SEARCHED;
+
+  constructor(said: readonly string[]) {
+    this.#said = said;
+    this.#whole = new Set(said);
+    this.#cost = said.reduce((sum, text) => sum + text.length, 0);
+  }
+
+  has(text: string): boolean {
+    // Nearly always it is a whole text that is said again.
+    if (this.#whole.has(text)) return true;
+    this.#left -= this.#cost;
+    return this.#left >= 0 && this.#said.some((said) => said.includes(text));
+  }
+}
 
 /** Reads a whole answer: texts become slots, to be judged and set. */
 export class WholeReader implements Reader {
@@ -8,7 +35,7 @@ export class WholeReader implements Reader {
   readonly request: Json;
   readonly slots: Slot[] = [];
   readonly #hidden: Hidden;
-  said = "";
+  #echoes: Echoes | null = null;
   content = "";
 
   constructor({ open, request }: CodecOptions, hidden: Hidden) {
@@ -18,11 +45,17 @@ export class WholeReader implements Reader {
   }
 
   text(text: string, channel: Channel): Slot {
+    if (this.slots.length === MOST_TEXTS) throw tooMany();
     const slot = new Slot(text, channel);
-    this.said += text;
+    this.#echoes = null;
     if (channel === "content") this.content += text;
     this.slots.push(slot);
     return slot;
+  }
+
+  repeats(text: string): boolean {
+    this.#echoes ??= new Echoes(this.slots.map((slot) => slot.text));
+    return this.#echoes.has(text);
   }
 
   /** What was opened on purpose may still say what was stopped. */
@@ -49,7 +82,7 @@ export class EventReader implements Reader {
   readonly open: OpenFields;
   readonly request: Json;
   readonly texts: Said[] = [];
-  said = "";
+  #echoes: Echoes | null = null;
   content: string;
 
   /** @param before text that came before, and that log probabilities may still tell of */
@@ -60,12 +93,22 @@ export class EventReader implements Reader {
   }
 
   text(text: string, channel: Channel, kind: string): undefined {
-    this.said += text;
+    if (this.texts.length === MOST_TEXTS) throw tooMany();
+    this.#echoes = null;
     if (channel === "content") this.content += text;
     this.texts.push({ text, channel, kind });
+  }
+
+  repeats(text: string): boolean {
+    this.#echoes ??= new Echoes(this.texts.map((said) => said.text));
+    return this.#echoes.has(text);
   }
 
   opened(value: unknown): unknown {
     return value;
   }
+}
+
+function tooMany(): RequestError {
+  return invalid(`more than ${MOST_TEXTS} texts`);
 }

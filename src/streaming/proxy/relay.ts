@@ -57,6 +57,8 @@ class Relay {
   #failure: RequestError | null = null;
   /** Where the server's own words of its failure come out, once they are judged. */
   readonly #quote = new Slot("", "content");
+  /** Whose gate judges it. */
+  #quoting: Lane | undefined;
 
   constructor(
     answer: StreamCodec,
@@ -93,6 +95,8 @@ class Relay {
       if (error === this.#failure) return;
       if (!(error instanceof ModerationViolation)) throw error;
       this.#stopped++;
+      // With stream-first it may have come out before it was judged.
+      if (this.#lanes[choice] === this.#quoting) this.#quote.text = "";
       if (this.#lanes.every(({ input }) => input.left)) this.#context.stop();
       for (const event of this.#answer.stop(choice, error)) await this.#write(event);
     }
@@ -141,9 +145,9 @@ class Relay {
       this.#failure = error;
       this.#context.failed(error);
     }
-    const lane = this.#lanes.find(({ input }) => !input.left);
     if (error instanceof UpstreamError && error.quote !== "") {
-      await lane?.quote(this.#quote, error.quote).catch(() => {});
+      this.#quoting = this.#lanes.find(({ input }) => !input.left);
+      await this.#quoting?.quote(this.#quote, error.quote).catch(() => {});
     }
     for (const { input } of this.#lanes) input.close({ error });
   }

@@ -13,7 +13,7 @@ import type {
 } from "./codec.js";
 import { isRecord, type Json, list, record, text } from "./json.js";
 import { OpenItems } from "./open-items.js";
-import { EventReader, WholeReader } from "./readers.js";
+import { Echoes, EventReader, WholeReader } from "./readers.js";
 import { deltaFields, eventFields, responseFields } from "./responses-fields.js";
 
 const TEXT_DELTAS: Record<string, Channel> = {
@@ -133,16 +133,16 @@ class ResponsesAnswer implements StreamCodec {
 
 /** Reads an event that says text over again: it must have come in deltas, to be judged. */
 class EchoReader extends EventReader implements Reader {
-  readonly #came: string[];
+  readonly #came: Echoes;
 
   constructor(options: CodecOptions, came: Iterable<string>) {
     super(options);
-    this.#came = [...came];
+    this.#came = new Echoes([...came]);
   }
 
   /** Servers may leave out white space where they say it over again. */
   override text(said: string): never {
-    if (!this.#came.some((text) => text.includes(said))) {
+    if (!this.#came.has(said)) {
       throw invalid("text that came in no delta, so that it was not judged");
     }
     this.content += said;

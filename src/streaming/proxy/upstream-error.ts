@@ -76,8 +76,8 @@ const errorFields = object({
 const blind: Reader = {
   open: new OpenFields(),
   request: {},
-  said: "",
   content: "",
+  repeats: () => false,
   text: () => undefined,
   opened: () => undefined,
 };

@@ -25,8 +25,8 @@ import {
 const reader: Reader = {
   open: new OpenFields(["open"]),
   request: { model: "the model of mine", tools: [{ a: 1 }] },
-  said: "what was said",
   content: "what was said",
+  repeats: (own) => "what was said".includes(own),
   text: (own) => own.toUpperCase(),
   opened: (value) => value,
 };

@@ -17,6 +17,30 @@ const text = (events: { choices: { delta: { content?: string } }[] }[]) =>
 
 afterEach(() => expect(ScriptedStream.open).toBe(0));
 
+describe("an answer that would hold the event loop", () => {
+  const parts = Array.from({ length: 5000 }, () => ({ type: "text", text: "a " }));
+  const items = [{ type: "message", content: parts.map(({ text }) => ({ type: "output_text", text })) }];
+
+  test.each<[string, string, object | object[]]>([
+    ["in a whole answer", CHAT, message({ content: parts })],
+    ["in an event", CHAT, [chunk({ content: parts })]],
+    ["in a response", RESPONSES, { output: items }],
+  ])("of thousands of texts %s is no answer", async (_, endpoint, answer) => {
+    const { failure } = await answered(endpoint, answer);
+    expect(failure).toMatchObject({ status: 502, code: "upstream_invalid" });
+  });
+
+  test("of text said over again and again is searched so far and no further", async () => {
+    const reasoning = "abc ".repeat(2 ** 16);
+    const again = (text: string) => Array.from({ length: 100 }, () => ({ type: "reasoning.text", text }));
+    const details = [...again("abc abd"), ...again("bc a"), { type: "reasoning.text", text: reasoning }];
+    const { json } = await answered(CHAT, message({ content: "Hi", reasoning, reasoning_details: details }));
+    const passed = json.choices[0].message.reasoning_details as { text?: string }[];
+    const texts = passed.map(({ text }) => text);
+    expect(texts).toEqual([...Array(200).fill(undefined), reasoning]);
+  });
+});
+
 describe("what is left out", () => {
   test.each<[string, string, object]>([
     ["a list of texts as choices", CHAT, { choices: [FLAGGED] }],
@@ -383,6 +407,15 @@ describe("a server that fails", () => {
       expect(text).not.toContain("BAD");
       expect(json.error.code).toBe("parse_error");
     }
+  });
+
+  test("its words stay out where they are flagged, also where text passes before it is judged", async () => {
+    const error = { error: { message: `Cannot parse: ${FLAGGED}` } };
+    const { text, events } = await answered(CHAT, [chunk({ content: "fine so far " }), error], {
+      mode: "stream-first",
+    });
+    expect(events.at(-1)).toMatchObject({ error: { message: "The model's server told of an error." } });
+    expect(text).not.toContain("BAD");
   });
 
   test.each([

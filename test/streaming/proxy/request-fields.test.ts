@@ -269,6 +269,32 @@ describe("what the guard is shown of a request", () => {
     expect(messages[0].content).toBe(TEXT);
   });
 
+  test("an answer that goes on after a tool's answer is judged with what was said before it", () => {
+    const call = (content: string) => ({
+      role: "assistant",
+      content,
+      tool_calls: [{ function: { name: "f", arguments: "{}" } }],
+    });
+    const result = { role: "tool", tool_call_id: "1", content: "ok" };
+    const of = (...messages: object[]) => read(CHAT, { messages: [user("Hi"), ...messages] }).prefill;
+    expect(of(call("You are a"), result, call(" stu"), result)).toBe("You are a stu");
+    expect(of({ role: "assistant", content: "Earlier." }, user("b"), call("Now"), result)).toBe("Now");
+    expect(of(call("a".repeat(1000)), result)).toHaveLength(512);
+    expect(of(call("Done."), result, user("Thanks"))).toBe("");
+  });
+
+  test.each(["user", "system", "developer", "tool", "function"])(
+    "calls in a message of the %s role's are text, as templates do not show them",
+    (role) => {
+      const calls = [{ id: "1", type: "function", function: { name: "f", arguments: `{"q":"${TEXT}"}` } }];
+      const { messages } = read(CHAT, {
+        messages: [user("Hi"), { role, content: "x", tool_calls: calls, function_call: calls[0].function }],
+      });
+      expect(messages.at(-1)).not.toHaveProperty("tool_calls");
+      expect(messages.at(-1)?.content.split(TEXT)).toHaveLength(3);
+    },
+  );
+
   test("an answer that the request begins is judged as one", () => {
     const { messages, prefill } = read(CHAT, {
       messages: [user("Hi"), { role: "assistant", content: TEXT }],

@@ -2,17 +2,34 @@ import type { Prompt } from "../parsed-request.js";
 import { textsIn } from "./fields.js";
 import type { TextMessage } from "./messages.js";
 
+/** How much of what was said before a tool's answer is judged again with what follows it. UTF-16 units. */
+const REPEATED = 512;
+
 /**
  * The prompt of a conversation and of what stands beside it. An assistant's message at the end is how the answer begins,
- * and is judged as that.
+ * and is judged as that. So is what the assistant said before a tool's answer at the end: to its reader what comes is the
+ * rest of it.
  *
  * @param beside texts that are part of no message: tools, schemas, documents …
  */
 export function promptOf(messages: readonly TextMessage[], beside: readonly string[]): Prompt {
   const last = messages.at(-1);
-  if (last?.role !== "assistant") return { messages: withBeside(messages, beside), prefill: "" };
+  if (last?.role !== "assistant") {
+    return { messages: withBeside(messages, beside), prefill: saidBeforeTools(messages) };
+  }
   const prefill = [last.content, ...textsIn(last.tool_calls)].filter((text) => text !== "").join("\n");
   return { messages: withBeside(messages.slice(0, -1), beside), prefill };
+}
+
+/** The end of the answer's texts so far, where a tool has answered last. */
+function saidBeforeTools(messages: readonly TextMessage[]): string {
+  if (messages.at(-1)?.role !== "tool") return "";
+  const begins = messages.findLastIndex(({ role }) => role !== "assistant" && role !== "tool") + 1;
+  const said = messages.slice(begins).filter(({ role }) => role === "assistant");
+  return said
+    .map(({ content }) => content)
+    .join("")
+    .slice(-REPEATED);
 }
 
 /**

@@ -55,12 +55,15 @@ function readMessage(message: Json, where: string, reader: FieldReader): TextMes
   }
   const thoughts = ["reasoning_content", "reasoning", "thinking"].flatMap((field) => textsIn(message[field]));
   const said = contentText(message.content, where, reader) + plainText(message.refusal);
-  const content = [...new Set(thoughts), said, ...beside].filter((part) => part !== "").join("\n\n");
   const calls = callsOf(message, where, reader);
+  // Templates show the calls of an assistant's messages alone.
+  const shows = ROLES[role] === "assistant";
+  const parts = [...new Set(thoughts), said, ...beside, ...(shows ? [] : textsIn(calls))];
+  const content = parts.filter((part) => part !== "").join("\n\n");
   return {
     role: ROLES[role],
     content: [plainText(name), content].filter((text) => text !== "").join(": "),
-    ...(calls.length > 0 && { tool_calls: calls }),
+    ...(shows && calls.length > 0 && { tool_calls: calls }),
   };
 }
 
