@@ -4,6 +4,7 @@ import { bodyLimit } from "hono/body-limit";
 import { stream } from "hono/streaming";
 import type { Guard } from "../guard.js";
 import { DEFAULT_POLICY } from "../moderation/policy.js";
+import { isLoopbackName } from "../streaming/proxy/loopback.js";
 import { EXAMPLES } from "./examples.js";
 import { page } from "./page.js";
 import type { GuardInfo, GuardLoad, RunEvent } from "./protocol.js";
@@ -71,8 +72,7 @@ export class PlaygroundServer {
     const url = new URL(request.url);
     const host = request.headers.get("host") ?? "";
     const origin = request.headers.get("origin");
-    if (!/^(127\.0\.0\.1|localhost|\[::1\])(:\d+)?$/.test(host))
-      return "This page is for this machine alone.";
+    if (!isLoopbackName(host.replace(/:\d+$/, ""))) return "This page is for this machine alone.";
     if (origin !== null && origin !== `http://${host}`) return "Other pages have no access.";
     const given = Buffer.from(url.searchParams.get("token") ?? "");
     const expected = Buffer.from(this.token);

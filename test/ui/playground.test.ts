@@ -7,7 +7,7 @@ import { type Guard, loadGuard } from "../../src/guard.js";
 import { describeGuard } from "../../src/playground/guard-info.js";
 import { PlaygroundServer } from "../../src/playground/server.js";
 import { type Listening, listen } from "../../src/streaming/proxy/server.js";
-import { CHROMIUM, launchBrowser } from "../support/browser.js";
+import { accessibilityProblems, CHROMIUM, launchBrowser } from "../support/browser.js";
 import { temporaryFolder } from "../support/model.js";
 
 const NASTY = `</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">&amp;`;
@@ -251,6 +251,20 @@ describe.skipIf(!CHROMIUM)("the playground in a browser", () => {
     await page.getByRole("button", { name: "运行" }).waitFor();
     expect(await page.getByRole("heading", { name: "策略" }).count()).toBe(1);
   });
+
+  test.each(["light", "dark"] as const)(
+    "anybody can read and use it (WCAG 2.1 AA), in %s",
+    async (colorScheme) => {
+      const own = await browser.newContext({ colorScheme, bypassCSP: true, locale: "en-US" });
+      const tab = await own.newPage();
+      await tab.goto(`${server.url}/?token=${service.token}`);
+      await atOnce(tab);
+      await run(tab);
+      await flagged(tab).waitFor();
+      expect(await accessibilityProblems(tab)).toEqual([]);
+      await own.close();
+    },
+  );
 
   test.each([390, 800, 1440])("nothing is wider than a screen of %i pixels", async (width) => {
     await page.setViewportSize({ width, height: 900 });

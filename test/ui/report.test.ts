@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { evaluate } from "../../src/evaluation/evaluation.js";
 import { Report } from "../../src/evaluation/report/report.js";
 import { loadGuard } from "../../src/guard.js";
-import { CHROMIUM, launchBrowser } from "../support/browser.js";
+import { accessibilityProblems, CHROMIUM, launchBrowser } from "../support/browser.js";
 import { temporaryFolder } from "../support/model.js";
 
 const NASTY = `</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">`;
@@ -20,6 +20,7 @@ const BREAD =
 describe.skipIf(!CHROMIUM)("the report in a browser", () => {
   let browser: Browser;
   let page: Page;
+  let address: string;
   const problems: string[] = [];
 
   beforeAll(async () => {
@@ -48,7 +49,8 @@ describe.skipIf(!CHROMIUM)("the report in a browser", () => {
     page = await browser.newPage();
     page.on("pageerror", (error) => problems.push(error.message));
     page.on("console", (message) => problems.push(message.text()));
-    await page.goto(pathToFileURL(path).href);
+    address = pathToFileURL(path).href;
+    await page.goto(address);
   });
   afterAll(async () => {
     await browser?.close();
@@ -87,6 +89,17 @@ describe.skipIf(!CHROMIUM)("the report in a browser", () => {
     await page.keyboard.press("ArrowRight");
     expect(await page.getByRole("tooltip").innerText()).toContain("token 4,");
   });
+
+  test.each(["light", "dark"] as const)(
+    "anybody can read and use it (WCAG 2.1 AA), in %s",
+    async (colorScheme) => {
+      const own = await browser.newContext({ colorScheme, bypassCSP: true });
+      const tab = await own.newPage();
+      await tab.goto(address);
+      expect(await accessibilityProblems(tab)).toEqual([]);
+      await own.close();
+    },
+  );
 
   test("what a dataset holds stays text, and nothing is wider than a phone", async () => {
     await page.setViewportSize({ width: 390, height: 844 });

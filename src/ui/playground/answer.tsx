@@ -138,10 +138,11 @@ function ReaderView({ name, note, reader, s }: { name: string; note: string; rea
         {name} <span class="state">{s[reader.state]}</span>
       </h3>
       <p class="note">{note}</p>
-      <p class="seen">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keys */}
+      <section class="seen" tabIndex={0} aria-label={name}>
         {reader.text}
         {reader.state === "stopped" && <span class="cut"> ■ {s.stopped}</span>}
-      </p>
+      </section>
       <p class="note numbers">
         {reader.firstAt !== null && `${s.firstText} ${milliseconds(reader.firstAt)}`}
         {reader.stoppedAt !== null && ` · ${s.stoppedAfter} ${milliseconds(reader.stoppedAt)}`}
