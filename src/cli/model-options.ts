@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { DTYPES, type Dtype } from "../export/manifest.js";
 import type { Guard, LoadOptions } from "../guard.js";
 import { type DeviceName, parseDevice } from "../ort/devices/place.js";
+import { whole } from "./numbers.js";
 import { StageProgress } from "./stage-progress.js";
 import { createTerminal } from "./terminal.js";
 
@@ -10,6 +11,7 @@ export interface ModelOptions {
   model?: string;
   device: DeviceName;
   dtype?: Dtype;
+  threads?: number;
 }
 
 /** The options by which all commands that run a guard name it. */
@@ -23,12 +25,17 @@ export function addModelOptions(command: Command): Command {
     )
     .addOption(
       new Option("--dtype <type>", "format, when a checkpoint is exported on first use").choices(DTYPES),
+    )
+    .addOption(
+      new Option("--threads <n>", "of the processor, for a step (default: one a core, 8 at most)").argParser(
+        whole(1, 1024),
+      ),
     );
 }
 
 /** Loads the guard, with progress on standard error for what takes long. @throws as `loadGuard` */
 export async function loadModel(
-  { model, device, dtype }: ModelOptions,
+  { model, device, dtype, threads }: ModelOptions,
   options: Pick<LoadOptions, "maxStreams" | "signal"> = {},
 ): Promise<Guard> {
   const { loadGuard } = await import("../guard.js");
@@ -36,6 +43,7 @@ export async function loadModel(
   return loadGuard(model, {
     device,
     dtype,
+    threads,
     ...options,
     onProgress: (stage, done, total) => progress.update(stage, done, total),
   }).finally(() => progress.stop());

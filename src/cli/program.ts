@@ -10,6 +10,7 @@ import { playgroundCommand } from "./commands/playground.js";
 import { proxyCommand } from "./commands/proxy.js";
 import { pullCommand } from "./commands/pull.js";
 import { scanCommand } from "./commands/scan.js";
+import { scoreCommand } from "./commands/score.js";
 import { createTerminal, visible, visibleLine } from "./terminal.js";
 
 const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
@@ -34,6 +35,7 @@ function createProgram(): Command {
     .version(version)
     .addCommand(scanCommand())
     .addCommand(classifyCommand())
+    .addCommand(scoreCommand())
     .addCommand(evalCommand())
     .addCommand(exportCommand())
     .addCommand(pullCommand())

@@ -2,13 +2,13 @@ import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
 import { createGunzip } from "node:zlib";
 import { InputError } from "../errors.js";
+import { isBlank, type Line, readLines } from "../scoring/lines.js";
 
 /** One record of a dataset file, not yet looked at: JSON, or what is wrong with it. */
 export type DatasetRecord = { line: number } & ({ value: unknown } | { problem: string });
 
 const NEWLINE = 0x0a;
 const OPENING_BRACKET = 0x5b;
-const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf];
 const GZIP_MAGIC = [0x1f, 0x8b];
 
 /**
@@ -18,10 +18,10 @@ const GZIP_MAGIC = [0x1f, 0x8b];
  * @throws {InputError} DATASET_UNREADABLE, DATASET_INVALID (broken gzip data, an array that is not JSON)
  */
 export async function* readRecords(path: string): AsyncGenerator<DatasetRecord> {
-  const lines = readLines(path);
+  const lines = readLines(readBytes(path));
   let line = 0;
   let first = true;
-  for await (const bytes of lines) {
+  for await (const { bytes } of lines) {
     line++;
     if (isBlank(bytes)) continue;
     if (first && bytes.find((byte) => byte > 0x20) === OPENING_BRACKET) {
@@ -36,10 +36,10 @@ export async function* readRecords(path: string): AsyncGenerator<DatasetRecord> 
 async function* readArray(
   path: string,
   firstLine: Buffer,
-  rest: AsyncIterable<Buffer>,
+  rest: AsyncIterable<Line>,
 ): AsyncGenerator<DatasetRecord> {
   const parts = [firstLine];
-  for await (const bytes of rest) parts.push(bytes);
+  for await (const { bytes } of rest) parts.push(bytes);
   const whole = parse(Buffer.concat(parts.flatMap((part) => [part, Buffer.of(NEWLINE)])));
   if ("problem" in whole || !Array.isArray(whole.value)) {
     const problem = "problem" in whole ? whole.problem : "no array";
@@ -65,28 +65,7 @@ function parse(bytes: Buffer): { value: unknown } | { problem: string } {
   }
 }
 
-async function* readLines(path: string): AsyncGenerator<Buffer> {
-  let pending: Buffer[] = [];
-  let first = true;
-  const take = (end: Buffer): Buffer => {
-    const line = pending.length === 0 ? end : Buffer.concat([...pending, end]);
-    pending = [];
-    const marked = first && BYTE_ORDER_MARK.every((byte, i) => line[i] === byte);
-    first = false;
-    return marked ? line.subarray(BYTE_ORDER_MARK.length) : line;
-  };
-  for await (const chunk of readBytes(path)) {
-    let start = 0;
-    for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, start)) {
-      yield take(chunk.subarray(start, end));
-      start = end + 1;
-    }
-    if (start < chunk.length) pending.push(chunk.subarray(start));
-  }
-  if (pending.length > 0) yield take(Buffer.alloc(0));
-}
-
-async function* readBytes(path: string): AsyncGenerator<Buffer> {
+export async function* readBytes(path: string): AsyncGenerator<Buffer> {
   try {
     const zipped = await isGzip(path);
     const file = createReadStream(path);
@@ -120,8 +99,4 @@ async function isGzip(path: string): Promise<boolean> {
   } finally {
     await file.close();
   }
-}
-
-function isBlank(bytes: Buffer): boolean {
-  return bytes.every((byte) => byte === 0x20 || byte === 0x09 || byte === 0x0d);
 }

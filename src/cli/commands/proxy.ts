@@ -5,6 +5,7 @@ import { isLoopbackName } from "../../streaming/proxy/loopback.js";
 import { signalled } from "../interrupt.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
+import { whole } from "../numbers.js";
 import { createTerminal } from "../terminal.js";
 
 interface Options extends ModelOptions {
@@ -163,12 +164,4 @@ function url(value: string): string {
     throw new InvalidArgumentError("keys and queries are the clients' to send; give the address alone");
   }
   return value;
-}
-
-function whole(least: number, most: number): (value: string) => number {
-  return (value) => {
-    const number = Number(value);
-    if (value.trim() !== "" && Number.isInteger(number) && number >= least && number <= most) return number;
-    throw new InvalidArgumentError(`it must be a whole number from ${least} to ${most}`);
-  };
 }

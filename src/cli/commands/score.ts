@@ -1,0 +1,114 @@
+import { createReadStream } from "node:fs";
+import type { Readable } from "node:stream";
+import { Command, Option } from "commander";
+import { ClosedError, InputError } from "../../errors.js";
+import type { Totals } from "../../scoring/score.js";
+import { interruptSignal } from "../interrupt.js";
+import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
+import { whole } from "../numbers.js";
+import { visibleLine } from "../terminal.js";
+
+interface Options extends ModelOptions {
+  field: string;
+  allowErrors: number;
+  maxLine: number;
+  maxStreams: number;
+  reuse?: boolean;
+}
+
+const FAILED = 1;
+
+export function scoreCommand(): Command {
+  const command = new Command("score")
+    .summary("judge JSON lines, one verdict a line")
+    .description(
+      "A filter: JSON lines in, the same lines in the same order out, each with what the guard found of its conversation. " +
+        "Memory stays the same however many there are. Lines that cannot be judged go on with their error.",
+    )
+    .argument(
+      "[file]",
+      "rows {messages, tools?} or {prompt}, and with either response? (default: standard input)",
+    )
+    .option("--field <name>", "the row's field for what was found", "qwen3guard")
+    .addOption(
+      new Option(
+        "--allow-errors <n>",
+        'exit with 0 if no more lines than this had an error; "all": however many',
+      )
+        .default(0)
+        .argParser((value) => (value === "all" ? Number.POSITIVE_INFINITY : whole(0, 2 ** 53 - 1)(value))),
+    )
+    .addOption(
+      new Option("--max-line <bytes>", "a longer line is cut, and not judged")
+        .default(16 << 20, "16 MiB")
+        .argParser(whole(1, 2 ** 29)),
+    )
+    .addOption(new Option("--max-streams <n>", "lines judged at once").default(1).argParser(whole(1, 4096)))
+    .option(
+      "--reuse",
+      "read once what lines begin with alike; a figure's last digits then depend on the lines before",
+    )
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ qwen3guard score < rows.jsonl > judged.jsonl
+  $ zcat rows.jsonl.gz | qwen3guard score --model Qwen/Qwen3Guard-Stream-0.6B --allow-errors all | gzip > judged.jsonl.gz
+  $ qwen3guard score rows.jsonl | jq -c 'select(.qwen3guard.risk == "Unsafe")'
+
+Lines:
+  {"id":7,"prompt":"Hi"}     in
+  {"id":7,"prompt":"Hi","qwen3guard":{"part":"prompt","risk","riskProbability","category",…}}    as classify --json
+  {"id":8,"qwen3guard":{"error":{"code":"ROW_INVALID","message"}}}
+  {"line":"no JSON","qwen3guard":{"error":{"code":"LINE_INVALID","message"}}}
+
+Exit code: 0 if every line is there with a verdict, 1 if any has an error (see --allow-errors) or lines are missing.`,
+    )
+    .action(score);
+  return addModelOptions(command);
+}
+
+async function score(file: string | undefined, options: Options): Promise<void> {
+  // Until the last line is out: whoever stops reading before must not be told that this is all.
+  process.exitCode = FAILED;
+  const { scoreLines } = await import("../../scoring/score.js");
+  const signal = interruptSignal();
+  const source = await open(file);
+  signal.addEventListener("abort", () => source.destroy());
+  const guard = await loadModel(options, { maxStreams: options.maxStreams, signal });
+  try {
+    const totals = await scoreLines(guard, source, print, { ...options, signal });
+    if (totals.errors > options.allowErrors) report(totals);
+    else process.exitCode = 0;
+  } catch (error) {
+    // Ctrl-C has its own exit code; there is nothing to explain.
+    if (!(signal.aborted && (error instanceof ClosedError || source.destroyed))) throw error;
+  } finally {
+    source.destroy();
+    await guard.close();
+  }
+}
+
+/** @throws {InputError} ROWS_UNREADABLE */
+async function open(file: string | undefined): Promise<Readable> {
+  if (file === undefined) return process.stdin;
+  const stream = createReadStream(file);
+  await new Promise((resolve, reject) => stream.once("open", resolve).once("error", reject)).catch(
+    (cause) => {
+      throw new InputError("ROWS_UNREADABLE", `${file} cannot be read: ${cause.message}.`, { cause });
+    },
+  );
+  return stream;
+}
+
+function print(text: string): Promise<void> {
+  if (process.stdout.write(text)) return Promise.resolve();
+  return new Promise((resolve) => process.stdout.once("drain", resolve));
+}
+
+function report({ errors, lines, firstError }: Totals): void {
+  const told = `${errors} of ${lines} lines have an error, the first in line ${firstError}.`;
+  process.stderr.write(
+    `${visibleLine(told)} They are there, without a verdict; --allow-errors accepts them.\n`,
+  );
+}

@@ -1,0 +1,59 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, expect, test } from "vitest";
+import { runCli, runHere } from "../support/cli.js";
+import { temporaryFolder } from "../support/model.js";
+
+let cache: string;
+beforeAll(async () => {
+  cache = await temporaryFolder();
+});
+
+const run = (args: string[], input = "") =>
+  runCli(["score", ...args], { input, env: { QWEN3GUARD_CACHE: cache } });
+
+test("0: every line has its verdict; nothing else is said", async () => {
+  const { code, stdout, stderr } = await run([], '{"prompt":"Hi"}\n\n{"prompt":"Hi","response":"Ho"}');
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  const lines = stdout.split("\n").map((line) => line && JSON.parse(line).qwen3guard.part);
+  expect(lines).toEqual(["prompt", "", "response", ""]);
+});
+
+test("1: a line has an error; all lines are there, and the first that has one is named", async () => {
+  const file = join(await temporaryFolder(), "rows.jsonl");
+  await writeFile(file, '{"prompt":"Hi"}\nnope\n{"prompt":"Hi"}\n');
+  const { code, stdout, stderr } = await run([file, "--field", "found"]);
+  expect(code).toBe(1);
+  expect(
+    stdout
+      .trimEnd()
+      .split("\n")
+      .map((line) => Object.keys(JSON.parse(line).found)[0]),
+  ).toEqual(["part", "error", "part"]);
+  expect(stderr).toMatch(/^1 of 3 lines have an error, the first in line 2\./);
+  expect((await run([file, "--allow-errors", "1"])).code).toBe(0);
+});
+
+test("1: a file that is not there", async () => {
+  const { code, stderr } = await run([join(await temporaryFolder(), "absent.jsonl")]);
+  expect(code).toBe(1);
+  expect(stderr).toContain("[ROWS_UNREADABLE]");
+});
+
+test("1: whoever reads its lines leaves before the last", async () => {
+  const child = await runCli(["score"], {
+    input: (async function* () {
+      for (let i = 0; i < 200; i++) yield '{"prompt":"Hi"}\n';
+    })(),
+    onOutput: (child) => child.stdout?.destroy(),
+  });
+  expect(child.code).toBe(1);
+});
+
+test.each([
+  ["--allow-errors", "some"],
+  ["--max-line", "0"],
+  ["--threads", "none"],
+])("2: %s %s", async (...args) => {
+  expect((await runHere(["score", ...args])).code).toBe(2);
+});
