@@ -6,6 +6,7 @@ import { Inbox } from "../ort/inbox.js";
 import type { Memory } from "../ort/memory.js";
 import type { Session } from "../ort/session.js";
 import { ELEMENT, Tensor } from "../ort/tensor.js";
+import { type BoundRows, bindShape, releaseBound, releaseShape, type StepShape } from "./bound-rows.js";
 import type { KvCache } from "./cache.js";
 import type { Logits } from "./logits.js";
 import { aligned, LogitsLayout } from "./logits-block.js";
@@ -31,18 +32,6 @@ export type Row = Pick<Sequence, "length" | "copyIds">;
 /** Bindings are cheap to make (a fraction of a millisecond) but not free to keep: two OrtValues a layer each. */
 const MAX_BINDINGS = 64;
 const MAX_SHAPES = 256;
-
-interface BoundRows {
-  binding: Binding;
-  cache: Tensor[];
-  boundShape?: StepShape;
-}
-
-/** The inputs and outputs of a step that depend on its shape. */
-interface StepShape {
-  inputs: [string, Tensor][];
-  outputs: [string, Tensor][];
-}
 
 /** Tokens that a recorded step has at most. */
 export const LONGEST_STEP = 8;
@@ -293,22 +282,4 @@ function stepKey(first: number, count: number, length: number): string {
 
 function key(first: number, count: number): string {
   return `${first}+${count}`;
-}
-
-function bindShape(bound: BoundRows, shape: StepShape): Binding {
-  if (bound.boundShape !== shape) {
-    for (const [name, tensor] of shape.inputs) bound.binding.input(name, tensor);
-    for (const [name, tensor] of shape.outputs) bound.binding.output(name, tensor);
-    bound.boundShape = shape;
-  }
-  return bound.binding;
-}
-
-function releaseBound({ binding, cache }: BoundRows): void {
-  binding.release();
-  for (const tensor of cache) tensor.release();
-}
-
-function releaseShape({ inputs, outputs }: StepShape): void {
-  for (const [, tensor] of [...inputs, ...outputs]) tensor.release();
 }
