@@ -29,6 +29,13 @@ export interface Batch {
 /** Of a sequence what a run needs: the tokens in the cache, and a way to get at the next ones. */
 export type Row = Pick<Sequence, "length" | "copyIds">;
 
+export interface RunOptions {
+  /** Leaves recordings alone. */
+  eager?: boolean;
+  /** `interrupt` makes it fail, as far as it has come. */
+  background?: boolean;
+}
+
 /** Bindings are cheap to make (a fraction of a millisecond) but not free to keep: two OrtValues a layer each. */
 const MAX_BINDINGS = 64;
 const MAX_SHAPES = 256;
@@ -173,12 +180,8 @@ export class BatchRunner {
     this.#resultCopy = null;
   }
 
-  /**
-   * The logits of the batch, valid until the next run.
-   *
-   * @param eager whether to leave recordings alone
-   */
-  async run(batch: Batch, eager = false): Promise<Logits> {
+  /** The logits of the batch, valid until the next run. @throws {DeviceError} */
+  async run(batch: Batch, { eager = false, background = false }: RunOptions = {}): Promise<Logits> {
     const { firstRow, rows, held, active, length } = batch;
     let longest = 0;
     for (let row = 0; row < rows.length; row++) {
@@ -198,8 +201,13 @@ export class BatchRunner {
       return recorded.logits;
     }
     this.#publish(rows.length * length);
-    await this.#bind(firstRow, rows.length, length).run();
+    await this.#bind(firstRow, rows.length, length).run(background);
     return this.#logits;
+  }
+
+  /** Stops a run in the background. What it has written of the cache means nothing. */
+  interrupt(): void {
+    this.#session.stop();
   }
 
   /** Number of recorded steps. */

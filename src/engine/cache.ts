@@ -65,19 +65,28 @@ export class KvCache {
   /**
    * Copies the first `tokens` positions of a slot to another, in pieces that let the event loop go on. Between runs: no
    * kernel may be at work on either slot.
+   *
+   * @param wanted asked after each piece: the rest is left where it says no
+   * @throws {DeviceError} CUDA_ERROR
    */
-  async copy(from: number, to: number, tokens: number): Promise<void> {
+  async copy(from: number, to: number, tokens: number, wanted = () => true): Promise<void> {
     const { kvHeads, capacity, headDim, type } = this.shape;
-    const pitch = capacity * headDim * ELEMENT[type].bytes;
-    const width = tokens * headDim * ELEMENT[type].bytes;
+    const token = headDim * ELEMENT[type].bytes;
     const row = rowBytes(this.shape);
+    const most = Math.max(1, Math.floor(COPY_BYTES / (kvHeads * token)));
     let copied = 0;
     for (const block of this.#blocks) {
-      this.#device.copyRows(block, { from: from * row, to: to * row, pitch, width, height: kvHeads });
-      copied += kvHeads * width;
-      if (copied < COPY_BYTES) continue;
-      copied = 0;
-      await new Promise(setImmediate);
+      for (let at = 0; at < tokens; at += most) {
+        const count = Math.min(most, tokens - at);
+        const [begin, end] = [from, to].map((slot) => slot * row + at * token);
+        const rows = { from: begin, to: end, pitch: capacity * token, width: count * token, height: kvHeads };
+        this.#device.copyRows(block, rows);
+        copied += kvHeads * count * token;
+        if (copied < COPY_BYTES) continue;
+        copied = 0;
+        await new Promise(setImmediate);
+        if (!wanted()) return;
+      }
     }
   }
 

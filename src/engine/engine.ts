@@ -16,10 +16,11 @@ import { type CacheShape, KvCache, slotBytes } from "./cache.js";
 import { longRanges, longStepLengths } from "./long-steps.js";
 import { type RecordingReport, recordSteps } from "./recording.js";
 import { HalvedRows, NearbyRows } from "./rows.js";
-import { type PrefixTotals, Scheduler, type SchedulerOptions } from "./scheduler.js";
+import { Scheduler, type SchedulerOptions } from "./scheduler.js";
 import { runSelfTest } from "./self-test.js";
 import { Sequence, type SequenceLimits } from "./sequence.js";
 import { defaultSlots, requireRoom, roomAt } from "./sizing.js";
+import type { PrefixTotals } from "./slots.js";
 
 export interface EngineOptions {
   /** Where to run. The model directory decides between CPU and GPU; this says which GPU, or insists. Default auto. */

@@ -10,6 +10,8 @@ export interface Prefix {
 /** What a slot's rows of the KV cache hold, from position 0. */
 export interface SlotContent {
   ids: number[];
+  /** How many of them the sequence began with: what came after is a response, which seldom comes again. */
+  prompt: number;
   /** What the model gave at positions that were read, a row of each output. */
   logits: Map<number, Logits>;
   key: string;
@@ -21,12 +23,20 @@ export interface SlotContent {
  */
 export const FEWEST_SHARED = 16;
 
-/** How many ids two lists begin with in common. */
-export function sharedLength(a: readonly number[], b: readonly number[]): number {
+/** Copying so many tokens costs what reading one does, and less: at the 0.6B shape 0.1 ms a token against 5 and more. */
+const COPIES_A_TOKEN = 64;
+
+/**
+ * How many ids two lists begin with in common.
+ *
+ * @param least fewer are of no use, and need not be counted: the answer is 0 then
+ */
+export function sharedLength(a: readonly number[], b: readonly number[], least = 1): number {
   const most = Math.min(a.length, b.length);
+  if (most < least || a[least - 1] !== b[least - 1]) return 0;
   let length = 0;
   while (length < most && a[length] === b[length]) length++;
-  return length;
+  return length < least ? 0 : length;
 }
 
 /**
@@ -72,13 +82,21 @@ export class PrefixCache {
     return content;
   }
 
+  /** Gives up all that begins as a prefix does. */
+  forget({ ids, key }: Prefix): void {
+    for (const [slot, content] of this.#warm) {
+      if (content.key === key && sharedLength(ids, content.ids, FEWEST_SHARED) > 0) this.take(slot);
+    }
+  }
+
   /** The slot that holds most of a prefix, and how much of it; null where none holds enough. */
   match({ ids, key }: Prefix): { slot: number; length: number } | null {
     let best: { slot: number; length: number } | null = null;
     for (const [slot, content] of this.#warm) {
       if (content.key !== key) continue;
-      const length = sharedLength(ids, content.ids);
-      if (length >= Math.max(FEWEST_SHARED, (best?.length ?? 0) + 1)) best = { slot, length };
+      const least = Math.max(FEWEST_SHARED, (best?.length ?? 0) + 1);
+      const length = sharedLength(ids, content.ids, least);
+      if (length > 0) best = { slot, length };
     }
     return best;
   }
@@ -107,10 +125,14 @@ export class PrefixCache {
     return cold ?? free[0];
   }
 
-  /** A slot that holds a prefix and little else. What also holds another conversation is left to it, and copied. */
+  /**
+   * A slot that holds a prefix and of another conversation so little that a copy, which would leave it to that, costs
+   * more. The response that follows there counts for nothing: templates show it otherwise in later turns.
+   */
   own(prefix: Prefix, isFree: (slot: number) => boolean): number | null {
     const found = this.match(prefix);
-    if (!found || !isFree(found.slot) || 2 * found.length < this.lengthAt(found.slot)) return null;
-    return found.slot;
+    if (!found || !isFree(found.slot)) return null;
+    const lost = (this.contentAt(found.slot) as SlotContent).prompt - found.length;
+    return lost <= Math.max(FEWEST_SHARED, found.length / COPIES_A_TOKEN) ? found.slot : null;
   }
 }

@@ -129,8 +129,9 @@ async function decode(runner: BatchRunner, plan: RecordingPlan, eager: boolean):
   const length = Math.min(PROMPT_TOKENS, runner.maxTokens, maxTokens);
   const found: Float32Array[] = [];
   for (; row.length < Math.min(TOKENS, maxTokens); row.length++) {
-    if (!eager && slots > 1 && row.length % PROMPT_EVERY === 0) await runner.run({ ...prompt, length }, true);
-    const logits = await runner.run({ firstRow: 0, rows: [row], active: [true], length: 1 }, eager);
+    if (!eager && slots > 1 && row.length % PROMPT_EVERY === 0)
+      await runner.run({ ...prompt, length }, { eager: true });
+    const logits = await runner.run({ firstRow: 0, rows: [row], active: [true], length: 1 }, { eager });
     found.push(taken(logits, plan.outputs, 1));
   }
   return found;
@@ -148,7 +149,7 @@ async function rangesDistance(
     if (length > 1) for (const row of rows) row.length = 1;
     const batch = { firstRow: first, rows, active: rows.map(() => true), length };
     const recorded = taken(await runner.run(batch), outputs, count * length);
-    const expected = taken(await runner.run(batch, true), outputs, count * length);
+    const expected = taken(await runner.run(batch, { eager: true }), outputs, count * length);
     distance = Math.max(distance, largestDistance([recorded], [expected]));
   }
   return distance;

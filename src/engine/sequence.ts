@@ -48,6 +48,8 @@ export class Sequence {
   length = 0;
   /** Whether it gives its slot, and itself, up when another waits for one. */
   yields = false;
+  /** Whether it runs only while nothing else does, and gives itself up as soon as something else is to. */
+  readonly background: boolean;
   /** Tokens of feeds with `reads` that the cache held already, and those that ran. */
   reused = 0;
   prefilled = 0;
@@ -58,22 +60,20 @@ export class Sequence {
   readonly limits: SequenceLimits;
   readonly #owner: SequenceOwner;
   readonly #feeds: Feed[] = [];
-  /** The ids in its row of the cache: `length` of its own, and behind them what an earlier sequence left. */
+  /** The ids in its row of the cache, `length` of them. */
   #ids: number[] = [];
+  /** How many of them were fed as a prefix, by itself or by who left them. */
+  #prompt = 0;
   /** What the model gave at positions that were asked for. */
   #logits = new Map<number, Logits>();
   #end = 0;
   #failure: GuardError | null = null;
 
-  constructor(limits: SequenceLimits, owner: SequenceOwner, key: string | null = null) {
+  constructor(limits: SequenceLimits, owner: SequenceOwner, key: string | null = null, background = false) {
     this.limits = limits;
     this.#owner = owner;
     this.key = key;
-  }
-
-  /** Positions of its row that hold something of use: a row that idles in a batch writes behind them. */
-  get held(): number {
-    return this.#ids.length;
+    this.background = background;
   }
 
   /** How much of what it begins with its row holds already. */
@@ -81,15 +81,18 @@ export class Sequence {
     return this.prefix ? sharedLength(this.prefix.ids, this.#ids) : 0;
   }
 
-  /** What it has in the cache. */
+  /** What it has in the cache: no copy. */
   get content(): SlotContent {
-    return { ids: this.#ids.slice(0, this.length), logits: this.#logits, key: this.key ?? "" };
+    const prompt = Math.min(this.#prompt, this.length);
+    return { ids: this.#ids, prompt, logits: this.#logits, key: this.key ?? "" };
   }
 
   /** Its row holds this already, under the same key; before anything has run. */
-  adopt({ ids, logits }: SlotContent): void {
+  adopt({ ids, logits, prompt }: SlotContent): void {
     this.#ids = ids;
     this.#logits = logits;
+    this.#prompt = prompt;
+    this.length = ids.length;
   }
 
   /** Length once everything fed so far is in the cache. */
@@ -177,7 +180,6 @@ export class Sequence {
         this.#fail(error);
         return;
       }
-      this.#ids.length = position;
       this.#ids.push(feed.ids[feed.taken]);
       this.length++;
       feed.taken++;
@@ -205,6 +207,7 @@ export class Sequence {
     const { at, ids, reads } = feed;
     const known = reads ? this.#known(at, ids, reads) : 0;
     this.length = at + known;
+    if (reads && at === 0) this.#prompt = ids.length;
     // What was read of tokens that are replaced means nothing any more.
     for (const position of this.#logits.keys()) if (position >= this.length) this.#logits.delete(position);
     this.#ids.length = this.length;

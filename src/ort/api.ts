@@ -26,6 +26,8 @@ const STATUS_FUNCTIONS = {
   DisableMemPattern: [17, "void* options"],
   SetIntraOpNumThreads: [24, "void* options, int threads"],
   CreateRunOptions: [39, "_Out_ void** options"],
+  RunOptionsSetTerminate: [46, "void* options"],
+  RunOptionsUnsetTerminate: [47, "void* options"],
   CreateTensorWithDataAsOrtValue: [
     49,
     "void* info, void* data, size_t bytes, void* shape, size_t rank, int type, _Out_ void** value",

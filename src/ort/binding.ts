@@ -20,11 +20,17 @@ export class Binding {
     ortApi().call("BindOutput", this.#handle, name, tensor.handle);
   }
 
-  /** Runs the model, on a worker thread where it can; resolves when the outputs are there. @throws {DeviceError} ORT_ERROR */
-  run(): Promise<void> {
+  /**
+   * Runs the model, on a worker thread where it can; resolves when the outputs are there.
+   *
+   * @param stoppable whether `Session.stop` stops it, where it runs on a worker thread
+   * @throws {DeviceError} ORT_ERROR
+   */
+  run(stoppable = false): Promise<void> {
     const { device } = this.#session;
     if (device.start) return device.start(() => this.enqueue());
-    return ortApi().callAsync("RunWithBinding", this.#session.handle, this.#session.runOptions, this.#handle);
+    const options = stoppable ? this.#session.stoppableOptions() : this.#session.runOptions;
+    return ortApi().callAsync("RunWithBinding", this.#session.handle, options, this.#handle);
   }
 
   /** Queues the model's kernels on its stream, on this very thread, and does not wait: to be captured. */

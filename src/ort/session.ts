@@ -32,6 +32,8 @@ export class Session {
   readonly runOptions: Handle;
   /** Run options with which a run returns once its kernels are queued. */
   readonly enqueueOptions: Handle;
+  /** Run options of runs that can be stopped. */
+  readonly #stoppable: Handle;
 
   private constructor(handle: Handle, device: Device) {
     const api = ortApi();
@@ -39,6 +41,7 @@ export class Session {
     this.device = device;
     this.runOptions = api.create("CreateRunOptions");
     this.enqueueOptions = api.create("CreateRunOptions");
+    this.#stoppable = api.create("CreateRunOptions");
     api.call("AddRunConfigEntry", this.enqueueOptions, "disable_synchronize_execution_providers", "1");
   }
 
@@ -85,10 +88,22 @@ export class Session {
     }
   }
 
+  /** Run options for a run that `stop` is to stop. */
+  stoppableOptions(): Handle {
+    ortApi().call("RunOptionsUnsetTerminate", this.#stoppable);
+    return this.#stoppable;
+  }
+
+  /** Makes a run with such options fail before its next node, which takes no longer than the one under way. */
+  stop(): void {
+    ortApi().call("RunOptionsSetTerminate", this.#stoppable);
+  }
+
   release(): void {
     const api = ortApi();
     api.release("ReleaseRunOptions", this.runOptions);
     api.release("ReleaseRunOptions", this.enqueueOptions);
+    api.release("ReleaseRunOptions", this.#stoppable);
     api.release("ReleaseSession", this.handle);
     this.device.release();
   }

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { PrefixCache } from "../../src/engine/prefix-cache.js";
 
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
-const content = (ids: number[], key = "") => ({ ids, logits: new Map(), key });
+const content = (ids: number[], key = "", prompt = ids.length) => ({ ids, prompt, logits: new Map(), key });
 
 describe("warm slots", () => {
   test("the longest match is found, under its own key alone", () => {
@@ -43,6 +43,29 @@ describe("warm slots", () => {
     expect(warm.own({ ids: range(0, 200), key: "" }, anySlot)).toBe(0);
     expect(warm.own({ ids: [...range(0, 20), ...range(500, 600)], key: "" }, anySlot)).toBeNull();
     expect(warm.own({ ids: range(0, 200), key: "" }, () => false)).toBeNull();
+  });
+
+  test("a response that follows, which templates show otherwise in later turns, is nothing to keep", () => {
+    const warm = new PrefixCache(1000);
+    warm.put(0, content(range(0, 600), "", 60));
+    expect(warm.own({ ids: [...range(0, 55), ...range(700, 800)], key: "" }, () => true)).toBe(0);
+  });
+
+  test("a little of another conversation behind a long beginning costs less to read again than to keep", () => {
+    const warm = new PrefixCache(10_000);
+    warm.put(0, content(range(0, 4050)));
+    expect(warm.own({ ids: [...range(0, 4000), 1], key: "" }, () => true)).toBe(0);
+    expect(warm.own({ ids: [...range(0, 3900), 1], key: "" }, () => true)).toBeNull();
+  });
+
+  test("what begins like one that failed is forgotten, of its key alone", () => {
+    const warm = new PrefixCache(1000);
+    warm.put(0, content([...range(0, 40), ...range(100, 120)]));
+    warm.put(1, content(range(0, 40), "another tenant"));
+    warm.put(2, content(range(200, 240)));
+    warm.forget({ ids: range(0, 80), key: "" });
+    expect([0, 1, 2].map((slot) => warm.lengthAt(slot))).toEqual([0, 40, 40]);
+    expect(warm.tokens).toBe(80);
   });
 
   test("a stranger gets the lowest cold slot, and the one used least recently where none is cold or memory is full", () => {

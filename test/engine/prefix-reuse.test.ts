@@ -1,9 +1,10 @@
 import fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { tiny } from "../../scripts/checkpoint/random.js";
+import { KvCache } from "../../src/engine/cache.js";
 import { Engine } from "../../src/engine/engine.js";
 import type { LogitsReader, Sequence } from "../../src/engine/sequence.js";
-import { ClosedError, NumericError } from "../../src/errors.js";
+import { ClosedError, DeviceError, NumericError } from "../../src/errors.js";
 import { randomModel } from "../support/model.js";
 
 const done = new ClosedError("STREAM_CLOSED", "done");
@@ -206,6 +207,125 @@ test("what is no number of tokens is refused", async () => {
   const load = warm(1, { prefixCache: { maxTokens: -1 } });
   await expect(load).rejects.toMatchObject({ code: "OPTION_INVALID" });
 });
+
+test("one that is fed while another's beginning is copied begins as any other, and nothing of either is lost", async () => {
+  const engine = await warm(3);
+  const [open] = await read(engine, ids(30, 180), [179]);
+  const left = [31, 35].map((seed) => ids(seed, 60));
+  const before = await Promise.all(left.map((tokens) => read(engine, tokens, [59])));
+  for (const [sequence] of before) sequence.close(done);
+  // Sits in the slot that is still warm, and is fed in the middle of the copy.
+  const later = engine.open("");
+  // Nothing of it is left to run: a step after the copy would be the other one's.
+  const tokens = ids(30, 180);
+  const other = ids(32, 90);
+  const seen: Seen = new Map();
+  let fed: Promise<void> | undefined;
+  const copied = whileCopying(async () => {
+    fed ??= later.feed(other, recorder(seen), 0, [89]);
+    await new Promise(setImmediate);
+  });
+  const [sequence, found] = await read(engine, tokens, [179]);
+  await fed;
+  copied.mockRestore();
+  expectSame(found, await atOnce(tokens));
+  expect([...seen.keys()]).toEqual([89]);
+  expectSame(seen, await atOnce(other));
+  const more: Seen = new Map();
+  await later.feed(ids(33, 10), recorder(more));
+  expectSame(more, await atOnce([...other, ...ids(33, 10)]));
+  for (const one of [open, later, sequence]) one.close(done);
+  for (const tokens of left) {
+    const [again, values] = await read(engine, [...tokens, 1], [60]);
+    expectSame(values, await atOnce([...tokens, 1]));
+    again.close(done);
+  }
+  await engine.close();
+});
+
+test("two that return at once get their own slots back, in whatever order they sit down", async () => {
+  const engine = await warm(2);
+  const [a, b] = [ids(40, 70), ids(41, 80)];
+  const [first, second] = await Promise.all([read(engine, a, [69]), read(engine, b, [79])]);
+  for (const [sequence] of [first, second]) sequence.close(done);
+  const before = engine.prefixTotals;
+  const again = await Promise.all([read(engine, [...b, 1], [79, 80]), read(engine, [...a, 2], [69, 70])]);
+  expect(engine.prefixTotals).toEqual({ reused: before.reused + 150, prefilled: before.prefilled + 2 });
+  expectSame(again[0][1], await atOnce([...b, 1]));
+  expectSame(again[1][1], await atOnce([...a, 2]));
+  await engine.close();
+});
+
+test("one that is closed before it has run leaves its slot as warm as it was", async () => {
+  const engine = await warm(1);
+  const tokens = ids(50, 60);
+  (await read(engine, tokens, [59]))[0].close(done);
+  const opened = engine.open("");
+  opened.feed([...tokens, 3], () => {}, 0, [59]).catch(() => {});
+  opened.close(done);
+  const before = engine.prefixTotals;
+  const [again] = await read(engine, tokens, [59]);
+  expect(engine.prefixTotals.reused).toBe(before.reused + 60);
+  again.close(done);
+  await engine.close();
+});
+
+test("what a sequence failed of as its numbers went wrong is not handed to others that begin alike", async () => {
+  const engine = await warm(3);
+  const tokens = ids(51, 60);
+  const [one] = await read(engine, tokens, [59]);
+  const [two] = await read(engine, [...tokens, 4], [60]);
+  one.close(done);
+  two.close(new NumericError("LOGITS_NOT_FINITE", "poisoned"));
+  const before = engine.prefixTotals;
+  const [again] = await read(engine, tokens, [59]);
+  expect(engine.prefixTotals.reused).toBe(before.reused);
+  again.close(done);
+  await engine.close();
+});
+
+test("a copy that fails closes its sequence alone, with the device's error", async () => {
+  const engine = await warm(2);
+  const shared = ids(52, 60);
+  const [one] = await read(engine, shared, [59]);
+  const copyRows = vi.spyOn(engine.session.device, "copyRows").mockImplementation(() => {
+    throw new DeviceError("CUDA_ERROR", "no copy");
+  });
+  await expect(read(engine, [...shared, 1], [60])).rejects.toMatchObject({ code: "CUDA_ERROR" });
+  copyRows.mockRestore();
+  const seen: Seen = new Map();
+  await one.feed([1, 2, 3], recorder(seen));
+  expectSame(seen, await atOnce([...shared, 1, 2, 3]));
+  one.close(done);
+  await engine.close();
+});
+
+test("tokens of others are run between the copies of those who begin alike", async () => {
+  const engine = await warm(6);
+  const shared = ids(53, 200);
+  const [open] = await read(engine, shared, [199]);
+  const stranger = engine.open("another tenant");
+  await stranger.feed(ids(54, 20), () => {});
+  const order: string[] = [];
+  const copied = whileCopying(async () => {
+    order.push("copy");
+  });
+  const token = stranger.feed([7], () => order.push("token"));
+  await Promise.all([token, ...[1, 2].map((last) => read(engine, [...shared, last], [200]))]);
+  copied.mockRestore();
+  expect(order).toEqual(["copy", "token", "copy"]);
+  for (const one of [open, stranger]) one.close(done);
+  await engine.close();
+});
+
+/** Has something happen at the beginning of each copy. */
+function whileCopying(happens: () => Promise<void>) {
+  const { copy } = KvCache.prototype;
+  return vi.spyOn(KvCache.prototype, "copy").mockImplementation(async function (this: KvCache, ...args) {
+    await happens();
+    return copy.apply(this, args);
+  });
+}
 
 /** Conversations that share beginnings: each is a path through a small tree of pieces. */
 const conversation = fc

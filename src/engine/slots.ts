@@ -1,0 +1,211 @@
+import { ClosedError, DeviceError, type GuardError, NumericError } from "../errors.js";
+import type { KvCache } from "./cache.js";
+import { FEWEST_SHARED, type Prefix, PrefixCache, type SlotContent, sharedLength } from "./prefix-cache.js";
+import type { Sequence } from "./sequence.js";
+
+/** Prefix tokens of all sequences so far: those that were in the cache already, and those that ran. */
+export interface PrefixTotals {
+  reused: number;
+  prefilled: number;
+}
+
+/** Milliseconds of searching after which the event loop gets a turn. */
+const SEARCH_MS = 4;
+
+/**
+ * Who has which slot of the cache, and what free slots still hold. A sequence that has a slot and is about to run for the
+ * first time begins: what it has in common with others is looked for, and it may move to the slot where that lies. Until
+ * then nothing of it has run and its slot keeps what it holds.
+ */
+export class Slots {
+  readonly #cache: KvCache;
+  readonly #rows: (Sequence | null)[];
+  readonly #warm: PrefixCache;
+  /** Sequences that have not begun. */
+  readonly #fresh = new Set<Sequence>();
+  /** Of these, those that wait as another is reading what they begin with. */
+  readonly #following = new Map<Sequence, { leader: Sequence; length: number }>();
+  readonly #past: PrefixTotals = { reused: 0, prefilled: 0 };
+
+  /** @param keptTokens what free slots keep for sequences that begin alike; 0 keeps nothing */
+  constructor(cache: KvCache, keptTokens: number) {
+    this.#cache = cache;
+    this.#rows = new Array(cache.shape.slots).fill(null);
+    this.#warm = new PrefixCache(keptTokens);
+  }
+
+  /** The sequence in each slot. */
+  get rows(): readonly (Sequence | null)[] {
+    return this.#rows;
+  }
+
+  get totals(): PrefixTotals {
+    const totals = { ...this.#past };
+    for (const sequence of this.#rows) {
+      totals.reused += sequence?.reused ?? 0;
+      totals.prefilled += sequence?.prefilled ?? 0;
+    }
+    return totals;
+  }
+
+  /** Whether a sequence has begun: others must not run yet. */
+  hasBegun(sequence: Sequence): boolean {
+    return !this.#fresh.has(sequence);
+  }
+
+  /** Positions of a row that hold something of use: of its sequence, or of one that left it warm. */
+  heldAt(row: number): number {
+    return Math.max(this.#rows[row]?.length ?? 0, this.#warm.lengthAt(row));
+  }
+
+  /** Gives a sequence a slot, if one is free. */
+  seat(sequence: Sequence): boolean {
+    const free = this.#rows.flatMap((row, slot) => (row === null ? [slot] : []));
+    if (free.length === 0) return false;
+    sequence.slot = this.#warm.spare(free);
+    this.#rows[sequence.slot] = sequence;
+    this.#fresh.add(sequence);
+    return true;
+  }
+
+  /** Frees the slot of a sequence that is closed. What it leaves is kept, unless it failed. */
+  vacate(sequence: Sequence): void {
+    const { slot, failure, prefix } = sequence;
+    this.#following.delete(sequence);
+    if (slot === null) return;
+    this.#past.reused += sequence.reused;
+    this.#past.prefilled += sequence.prefilled;
+    this.#rows[slot] = null;
+    sequence.slot = null;
+    const begun = !this.#fresh.delete(sequence);
+    if (!begun || !prefix) return;
+    if (failure instanceof ClosedError) this.#warm.put(slot, sequence.content);
+    // What it shares with others may be what it failed of.
+    else if (failure instanceof NumericError || failure instanceof DeviceError) this.#warm.forget(prefix);
+  }
+
+  /**
+   * Lets sequences begin that have something to run. Gives way to steps after each copy that others' tokens had to wait
+   * for: those that have not begun then do so next time.
+   *
+   * @param ready sequences that have something to run
+   */
+  async begin(ready: ReadonlySet<Sequence>): Promise<void> {
+    const begun = new Set<Sequence>();
+    let since = performance.now();
+    for (const sequence of this.#fresh) {
+      if (!ready.has(sequence) || this.#isFollowing(sequence)) continue;
+      begun.add(sequence);
+      const copied = await this.#begin(sequence);
+      if (copied && isAwaited(ready, (other) => this.hasBegun(other) && !begun.has(other))) return;
+      if (performance.now() - since < SEARCH_MS) continue;
+      await new Promise(setImmediate);
+      since = performance.now();
+    }
+  }
+
+  #isFollowing(sequence: Sequence): boolean {
+    const following = this.#following.get(sequence);
+    if (following && isReading(following.leader, following.length)) return true;
+    this.#following.delete(sequence);
+    return false;
+  }
+
+  /**
+   * Looks for what a sequence has in common with others: a slot that was left warm is taken over, what another slot or
+   * sequence holds is copied, what another is reading at the moment is waited for. So many that begin alike read it once.
+   *
+   * @returns whether something was copied
+   */
+  async #begin(sequence: Sequence): Promise<boolean> {
+    const { prefix } = sequence;
+    const found = prefix && this.#longestHeld(prefix, sequence);
+    const leader = prefix && this.#leaderOf(prefix, sequence);
+    if (leader && leader.length >= (found?.length ?? 0) + FEWEST_SHARED) {
+      this.#following.set(sequence, leader);
+      return false;
+    }
+    this.#fresh.delete(sequence);
+    const slot = this.#claim(sequence);
+    if (!found || found.length < sequence.heldOfPrefix + FEWEST_SHARED) return false;
+    this.#warm.touch(found.slot);
+    try {
+      await this.#cache.copy(found.slot, slot, found.length, () => sequence.failure === null);
+      if (!sequence.failure) sequence.adopt(found.content);
+    } catch (error) {
+      sequence.close(error as GuardError);
+    }
+    return true;
+  }
+
+  /** Takes the slot where a sequence is to run, of all that are free the one that holds its beginning. */
+  #claim(sequence: Sequence): number {
+    const { prefix } = sequence;
+    const from = sequence.slot as number;
+    const isFree = (slot: number) => {
+      const owner = this.#rows[slot];
+      // One that has not begun has no need of this slot more than of another.
+      return owner === null || owner === sequence || this.#fresh.has(owner);
+    };
+    const slot = (prefix && this.#warm.own(prefix, isFree)) ?? from;
+    if (slot !== from) {
+      const other = this.#rows[slot];
+      if (other) other.slot = from;
+      this.#rows[from] = other;
+      this.#rows[slot] = sequence;
+      sequence.slot = slot;
+    }
+    const content = this.#warm.take(slot);
+    if (content && content.key === prefix?.key) sequence.adopt(content);
+    return slot;
+  }
+
+  /** A sequence under way that will hold more of a prefix than any does now. */
+  #leaderOf({ ids, key }: Prefix, follower: Sequence): { leader: Sequence; length: number } | null {
+    let best: { leader: Sequence; length: number } | null = null;
+    for (const leader of this.#rows) {
+      if (!leader?.prefix || leader === follower || leader.prefix.key !== key || !this.hasBegun(leader))
+        continue;
+      const length = sharedLength(ids, leader.prefix.ids, (best?.length ?? FEWEST_SHARED) + 1);
+      if (length > 0 && isReading(leader, length)) best = { leader, length };
+    }
+    return best;
+  }
+
+  /** Where most of a prefix lies in the cache, and what of it. */
+  #longestHeld(
+    prefix: Prefix,
+    sequence: Sequence,
+  ): { slot: number; length: number; content: SlotContent } | null {
+    const warm = this.#warm.match(prefix);
+    let best = warm && { ...warm, of: this.#warm.contentAt(warm.slot) as SlotContent };
+    for (const other of this.#rows) {
+      if (!other || other === sequence || other.slot === null || other.key !== prefix.key) continue;
+      const of = other.content;
+      const length = sharedLength(prefix.ids, of.ids, Math.max(FEWEST_SHARED, (best?.length ?? 0) + 1));
+      if (length > 0) best = { slot: other.slot, length, of };
+    }
+    return best && { slot: best.slot, length: best.length, content: beginning(best.of, best.length) };
+  }
+}
+
+/** Whether one of some sequences has tokens to run. */
+function isAwaited(ready: ReadonlySet<Sequence>, which: (sequence: Sequence) => boolean): boolean {
+  for (const sequence of ready) {
+    if (sequence.slot !== null && which(sequence) && sequence.pending() > 0) return true;
+  }
+  return false;
+}
+
+/** Whether a sequence is on its way to hold so many tokens. */
+function isReading(sequence: Sequence, length: number): boolean {
+  if (sequence.failure !== null) return false;
+  // Settles where it goes on from.
+  const coming = sequence.pending();
+  return sequence.length < length && sequence.length + coming >= length;
+}
+
+function beginning({ ids, logits, key, prompt }: SlotContent, length: number): SlotContent {
+  const kept = new Map([...logits].filter(([position]) => position < length));
+  return { ids: ids.slice(0, length), prompt: Math.min(prompt, length), logits: kept, key };
+}
