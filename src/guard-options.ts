@@ -77,7 +77,7 @@ export interface PromptInput {
 type NoMessages = { [field in keyof PromptInput]?: undefined };
 
 /** `policy` is DEFAULT_POLICY where none is given, `overflow` is "slide". */
-export type ModerateOptions = StreamInput & Omit<ModerationOptions, "policy">;
+export type ModerateOptions<C = unknown> = StreamInput & Omit<ModerationOptions<C>, "policy">;
 
 /** The most that a timer of Node takes. */
 const LONGEST_MS = 2 ** 31 - 1;

@@ -33,7 +33,8 @@ import { GuardStream } from "./moderation/stream.js";
 import { aText, checkOptions } from "./options.js";
 import { placeName } from "./ort/devices/place.js";
 import { Prompt } from "./prompt.js";
-import { type Chunk, ModeratedStream } from "./streaming/moderate.js";
+import type { Chunk } from "./streaming/chunks.js";
+import { ModeratedStream } from "./streaming/moderate.js";
 import type { Source } from "./streaming/source.js";
 import { promptTooLong } from "./tokenizer/limits.js";
 import { ChatTemplate, type Prefix, prefixOf } from "./tokenizer/template.js";
@@ -155,14 +156,17 @@ export class Guard {
    * Puts the guard between a stream and its reader: what comes out is what the policy lets pass. Nothing does before
    * the prompt has passed. Starts when it is first read.
    *
-   * @param source what the model says, or a function that asks it to: given a signal, it is told when to stop
-   * @returns the source's text (ids for ids), in slices of it; ends with a ModerationViolation where it is stopped
+   * @param source what the model says: text, bytes, ids, or the stream of a model's client (`openai`, `@anthropic-ai/sdk`,
+   *   `ollama`, LangChain, the AI SDK) or a promise of one; or a function that asks the model: given a signal, it is told
+   *   when to stop
+   * @returns the source's text (ids for ids), in slices of it; ends with a ModerationViolation where it is stopped, with
+   *   CHUNK_INVALID or CHUNK_NOT_TEXT where the source gives what is not taken
    * @throws {InputError} PROMPT_EMPTY, POLICY_INVALID, OPTION_INVALID
    */
-  moderate<C extends Chunk>(source: Source<C>, options: ModerateOptions): ModeratedStream<C> {
+  moderate<C extends Chunk>(source: Source<C>, options: ModerateOptions<C>): ModeratedStream<C> {
     checkOptions(options, "guard.moderate", MODERATE_OPTIONS);
     requireConversation(options);
-    const { mode, promptFirst, onObserve, onFailure, replacement, signal } = options;
+    const { mode, promptFirst, onObserve, onFailure, onEvent, replacement, signal, reasoning } = options;
     const policy = resolvePolicy(options.policy, this.labels);
     const input = { ...options, overflow: options.overflow ?? "slide", signal: undefined } as StreamInput;
     return new ModeratedStream(source, () => this.#open(input, this.#prefix(input, policy)), {
@@ -171,6 +175,8 @@ export class Guard {
       promptFirst,
       onObserve,
       onFailure,
+      onEvent,
+      reasoning,
       replacement,
       signal,
     });

@@ -10,7 +10,8 @@ type Fields = Record<string, unknown>;
 /**
  * The failure that an event of a model's stream, or a body in its place, tells of; null where it tells of none. Servers
  * spell it as `error` (an object or a text, beside `choices` or alone, of a choice, of a response), `object: "error"`,
- * `type: "error"`, `detail`, an event named "error", a choice that finished for the reason "error", or a response that failed.
+ * `type: "error"` (with `errorText` in the AI SDK's), `detail`, an event named "error", a choice that finished for the
+ * reason "error", or a response that failed.
  *
  * @param event what its JSON says
  * @param name the event's own name, where it has one
@@ -35,8 +36,8 @@ export function toldError(event: unknown, name?: string): ToldError | null {
 
 function told(error: unknown): ToldError {
   if (typeof error === "string") return { message: error, code: null };
-  const { message, detail, code, type } = record(error);
-  const said = [message, detail].find((text) => typeof text === "string" && text !== "");
+  const { message, detail, errorText, code, type } = record(error);
+  const said = [message, detail, errorText].find((text) => typeof text === "string" && text !== "");
   const named = [code, KINDS.includes(String(type)) ? undefined : type].find(
     (value) => typeof value === "string" || typeof value === "number",
   );

@@ -6,9 +6,10 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ClosedError, ContextLengthError, GuardError, InputError, QueueFullError } from "../../src/errors.js";
 import type { PolicyData } from "../../src/moderation/policy.js";
 import { ruleResponse } from "../../src/moderation/ruling.js";
+import type { Chunk } from "../../src/streaming/chunks.js";
 import { Gate, type GateOptions, type Mode } from "../../src/streaming/gate.js";
 import type { Part } from "../../src/streaming/hold-buffer.js";
-import { type Chunk, ModeratedStream, type ModerationOptions } from "../../src/streaming/moderate.js";
+import { ModeratedStream, type ModerationOptions } from "../../src/streaming/moderate.js";
 import type { Source } from "../../src/streaming/source.js";
 import { ModerationViolation } from "../../src/streaming/violation.js";
 import { policyOf, ScriptedStream } from "./scripted.js";
@@ -694,8 +695,9 @@ describe("what a source may give", () => {
   });
 
   test.each<[string, unknown[], string]>([
-    ["objects", [{ choices: [] }], "CHUNK_INVALID"],
+    ["objects of no known shape", [{ words: "a" }], "CHUNK_INVALID"],
     ["null", [null], "CHUNK_INVALID"],
+    ["lists of other things", [["a", {}]], "CHUNK_INVALID"],
     ["text and ids", ["a", 1], "MIXED_INPUT"],
   ])("not %s", async (_, chunks, code) => {
     expect((await collect(moderate(chunks as string[]))).error).toMatchObject({ code });
