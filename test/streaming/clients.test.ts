@@ -38,7 +38,7 @@ afterEach(async () => {
   await new Promise(setImmediate);
   process.off("unhandledRejection", unhandled);
   expect(unhandled).not.toHaveBeenCalled();
-  expect(guard.load).toEqual({ active: 0, waiting: 0 });
+  expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
 });
 
 /** Its parameter says that text comes out for what the clients give. */
