@@ -1,0 +1,125 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeAll, expect, test } from "vitest";
+import { MAIN, runCli } from "../support/cli.js";
+import { temporaryFolder } from "../support/model.js";
+
+/** A virtual environment with PySpark, as `.ci/run` makes one. Without it nothing of this is tested. */
+const PYSPARK = process.env.QWEN3GUARD_PYSPARK ?? "";
+const SUBMIT = join(PYSPARK, "bin/spark-submit");
+const PYTHON = join(PYSPARK, "bin/python3");
+const JOB = fileURLToPath(new URL("../../deploy/spark/score.py", import.meta.url));
+const ROWS = Number(process.env.SPARK_ROWS ?? 10_000);
+const PARTITIONS = 8;
+
+let folder: string;
+let child: ChildProcess | null = null;
+beforeAll(async () => {
+  folder = await temporaryFolder();
+});
+afterEach(() => child?.kill("SIGKILL"));
+
+test.runIf(process.env.CI)("CI has PySpark", () => expect(existsSync(SUBMIT)).toBe(true));
+
+test.skipIf(!existsSync(SUBMIT))(
+  "Spark judges as one process does, and a partition whose executor is killed is judged again",
+  { timeout: 600_000 },
+  async () => {
+    const distinct = conversations(ROWS / 5);
+    const env = { QWEN3GUARD_CACHE: join(folder, "cache") };
+    const alone = await runCli(["score"], { input: distinct.join(""), env });
+    expect(alone).toMatchObject({ code: 0, stderr: "" });
+    await writeFile(join(folder, "rows.jsonl"), distinct.join("").repeat(5));
+
+    await mkdir(join(folder, "events"));
+    const { ended, log } = submit(env);
+    const executor = await busyExecutor(child?.pid as number);
+    process.kill(executor, "SIGKILL");
+    expect({ code: (await ended)[0], log: log() }).toMatchObject({ code: 0 });
+    expect(await outcome()).toBe(alone.stdout.repeat(5));
+    expect(await lostTasks()).toBeGreaterThan(0);
+  },
+);
+
+/** Prompts of common words, some unsafe to the embedded guard; the same each time. */
+function conversations(count: number): string[] {
+  const words = "how do I bake bread with my stupid ugly friend and a bomb in the garden".split(" ");
+  let state = 1;
+  const next = (below: number) => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fffffff;
+    return (state >> 8) % below;
+  };
+  return Array.from({ length: count }, () => {
+    const prompt = Array.from({ length: 3 + next(6) }, () => words[next(words.length)]).join(" ");
+    return `${JSON.stringify({ prompt })}\n`;
+  });
+}
+
+function submit(env: Record<string, string>) {
+  const settings = [
+    "spark.executor.memory=512m",
+    "spark.ui.enabled=false",
+    "spark.eventLog.enabled=true",
+    `spark.eventLog.dir=file://${join(folder, "events")}`,
+    "spark.eventLog.rolling.enabled=false",
+    "spark.eventLog.compress=false",
+  ].flatMap((setting) => ["--conf", setting]);
+  const master = ["--master", "local-cluster[2,1,512]"];
+  const job = [JOB, join(folder, "rows.jsonl"), join(folder, "judged"), "--partitions", String(PARTITIONS)];
+  const command = ["--command", `${process.execPath} ${MAIN} score --threads 1`];
+  let log = "";
+  child = spawn(SUBMIT, [...master, ...settings, ...job, ...command], {
+    cwd: folder,
+    env: { ...process.env, ...env, SPARK_LOCAL_IP: "127.0.0.1", PYSPARK_PYTHON: PYTHON },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  child.stderr?.setEncoding("utf8").on("data", (text) => {
+    log = (log + text).slice(-20_000);
+  });
+  return { ended: once(child, "close"), log: () => log };
+}
+
+/** The process of an executor that has one of ours at work. */
+async function busyExecutor(driver: number): Promise<number> {
+  for (;;) {
+    if (child?.exitCode !== null) throw new Error("Spark ended before it had begun.");
+    const parents = new Map<number, number>();
+    const executors: number[] = [];
+    const ours: number[] = [];
+    for (const name of await readdir("/proc")) {
+      if (!/^\d+$/.test(name)) continue;
+      const pid = Number(name);
+      const stat = await readFile(`/proc/${name}/stat`, "utf8").catch(() => "");
+      const command = await readFile(`/proc/${name}/cmdline`, "utf8").catch(() => "");
+      parents.set(pid, Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]));
+      if (command.includes("CoarseGrainedExecutorBackend")) executors.push(pid);
+      if (command.includes(MAIN) && command.includes("score")) ours.push(pid);
+    }
+    const isUnder = (pid: number, ancestor: number): boolean =>
+      pid === ancestor || (pid > 1 && isUnder(parents.get(pid) ?? 0, ancestor));
+    const found = executors.find(
+      (executor) => isUnder(executor, driver) && ours.some((pid) => isUnder(pid, executor)),
+    );
+    if (found !== undefined) return found;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+async function outcome(): Promise<string> {
+  const parts = (await readdir(join(folder, "judged"))).filter((name) => name.startsWith("part-")).sort();
+  const texts = await Promise.all(parts.map((name) => readFile(join(folder, "judged", name), "utf8")));
+  return texts.join("");
+}
+
+/** Tasks that ended because their executor did. */
+async function lostTasks(): Promise<number> {
+  const [file] = await readdir(join(folder, "events"));
+  const events = (await readFile(join(folder, "events", file), "utf8")).trimEnd().split("\n");
+  return events
+    .map((event) => JSON.parse(event))
+    .filter((event) => event["Task End Reason"]?.Reason === "ExecutorLostFailure").length;
+}
