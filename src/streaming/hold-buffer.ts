@@ -1,4 +1,5 @@
 import { GuardError } from "../errors.js";
+import { normalize } from "../tokenizer/normalization.js";
 import { wellFormed } from "../tokenizer/tokenizer.js";
 import type { Span } from "./violation.js";
 
@@ -168,7 +169,7 @@ export class TextHoldBuffer<T> implements HoldBuffer<T> {
     const offset = this.#start + at;
     if (this.#cluster.offset !== offset || this.#cluster.until !== this.#end) {
       const end = clusterEnd(this.#text, at);
-      const form = wellFormed(this.#text.slice(at, end)).normalize("NFC");
+      const form = normalize(wellFormed(this.#text.slice(at, end)));
       this.#cluster = { offset, until: this.#end, length: end - at, form };
     }
     return this.#cluster;

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import { TextHoldBuffer } from "../../src/streaming/hold-buffer.js";
 import { IncrementalDecoder, IncrementalEncoder } from "../../src/tokenizer/incremental.js";
+import { normalize } from "../../src/tokenizer/normalization.js";
 import { Tokenizer, wellFormed } from "../../src/tokenizer/tokenizer.js";
 import { OFFICIAL_TOKENIZER } from "../support/model.js";
 
@@ -37,6 +38,11 @@ const nasty = fc.constantFrom(
   "া",
   "  ",
   "\ufffd",
+  // Marks and joining characters of newer Unicode, which the reference's NFC leaves where they are.
+  "\u{1e130}",
+  "\u{16d63}",
+  "\u{16d67}",
+  "\u{113c2}",
 );
 const text = fc.array(nasty, { maxLength: 24 }).map((parts) => parts.join(""));
 
@@ -70,9 +76,7 @@ describe("released text is the source's own", () => {
             expect(source.startsWith(released)).toBe(true);
             // What is out stands for judged tokens and no more; marks after an added token do not join it.
             const form = tokenizer.decode(ids.slice(0, judged));
-            expect(form.startsWith(wellFormed(released).normalize("NFC")) || />\p{M}/u.test(released)).toBe(
-              true,
-            );
+            expect(form.startsWith(normalize(wellFormed(released))) || />\p{M}/u.test(released)).toBe(true);
           };
           for (let at = 0, i = 0; at < source.length; i++) {
             const chunk = source.slice(at, at + sizes[i % sizes.length]);
