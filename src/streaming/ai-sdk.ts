@@ -4,7 +4,7 @@ import type { GuardError } from "../errors.js";
 import type { Guard } from "../guard.js";
 import { type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import type { Finding } from "../moderation/ruling.js";
-import { aFunction, anything, checkOptions, type OptionCheck } from "../options.js";
+import { aFunction, anything, aText, checkOptions, type OptionCheck } from "../options.js";
 import { Call } from "./ai-sdk/call.js";
 import { Collected, contentParts, streamParts } from "./ai-sdk/incoming.js";
 import { metadata, Outgoing, withFailure } from "./ai-sdk/outgoing.js";
@@ -32,6 +32,8 @@ export interface MiddlewareOptions {
   mode?: Mode;
   /** Asks the model for nothing before the prompt has passed. Default false: both at once. */
   promptFirst?: boolean;
+  /** Conversations under one key share what was read, and its time tells so: give each tenant a middleware of its own. */
+  cacheKey?: string;
   /** Called with what the policy says to observe. */
   onObserve?: (finding: Finding) => void;
   /** Called when a prompt or an answer is stopped. */
@@ -44,7 +46,7 @@ export interface MiddlewareOptions {
 }
 
 const { signal: _, ...OF_GATES } = GATE_OPTIONS;
-const OPTIONS = { ...OF_GATES, policy: anything, onViolation: aFunction } satisfies Record<
+const OPTIONS = { ...OF_GATES, policy: anything, cacheKey: aText, onViolation: aFunction } satisfies Record<
   keyof MiddlewareOptions,
   OptionCheck
 >;
@@ -62,6 +64,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
   checkOptions(options, "guardMiddleware", OPTIONS);
   const policy = resolvePolicy(options.policy, guard.labels);
   const passUnknown = policy.unjudged === "pass";
+  const { cacheKey } = options;
 
   /** A gate for a call of the provider, and how its answer is read. */
   function open<T extends object>(
@@ -74,7 +77,8 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
     const gate = new Gate<T>(
       (signal) =>
         read(params.abortSignal ? AbortSignal.any([params.abortSignal, signal]) : signal, formatter),
-      () => guard.stream({ messages, reasoning: true, overflow: "slide", scope: policy.prompt.scope }),
+      () =>
+        guard.stream({ messages, reasoning: true, overflow: "slide", scope: policy.prompt.scope, cacheKey }),
       {
         policy,
         mode,

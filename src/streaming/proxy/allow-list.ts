@@ -35,6 +35,8 @@ export class OpenFields {
   readonly #all: boolean;
   /** Names of those that did. */
   readonly passed = new Set<string>();
+  /** Names of those that were left out though they held something, and types of what was; up to so many. */
+  readonly left = new Set<string>();
 
   /** @param all whatever its name */
   constructor(names: Iterable<string> = [], all = false) {
@@ -47,11 +49,17 @@ export class OpenFields {
     return this.#names.has(name);
   }
 
-  /** Whether a field passes; remembered if so. */
-  take(name: string): boolean {
-    if (!this.#all && !this.named(name)) return false;
-    this.passed.add(name);
-    return true;
+  /** Whether a field passes; remembered if so, and if not. */
+  take(name: string, value: unknown): boolean {
+    const passes = this.#all || this.named(name);
+    if (passes) this.passed.add(name);
+    else if (holdsAnything(value)) this.leave(name);
+    return passes;
+  }
+
+  /** Remembers that something of a name or type was left out. */
+  leave(name: string): void {
+    if (this.left.size < MOST_LEFT) this.left.add(name.slice(0, MOST_ENTRIES));
   }
 }
 
@@ -64,6 +72,7 @@ const FIELD = /^[A-Za-z_][\w-]{0,63}$/;
 const OWN_FIELD = "qwen3guard";
 const MOST_UNKNOWN = 32;
 const MOST_ENTRIES = 64;
+const MOST_LEFT = 256;
 const DEEPEST = 64;
 
 /** An object of known fields where the answer cannot do without one. Texts are taken in the order of the fields. */
@@ -82,7 +91,7 @@ export function level(fields: Fields): Shape {
       if (Object.hasOwn(fields, name) || name === OWN_FIELD) continue;
       if (isScalar(own) && FIELD.test(name)) {
         if (++unknown <= MOST_UNKNOWN) passed.push([name, own]);
-      } else if (reader.open.take(name)) passed.push([name, reader.opened(any(own, reader))]);
+      } else if (reader.open.take(name, own)) passed.push([name, reader.opened(any(own, reader))]);
     }
     return Object.fromEntries(passed.filter(([, own]) => own !== undefined));
   };
@@ -107,7 +116,10 @@ export function typed(types: Readonly<Record<string, Fields>>, otherwise?: strin
   );
   return (value, reader) => {
     if (!isRecord(value)) throw invalid("something else where an object belongs");
-    return (shapes.get(String(value.type ?? otherwise)) ?? rest)?.(value, reader);
+    const type = String(value.type ?? otherwise);
+    const known = shapes.get(type);
+    if (!known) reader.open.leave(type);
+    return (known ?? rest)?.(value, reader);
   };
 }
 
@@ -242,6 +254,11 @@ export function invalid(what: string, options?: ErrorOptions): RequestError {
 /** What passes anywhere. */
 export function isScalar(value: unknown): value is number | boolean | null {
   return value === null || typeof value === "number" || typeof value === "boolean";
+}
+
+function holdsAnything(value: unknown): boolean {
+  if (typeof value === "string") return value !== "";
+  return typeof value === "object" && value !== null && Object.keys(value).length > 0;
 }
 
 function tooDeep(value: unknown, depth: number): boolean {

@@ -13,6 +13,7 @@ export class Metrics {
   readonly requests: Counter<"endpoint" | "end">;
   readonly findings: Counter<"part" | "action" | "risk" | "category">;
   readonly unjudged: Counter<"kind">;
+  readonly leftOut: Counter;
   readonly refused: Counter<"code">;
   readonly tokens: Counter;
   readonly promptSeconds: Histogram;
@@ -38,6 +39,11 @@ export class Metrics {
       name: "qwen3guard_unjudged_total",
       help: "What went on that nobody judged: paths, fields, parts, attachments, sealed or stored texts.",
       labelNames: ["kind"],
+      registers,
+    });
+    this.leftOut = new Counter({
+      name: "qwen3guard_left_out_total",
+      help: "Fields and parts of answers that were left out, as no table knows them: names and types of each answer.",
       registers,
     });
     this.refused = new Counter({
@@ -110,6 +116,7 @@ export class Metrics {
     if (promptMs !== null) this.promptSeconds.observe(promptMs / 1000);
     this.tokens.inc(entry.tokens);
     for (const [kind, count] of Object.entries(unjudged)) this.unjudged.inc({ kind }, count);
+    this.leftOut.inc(entry.leftOut);
     if (end === "refused" && error) this.refused.inc({ code: error.code });
     for (const { stats, violation } of outcomes) {
       this.waitedSeconds.inc(stats.waitedForGuardMs / 1000);

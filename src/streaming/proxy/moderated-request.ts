@@ -105,6 +105,11 @@ export class ModeratedRequest {
     return [...this.#options.open.passed].map(() => "field");
   }
 
+  /** How many names and types of the answer's were left out, as nobody knows them. */
+  get leftOut(): number {
+    return this.#options.open.left.size;
+  }
+
   abort(reason: unknown): void {
     this.#controller.abort(reason);
   }

@@ -239,6 +239,7 @@ export class GuardProxy {
     record.concludes = true;
     const outcomes = await moderated.outcomes;
     record.unjudged = [...record.unjudged, ...moderated.unjudged];
+    record.leftOut = moderated.leftOut;
     admission.free();
     this.#write(
       record,

@@ -31,6 +31,8 @@ export interface LogEntry {
   observed: object[];
   /** How much of what kind went on that nobody judged. */
   unjudged: Partial<Record<Unjudged | "path", number>>;
+  /** Names and types of the answer's that no table knows, and of which nothing went on. */
+  leftOut: number;
   /** Code and message of what went wrong, in the proxy's own words. */
   error: ({ code: string; message: string } & Facts) | null;
 }
@@ -45,6 +47,7 @@ export class RequestRecord {
   model: string | null = null;
   stream = false;
   unjudged: readonly (Unjudged | "path")[] = [];
+  leftOut = 0;
   /** It is written down when its answer has ended. */
   concludes = false;
 
@@ -81,6 +84,7 @@ export class RequestRecord {
         })),
       observed: outcomes.flatMap(({ observed }) => observed.map(note)),
       unjudged: counted(this.unjudged),
+      leftOut: this.leftOut,
       error: error === null || error instanceof ModerationViolation ? null : told(error),
     };
   }

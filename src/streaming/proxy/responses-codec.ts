@@ -76,6 +76,7 @@ class ResponsesAnswer implements StreamCodec {
     const passed = events.get(type)?.(event, new EchoReader(this.#options, this.#came.values())) as
       | Json
       | undefined;
+    if (!events.has(type)) this.#options.open.leave(type);
     // Of what no table knows nothing passes, nor an event about it.
     if (
       !passed ||

@@ -331,6 +331,36 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
       expect(await stopped.finishReason).toBe("content-filter");
     });
 
+    test("an answer in steps, with tool calls between, is judged as the one text its reader sees", async () => {
+      const steps = ["so far BAD", " BAD more"];
+      const { guard } = scriptedGuard();
+      const call = { type: "tool-call" as const, toolCallId: "c", toolName: "weather", input: "{}" };
+      const mock = new Mock({
+        doStream: async () => {
+          const step = steps.shift();
+          const parts = [...text("1", step ?? "fine"), ...(step?.startsWith("so") ? [call] : []), finish];
+          return { stream: ReadableStream.from(parts) as ReadableStream<StreamPart> };
+        },
+      });
+      const model = wrapLanguageModel({ model: mock, middleware: guardMiddleware(guard) });
+      const weather = tool({ inputSchema: jsonSchema({ type: "object" }), execute: async () => "sun" });
+      const stopWhen = ({ steps }: { steps: unknown[] }) => steps.length === 3;
+      const result = streamText({ model, prompt: "Hi", tools: { weather }, stopWhen });
+      let seen = "";
+      for await (const part of result.textStream) seen += part;
+      expect(seen).toBe("so far BAD");
+      expect(await result.finishReason).toBe("content-filter");
+    });
+
+    test("tenants are kept apart by the middleware's cacheKey", async () => {
+      const { model, inputs } = streaming([...text("1", "fine"), finish], { cacheKey: "tom's" });
+      await streamText({ model, prompt: "Hi" }).text;
+      expect(inputs[0].cacheKey).toBe("tom's");
+      expect(() => guardMiddleware(scriptedGuard().guard, { cacheKey: 1 as never })).toThrow(
+        expect.objectContaining({ code: "OPTION_INVALID" }),
+      );
+    });
+
     test("what the guard cannot read is refused, unless the policy lets it pass", async () => {
       const messages = [
         {

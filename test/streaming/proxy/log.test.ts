@@ -143,6 +143,22 @@ test("what nobody judged is logged and counted", async () => {
   expect(metrics).toContain('qwen3guard_requests_total{endpoint="/v1/rerank",end="unjudged"} 1');
 });
 
+test("what is left out of an answer is counted, by names and types, and not told", async () => {
+  const part = { type: "poem", poem: PRIVATE };
+  const content = [{ type: "text", text: "Fine." }, part, part];
+  upstream.json({
+    choices: [{ index: 0, finish_reason: "stop", message: { role: "assistant", content, said: PRIVATE } }],
+    token_ids: [1, 2],
+    nothing: "",
+  });
+  const proxy = start();
+  await send(proxy, { messages });
+  expect(await entry()).toMatchObject({ end: "passed", unjudged: {}, leftOut: 3 });
+  expect(JSON.stringify(log)).not.toMatch(/PRIVATE|poem|said|token_ids/);
+  const metrics = await (await proxy.fetch(new Request("http://localhost/metrics"))).text();
+  expect(metrics).toContain("qwen3guard_left_out_total 3");
+});
+
 test("what is refused is counted by its code", async () => {
   const proxy = start();
   await send(proxy, { messages, extra: "x" });

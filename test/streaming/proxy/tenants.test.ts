@@ -54,6 +54,8 @@ describe("what the guard has read for one client", () => {
     ["another key", { authorization: "Bearer two" }],
     ["no key", {}],
     ["the same key in another place", { "x-api-key": "Bearer one" }],
+    ["another user of the same key", { authorization: "Bearer one", "x-forwarded-user": "tom" }],
+    ["another project", { authorization: "Bearer one", "openai-project": "p2" }],
   ])("is read anew for %s, so that no time tells what another has said", async (_, headers) => {
     await ask({ authorization: "Bearer one" });
     const { prefilledTokens } = guard.load;
