@@ -22,7 +22,7 @@ import {
 } from "./ai-sdk/types.js";
 import { AnswerFormatter } from "./answer-formatter.js";
 import { GATE_OPTIONS, Gate, type Mode } from "./gate.js";
-import type { Part } from "./hold-buffer.js";
+import type { Part } from "./parts.js";
 import { ModerationViolation } from "./violation.js";
 
 export interface MiddlewareOptions {

@@ -1,7 +1,7 @@
 import { GuardError, InputError } from "../errors.js";
 import type { Policy } from "../moderation/policy.js";
-import type { Part, TextPart } from "./hold-buffer.js";
 import { JsonText } from "./json-text.js";
+import type { Part, TextPart } from "./parts.js";
 
 const THINK = "<think>";
 const NO_THINKING = "<think>\n\n</think>\n\n";

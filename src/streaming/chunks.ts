@@ -1,7 +1,7 @@
 import { InputError } from "../errors.js";
-import type { Part } from "./hold-buffer.js";
 import { Thoughts, upstreamError } from "./inputs/event-text.js";
 import { type Json, ModelEvents } from "./inputs/model-events.js";
+import type { Part } from "./parts.js";
 import { type Chunks, isEmitter, iterate } from "./source.js";
 import { toldError } from "./told-error.js";
 

@@ -1,13 +1,15 @@
 import { ClosedError, DeviceError, GuardError, ModelError, NumericError, QueueFullError } from "../errors.js";
 import type { Decision } from "../moderation/decision.js";
 import type { Policy } from "../moderation/policy.js";
-import { type Finding, RuleTracker, type Ruling, rulePrompt } from "../moderation/ruling.js";
-import { SettledVerdicts } from "../moderation/settled-verdicts.js";
+import { Reviewer } from "../moderation/reviewer.js";
+import { type Finding, type Ruling, rulePrompt } from "../moderation/ruling.js";
 import type { TurnVerdict, Verdict } from "../moderation/verdict.js";
 import { aBoolean, aFunction, aSignal, type OptionCheck, oneOf } from "../options.js";
 import { Condition } from "./condition.js";
-import { type HoldBuffer, IdsHoldBuffer, type Part, TextHoldBuffer, type TextPart } from "./hold-buffer.js";
+import { type HoldBuffer, IdsHoldBuffer, TextHoldBuffer } from "./hold-buffer.js";
+import { lengthOf, Outbox, type Part, PartQueue, weightOf } from "./parts.js";
 import { type Source, SourceReader } from "./source.js";
+import { type Ending, type FlagStrategy, stop } from "./strategy.js";
 import { ModerationViolation, type Span } from "./violation.js";
 
 /**
@@ -93,51 +95,47 @@ export interface Outcome {
 
 /** What may be under way (unjudged, or judged and unread) before the source has to wait: UTF-16 units, or ids. */
 const HIGH_WATER = 16_384;
-/** What an item counts for in that. */
-const ITEM_WEIGHT = 64;
 /** Most that is judged at once, so that a flag is not found long after it could be. */
 const PUSH_TEXT = 1024;
 const PUSH_IDS = 256;
-const HALF_AT_END = /[\ud800-\udbff]$/;
 /** Items that may wait behind text whose fate is open. */
 const MAX_HELD_ITEMS = 8192;
 
 /**
- * A guard between a source and its reader. Reading, judging and handing on run beside each other; buffers between them
- * are bounded, so that the slowest sets the pace. It starts with the first `next()` or with `start()`, and from then on
- * holds a slot of the guard until it ends or is returned.
+ * A guard between a source and its reader: a pump, which moves parts, and a reviewer, who says how far. Reading, judging
+ * and handing on run beside each other; buffers between them are bounded, so that the slowest sets the pace. It starts
+ * with the first `next()` or with `start()`, and from then on holds a slot of the guard until it ends or is returned.
  */
 export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   readonly #open: () => VerdictStream;
-  readonly #policy: Policy;
-  readonly #holdBack: boolean;
   readonly #options: GateOptions;
+  readonly #holdBack: boolean;
+  readonly #strategy: FlagStrategy<T>;
   readonly #source: SourceReader<Part<T>>;
+  /** What came and is not with the guard yet. */
+  readonly #incoming = new PartQueue<T>();
+  #buffer: HoldBuffer<T> = new TextHoldBuffer<T>();
+  readonly #reviewer: Reviewer;
+  readonly #outgoing = new Outbox<T>();
   readonly #changed = new Condition();
-  readonly #tracker: RuleTracker;
-  readonly #observed: Finding[] = [];
-  readonly #incoming: Part<T>[] = [];
-  readonly #outgoing: Part<T>[] = [];
-  #held: HoldBuffer<T> = new TextHoldBuffer<T>();
-  #heldItems = 0;
-  #half: TextPart<T> | null = null;
-  readonly #verdicts = new SettledVerdicts();
-  /** Offset up to which no flag can reach any more, and where the row of tokens that may become one begins. */
-  #clear = 0;
-  #unjudged = 0;
-  #unread = 0;
-  #judge: VerdictStream | null = null;
-  #judgedText = false;
-  /** The guard has closed the stream, whatever it was doing. */
-  #judgeClosed: GuardError | null = null;
+  /** Fires when the gate has ended: after an await, whoever works for it looks whether it has. */
+  readonly #over = new AbortController();
+  #stream: VerdictStream | null = null;
+  /** Why the guard has closed the stream, whatever it was doing. */
+  #streamClosed: GuardError | null = null;
   #startedAt: number | null = null;
   #promptPassed = false;
   /** The guard has failed and the policy lets everything through. */
   #unguarded = false;
-  #sourceDone = false;
-  #sourceError: { error: unknown } | null = null;
-  #ended = false;
-  #thrown: { error: unknown } | null = null;
+  #hasText = false;
+  #heldItems = 0;
+  /** Weight of what is with the guard. */
+  #underway = 0;
+  /** The source is at its end, or failed. */
+  #sourceEnd: { error?: unknown } | null = null;
+  /** What the reader gets once all that passed is read. */
+  readonly #ending: { parts: Part<T>[]; thrown: { error: unknown } | null } = { parts: [], thrown: null };
+  readonly #observed: Finding[] = [];
   #resolvePrompt!: (ruling: Ruling | null) => void;
   #resolveDone!: (outcome: Outcome) => void;
   readonly #stats: GateStats = {
@@ -157,14 +155,22 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   /** How it ended. Never rejects. */
   readonly done: Promise<Outcome>;
 
-  /** @param open opens the guard's stream, when the gate starts */
-  constructor(source: Source<Part<T>>, open: () => VerdictStream, options: GateOptions) {
+  /**
+   * @param open opens the guard's stream, when the gate starts
+   * @param strategy what a flag does. Default: the violation is thrown
+   */
+  constructor(
+    source: Source<Part<T>>,
+    open: () => VerdictStream,
+    options: GateOptions,
+    strategy: FlagStrategy<T> = stop,
+  ) {
     this.#source = new SourceReader(source);
     this.#open = open;
     this.#options = options;
-    this.#policy = options.policy;
     this.#holdBack = options.mode !== "stream-first";
-    this.#tracker = new RuleTracker(options.policy.response);
+    this.#strategy = strategy;
+    this.#reviewer = new Reviewer(options.policy.response);
     this.prompt = new Promise((resolve) => {
       this.#resolvePrompt = resolve;
     });
@@ -174,7 +180,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   }
 
   get stats(): Readonly<GateStats> {
-    return { ...this.#stats, lag: this.#unjudged };
+    return { ...this.#stats, lag: this.#lag };
   }
 
   [Symbol.asyncIterator](): this {
@@ -197,25 +203,26 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   async next(): Promise<IteratorResult<Part<T>, undefined>> {
     this.start();
     for (;;) {
-      const part = this.#outgoing.shift();
+      const part = this.#outgoing.take();
       if (part) {
-        this.#unread -= weight(part);
-        this.#stats.released += length(part);
+        this.#stats.released += lengthOf(part);
         this.#changed.notify();
         return { done: false, value: part };
       }
       if (this.#ended) break;
-      await this.#changed.until(() => this.#outgoing.length > 0 || this.#ended);
+      await this.#changed.until(() => this.#outgoing.size > 0 || this.#ended);
     }
-    const thrown = this.#thrown;
-    this.#thrown = null;
+    const { parts, thrown } = this.#ending;
+    const instead = parts.shift();
+    if (instead) return { done: false, value: instead };
+    this.#ending.thrown = null;
     if (thrown) throw thrown.error;
     return { done: true, value: undefined };
   }
 
   /** Stops everything: the source is told, the guard's slot is free. Idempotent. */
   async return(): Promise<IteratorResult<Part<T>, undefined>> {
-    this.#outgoing.length = 0;
+    this.#outgoing.clear();
     this.#finish("cancelled");
     return { done: true, value: undefined };
   }
@@ -223,84 +230,93 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   #abort = (): void => {
     const cause = this.#options.signal?.reason;
     const error = new ClosedError("STREAM_ABORTED", "The stream was aborted by its signal.", { cause });
-    this.#outgoing.length = 0;
-    this.#finish("cancelled", { error });
+    this.#outgoing.clear();
+    this.#finish("cancelled", { error, ending: { error } });
   };
+
+  get #ended(): boolean {
+    return this.#over.signal.aborted;
+  }
+
+  /** What came and has no verdict yet. */
+  get #lag(): number {
+    return this.#incoming.weight + this.#underway;
+  }
 
   async #run(): Promise<void> {
     try {
-      if (!this.#options.promptFirst) void this.#read();
-      await this.#guarded();
+      await this.#guarded().catch((error) => this.#passUnguarded(error));
     } catch (error) {
-      if (this.#ended) return;
-      if (this.#policy.failOpen && isGuardsFailure(error)) await this.#passUnguarded(error);
-      else {
-        this.#dropUnjudged();
-        this.#finish("failed", { error });
-      }
+      this.#dropUnjudged();
+      this.#finish("failed", { error, ending: { error } });
     }
   }
 
   async #guarded(): Promise<void> {
-    const judge = this.#open();
-    this.#judge = judge;
-    void judge.closed.then((reason) => {
-      this.#judgeClosed = reason;
-      this.#changed.notify();
-    });
-    const ruling = rulePrompt(await judge.turns, this.#policy);
-    if (this.#ended) return;
-    this.#stats.promptMs = performance.now() - (this.#startedAt as number);
-    for (const finding of ruling.observed) this.#observe(finding);
-    this.#resolvePrompt(ruling);
-    if (ruling.violation) this.#flag(ruling.violation, null);
-    if (this.#ended) return;
-    this.#promptPassed = true;
-    if (!this.#holdBack) for (const part of this.#incoming) this.#hand(part);
-    this.#changed.notify();
+    if (!this.#options.promptFirst) void this.#read();
+    const stream = this.#openStream();
+    await this.#judgePrompt(stream);
     if (this.#options.promptFirst) void this.#read();
-
     while (await this.#arrival()) {
-      const boundary = await this.#judgeIncoming(judge);
-      if (this.#ended) return;
-      if (boundary && this.#judgedText) this.#settle(await judge.flush(), judge.settled);
-      if (this.#ended) return;
+      const { text, ids, boundary } = this.#takeIncoming();
+      if (text !== "") await this.#review(stream, stream.pushText(text));
+      else if (ids.length > 0) await this.#review(stream, stream.push(ids));
+      if (boundary) await this.#settle(stream);
       this.#releaseClear();
+      this.#underway = 0;
+      this.#changed.notify();
     }
-    if (this.#ended) return;
-    if (this.#judgedText) this.#settle(await judge.flush(), judge.settled);
-    if (this.#ended) return;
-    if (!this.#held.complete) {
+    await this.#settle(stream);
+    if (!this.#buffer.complete) {
       throw new GuardError(
         "INTERNAL",
         "Text is left that no token stands for. Please report the text as a bug.",
       );
     }
-    this.#release(this.#held.releaseAll());
-    const decision = this.#stats.tokens > 0 ? await judge.end() : null;
-    this.#conclude({ decision });
+    this.#release(this.#buffer.releaseAll());
+    this.#conclude({ decision: this.#stats.tokens > 0 ? await this.#live(stream.end()) : null });
   }
 
-  /** Waits for something to judge. False when all has come, or the gate has ended. */
+  #openStream(): VerdictStream {
+    const stream = this.#open();
+    this.#stream = stream;
+    void stream.closed.then((reason) => {
+      this.#streamClosed = reason;
+      this.#changed.notify();
+    });
+    return stream;
+  }
+
+  async #judgePrompt(stream: VerdictStream): Promise<void> {
+    const ruling = rulePrompt(await this.#live(stream.turns), this.#options.policy);
+    this.#stats.promptMs = performance.now() - (this.#startedAt as number);
+    this.#observe(ruling.observed);
+    this.#resolvePrompt(ruling);
+    if (ruling.violation) this.#flag(ruling.violation, null);
+    this.#promptPassed = true;
+    if (!this.#holdBack) for (const part of this.#incoming) this.#hand(part);
+  }
+
+  /** Waits for something to judge. False when all has come. */
   async #arrival(): Promise<boolean> {
-    await this.#changed.until(
-      () => this.#incoming.length > 0 || this.#sourceDone || this.#ended || this.#judgeClosed !== null,
+    await this.#until(
+      () => this.#incoming.size > 0 || this.#sourceEnd !== null || this.#streamClosed !== null,
     );
-    if (!this.#ended && this.#judgeClosed) throw this.#judgeClosed;
-    return !this.#ended && this.#incoming.length > 0;
+    if (this.#streamClosed) throw this.#streamClosed;
+    return this.#incoming.size > 0;
   }
 
-  /** Judges what has come, up to the first boundary or a bound. Says whether it stopped at a boundary. */
-  async #judgeIncoming(judge: VerdictStream): Promise<boolean> {
+  /** Takes what has come, up to the first boundary or a bound. */
+  #takeIncoming(): { text: string; ids: number[]; boundary: boolean } {
     let text = "";
     const ids: number[] = [];
     let boundary = false;
-    let taken = 0;
-    while (this.#incoming.length > 0 && !boundary && text.length < PUSH_TEXT && ids.length < PUSH_IDS) {
-      const part = this.#takeIncoming(PUSH_TEXT - text.length, PUSH_IDS - ids.length);
-      taken += weight(part);
-      if (part.kind === "ids" && !(this.#held instanceof IdsHoldBuffer)) this.#held = new IdsHoldBuffer<T>();
-      this.#held.append(part);
+    while (this.#incoming.size > 0 && !boundary && text.length < PUSH_TEXT && ids.length < PUSH_IDS) {
+      const part = this.#incoming.take(PUSH_TEXT - text.length, PUSH_IDS - ids.length) as Part<T>;
+      this.#underway += weightOf(part);
+      if (part.kind === "ids" && !(this.#buffer instanceof IdsHoldBuffer))
+        this.#buffer = new IdsHoldBuffer<T>();
+      this.#buffer.append(part);
       if (part.kind === "text") text += part.text;
       else if (part.kind === "ids") ids.push(...part.ids);
       else {
@@ -311,57 +327,32 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     if (this.#heldItems > MAX_HELD_ITEMS) {
       throw new GuardError("HELD_TOO_MUCH", "Too many events wait behind text whose verdict is still open.");
     }
-    if (text !== "") {
-      this.#judgedText = true;
-      this.#settle(await judge.pushText(text), judge.settled);
-    } else if (ids.length > 0) {
-      this.#settle(await judge.push(ids), judge.settled);
-    }
-    this.#unjudged -= taken;
-    this.#changed.notify();
-    return boundary;
+    this.#hasText ||= text !== "";
+    return { text, ids, boundary };
   }
 
-  /** The next part; of a long one only so much. */
-  #takeIncoming(mostText: number, mostIds: number): Part<T> {
-    const part = this.#incoming[0];
-    if (part.kind === "text" && part.text.length > mostText) {
-      this.#incoming[0] = { ...part, text: part.text.slice(mostText) };
-      return { ...part, text: part.text.slice(0, mostText) };
-    }
-    if (part.kind === "ids" && part.ids.length > mostIds) {
-      this.#incoming[0] = { ...part, ids: part.ids.slice(mostIds) };
-      return { ...part, ids: part.ids.slice(0, mostIds) };
-    }
-    this.#incoming.shift();
-    return part;
+  /** Settles what was judged so far, as if the text ended here. */
+  async #settle(stream: VerdictStream): Promise<void> {
+    if (this.#hasText) await this.#review(stream, stream.flush());
   }
 
-  /** Takes new verdicts; those that stand go through the rules. */
-  #settle(verdicts: Verdict[], settled: number): void {
-    if (this.#ended) return;
-    const stats = this.#stats;
-    for (const verdict of this.#verdicts.take(verdicts, settled)) {
-      const before = this.#held.judged;
-      const after = this.#held.judge(verdict);
-      stats.tokens++;
-      // A row of tokens goes on across what only the guard reads.
-      const finding = this.#held.isSilent(before, after) ? null : this.#tracker.take(verdict);
-      if (this.#tracker.pending === 0) this.#clear = after;
-      if (finding?.action === "observe") this.#observe(finding);
-      else if (finding) {
-        this.#releaseClear();
-        stats.judged = after;
-        this.#flag(finding, this.#held.span(this.#clear, after));
-        break;
-      }
-    }
-    stats.judged = this.#held.judged;
-    stats.slides = this.#judge?.slides ?? 0;
+  /** Lets the reviewer rule on new verdicts. */
+  async #review(stream: VerdictStream, judging: Promise<Verdict[]>): Promise<void> {
+    const verdicts = await this.#live(judging);
+    const { flag, observed } = this.#reviewer.review(verdicts, stream.settled, (verdict) => {
+      this.#stats.tokens++;
+      return this.#buffer.judge(verdict);
+    });
+    this.#stats.judged = this.#buffer.judged;
+    this.#stats.slides = stream.slides;
+    this.#observe(observed);
+    if (!flag) return;
+    this.#releaseClear();
+    this.#flag(flag, this.#buffer.span());
   }
 
   #releaseClear(): void {
-    this.#release(this.#held.release(this.#clear));
+    this.#release(this.#buffer.release(this.#reviewer.clear));
   }
 
   #release(parts: Part<T>[]): void {
@@ -372,30 +363,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   }
 
   #hand(part: Part<T>): void {
-    if (part.kind !== "text") this.#handHalf();
-    else if (part.silent || part.again) return;
-    else part = this.#wholeCharacters(part);
-    if (part.kind !== "text" || part.text !== "") this.#enqueue(part);
-  }
-
-  /** Half a character, which a source may end a chunk with, goes with its other half: readers encode each text alone. */
-  #wholeCharacters(part: TextPart<T>): TextPart<T> {
-    if (this.#half && this.#half.tag !== part.tag) this.#handHalf();
-    const text = (this.#half?.text ?? "") + part.text;
-    const whole = HALF_AT_END.test(text) ? text.length - 1 : text.length;
-    this.#half = whole < text.length ? { ...part, text: text.slice(whole) } : null;
-    return text.length === part.text.length && !this.#half ? part : { ...part, text: text.slice(0, whole) };
-  }
-
-  #handHalf(): void {
-    const half = this.#half;
-    this.#half = null;
-    if (half) this.#enqueue(half);
-  }
-
-  #enqueue(part: Part<T>): void {
     this.#outgoing.push(part);
-    this.#unread += weight(part);
     this.#changed.notify();
   }
 
@@ -403,130 +371,140 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     try {
       for (;;) {
         await this.#room();
-        if (this.#ended) return;
-        const { done, value } = await this.#source.next();
-        if (this.#ended) return;
+        const { done, value } = await this.#live(this.#source.next());
         if (done) break;
         this.#receive(value as Part<T>);
       }
+      this.#sourceEnd = {};
     } catch (error) {
-      this.#sourceError = { error };
+      this.#sourceEnd = { error };
     }
-    this.#sourceDone = true;
     this.#changed.notify();
   }
 
   #receive(part: Part<T>): void {
-    this.#stats.received += length(part);
+    this.#stats.received += lengthOf(part);
     if (this.#unguarded) {
       this.#hand(part);
       return;
     }
     this.#incoming.push(part);
-    this.#unjudged += weight(part);
-    this.#stats.peakLag = Math.max(this.#stats.peakLag, this.#unjudged);
+    this.#stats.peakLag = Math.max(this.#stats.peakLag, this.#lag);
     if (!this.#holdBack && this.#promptPassed) this.#hand(part);
     this.#changed.notify();
   }
 
   /** Waits until the source may give more. */
   async #room(): Promise<void> {
-    const full = () => Math.max(this.#unjudged, this.#unread) >= HIGH_WATER;
-    while (!this.#ended && full()) {
-      const behind = this.#unjudged >= HIGH_WATER;
-      const since = performance.now();
-      await this.#changed.until(() => this.#ended || !full() || this.#unjudged >= HIGH_WATER !== behind);
-      if (behind) this.#stats.waitedForGuardMs += performance.now() - since;
+    const behind = () => this.#lag >= HIGH_WATER;
+    while (behind() || this.#outgoing.weight >= HIGH_WATER) {
+      const [guard, since] = [behind(), performance.now()];
+      await this.#until(() => behind() !== guard || (!guard && this.#outgoing.weight < HIGH_WATER));
+      if (guard) this.#stats.waitedForGuardMs += performance.now() - since;
     }
   }
 
-  async #passUnguarded(error: GuardError): Promise<void> {
-    this.#judge?.close();
-    try {
-      this.#options.onFailure?.(error);
-    } catch (thrown) {
-      this.#dropUnjudged();
-      this.#finish("failed", { error: thrown });
-    }
-    if (this.#ended) return;
+  /** Where the policy says so, text passes unjudged once the guard has failed. @throws what it failed of */
+  async #passUnguarded(error: unknown): Promise<void> {
+    this.#over.signal.throwIfAborted();
+    if (!this.#options.policy.failOpen || !isGuardsFailure(error)) throw error;
+    this.#stream?.close();
+    this.#options.onFailure?.(error);
+    this.#over.signal.throwIfAborted();
     this.#unguarded = true;
     this.#resolvePrompt({ action: "pass", violation: null, observed: [] });
+    this.#release(this.#buffer.releaseAll());
     // With stream-first, what came after the prompt passed is out already.
     const out = !this.#holdBack && this.#promptPassed;
-    this.#release(this.#held.releaseAll());
-    for (const part of this.#incoming.splice(0)) if (!out) this.#hand(part);
-    this.#unjudged = 0;
+    for (const part of this.#incoming.takeAll()) if (!out) this.#hand(part);
+    this.#underway = 0;
     if (this.#options.promptFirst && !this.#promptPassed) void this.#read();
     this.#changed.notify();
-    await this.#changed.until(() => this.#sourceDone || this.#ended);
-    this.#conclude({ failure: error });
+    await this.#until(() => this.#sourceEnd !== null);
+    this.#conclude({ error });
   }
 
-  #observe(finding: Finding): void {
-    this.#observed.push(finding);
-    try {
-      this.#options.onObserve?.(finding);
-    } catch (error) {
-      this.#finish("failed", { error });
+  #observe(findings: readonly Finding[]): void {
+    for (const finding of findings) {
+      this.#observed.push(finding);
+      try {
+        this.#options.onObserve?.(finding);
+      } catch (error) {
+        // Whatever it is, it is no failure of the guard's.
+        this.#finish("failed", { error, ending: { error } });
+      }
+      this.#over.signal.throwIfAborted();
     }
   }
 
-  #flag(finding: Finding, span: Span | null): void {
+  #flag(finding: Finding, span: Span | null): never {
     this.#dropUnjudged();
     const violation = new ModerationViolation(finding, span);
-    this.#finish("flagged", { error: violation, violation });
+    this.#finish("flagged", { violation, ending: this.#strategy(violation) });
+    throw violation;
   }
 
   /** With stream-first what nobody has read yet was not judged either. */
   #dropUnjudged(): void {
-    if (this.#holdBack) return;
-    this.#outgoing.length = 0;
-    this.#half = null;
+    if (!this.#holdBack && !this.#ended) this.#outgoing.clear();
   }
 
   /** The source is at its end. */
-  #conclude({ decision = null, failure }: { decision?: Decision | null; failure?: unknown }): void {
-    if (this.#sourceError) this.#finish("failed", { ...this.#sourceError, decision });
-    else this.#finish("complete", { decision, failure });
+  #conclude(result: { decision?: Decision | null; error?: unknown }): void {
+    if (this.#sourceEnd && "error" in this.#sourceEnd) {
+      const { error } = this.#sourceEnd;
+      this.#finish("failed", { ...result, error, ending: { error } });
+    } else this.#finish("complete", result);
   }
 
-  #finish(
-    end: Outcome["end"],
-    result: {
-      /** Thrown to the reader. */
-      error?: unknown;
-      violation?: ModerationViolation;
-      decision?: Decision | null;
-      failure?: unknown;
-    } = {},
-  ): void {
+  /** Waits for something that ends with the gate. */
+  async #until(condition: () => boolean): Promise<void> {
+    await this.#changed.until(() => this.#ended || condition());
+    this.#over.signal.throwIfAborted();
+  }
+
+  /** What somebody else has promised, unless the gate has ended meanwhile. */
+  async #live<R>(promise: Promise<R>): Promise<R> {
+    const result = await promise;
+    this.#over.signal.throwIfAborted();
+    return result;
+  }
+
+  /** The one place where it ends. What comes after the first time changes nothing. */
+  #finish(end: Outcome["end"], result: Result<T> = {}): void {
     if (this.#ended) return;
-    this.#ended = true;
-    if (end === "complete" || end === "failed") this.#handHalf();
-    if ("error" in result) this.#thrown = { error: result.error };
+    const { error = null, violation = null, decision = null, ending = { parts: [] } } = result;
+    if (end === "complete" || end === "failed") this.#outgoing.pushHalf();
+    // What has passed is still handed to the reader.
+    const stats = { ...this.stats, released: this.#stats.released + this.#outgoing.length };
+    if ("parts" in ending) this.#ending.parts.push(...ending.parts);
+    else this.#ending.thrown = ending;
     this.#options.signal?.removeEventListener("abort", this.#abort);
-    this.#judge?.close();
-    if (end !== "complete")
-      this.#source.cancel(result.error ?? new ClosedError("STREAM_CLOSED", "Nobody reads on."));
-    this.#incoming.length = 0;
+    this.#stream?.close();
+    const reason = violation ?? error ?? new ClosedError("STREAM_CLOSED", "Nobody reads on.");
+    if (end !== "complete") this.#source.cancel(reason);
+    this.#incoming.takeAll();
+    this.#over.abort(reason);
     this.#resolvePrompt(null);
     this.#resolveDone({
       end,
-      violation: result.violation ?? null,
+      violation,
       observed: this.#observed,
-      error: result.violation ? null : (result.error ?? result.failure ?? null),
+      error,
       failedOpen: this.#unguarded,
-      decision: result.decision ?? null,
-      stats: this.#lastStats(),
+      decision,
+      stats,
     });
     this.#changed.notify();
   }
+}
 
-  /** The figures at the end: what has passed is still handed to the reader. */
-  #lastStats(): GateStats {
-    const passed = this.#outgoing.reduce((sum, part) => sum + length(part), 0);
-    return { ...this.stats, released: this.#stats.released + passed };
-  }
+interface Result<T> {
+  /** What it failed of. */
+  error?: unknown;
+  violation?: ModerationViolation;
+  decision?: Decision | null;
+  ending?: Ending<T>;
 }
 
 /**
@@ -541,13 +519,4 @@ function isGuardsFailure(error: unknown): error is GuardError {
     error instanceof ModelError ||
     (error instanceof ClosedError && error.code === "GUARD_CLOSED")
   );
-}
-
-/** In UTF-16 units, or ids. */
-function length<T>(part: Part<T>): number {
-  return part.kind === "text" ? part.text.length : part.kind === "ids" ? part.ids.length : 0;
-}
-
-function weight<T>(part: Part<T>): number {
-  return part.kind === "item" ? ITEM_WEIGHT : length(part);
 }

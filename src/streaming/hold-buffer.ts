@@ -1,34 +1,8 @@
 import { GuardError } from "../errors.js";
 import { normalize } from "../tokenizer/normalization.js";
 import { wellFormed } from "../tokenizer/tokenizer.js";
+import type { ItemPart, Part, TextPart } from "./parts.js";
 import type { Span } from "./violation.js";
-
-/** Response text with a tag that comes out with it. */
-export interface TextPart<T> {
-  kind: "text";
-  text: string;
-  tag?: T;
-  /** Read by the guard as part of the response, but neither judged nor passed on. */
-  silent?: boolean;
-  /** Its reader has it already: read and judged with what goes on from it, but not passed on. */
-  again?: boolean;
-}
-
-/** Response ids of the guard's own tokenizer. */
-export interface IdsPart {
-  kind: "ids";
-  ids: readonly number[];
-}
-
-/** Something between text that passes as it is, in its place. */
-export interface ItemPart<T> {
-  kind: "item";
-  item: T;
-  /** The text before it is complete: it is settled at once, so that the item need not wait for more. */
-  boundary?: boolean;
-}
-
-export type Part<T> = TextPart<T> | IdsPart | ItemPart<T>;
 
 interface Stretch<T> {
   part: TextPart<T> | ItemPart<T>;
@@ -36,23 +10,25 @@ interface Stretch<T> {
   end: number;
 }
 
-/** What has come and not gone yet. Offsets count from the response's beginning. */
+/** What has come and not gone yet. */
 export interface HoldBuffer<T> {
-  /** Offset up to which all that came has been judged. */
+  /** How much of what came has been judged: UTF-16 units of text, or ids. */
   readonly judged: number;
   /** Whether that is all that came. */
   readonly complete: boolean;
   append(part: Part<T>): void;
-  /** Takes a token whose verdict stands; returns `judged` after it. */
-  judge(token: { text: string }): number;
-  /** Removes everything up to an offset and returns it. */
-  release(to: number): Part<T>[];
+  /** Takes the next token that has settled. Says whether its reader gets any of it. */
+  judge(token: { text: string }): boolean;
+  /**
+   * Removes what the first tokens stand for and returns it.
+   *
+   * @param tokens how many, of those that were judged
+   */
+  release(tokens: number): Part<T>[];
   /** Removes everything and returns it. */
   releaseAll(): Part<T>[];
-  /** Whether all between two offsets is silent. */
-  isSilent(start: number, end: number): boolean;
-  /** The stretch between two offsets, as its source counts. */
-  span(start: number, end: number): Span;
+  /** From the last token that was released to the last that was judged, as its source counts. */
+  span(): Span;
 }
 
 /**
@@ -64,6 +40,9 @@ export class TextHoldBuffer<T> implements HoldBuffer<T> {
   /** Offset of `#text`'s beginning. */
   #start = 0;
   #judged = 0;
+  /** Where the judged tokens end that were not released, and how many were. */
+  readonly #ends: number[] = [];
+  #released = 0;
   /** Judged token text, in NFC, that is not yet matched: part of a character that several tokens make up. */
   #unmatched = "";
   readonly #stretches: Stretch<T>[] = [];
@@ -95,8 +74,15 @@ export class TextHoldBuffer<T> implements HoldBuffer<T> {
     this.#stretches.push({ part, end: this.#end });
   }
 
-  judge(token: { text: string }): number {
-    this.#unmatched += token.text;
+  judge(token: { text: string }): boolean {
+    const before = this.#judged;
+    this.#match(token.text);
+    this.#ends.push(this.#judged);
+    return !this.#isSilent(before, this.#judged);
+  }
+
+  #match(text: string): void {
+    this.#unmatched += text;
     while (this.#unmatched !== "") {
       const at = this.#judged - this.#start;
       // Nearly always the source is in NFC as it is.
@@ -111,10 +97,33 @@ export class TextHoldBuffer<T> implements HoldBuffer<T> {
       this.#judged += cluster.length;
       this.#unmatched = this.#unmatched.slice(cluster.form.length);
     }
-    return this.#judged;
   }
 
-  release(to: number): Part<T>[] {
+  release(tokens: number): Part<T>[] {
+    const to = tokens > this.#released ? this.#ends[tokens - this.#released - 1] : this.#start;
+    this.#ends.splice(0, tokens - this.#released);
+    this.#released = tokens;
+    return this.#releaseTo(to);
+  }
+
+  releaseAll(): Part<T>[] {
+    this.#judged = Math.max(this.#judged, this.#end);
+    return this.#releaseTo(this.#end);
+  }
+
+  span(): Span {
+    const [start, end] = [this.#start, this.#judged];
+    let text = "";
+    for (let at = start; at < end; ) {
+      const silent = this.#silent.find((stretch) => stretch.end > at);
+      const to = Math.min(end, silent?.start ?? end);
+      text += this.#text.slice(at - start, Math.max(at, to) - start);
+      at = silent && silent.start < end ? silent.end : end;
+    }
+    return { start: this.#visible(start), end: this.#visible(end), text };
+  }
+
+  #releaseTo(to: number): Part<T>[] {
     const parts: Part<T>[] = [];
     const stretches = this.#stretches;
     let done = 0;
@@ -136,26 +145,11 @@ export class TextHoldBuffer<T> implements HoldBuffer<T> {
     return parts;
   }
 
-  releaseAll(): Part<T>[] {
-    this.#judged = Math.max(this.#judged, this.#end);
-    return this.release(this.#end);
-  }
-
-  isSilent(start: number, end: number): boolean {
+  /** Whether all between two offsets is silent. */
+  #isSilent(start: number, end: number): boolean {
     // A token that completes no character belongs to the one that begins there.
     const to = Math.max(end, start + 1);
     return this.#silent.some((stretch) => !stretch.again && stretch.start <= start && to <= stretch.end);
-  }
-
-  span(start: number, end: number): Span {
-    let text = start < this.#start ? null : "";
-    for (let at = start; text !== null && at < end; ) {
-      const silent = this.#silent.find((stretch) => stretch.end > at);
-      const to = Math.min(end, silent?.start ?? end);
-      text += this.#text.slice(at - this.#start, Math.max(at, to) - this.#start);
-      at = silent && silent.start < end ? silent.end : end;
-    }
-    return { start: this.#visible(start), end: this.#visible(end), text };
   }
 
   #visible(offset: number): number {
@@ -204,12 +198,13 @@ export class IdsHoldBuffer<T> implements HoldBuffer<T> {
     for (const id of part.ids) this.#ids.push(id);
   }
 
-  judge(): number {
-    return ++this.#judged;
+  judge(): boolean {
+    this.#judged++;
+    return true;
   }
 
-  release(to: number): Part<T>[] {
-    const ids = this.#ids.splice(0, to - this.#start);
+  release(tokens: number): Part<T>[] {
+    const ids = this.#ids.splice(0, tokens - this.#start);
     this.#start += ids.length;
     return ids.length > 0 ? [{ kind: "ids", ids }] : [];
   }
@@ -218,12 +213,8 @@ export class IdsHoldBuffer<T> implements HoldBuffer<T> {
     return this.release(this.#start + this.#ids.length);
   }
 
-  isSilent(): boolean {
-    return false;
-  }
-
-  span(start: number, end: number): Span {
-    return { start, end, text: null };
+  span(): Span {
+    return { start: this.#start, end: this.#judged, text: null };
   }
 }
 

@@ -10,9 +10,9 @@ import {
   type Outcome,
   type VerdictStream,
 } from "./gate.js";
-import type { Part } from "./hold-buffer.js";
+import type { Part } from "./parts.js";
 import { type Chunks, isPromise, type Source } from "./source.js";
-import { ModerationViolation } from "./violation.js";
+import { replaceWith, stop } from "./strategy.js";
 
 export interface ModerationOptions<C = unknown> extends GateOptions, Pick<ChunkOptions<C>, "onEvent"> {
   /** Given to the reader in place of a violation, as the last of the text. Text only. Default: the violation is thrown. */
@@ -31,8 +31,6 @@ export const MODERATION_OPTIONS = {
  */
 export class ModeratedStream<C extends Chunk> implements AsyncIterableIterator<Released<C>> {
   readonly #gate: Gate<never>;
-  readonly #replacement: string | undefined;
-  #replaced = false;
 
   constructor(
     source: Source<C>,
@@ -40,8 +38,8 @@ export class ModeratedStream<C extends Chunk> implements AsyncIterableIterator<R
     { replacement, onEvent, reasoning, ...options }: ModerationOptions<C> & ChunkOptions<C>,
   ) {
     const partsOf = (chunks: Chunks<C>) => new ChunkReader(chunks, { onEvent, reasoning });
-    this.#gate = new Gate<never>(partsOfSource(source, partsOf), open, options);
-    this.#replacement = replacement;
+    const strategy = replacement === undefined ? stop : replaceWith(replacement);
+    this.#gate = new Gate<never>(partsOfSource(source, partsOf), open, options, strategy);
   }
 
   /** How it ended. Never rejects. */
@@ -59,17 +57,10 @@ export class ModeratedStream<C extends Chunk> implements AsyncIterableIterator<R
 
   /** @throws {ModerationViolation} unless there is a replacement; or what the guard or the source failed of */
   async next(): Promise<IteratorResult<Released<C>, undefined>> {
-    if (this.#replaced) return { done: true, value: undefined };
-    try {
-      const { done, value } = await this.#gate.next();
-      if (done) return { done, value };
-      const released = value.kind === "text" ? value.text : value.kind === "ids" ? [...value.ids] : [];
-      return { done: false, value: released as Released<C> };
-    } catch (error) {
-      if (this.#replacement === undefined || !(error instanceof ModerationViolation)) throw error;
-      this.#replaced = true;
-      return { done: false, value: this.#replacement as Released<C> };
-    }
+    const { done, value } = await this.#gate.next();
+    if (done) return { done, value };
+    const released = value.kind === "text" ? value.text : value.kind === "ids" ? [...value.ids] : [];
+    return { done: false, value: released as Released<C> };
   }
 
   /** Stops everything: the source is told, the guard's slot is free. Idempotent. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { AnswerFormatter } from "../../src/streaming/answer-formatter.js";
-import type { Part, TextPart } from "../../src/streaming/hold-buffer.js";
+import type { Part, TextPart } from "../../src/streaming/parts.js";
 
 /** What the guard reads, with what it does not judge in ( ) and what it streams again in [ ]. */
 function shown(parts: Part<object>[]): string {

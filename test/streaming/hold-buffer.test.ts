@@ -72,7 +72,7 @@ describe("released text is the source's own", () => {
             ids.push(...fresh);
             for (; judged < ids.length - provisional; judged++)
               held.judge({ text: decoder.push(ids[judged]) });
-            for (const part of held.release(held.judged)) if (part.kind === "text") released += part.text;
+            for (const part of held.release(judged)) if (part.kind === "text") released += part.text;
             expect(source.startsWith(released)).toBe(true);
             // What is out stands for judged tokens and no more; marks after an added token do not join it.
             const form = tokenizer.decode(ids.slice(0, judged));
@@ -104,16 +104,18 @@ describe("released text is the source's own", () => {
 
 describe("stretches", () => {
   test("a span holds nothing of what is silent", () => {
-    const held = new TextHoldBuffer<string>();
-    for (const [text, silent] of [
-      ["hm", false],
-      ["</think>", true],
-      ["yes", false],
-    ] as const) {
-      held.append({ kind: "text", text, silent });
-    }
-    expect(held.span(1, 12)).toEqual({ start: 1, end: 4, text: "mye" });
-    expect(held.span(2, 11)).toEqual({ start: 2, end: 3, text: "y" });
+    const spanOf = (released: string, ...judged: string[]) => {
+      const held = new TextHoldBuffer<string>();
+      held.append({ kind: "text", text: "hm" });
+      held.append({ kind: "text", text: "</think>", silent: true });
+      held.append({ kind: "text", text: "yes" });
+      held.judge({ text: released });
+      held.release(1);
+      for (const text of judged) held.judge({ text });
+      return held.span();
+    };
+    expect(spanOf("h", "m", "</think>", "ye")).toEqual({ start: 1, end: 4, text: "mye" });
+    expect(spanOf("hm", "</think>", "y")).toEqual({ start: 2, end: 3, text: "y" });
   });
 
   test("keep their tags and their place among items; silent ones are judged and stay", () => {
@@ -124,21 +126,26 @@ describe("stretches", () => {
     held.append({ kind: "text", text: "m", tag: "reasoning" });
     held.append({ kind: "item", item: "second" });
     held.append({ kind: "text", text: "yes", tag: "content" });
-    expect(held.release(held.judged)).toEqual([{ kind: "item", item: "first" }]);
-    for (const token of ["<think>", "hm"]) held.judge({ text: token });
-    expect(held.release(held.judged)).toEqual([{ kind: "text", text: "hm", tag: "reasoning" }]);
-    for (const token of ["m", "ye"]) held.judge({ text: token });
-    expect(held.isSilent(0, 7)).toBe(true);
-    expect(held.isSilent(6, 8)).toBe(false);
-    expect(held.isSilent(6, 6)).toBe(true);
-    expect(held.isSilent(7, 7)).toBe(false);
-    expect(held.span(9, 12)).toEqual({ start: 2, end: 5, text: "mye" });
-    expect(held.release(held.judged)).toEqual([
+    const isRead = (token: string) => held.judge({ text: token });
+    expect(held.release(0)).toEqual([{ kind: "item", item: "first" }]);
+    expect(["<think>", "hm"].map(isRead)).toEqual([false, true]);
+    expect(held.release(2)).toEqual([{ kind: "text", text: "hm", tag: "reasoning" }]);
+    expect(["m", "ye"].map(isRead)).toEqual([true, true]);
+    expect(held.span()).toEqual({ start: 2, end: 5, text: "mye" });
+    expect(held.release(4)).toEqual([
       { kind: "text", text: "m", tag: "reasoning" },
       { kind: "item", item: "second" },
       { kind: "text", text: "ye", tag: "content" },
     ]);
     expect(held.complete).toBe(false);
     expect(held.releaseAll()).toEqual([{ kind: "text", text: "s", tag: "content" }]);
+  });
+
+  test("a token belongs to the reader where any of it does, and one without text where the next character does", () => {
+    const held = new TextHoldBuffer<string>();
+    held.append({ kind: "text", text: "<think>", silent: true });
+    held.append({ kind: "text", text: "hm" });
+    const isRead = (token: string) => held.judge({ text: token });
+    expect(["<thin", "", "k>h", "", "m"].map(isRead)).toEqual([false, false, true, true, true]);
   });
 });

@@ -5,11 +5,13 @@ import type { Overflow } from "../../moderation/context-window.js";
 import type { Decision } from "../../moderation/decision.js";
 import { severityOf } from "../../moderation/labels.js";
 import { type PolicyData, resolvePolicy } from "../../moderation/policy.js";
+import { Reviewer } from "../../moderation/reviewer.js";
 import { type Finding, rulePrompt, turnsInScope } from "../../moderation/ruling.js";
 import type { GuardStream } from "../../moderation/stream.js";
 import type { Verdict } from "../../moderation/verdict.js";
 import { ModerationViolation } from "../../streaming/violation.js";
 import type { Message } from "../../tokenizer/messages.js";
+import { ClearText } from "../clear-text.js";
 import { INPUT_KINDS, type InputKind, readInput } from "../input.js";
 import { interruptSignal } from "../interrupt.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
@@ -17,7 +19,6 @@ import { readMessages } from "../messages-file.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { createReport, type Latency, type Report } from "../report.js";
 import { createTerminal } from "../terminal.js";
-import { Watch } from "../watch.js";
 
 interface Options extends ModelOptions {
   prompt?: string;
@@ -150,33 +151,37 @@ async function judge(
   const judgesPrompt = options.prompt !== undefined || options.messages !== undefined;
   const prompt = judgesPrompt ? await stream.prompt : null;
   if (prompt) report.prompt(prompt);
-  const stopAt = (finding: Finding | null) => {
-    if (finding && options.stop) throw new ModerationViolation(finding, null);
+  const block = (finding: Finding | null) => {
+    if (!finding) return;
+    report.violation(finding);
+    if (options.stop) throw new ModerationViolation(finding, null);
   };
   const blocked = enforced && judgesPrompt ? rulePrompt(await stream.turns, policy).violation : null;
-  if (blocked) report.violation(blocked);
-  stopAt(blocked);
+  block(blocked);
   const latency: number[] = [];
-  const watch = enforced ? new Watch(policy, report, options.stop === true) : null;
+  const reviewer = enforced ? new Reviewer(policy.response) : null;
+  const clear = options.stop ? new ClearText(report) : null;
   const take = (verdicts: Verdict[]) => {
-    stopAt(watch?.take(verdicts, stream.settled) ?? null);
+    const review = reviewer?.review(verdicts, stream.settled, (verdict) => clear?.judge(verdict) ?? true);
+    if (reviewer) clear?.show(reviewer.clear);
+    block(review?.flag ?? null);
     if (!options.stop || options.jsonl) report.tokens(verdicts);
   };
   const broken = await feed(stream, options.input, enforced ? 1 : MAX_CHUNKS_IN_FLIGHT, {
-    onChunk: (chunk) => watch?.push(chunk),
+    onChunk: (chunk) => clear?.push(chunk),
     onVerdicts(verdicts, elapsed) {
       for (let i = 0; i < verdicts.length; i++) latency.push(elapsed);
       take(verdicts);
     },
   });
   take(await stream.flush());
-  watch?.end();
+  clear?.end();
   if (broken) throw broken.error;
   const decision = await stream.end();
   report.end(decision, summarize(latency));
   const turns = judgesPrompt ? turnsInScope(await stream.turns, policy.prompt.scope) : [];
   const met = options.failOn !== undefined && isMet(options.failOn, turns, decision);
-  return Boolean(blocked || watch?.violation) || met;
+  return Boolean(blocked || reviewer?.violation) || met;
 }
 
 /** Feeds a stream from standard input. Returns what ended the input in place of its end: what came before counts. */

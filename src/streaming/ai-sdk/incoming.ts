@@ -1,5 +1,5 @@
 import type { AnswerFormatter } from "../answer-formatter.js";
-import type { Part } from "../hold-buffer.js";
+import type { Part } from "../parts.js";
 import type { Block, Content, GenerateResult, StreamPart, Usage } from "./types.js";
 
 /** What passes in its place among the text, and whether the text before it is at its end then. */

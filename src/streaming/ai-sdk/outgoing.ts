@@ -1,7 +1,7 @@
 import type { GuardError } from "../../errors.js";
 import type { AnswerFormatter } from "../answer-formatter.js";
 import type { Gate } from "../gate.js";
-import type { Part } from "../hold-buffer.js";
+import type { Part } from "../parts.js";
 import { ModerationViolation } from "../violation.js";
 import {
   type Block,

@@ -1,5 +1,5 @@
 import type { AnswerFormatter } from "../answer-formatter.js";
-import type { Part } from "../hold-buffer.js";
+import type { Part } from "../parts.js";
 import type { ModerationViolation } from "../violation.js";
 import type { OpenFields, Slot } from "./allow-list.js";
 import type { ApiError } from "./api-error.js";

@@ -1,7 +1,7 @@
 import { AnswerFormatter } from "../answer-formatter.js";
 import { Channel } from "../channel.js";
 import { Gate, type GateOptions, type VerdictStream } from "../gate.js";
-import type { TextPart } from "../hold-buffer.js";
+import type { TextPart } from "../parts.js";
 import { ModerationViolation } from "../violation.js";
 import { Slot } from "./allow-list.js";
 import type { Event, Released, TextTarget } from "./codec.js";

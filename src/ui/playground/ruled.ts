@@ -1,5 +1,6 @@
 import type { Policy } from "../../moderation/policy.js";
-import { type Finding, RuleTracker, type Ruling, rulePrompt } from "../../moderation/ruling.js";
+import { Reviewer } from "../../moderation/reviewer.js";
+import { type Finding, type Ruling, rulePrompt } from "../../moderation/ruling.js";
 import type { Verdict } from "../../moderation/verdict.js";
 import type { RunEvent } from "../../playground/protocol.js";
 
@@ -52,28 +53,19 @@ export function ruleRun(events: readonly RunEvent[], policy: Policy | null): Rul
     failure: null,
     ended: false,
   };
-  const rules = policy && new RuleTracker(policy.response);
+  const reviewer = policy && new Reviewer(policy.response);
   let came = "";
-  let clear = 0;
-  let taken = 0;
   let passed = false;
 
-  const takeSettled = (at: number) => {
-    for (; taken < ruled.settled && taken < ruled.verdicts.length && !ruled.violation; taken++) {
-      const finding = rules?.take(ruled.verdicts[taken]) ?? null;
-      if (rules && rules.pending === 0) clear = taken + 1;
-      if (finding?.action === "observe") ruled.observed.push(finding);
-      else if (finding) ruled.violation = finding;
+  const review = (verdicts: readonly Verdict[], at: number) => {
+    if (reviewer) {
+      const { flag, observed } = reviewer.review(verdicts, ruled.settled);
+      ruled.observed.push(...observed);
+      ruled.violation ??= flag;
     }
     if (!passed) return;
-    show(
-      ruled.holdBack,
-      ruled.verdicts
-        .slice(0, clear)
-        .map(({ text }) => text)
-        .join(""),
-      at,
-    );
+    const clear = ruled.verdicts.slice(0, reviewer?.clear);
+    show(ruled.holdBack, clear.map(({ text }) => text).join(""), at);
     if (!ruled.violation) return;
     stop(ruled.holdBack, at);
     stop(ruled.streamFirst, at);
@@ -92,7 +84,7 @@ export function ruleRun(events: readonly RunEvent[], policy: Policy | null): Rul
       passed = ruled.promptRuling?.violation === null;
       if (passed) {
         show(ruled.streamFirst, came, event.at);
-        takeSettled(event.at);
+        review([], event.at);
       } else if (policy) {
         stop(ruled.holdBack, event.at);
         stop(ruled.streamFirst, event.at);
@@ -105,12 +97,12 @@ export function ruleRun(events: readonly RunEvent[], policy: Policy | null): Rul
       ruled.settled = Math.max(ruled.settled, event.settled);
       ruled.behind = Math.max(0, came.length - judgedLength(ruled.verdicts));
       if (event.verdicts.length > 0) ruled.latencies.push(event.ms);
-      takeSettled(event.at);
+      review(event.verdicts, event.at);
     } else if (event.type === "end") {
       ruled.ended = true;
       ruled.behind = 0;
       ruled.settled = ruled.verdicts.length;
-      takeSettled(event.at);
+      review([], event.at);
       for (const reader of [ruled.holdBack, ruled.streamFirst]) {
         if (reader.state === "stopped" || !passed) continue;
         show(reader, came, event.at);
