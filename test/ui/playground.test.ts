@@ -1,8 +1,9 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { Browser, BrowserContext, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import { describeGuard } from "../../src/playground/guard-info.js";
 import { PlaygroundServer } from "../../src/playground/server.js";
@@ -276,8 +277,9 @@ describe.skipIf(!CHROMIUM)("the playground in a browser", () => {
   });
 });
 
+/** A folder that is removed when the test is done. */
 async function temporaryFolderHere(): Promise<string> {
-  const { mkdtemp } = await import("node:fs/promises");
-  const { tmpdir } = await import("node:os");
-  return mkdtemp(join(tmpdir(), "qwen3guard-test-"));
+  const dir = await mkdtemp(join(tmpdir(), "qwen3guard-test-"));
+  onTestFinished(() => rm(dir, { recursive: true, force: true }));
+  return dir;
 }
