@@ -22,7 +22,12 @@ export type HeadName = keyof GuardConfig["labels"];
 
 export const HEAD_NAMES: HeadName[] = MODERATORS.flatMap(({ heads }) => heads.map(({ name }) => name));
 
-/** Every tensor a Qwen3Guard-Stream checkpoint of this configuration must hold: name → shape. */
+/** The matrix that turns a hidden state into logits of the vocabulary: the embedding's own where they are tied. */
+export function lmHeadTensor({ tieWordEmbeddings }: Pick<GuardConfig, "tieWordEmbeddings">): string {
+  return tieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight";
+}
+
+/** Every tensor a checkpoint of this configuration must hold: name → shape. */
 export function expectedTensors(config: GuardConfig): Map<string, number[]> {
   const { hiddenSize, headDim, guardInnerSize, intermediateSize } = config;
   const shapes = new Map<string, number[]>();
@@ -42,6 +47,7 @@ export function expectedTensors(config: GuardConfig): Map<string, number[]> {
     shapes.set(`${prefix}.mlp.down_proj.weight`, [hiddenSize, intermediateSize]);
   }
   shapes.set("model.norm.weight", [hiddenSize]);
+  if (guardInnerSize === null) return shapes.set(lmHeadTensor(config), [config.vocabSize, hiddenSize]);
   for (const { tensors, heads } of MODERATORS) {
     shapes.set(`${tensors}_pre.weight`, [guardInnerSize, hiddenSize]);
     shapes.set(`${tensors}_layernorm.weight`, [guardInnerSize]);

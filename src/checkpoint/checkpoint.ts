@@ -6,8 +6,9 @@ import { CheckpointError } from "../errors.js";
 import { parseJson } from "../json.js";
 import { quoted } from "../quoted.js";
 import { fileProblem, openRegular, readText } from "../regular-file.js";
+import { genLabels } from "../tokenizer/gen-form.js";
 import { expectedTensors } from "./architecture.js";
-import { type GuardConfig, parseConfig } from "./config.js";
+import { type GuardConfig, isCausalLm, parseConfig } from "./config.js";
 import { BYTES_PER_VALUE, widen } from "./dtype.js";
 import { SafetensorsFile, shapeText, type TensorInfo, unreadable } from "./safetensors.js";
 
@@ -20,7 +21,7 @@ export const LARGEST_JSON = 8 << 20;
 const VALUES_PER_BLOCK = 1 << 20;
 
 /**
- * A Qwen3Guard-Stream checkpoint folder in Hugging Face's layout, checked when it is opened: config.json, and every
+ * A guard's checkpoint folder in Hugging Face's layout, checked when it is opened: config.json, and every
  * tensor of the architecture present with the right shape in a readable type. Tensors beyond those are ignored.
  */
 export class Checkpoint {
@@ -44,7 +45,8 @@ export class Checkpoint {
       );
     }
     const configPath = join(dir, "config.json");
-    const config = parseConfig(await readJson(configPath, "CONFIG_INVALID"), configPath);
+    const json = await readJson(configPath, "CONFIG_INVALID");
+    const config = parseConfig(json, configPath, isCausalLm(json) ? await genLabels(dir) : null);
 
     const files = new Map<string, SafetensorsFile>();
     try {
@@ -273,7 +275,7 @@ function checkTensors(
 
 function missing(name: string, dir: string): CheckpointError {
   const hint = /^(query_)?(risk_level|category)/.test(name)
-    ? "The moderation heads are not in it: use a Qwen3Guard-Stream checkpoint."
+    ? "The moderation heads are not in it: use a Qwen3Guard-Stream checkpoint, or a Qwen3Guard-Gen."
     : "Use a complete checkpoint whose config.json matches its weights.";
   return new CheckpointError("TENSOR_MISSING", `Tensor ${name} is missing in ${dir}. ${hint}`);
 }

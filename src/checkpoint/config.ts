@@ -1,8 +1,15 @@
 import { CheckpointError } from "../errors.js";
 import { quoted } from "../quoted.js";
 
-/** What the graph, the engine and the verdicts need to know of a Qwen3Guard-Stream checkpoint's config.json. */
+/**
+ * What a guard says its verdict with. stream: heads over each token, which a Qwen3Guard-Stream has. gen: the words that
+ * it goes on with, as Qwen3Guard-Gen does.
+ */
+export type GuardKind = "stream" | "gen";
+
+/** What the graph, the engine and the verdicts need to know of a guard's checkpoint. */
 export interface GuardConfig {
+  kind: GuardKind;
   hiddenSize: number;
   layers: number;
   heads: number;
@@ -16,9 +23,12 @@ export interface GuardConfig {
   /** Longest context the model was made for, in tokens. */
   maxPositions: number;
   tieWordEmbeddings: boolean;
-  /** Width of the layer between the last hidden state and the heads. */
-  guardInnerSize: number;
-  /** Label names in id order: `labels.responseRisk[2]` names logit 2 of the response's risk head. */
+  /** Width of the layer between the last hidden state and the heads; null where there are none. */
+  guardInnerSize: number | null;
+  /**
+   * Label names in id order: `labels.responseRisk[2]` names logit 2 of the response's risk head. Of a Gen guard, whose
+   * chat template names them, in the template's order.
+   */
   labels: {
     promptRisk: string[];
     promptCategory: string[];
@@ -28,19 +38,26 @@ export interface GuardConfig {
 }
 
 const ARCHITECTURE = "Qwen3ForGuardModel";
+const CAUSAL_LM = "Qwen3ForCausalLM";
 /** The exported model holds two tables of rotations with a row for each; Qwen3 was trained with up to 262,144. */
 const MOST_POSITIONS = 1 << 18;
 const LONGEST_LABEL = 200;
 /** Labels go to terminals, logs and headers. */
 const UNSEEN = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_Control}]/u;
 const RELEASED = "Qwen/Qwen3Guard-Stream-0.6B (or -4B, -8B)";
+const RELEASED_GEN = "Qwen/Qwen3Guard-Gen-0.6B (or -4B, -8B)";
 
 /**
- * Reads config.json's content. `source` names the file in error messages.
+ * Reads config.json's content. `source` names the file in error messages; `genLabels` are those that a Gen guard's chat
+ * template names, null where it is none.
  * Throws CheckpointError: CONFIG_INVALID, ARCHITECTURE_UNSUPPORTED, GUARD_HEADS_MISSING, LABELS_MISSING,
  * LABELS_INVALID, CONFIG_UNSUPPORTED.
  */
-export function parseConfig(json: unknown, source: string): GuardConfig {
+export function parseConfig(
+  json: unknown,
+  source: string,
+  genLabels: GuardConfig["labels"] | null = null,
+): GuardConfig {
   if (!isObject(json)) {
     throw new CheckpointError(
       "CONFIG_INVALID",
@@ -48,7 +65,7 @@ export function parseConfig(json: unknown, source: string): GuardConfig {
     );
   }
   const fields = new Fields(json, source);
-  checkArchitecture(json, source);
+  const kind = architecture(json, source, genLabels !== null);
   checkFeatures(json, source);
 
   const heads = fields.integer("num_attention_heads", 1, 4096);
@@ -68,6 +85,7 @@ export function parseConfig(json: unknown, source: string): GuardConfig {
     throw fields.invalid("head_dim", `is ${headDim}, but rotary positions need an even size`);
 
   return {
+    kind,
     hiddenSize,
     layers: fields.integer("num_hidden_layers", 1, 1024),
     heads,
@@ -79,22 +97,46 @@ export function parseConfig(json: unknown, source: string): GuardConfig {
     ropeTheta: ropeTheta(fields, json),
     maxPositions: fields.integer("max_position_embeddings", 2, MOST_POSITIONS),
     tieWordEmbeddings: json.tie_word_embeddings === true,
-    guardInnerSize: fields.integer("guard_inner_size", 1, 1 << 20),
-    labels: {
-      promptRisk: riskLabels(fields, "query_risk_level_map", "num_query_risk_level"),
-      promptCategory: labels(fields, "query_category_map", "num_query_category"),
-      responseRisk: riskLabels(fields, "response_risk_level_map", "num_risk_level"),
-      responseCategory: labels(fields, "response_category_map", "num_category"),
-    },
+    guardInnerSize: kind === "gen" ? null : fields.integer("guard_inner_size", 1, 1 << 20),
+    labels: kind === "gen" ? templateLabels(genLabels, source) : mappedLabels(fields),
   };
+}
+
+/** Whether a config.json is a causal LM's: a Gen guard's, if its chat template is one's. */
+export function isCausalLm(json: unknown): boolean {
+  return isObject(json) && Array.isArray(json.architectures) && json.architectures.includes(CAUSAL_LM);
+}
+
+function mappedLabels(fields: Fields): GuardConfig["labels"] {
+  return {
+    promptRisk: riskLabels(fields, "query_risk_level_map", "num_query_risk_level"),
+    promptCategory: labels(fields, "query_category_map", "num_query_category"),
+    responseRisk: riskLabels(fields, "response_risk_level_map", "num_risk_level"),
+    responseCategory: labels(fields, "response_category_map", "num_category"),
+  };
+}
+
+/** The same checks for the labels that a chat template names. @throws {CheckpointError} LABELS_INVALID */
+function templateLabels(given: unknown, source: string): GuardConfig["labels"] {
+  const named = isObject(given) ? given : {};
+  const maps = Object.fromEntries(Object.entries(named).map(([name, list]) => [name, labelMap(list)]));
+  const fields = new Fields(maps, `${source}, chat template`);
+  return {
+    promptRisk: riskLabels(fields, "promptRisk", ""),
+    promptCategory: labels(fields, "promptCategory", ""),
+    responseRisk: riskLabels(fields, "responseRisk", ""),
+    responseCategory: labels(fields, "responseCategory", ""),
+  };
+}
+
+function labelMap(names: unknown): unknown {
+  return Array.isArray(names) ? Object.fromEntries(names.map((name, id) => [id, name])) : names;
 }
 
 /** The fields of a config.json that reads so: to have the same checks for what was taken from one. */
 export function rawConfig(config: GuardConfig): Record<string, unknown> {
-  const map = (names: unknown) =>
-    Array.isArray(names) ? Object.fromEntries(names.map((name, id) => [id, name])) : names;
   return {
-    architectures: [ARCHITECTURE],
+    architectures: [config.kind === "gen" ? CAUSAL_LM : ARCHITECTURE],
     hidden_size: config.hiddenSize,
     num_hidden_layers: config.layers,
     num_attention_heads: config.heads,
@@ -107,10 +149,10 @@ export function rawConfig(config: GuardConfig): Record<string, unknown> {
     max_position_embeddings: config.maxPositions,
     tie_word_embeddings: config.tieWordEmbeddings,
     guard_inner_size: config.guardInnerSize,
-    query_risk_level_map: map(config.labels?.promptRisk),
-    query_category_map: map(config.labels?.promptCategory),
-    response_risk_level_map: map(config.labels?.responseRisk),
-    response_category_map: map(config.labels?.responseCategory),
+    query_risk_level_map: labelMap(config.labels?.promptRisk),
+    query_category_map: labelMap(config.labels?.promptCategory),
+    response_risk_level_map: labelMap(config.labels?.responseRisk),
+    response_category_map: labelMap(config.labels?.responseCategory),
   };
 }
 
@@ -155,20 +197,21 @@ class Fields {
   }
 }
 
-function checkArchitecture(json: Json, source: string): void {
+function architecture(json: Json, source: string, hasGenTemplate: boolean): GuardKind {
   const architectures = Array.isArray(json.architectures) ? json.architectures : [];
-  if (architectures.includes(ARCHITECTURE)) return;
-  if (architectures.includes("Qwen3ForCausalLM")) {
+  if (architectures.includes(ARCHITECTURE)) return "stream";
+  if (isCausalLm(json)) {
+    if (hasGenTemplate) return "gen";
     throw new CheckpointError(
       "GUARD_HEADS_MISSING",
-      `${source} describes a plain Qwen3 (Qwen3ForCausalLM; Qwen3Guard-Gen is one too), which has no token-level ` +
-        `moderation heads. Use a Qwen3Guard-Stream checkpoint: ${RELEASED}.`,
+      `${source} describes a plain Qwen3 (${CAUSAL_LM}): it has no moderation heads, and its chat template is not that of ` +
+        `a Qwen3Guard-Gen, which asks for a verdict. Use a guard: ${RELEASED}, or ${RELEASED_GEN} with its own template.`,
     );
   }
   throw new CheckpointError(
     "ARCHITECTURE_UNSUPPORTED",
-    `${source}: architectures is ${quoted(json.architectures)}, but only ${ARCHITECTURE} is supported. ` +
-      `Use a Qwen3Guard-Stream checkpoint: ${RELEASED}.`,
+    `${source}: architectures is ${quoted(json.architectures)}, but only ${ARCHITECTURE} and ${CAUSAL_LM} are ` +
+      `supported. Use a guard's checkpoint: ${RELEASED}, or ${RELEASED_GEN}.`,
   );
 }
 

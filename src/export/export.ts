@@ -8,6 +8,7 @@ import { hashFiles } from "./file-hashes.js";
 import { chooseTarget, createWeights, usualFormat } from "./formats.js";
 import { Graph } from "./graph.js";
 import { addHeads } from "./heads.js";
+import { addLmHead } from "./lm-head.js";
 import {
   type Comparison,
   type Device,
@@ -85,8 +86,9 @@ export async function exportCheckpoint(
       options.onProgress?.("check", done, total);
     };
     const selfTest = async () => createSelfTest(ids, await referenceLogits(checkpoint, ids, onLayer));
+    const addOutputs = checkpoint.config.kind === "gen" ? addLmHead : addHeads;
     return await exportModel(
-      { weights: checkpoint, addOutputs: addHeads, sources, texts, selfTest },
+      { weights: checkpoint, addOutputs, sources, texts, selfTest },
       out,
       options,
     );
@@ -115,21 +117,23 @@ export function exportModel(
 }
 
 async function write(
-  { weights, addOutputs, sources, texts = [], selfTest }: ModelSource,
+  { weights: checkpoint, addOutputs, sources, texts = [], selfTest }: ModelSource,
   out: string,
   options: Omit<ExportOptions, "sources">,
 ): Promise<Manifest> {
   requireAbsent(out);
   const { device, dtype, target } = chooseFormat(options);
-  const source = padHeads(weights);
+  const source = padHeads(checkpoint);
   const build = (cacheScales?: CacheScales[]): [Graph, ModelOutput[]] => {
     const graph = new Graph();
-    const backbone = { weights: createWeights(source, dtype, target), target };
+    const weights = createWeights(source, dtype, target);
+    const headWeights = dtype === "int4" ? createWeights(source, "int8", target) : weights;
+    const backbone = { weights, headWeights, target };
     const hidden = addBackbone(graph, source, {
       ...backbone,
       cacheScales,
-      headSize: weights.config.headDim,
-      positions: weights.config.maxPositions + PADDING_POSITIONS,
+      headSize: checkpoint.config.headDim,
+      positions: checkpoint.config.maxPositions + PADDING_POSITIONS,
     });
     return [graph, addOutputs(graph, source, hidden, backbone)];
   };
@@ -149,7 +153,7 @@ async function write(
       dtype,
       kvCache: KV_CACHES[target.activation] as Manifest["kvCache"],
       device,
-      config: weights.config,
+      config: checkpoint.config,
       cachedHeadSize: source.config.headDim,
       outputs,
       sources,

@@ -4,12 +4,14 @@ import type { GuardConfig } from "../checkpoint/config.js";
 import { ModelError } from "../errors.js";
 import { DenseWeights } from "./dense.js";
 import type { Manifest } from "./manifest.js";
+import { genOutputs } from "./lm-head.js";
 import { type AddOutputs, addOutput, type ModelOutput } from "./outputs.js";
 import { vector } from "./weights.js";
 
-/** What a guard's graph gives: for each token as many logits as a head has labels. */
-export function guardOutputs(labels: GuardConfig["labels"]): ModelOutput[] {
-  return HEAD_NAMES.map((name) => ({ name, width: labels[name].length, position: "each" }));
+/** What a guard's graph gives: for each token as many logits as a head has labels; or what a Gen guard would say next. */
+export function guardOutputs(config: GuardConfig): ModelOutput[] {
+  if (config.kind === "gen") return genOutputs(config);
+  return HEAD_NAMES.map((name) => ({ name, width: config.labels[name].length, position: "each" }));
 }
 
 /**
@@ -21,11 +23,11 @@ export function requireGuard({ outputs, config, selfTest, files }: Manifest, dir
   const invalid = (what: string) =>
     new ModelError(
       "MODEL_INVALID",
-      `The model in ${dir} ${what}. Export a Qwen3Guard-Stream checkpoint again.`,
+      `The model in ${dir} ${what}. Export a guard's checkpoint again.`,
     );
-  if (!isDeepStrictEqual(outputs, guardOutputs(config.labels))) {
+  if (!isDeepStrictEqual(outputs, guardOutputs(config))) {
     const given = outputs.map(({ name, width }) => `${name} [${width}]`).join(", ");
-    throw invalid(`gives ${given}, which is not what its labels ask for`);
+    throw invalid(`gives ${given}, which is not what a guard of its kind and labels gives`);
   }
   if (!selfTest) throw invalid("has no self-test, so nothing tells whether it is right");
   if (!Object.hasOwn(files, "tokenizer.json")) throw invalid("has no tokenizer.json among its files");
@@ -41,7 +43,7 @@ export const addHeads: AddOutputs = (graph, source, hidden, { target }) => {
   const input =
     target.activation === "float32" ? hidden : graph.add("Cast", [hidden], "heads.input", { to: 1 });
   for (const { tensors, heads } of MODERATORS) {
-    const inner = config.guardInnerSize;
+    const inner = config.guardInnerSize as number;
     const pre = weights.linear(graph, `${tensors}.pre`, input, [
       { tensor: `${tensors}_pre.weight`, rows: inner, columns: config.hiddenSize },
     ]);
@@ -56,7 +58,7 @@ export const addHeads: AddOutputs = (graph, source, hidden, { target }) => {
       weights.linear(graph, name, normed, [{ tensor, rows, columns: inner }]);
     }
   }
-  const outputs = guardOutputs(config.labels);
+  const outputs = guardOutputs(config);
   for (const output of outputs) addOutput(graph, output);
   return outputs;
 };

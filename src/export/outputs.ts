@@ -14,12 +14,15 @@ export interface ModelOutput {
   position: (typeof POSITIONS)[number];
 }
 
-/** Adds what reads the last hidden state, [batch, length, hidden], and says which outputs that makes. */
+/**
+ * Adds what reads the last hidden state, [batch, length, hidden], and says which outputs that makes. `headWeights` is the
+ * format for a large matrix on which the verdict itself hangs: as the backbone's, but never of fewer than 8 bits.
+ */
 export type AddOutputs = (
   graph: Graph,
   source: WeightSource,
   hidden: string,
-  backbone: { weights: WeightFormat; target: Target },
+  backbone: { weights: WeightFormat; headWeights: WeightFormat; target: Target },
 ) => ModelOutput[];
 
 export function addOutput(graph: Graph, { name, width, position }: ModelOutput): void {

@@ -66,5 +66,6 @@ function parse(text: string, path: string): Manifest {
   if (manifestDigest(manifest as Manifest) !== (manifest as Manifest).digest) {
     throw invalid("was changed since the export: its digest is another");
   }
+  (manifest as Manifest).config.kind ??= "stream";
   return manifest as Manifest;
 }

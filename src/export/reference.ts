@@ -1,5 +1,7 @@
-import { MODERATORS } from "../checkpoint/architecture.js";
+import { lmHeadTensor, MODERATORS } from "../checkpoint/architecture.js";
+import { genOutputs } from "./lm-head.js";
 import { Product } from "./product.js";
+import { testedColumns, testedPositions } from "./self-test.js";
 import type { WeightSource } from "./weights.js";
 
 /** Rows of numbers, one for each token: [tokens, width]. */
@@ -13,7 +15,7 @@ interface Rows {
  * architecture is defined: one layer after the other, no cache. Neither graph nor weight formats nor anything that was
  * written takes part, so an export can be held against it. Memory stays bounded whatever the model's size.
  *
- * @returns each head's logits, [tokens, labels]
+ * @returns each head's logits, [tokens, labels]; of an LM head those that a self-test keeps
  * @throws {CheckpointError} NON_FINITE_WEIGHT
  */
 export async function referenceLogits(
@@ -30,9 +32,10 @@ export async function referenceLogits(
       onLayer?.(layer + 1, config.layers);
     }
     const hidden = await norm(source, "model.norm.weight", x);
+    if (config.kind === "gen") return await lmHead(source, hidden);
     const logits: Record<string, Float32Array> = {};
     for (const { tensors, heads } of MODERATORS) {
-      const pre = await product.rows(hidden, `${tensors}_pre.weight`, config.guardInnerSize);
+      const pre = await product.rows(hidden, `${tensors}_pre.weight`, config.guardInnerSize as number);
       const inner = await norm(source, `${tensors}_layernorm.weight`, pre);
       for (const { name, tensor } of heads) {
         logits[name] = (await product.rows(inner, tensor, config.labels[name].length)).data;
@@ -42,6 +45,27 @@ export async function referenceLogits(
   } finally {
     product.release();
   }
+}
+
+/** The logits that a self-test keeps: of some positions, for some tokens of the vocabulary. */
+async function lmHead(source: WeightSource, { data, width }: Rows): Promise<Record<string, Float32Array>> {
+  const [output] = genOutputs(source.config);
+  const positions = testedPositions(output, data.length / width);
+  const columns = testedColumns(output);
+  const place = new Map(columns.map((column, i) => [column, i]));
+  const logits = new Float32Array(positions.length * columns.length);
+  for await (const block of source.rows(lmHeadTensor(source.config))) {
+    for (let row = 0; row < block.data.length / width; row++) {
+      const column = place.get(block.row + row);
+      if (column === undefined) continue;
+      positions.forEach((position, i) => {
+        let sum = 0;
+        for (let j = 0; j < width; j++) sum += data[position * width + j] * block.data[row * width + j];
+        logits[i * columns.length + column] = sum;
+      });
+    }
+  }
+  return { [output.name]: logits };
 }
 
 async function decoderLayer(source: WeightSource, product: Product, layer: number, x: Rows): Promise<Rows> {

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { GuardConfig } from "../checkpoint/config.js";
 import { CheckpointError } from "../errors.js";
+import { GenTemplate } from "../tokenizer/gen-template.js";
 import { ChatTemplate } from "../tokenizer/template.js";
 import { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { Dtype, Manifest } from "./manifest.js";
@@ -13,7 +14,10 @@ export interface SelfTest {
   ids: number[];
   /** Tokens of one run after the other: a prompt, a chunk, single tokens. */
   runs: number[];
-  /** By output: what float32 arithmetic on the checkpoint gives, [tokens, width], little-endian float32 in base64. */
+  /**
+   * By output: what float32 arithmetic on the checkpoint gives, [rows, columns], little-endian float32 in base64. Rows are
+   * those of `testedPositions`, columns those of `testedColumns`.
+   */
   logits: Record<string, string>;
 }
 
@@ -39,7 +43,10 @@ const RESPONSE =
  * @throws {CheckpointError} TOKENIZER_MISSING, TOKENIZER_INVALID, TOKENIZER_UNSUPPORTED, TOKENIZER_MISMATCH, and see
  *   `ChatTemplate.load`
  */
-export async function selfTestIds(dir: string, { vocabSize, maxPositions }: GuardConfig): Promise<number[]> {
+export async function selfTestIds(
+  dir: string,
+  { kind, vocabSize, maxPositions }: GuardConfig,
+): Promise<number[]> {
   if (!existsSync(join(dir, "tokenizer.json"))) {
     throw new CheckpointError(
       "TOKENIZER_MISSING",
@@ -54,18 +61,41 @@ export async function selfTestIds(dir: string, { vocabSize, maxPositions }: Guar
         "Use the tokenizer that came with the checkpoint.",
     );
   }
+  const most = Math.min(maxPositions, total(RUNS));
+  if (kind === "gen") {
+    // The end of it: what comes before are the template's own words.
+    return (await GenTemplate.load(dir, tokenizer)).prompt(MESSAGES).ids.slice(-most);
+  }
   const template = await ChatTemplate.load(dir, tokenizer);
-  const ids = [...template.prefix(MESSAGES).ids, ...tokenizer.encode(RESPONSE)];
-  return ids.slice(0, Math.min(maxPositions, total(RUNS)));
+  return [...template.prefix(MESSAGES).ids, ...tokenizer.encode(RESPONSE)].slice(0, most);
 }
 
-/** @param logits by output, [tokens, width] */
+/** @param logits by output, [rows, columns] */
 export function createSelfTest(ids: readonly number[], logits: Record<string, Float32Array>): SelfTest {
   return {
     ids: [...ids],
     runs: cut(RUNS, ids.length),
     logits: Object.fromEntries(Object.entries(logits).map(([name, values]) => [name, encode(values)])),
   };
+}
+
+/** Positions that have a row of an output, where the conversation runs as the test has it. */
+export function testedPositions({ position }: Pick<ModelOutput, "position">, tokens: number): number[] {
+  if (position === "each") return Array.from({ length: tokens }, (_, i) => i);
+  let end = -1;
+  return cut(RUNS, tokens).map((run) => {
+    end += run;
+    return end;
+  });
+}
+
+/** A vocabulary's logits would be megabytes: of so many, some from all over it. */
+const MOST_COLUMNS = 1024;
+
+/** The numbers of an output's row that are held against the checkpoint's. */
+export function testedColumns({ width }: Pick<ModelOutput, "width">): number[] {
+  const stride = Math.ceil(width / MOST_COLUMNS);
+  return Array.from({ length: Math.ceil(width / stride) }, (_, i) => i * stride);
 }
 
 /** The runs that a sequence of so many tokens has room for; the last may be shorter. */
@@ -143,11 +173,13 @@ export function selfTestComplaint(
   }
   if (!runs || !within(runs, 1, ids.length) || total(runs) !== ids.length)
     return "whose runs are not its tokens";
-  for (const { name, width } of outputs) {
+  for (const output of outputs) {
+    const { name } = output;
+    const expectedLength = testedPositions(output, ids.length).length * testedColumns(output).length;
     const text = logits?.[name];
     const expected =
       typeof text === "string" ? expectedLogits({ ids, runs, logits: { [name]: text } }, name) : [];
-    if (expected.length !== ids.length * width || !expected.every(Number.isFinite)) {
+    if (expected.length !== expectedLength || !expected.every(Number.isFinite)) {
       return `without logits for ${name}`;
     }
   }

@@ -1,10 +1,8 @@
-import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.js";
-import { parseJson } from "../json.js";
-import { fileProblem, readText } from "../regular-file.js";
 import { JinjaTemplate } from "./jinja-template.js";
 import { checkSize } from "./limits.js";
+import { Marks } from "./marks.js";
 import {
   invalid,
   type Message,
@@ -16,8 +14,9 @@ import {
   withReasoningApart,
   withReasoningInText,
 } from "./messages.js";
-import { encodeParts, type Part } from "./parts.js";
+import { encodeParts } from "./parts.js";
 import { atOnce, inTurns, SLICE } from "./slices.js";
+import { readTemplates, type TemplateSources } from "./template-files.js";
 import type { Tokenizer } from "./tokenizer.js";
 import { promptIndexOf, type Turn, turnsOf } from "./turns.js";
 
@@ -46,8 +45,6 @@ export interface Prefix {
 }
 
 const THINK = "<think>";
-/** Of tokenizer_config.json and the template, in bytes; Qwen3's have 10,000. */
-const LARGEST_FILE = 8 << 20;
 
 /**
  * A checkpoint's own chat template. Its control tokens are tokens; the same written out in a message, a tool's
@@ -61,24 +58,14 @@ export class ChatTemplate {
   readonly #template: Form;
   /** The template for conversations with tools, where the checkpoint has a separate one. */
   readonly #toolTemplate: Form;
-  /** Text that no message holds: part of each mark, and of what stands for the response. */
-  readonly #nonce = randomBytes(16).toString("hex");
-  readonly #marks = new Map<string, number>();
+  readonly #marks: Marks;
   /** How many tokens a message without content takes, by role. */
   readonly #leastTokens: ReadonlyMap<string, number>;
 
-  private constructor(tokenizer: Tokenizer, sources: Sources, file: string) {
+  private constructor(tokenizer: Tokenizer, sources: TemplateSources, file: string) {
     this.#tokenizer = tokenizer;
-    const markOf = new Map<string, string>();
-    for (const [token, id] of tokenizer.controlTokens) {
-      const mark = `${this.#nonce}x${this.#marks.size}x`;
-      this.#marks.set(mark, id);
-      markOf.set(token, mark);
-    }
-    const marked = (text: string): string => {
-      for (const [token, mark] of markOf) text = text.replaceAll(token, mark);
-      return text;
-    };
+    this.#marks = new Marks(tokenizer);
+    const marked = (text: string) => this.#marks.mark(text);
     const variables = Object.fromEntries(
       Object.entries(sources.tokens).map(([name, token]) => [name, marked(token)]),
     );
@@ -103,13 +90,11 @@ export class ChatTemplate {
   }
 
   /**
-   * Reads the chat template of a checkpoint or model directory: `chat_template.jinja`, else the `chat_template` of
-   * `tokenizer_config.json` (one, or several by name: "default" and, where tools are given, "tool_use").
+   * Reads the chat template of a checkpoint or model directory, as `readTemplates` does.
    * Throws CheckpointError: TEMPLATE_MISSING, TEMPLATE_INVALID.
    */
   static async load(dir: string, tokenizer: Tokenizer): Promise<ChatTemplate> {
-    const file = join(dir, "tokenizer_config.json");
-    return new ChatTemplate(tokenizer, await readSources(dir, file), file);
+    return new ChatTemplate(tokenizer, await readTemplates(dir), join(dir, "tokenizer_config.json"));
   }
 
   /**
@@ -169,7 +154,7 @@ export class ChatTemplate {
 
   /** The rendered conversation with its control tokens marked, up to an assistant's answer. */
   #upToAnswer(form: Form, messages: TemplateMessage[], options: PrefixOptions): string {
-    const response = `${this.#nonce}response`;
+    const response = `${this.#marks.nonce}response`;
     const text = this.#render(form, [...messages, { role: "assistant", content: response }], options);
     const end = text.lastIndexOf(response);
     if (end === -1) throw invalid("the chat template drops the assistant's answer after them");
@@ -193,17 +178,13 @@ export class ChatTemplate {
 
   /** The text up to the think block that the template put before the answer, if it did. */
   #beforeThinking(text: string): string {
-    const lastMark = text.lastIndexOf(this.#nonce);
+    const lastMark = text.lastIndexOf(this.#marks.nonce);
     const think = text.indexOf(THINK, lastMark);
     return think === -1 ? text : text.slice(0, think);
   }
 
   #encode(text: string, most?: number): Generator<void, number[]> {
-    const parts = text
-      .split(new RegExp(`(${this.#nonce}x\\d+x)`))
-      .filter((part) => part !== "")
-      .map((part): Part => this.#marks.get(part) ?? part);
-    return encodeParts(parts, this.#tokenizer, most);
+    return encodeParts(this.#marks.parts(text), this.#tokenizer, most);
   }
 
   /** How many tokens the template adds for one more message of a role. */
@@ -221,7 +202,7 @@ export class ChatTemplate {
   }
 
   /** What is wrong with the template: it must take an ordinary conversation, and marks must be all it takes. */
-  #trial(form: Form, source: string, { tokens }: Sources): string | null {
+  #trial(form: Form, source: string, { tokens }: TemplateSources): string | null {
     const messages = ["system", "user", "assistant", "user"].map((role) => ({ role, content: role }));
     try {
       const marked = atOnce(this.#encode(this.#upToAnswer(form, messages, {})));
@@ -245,57 +226,4 @@ export function prefixOf(ids: number[], tokenizer: Tokenizer): Prefix {
 interface Form {
   template: JinjaTemplate;
   variables: Record<string, string>;
-}
-
-interface Sources {
-  template: string;
-  toolTemplate: string;
-  /** Variables a template may use: bos_token, eos_token and the like. */
-  tokens: Record<string, string>;
-}
-
-async function readSources(dir: string, file: string): Promise<Sources> {
-  const config = parse((await readIfThere(file)) ?? "{}", file);
-  const own = await readIfThere(join(dir, "chat_template.jinja"));
-  const configured = config.chat_template;
-  const named = new Map<string, unknown>();
-  if (Array.isArray(configured)) for (const form of configured) named.set(form?.name, form?.template);
-  const template = own ?? (typeof configured === "string" ? configured : named.get("default"));
-  if (typeof template !== "string") {
-    throw new CheckpointError(
-      "TEMPLATE_MISSING",
-      `${dir} has no chat template: neither chat_template.jinja nor a chat_template in tokenizer_config.json. ` +
-        "Copy these files from the checkpoint.",
-    );
-  }
-  const forTools = own === null ? named.get("tool_use") : undefined;
-  const tokens: Record<string, string> = {};
-  for (const [name, value] of Object.entries(config)) {
-    const token = (value as { content?: unknown } | null)?.content ?? value;
-    if (name.endsWith("_token") && typeof token === "string") tokens[name] = token;
-  }
-  return { template, toolTemplate: typeof forTools === "string" ? forTools : template, tokens };
-}
-
-function parse(json: string, file: string): Record<string, unknown> {
-  try {
-    const config = parseJson(json);
-    if (typeof config === "object" && config !== null) return config as Record<string, unknown>;
-  } catch (cause) {
-    throw new CheckpointError("TEMPLATE_INVALID", `${file} is not JSON. Fetch it again.`, { cause });
-  }
-  throw new CheckpointError("TEMPLATE_INVALID", `${file} must hold a JSON object. Fetch it again.`);
-}
-
-async function readIfThere(file: string): Promise<string | null> {
-  try {
-    return await readText(file, LARGEST_FILE);
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw new CheckpointError(
-      "TEMPLATE_MISSING",
-      `${file} cannot be read (${fileProblem(cause)}). Fetch it again.`,
-      { cause },
-    );
-  }
 }
