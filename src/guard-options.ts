@@ -114,6 +114,7 @@ export const STREAM_OPTIONS = {
 } satisfies Record<keyof StreamInput, OptionCheck>;
 
 export const CLASSIFY_OPTIONS = {
+  policy: anything,
   messages: anything,
   tools: anything,
   signal: aSignal,

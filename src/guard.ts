@@ -3,7 +3,7 @@ import { Engine } from "./engine/engine.js";
 import type { RecordingReport } from "./engine/recording.js";
 import type { Sequence } from "./engine/sequence.js";
 import { ClosedError, ModelError } from "./errors.js";
-import { requireGuard } from "./export/heads.js";
+import { requireKind } from "./export/heads.js";
 import type { Manifest } from "./export/manifest.js";
 import { readManifest } from "./export/read-manifest.js";
 import { resolveModel } from "./export/resolve.js";
@@ -192,11 +192,12 @@ export class Guard {
   async classify(input: ClassifyInput): Promise<Classification> {
     checkOptions(input, "guard.classify", CLASSIFY_OPTIONS);
     const { messages, tools, signal, cacheKey } = input ?? {};
+    const policy = input?.policy && resolvePolicy(input.policy, this.labels);
     const { before, answer, reasoning } = splitAnswer(messages);
     const stream = this.stream({ messages: before, tools, reasoning, signal, cacheKey });
     try {
-      if (answer === null) return await classifyPrompt(stream);
-      return await classifyResponse(stream, answer, this.labels.responseRisk);
+      if (answer === null) return await classifyPrompt(stream, policy);
+      return await classifyResponse(stream, answer, this.labels.responseRisk, policy);
     } finally {
       stream.close();
     }
@@ -263,7 +264,7 @@ export async function loadGuard(
   checkOptions({ model }, "loadGuard", { model: aText });
   checkOptions(options, "loadGuard", LOAD_OPTIONS);
   const modelDir = await resolveModel(model, options);
-  requireGuard(await readManifest(modelDir), modelDir);
+  requireKind(await readManifest(modelDir), modelDir, "stream");
   // ONNX Runtime loads on a thread of its own, while this one reads the tokenizer.
   const loading = Engine.load(modelDir, options);
   loading.catch(() => {});

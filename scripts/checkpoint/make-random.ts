@@ -5,10 +5,10 @@
  *     [--tokenizer DIR] [--set num_hidden_layers=4]
  */
 import { parseArgs } from "node:util";
-import { odd, shape4B, shape8B, shape06B, tiny, twoLayers06B } from "./presets.js";
+import * as all from "./presets.js";
 import { writeRandomCheckpoint } from "./random.js";
 
-const presets = { tiny, odd, twoLayers06B, shape06B, shape4B, shape8B };
+const presets: Record<string, all.RawConfig> = { ...all };
 const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
@@ -29,9 +29,10 @@ const overrides = values.set.map((pair) => {
   return [field, JSON.parse(value)];
 });
 await writeRandomCheckpoint(dir, {
-  config: { ...presets[preset as keyof typeof presets], ...Object.fromEntries(overrides) },
+  config: { ...presets[preset], ...Object.fromEntries(overrides) },
   dtype: values.dtype as "BF16" | "F16" | "F32",
   shards: Number(values.shards),
   seed: Number(values.seed),
-  tokenizerDir: values.tokenizer ?? null,
+  // A Gen guard without a tokenizer is of no use: it gets the embedded model's.
+  tokenizerDir: values.tokenizer ?? (preset.startsWith("gen") ? undefined : null),
 });

@@ -105,6 +105,15 @@ export const tiny: RawConfig = {
   guard_inner_size: 32,
 };
 
+/** What the config.json of a Qwen3Guard-Gen has in place of a stream guard's fields. */
+const GEN = { architectures: ["Qwen3ForCausalLM"], max_position_embeddings: 32768 };
+
+/** Qwen3Guard-Gen's sizes: the 0.6B and 4B with tied embeddings, the 8B with a head of its own. */
+export const gen06B: RawConfig = { ...shape06B, ...GEN };
+export const gen4B: RawConfig = { ...shape4B, ...GEN };
+export const gen8B: RawConfig = { ...shape8B, ...GEN };
+export const genTwoLayers06B: RawConfig = { ...gen06B, num_hidden_layers: 2 };
+
 /** Whatever could be mistaken for a constant differs from the released checkpoints. */
 export const odd: RawConfig = {
   ...shape06B,
@@ -129,3 +138,7 @@ export const odd: RawConfig = {
   query_risk_level_map: labelMap("Unsafe", "Safe"),
   query_category_map: labelMap("Prompt Injection", "Weapons", "Fraud", "Other"),
 };
+
+/** Small Gen guards for any test: the vocabulary is the embedded model's. One has tied embeddings, one its own LM head. */
+export const genTiny: RawConfig = { ...tiny, ...GEN, vocab_size: 8192, max_position_embeddings: 2048 };
+export const genOdd: RawConfig = { ...odd, ...GEN, vocab_size: 8205, max_position_embeddings: 2048 };

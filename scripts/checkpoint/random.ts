@@ -1,9 +1,12 @@
-import { copyFile, mkdir, open, stat, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { copyFile, mkdir, open, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { setFloat16 } from "@petamoriken/float16";
 import { expectedTensors } from "../../src/checkpoint/architecture.js";
-import { parseConfig } from "../../src/checkpoint/config.js";
+import { isCausalLm, parseConfig } from "../../src/checkpoint/config.js";
 import { BYTES_PER_VALUE, type SourceDtype } from "../../src/checkpoint/dtype.js";
+import { labelsOf } from "../../src/tokenizer/gen-form.js";
 import { writeByteTokenizer } from "./byte-tokenizer.js";
 import { type RawConfig, tiny } from "./presets.js";
 
@@ -16,11 +19,18 @@ export interface RandomCheckpoint {
   /** Number of weight files, with an index if above 1. Default 1. */
   shards?: number;
   seed?: number;
-  /** Folder whose tokenizer files are copied along; null for none. Default: a tokenizer of single bytes. */
+  /**
+   * Folder whose tokenizer files are copied along; null for none. Default: a tokenizer of single bytes; of a Gen guard,
+   * whose instructions would fill its context with those, the embedded model's.
+   */
   tokenizerDir?: string | null;
 }
 
 const BLOCK_VALUES = 1 << 20;
+
+const EMBEDDED = fileURLToPath(new URL("../../models/default", import.meta.url));
+/** Of the structure of Qwen3Guard-Gen's own, in other words. */
+const GEN_TEMPLATE = fileURLToPath(new URL("gen-chat-template.jinja", import.meta.url));
 
 /**
  * Writes a checkpoint folder with random weights. The same arguments give the same bytes on any platform: the
@@ -29,8 +39,11 @@ const BLOCK_VALUES = 1 << 20;
  */
 export async function writeRandomCheckpoint(dir: string, options: RandomCheckpoint): Promise<void> {
   const { dtype, shards = 1, seed = 1 } = options;
-  const raw = { ...tiny, ...options.config };
-  const tensors = [...expectedTensors(parseConfig(raw, "config"))];
+  const whole = { ...tiny, ...options.config };
+  const template = isCausalLm(whole) ? await readFile(GEN_TEMPLATE, "utf8") : null;
+  const raw = template === null ? whole : withoutHeads(whole);
+  const labels = template === null ? null : labelsOf({ template, toolTemplate: template, tokens: {} });
+  const tensors = [...expectedTensors(parseConfig(raw, "config", labels))];
   await mkdir(dir, { recursive: true });
   await writeFile(join(dir, "config.json"), `${JSON.stringify(raw, null, 2)}\n`);
 
@@ -42,19 +55,36 @@ export async function writeRandomCheckpoint(dir: string, options: RandomCheckpoi
       shards === 1 ? "model.safetensors" : `model-${number(shard + 1)}-of-${number(shards)}.safetensors`;
     const part = tensors.slice(shard * perShard, (shard + 1) * perShard);
     for (const [name] of part) weightMap[name] = file;
-    await writeSafetensors(join(dir, file), part, dtype, seed);
+    await writeSafetensors(
+      join(dir, file),
+      part,
+      dtype,
+      seed,
+      template !== null && raw.tie_word_embeddings === true,
+    );
   }
   if (shards > 1) {
     const total = tensors.reduce((sum, [, shape]) => sum + size(shape) * BYTES_PER_VALUE[dtype], 0);
     const index = { metadata: { total_size: total }, weight_map: weightMap };
     await writeFile(join(dir, "model.safetensors.index.json"), `${JSON.stringify(index, null, 2)}\n`);
   }
-  if (options.tokenizerDir === undefined) return writeByteTokenizer(dir);
+  if (template !== null) await writeFile(join(dir, "chat_template.jinja"), template);
+  const tokenizerDir =
+    options.tokenizerDir === undefined && template !== null ? EMBEDDED : options.tokenizerDir;
+  if (tokenizerDir === undefined) return writeByteTokenizer(dir);
   for (const name of ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]) {
-    if (!options.tokenizerDir) break;
-    const source = join(options.tokenizerDir, name);
+    if (!tokenizerDir || existsSync(join(dir, name))) continue;
+    const source = join(tokenizerDir, name);
     if (await stat(source).catch(() => null)) await copyFile(source, join(dir, name));
   }
+}
+
+/** What a causal LM's config.json does not have. */
+function withoutHeads(raw: RawConfig): Partial<RawConfig> {
+  const fields = Object.entries(raw).filter(
+    ([name]) => !/^guard_inner_size$|^num_(query_|risk_|category)|_map$/.test(name),
+  );
+  return Object.fromEntries(fields);
 }
 
 function size(shape: number[]): number {
@@ -66,6 +96,7 @@ async function writeSafetensors(
   tensors: [string, number[]][],
   dtype: SourceDtype,
   seed: number,
+  tied: boolean,
 ): Promise<void> {
   const header: Record<string, unknown> = { __metadata__: { format: "pt" } };
   let end = 0;
@@ -85,7 +116,7 @@ async function writeSafetensors(
     const values = new Float32Array(BLOCK_VALUES);
     const bytes = new Uint8Array(BLOCK_VALUES * BYTES_PER_VALUE[dtype]);
     for (const [name, shape] of tensors) {
-      const { low, high } = range(name, shape);
+      const { low, high } = range(name, shape, tied);
       const key = hashName(name, seed);
       for (let start = 0; start < size(shape); start += BLOCK_VALUES) {
         const block = values.subarray(0, Math.min(BLOCK_VALUES, size(shape) - start));
@@ -99,10 +130,11 @@ async function writeSafetensors(
 }
 
 /** Bounds of the uniform distribution a tensor is drawn from; ±√3·s has standard deviation s. */
-function range(name: string, shape: number[]): { low: number; high: number } {
+function range(name: string, shape: number[], tied: boolean): { low: number; high: number } {
   if (shape.length === 1) return { low: 0.75, high: 1.25 };
-  if (name === "model.embed_tokens.weight") return { low: -Math.sqrt(3), high: Math.sqrt(3) };
-  const deviation = (/_head\.weight$/.test(name) ? 1.5 : 1) / Math.sqrt(shape[1]);
+  // As an LM head it spreads logits of its own, and the norms make up for its size elsewhere.
+  if (name === "model.embed_tokens.weight" && !tied) return { low: -Math.sqrt(3), high: Math.sqrt(3) };
+  const deviation = (/_head\.weight$|^lm_head|^model\.embed/.test(name) ? 1.5 : 1) / Math.sqrt(shape[1]);
   return { low: -Math.sqrt(3) * deviation, high: Math.sqrt(3) * deviation };
 }
 

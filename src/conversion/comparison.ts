@@ -1,15 +1,37 @@
 import type { Comparison } from "../export/manifest.js";
+import { readManifest } from "../export/read-manifest.js";
+import { loadGenGuard } from "../gen-guard.js";
 import { type Guard, loadGuard } from "../guard.js";
-import type { Verdict } from "../moderation/verdict.js";
+import type { Judgement } from "../moderation/verdict.js";
 import { CONVERSATIONS } from "./conversations.js";
 
-/** Verdicts of every sample's prompt and of each token of its response. */
-async function judgeSamples(modelDir: string, onSample: () => void): Promise<Verdict[]> {
+type Judged = Pick<Judgement, "risk" | "category" | "probabilities">;
+
+/** Verdicts of every sample's prompt and of each token of its response; a Gen guard has one of the response. */
+async function judgeSamples(modelDir: string, onSample: () => void): Promise<Judged[]> {
+  const { config } = await readManifest(modelDir);
+  if (config.kind === "gen") return judgeByWords(modelDir, onSample);
   const guard = await loadGuard(modelDir, { maxStreams: 1, device: "cpu" });
   try {
-    const verdicts: Verdict[] = [];
+    const verdicts: Judged[] = [];
     for (const { messages, response } of CONVERSATIONS) {
       verdicts.push(...(await judge(guard, messages, response)));
+      onSample();
+    }
+    return verdicts;
+  } finally {
+    await guard.close();
+  }
+}
+
+async function judgeByWords(modelDir: string, onSample: () => void): Promise<Judged[]> {
+  const guard = await loadGenGuard(modelDir, { maxStreams: 1, device: "cpu" });
+  try {
+    const verdicts: Judged[] = [];
+    for (const { messages, response } of CONVERSATIONS) {
+      const answer = { role: "assistant", content: response };
+      verdicts.push(await guard.classify({ messages }));
+      verdicts.push(await guard.classify({ messages: [...messages, answer] }));
       onSample();
     }
     return verdicts;

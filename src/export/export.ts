@@ -87,11 +87,7 @@ export async function exportCheckpoint(
     };
     const selfTest = async () => createSelfTest(ids, await referenceLogits(checkpoint, ids, onLayer));
     const addOutputs = checkpoint.config.kind === "gen" ? addLmHead : addHeads;
-    return await exportModel(
-      { weights: checkpoint, addOutputs, sources, texts, selfTest },
-      out,
-      options,
-    );
+    return await exportModel({ weights: checkpoint, addOutputs, sources, texts, selfTest }, out, options);
   } finally {
     await checkpoint.close();
   }

@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from "node:util";
 import { HEAD_NAMES, MODERATORS } from "../checkpoint/architecture.js";
-import type { GuardConfig } from "../checkpoint/config.js";
+import type { GuardConfig, GuardKind } from "../checkpoint/config.js";
 import { ModelError } from "../errors.js";
 import { DenseWeights } from "./dense.js";
-import type { Manifest } from "./manifest.js";
 import { genOutputs } from "./lm-head.js";
+import type { Manifest } from "./manifest.js";
 import { type AddOutputs, addOutput, type ModelOutput } from "./outputs.js";
 import { vector } from "./weights.js";
 
@@ -21,16 +21,34 @@ export function guardOutputs(config: GuardConfig): ModelOutput[] {
  */
 export function requireGuard({ outputs, config, selfTest, files }: Manifest, dir: string): void {
   const invalid = (what: string) =>
-    new ModelError(
-      "MODEL_INVALID",
-      `The model in ${dir} ${what}. Export a guard's checkpoint again.`,
-    );
+    new ModelError("MODEL_INVALID", `The model in ${dir} ${what}. Export a guard's checkpoint again.`);
   if (!isDeepStrictEqual(outputs, guardOutputs(config))) {
     const given = outputs.map(({ name, width }) => `${name} [${width}]`).join(", ");
     throw invalid(`gives ${given}, which is not what a guard of its kind and labels gives`);
   }
   if (!selfTest) throw invalid("has no self-test, so nothing tells whether it is right");
   if (!Object.hasOwn(files, "tokenizer.json")) throw invalid("has no tokenizer.json among its files");
+}
+
+/**
+ * Whether a model is a guard of this kind.
+ *
+ * @throws {ModelError} MODEL_INVALID; MODEL_IS_GEN, MODEL_IS_STREAM: it is a guard of the other kind
+ */
+export function requireKind(manifest: Manifest, dir: string, kind: GuardKind): void {
+  requireGuard(manifest, dir);
+  if (manifest.config.kind === kind) return;
+  throw kind === "stream"
+    ? new ModelError(
+        "MODEL_IS_GEN",
+        `The model in ${dir} is a Qwen3Guard-Gen, which judges finished texts alone: it has no verdict on a token. ` +
+          "Load it with loadGenGuard (`classify`, `eval` and `serve` on the command line), or name a Qwen3Guard-Stream.",
+      )
+    : new ModelError(
+        "MODEL_IS_STREAM",
+        `The model in ${dir} is a Qwen3Guard-Stream, which writes no verdict. Load it with loadGuard, whose classify ` +
+          "gives the same, or name a Qwen3Guard-Gen.",
+      );
 }
 
 /**

@@ -69,7 +69,8 @@ function checkConfig({ config, cachedHeadSize }: Unchecked): string | null {
     throw error;
   }
   // Those of version 0.1.0 do not say so: they are all stream guards.
-  if (!isDeepStrictEqual(parsed, { kind: "stream", ...config })) return "has a config with entries that no model has";
+  if (!isDeepStrictEqual(parsed, { kind: "stream", ...config }))
+    return "has a config with entries that no model has";
   if (cachedHeadSize === paddedHeadSize(parsed.headDim)) return null;
   return `says cachedHeadSize ${show(cachedHeadSize)}, and heads of ${parsed.headDim} are not cached so`;
 }

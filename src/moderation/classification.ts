@@ -1,6 +1,8 @@
 import { InputError } from "../errors.js";
 import { contentText, type Message } from "../tokenizer/messages.js";
 import { severityOf } from "./labels.js";
+import type { Policy, PolicyData } from "./policy.js";
+import { type Ruling, rulePrompt, ruleResponse } from "./ruling.js";
 import type { GuardStream } from "./stream.js";
 import type { Judgement, Verdict } from "./verdict.js";
 
@@ -21,12 +23,28 @@ export interface Classification {
   /** Whether the answer refuses. Null where the guard does not say: a Stream guard never does. */
   refusal: boolean | null;
   refusalProbability: number | null;
-  /** Softmax over all labels at that token, in the order of the checkpoint's maps. */
+  /**
+   * Softmax over all labels at that token, in the order of the checkpoint's maps. Of a Gen guard the probabilities of the
+   * names that it could write; the categories' are empty where nothing asked for them (a safe text), and else they and
+   * that of "None" add up to 1.
+   */
   probabilities: Verdict["probabilities"];
   /** Index of the response token from which it counts as `risk`; null for prompts and where it is safe. */
   flaggedAt: number | null;
   /** The same in the form that Qwen3Guard-Gen writes: "Safety: Unsafe\nCategories: Violent". */
   text: string;
+  /** What the policy makes of it, where one was given. */
+  ruling?: ClassificationRuling;
+}
+
+/** What a policy makes of a finished conversation. */
+export interface ClassificationRuling {
+  action: "pass" | "observe" | "block";
+  /** What made it so; null where it passes. */
+  cause: "risk" | "refusal" | null;
+  /** As which it counts, by the policy's thresholds; null where no risk does. */
+  risk: string | null;
+  category: string | null;
 }
 
 export interface ClassifyInput {
@@ -34,6 +52,8 @@ export interface ClassifyInput {
   messages: readonly Message[];
   /** Tool definitions that the model was given, as JSON schemas. */
   tools?: readonly unknown[];
+  /** What `ruling` goes by; without one there is none. */
+  policy?: PolicyData;
   /** Stops it when it fires. */
   signal?: AbortSignal;
   /** As for `guard.stream`: several answers to one prompt read it once. */
@@ -55,9 +75,12 @@ export function splitAnswer(messages: readonly Message[]): {
 }
 
 /** The prompt's verdict as a classification. @throws {InputError} PROMPT_UNJUDGED */
-export async function classifyPrompt(stream: GuardStream): Promise<Classification> {
+export async function classifyPrompt(stream: GuardStream, policy?: Policy): Promise<Classification> {
   const verdict = await stream.prompt;
-  if (verdict) return classification("prompt", verdict, null);
+  if (verdict) {
+    const found = classification("prompt", verdict, null);
+    return policy ? { ...found, ruling: summaryOf(rulePrompt(verdict, policy)) } : found;
+  }
   throw new InputError("PROMPT_UNJUDGED", "The conversation holds no turn that could be judged.");
 }
 
@@ -71,7 +94,14 @@ export async function classifyResponse(
   stream: GuardStream,
   answer: string,
   riskLabels: readonly string[],
+  policy?: Policy,
 ): Promise<Classification> {
+  const verdicts = await verdictsOf(stream, answer);
+  const found = await decided(stream, verdicts, riskLabels);
+  return policy ? { ...found, ruling: summaryOf(ruleResponse(verdicts, policy)) } : found;
+}
+
+async function verdictsOf(stream: GuardStream, answer: string): Promise<Verdict[]> {
   const verdicts: Verdict[] = [];
   const take = (judged: Verdict[]) => {
     for (const verdict of judged) {
@@ -81,6 +111,20 @@ export async function classifyResponse(
   };
   take(await stream.pushText(answer));
   take(await stream.flush());
+  return verdicts;
+}
+
+function summaryOf({ action, violation, observed }: Ruling): ClassificationRuling {
+  const finding = violation ?? observed[0];
+  if (!finding) return { action: "pass", cause: null, risk: null, category: null };
+  return { action, cause: "risk", risk: finding.risk, category: finding.category };
+}
+
+async function decided(
+  stream: GuardStream,
+  verdicts: readonly Verdict[],
+  riskLabels: readonly string[],
+): Promise<Classification> {
   const { flaggedAt } = await stream.end();
   if (flaggedAt !== null) return classification("response", verdicts[flaggedAt], flaggedAt);
   const safe = riskLabels.findIndex((label) => severityOf(label) === "safe");

@@ -30,6 +30,11 @@ export interface RulesData {
    * counts where it is the most likely.
    */
   thresholds?: Record<string, number>;
+  /**
+   * Probability (0 to 1) from which all risks that the reading counts count together: read strictly, unsafe and
+   * controversial. In place of being the most likely label; labels with a threshold of their own go by that as well.
+   */
+  threshold?: number;
   /** By label. With a threshold, tokens of that category count from that probability of it on. */
   categories?: Record<string, CategoryData>;
 }
@@ -40,7 +45,8 @@ export interface PolicyData extends RulesData {
   debounce?: number;
   /** `scope`: what of the conversation counts. Default "turn". */
   prompt?: RulesData & { scope?: PromptScope };
-  response?: RulesData & { debounce?: number };
+  /** `refusal`: what an answer that refuses gets, of a guard that says so (Gen). Default "ignore". */
+  response?: RulesData & { debounce?: number; refusal?: Action };
   /** Images, audio and files, which the model cannot read. Default "block". */
   attachments?: "block" | "ignore";
   /**
@@ -74,6 +80,8 @@ export interface Rules {
   part: "prompt" | "response";
   reading: Strictness;
   debounce: number;
+  /** Probability of all `risks` together from which they count; null where the policy names none. */
+  threshold: number | null;
   /** Worst first. */
   risks: RiskRule[];
   /** One for each label of the checkpoint's map, in its order. */
@@ -83,7 +91,7 @@ export interface Rules {
 /** A policy that is complete and fits the model. Plain data. */
 export interface Policy {
   prompt: Rules & { scope: PromptScope };
-  response: Rules;
+  response: Rules & { refusal: Action };
   attachments: "block" | "ignore";
   unjudged: "refuse" | "pass";
   failOpen: boolean;
@@ -103,10 +111,18 @@ export const DEFAULT_POLICY = {
 const ACTIONS = ["ignore", "observe", "block"] as const;
 const STRICTNESS = ["strict", "loose"] as const;
 const SCOPES = ["turn", "conversation"] as const;
-const RULES_FIELDS = ["reading", "action", "thresholds", "categories"];
+const RULES_FIELDS = ["reading", "action", "threshold", "thresholds", "categories"];
 const PROMPT_FIELDS = [...RULES_FIELDS, "scope"];
-const RESPONSE_FIELDS = [...RULES_FIELDS, "debounce"];
-const POLICY_FIELDS = [...RESPONSE_FIELDS, "prompt", "response", "attachments", "unjudged", "failOpen"];
+const RESPONSE_FIELDS = [...RULES_FIELDS, "debounce", "refusal"];
+const POLICY_FIELDS = [
+  ...RULES_FIELDS,
+  "debounce",
+  "prompt",
+  "response",
+  "attachments",
+  "unjudged",
+  "failOpen",
+];
 
 /**
  * Completes a policy and checks it against the labels of a model.
@@ -137,6 +153,7 @@ export function resolvePolicy(data: unknown, labels: GuardConfig["labels"]): Pol
     response: {
       part: "response",
       debounce: (response.debounce ?? top.debounce ?? DEFAULT_POLICY.debounce) as number,
+      refusal: choice(response.refusal ?? "ignore", "response.refusal", ACTIONS),
       ...resolveRules(top, response, labels.responseRisk, labels.responseCategory),
     },
     attachments: choice(top.attachments ?? DEFAULT_POLICY.attachments, "attachments", ["block", "ignore"]),
@@ -185,6 +202,7 @@ function resolveRules(
   counting.sort((a, b) => Number(a.severity !== "unsafe") - Number(b.severity !== "unsafe"));
   return {
     reading,
+    threshold: (own.threshold ?? top.threshold ?? null) as number | null,
     risks: counting,
     categories: categories.map((label) => {
       const given = inherited("categories", label) as CategoryData | undefined;
@@ -210,6 +228,7 @@ function checkRules(
   ) {
     throw wrong(`${at}debounce`, rules.debounce, "a whole number of tokens from 1");
   }
+  if (rules.threshold !== undefined) probability(rules.threshold, `${at}threshold`);
   const harmful = unique(risks).filter((label) => severityOf(label) !== "safe");
   for (const [label, value] of labelled(rules.thresholds, `${at}thresholds`, harmful)) {
     probability(value, `${at}thresholds[${quoted(label)}]`);

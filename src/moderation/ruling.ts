@@ -1,6 +1,6 @@
 import { InputError } from "../errors.js";
 import { severityOf } from "./labels.js";
-import type { Policy, PromptScope, Rules } from "./policy.js";
+import type { Policy, PromptScope, RiskRule, Rules } from "./policy.js";
 import { indexOfHighest, type TurnVerdict, type Verdict } from "./verdict.js";
 
 /** What a policy needs to know of a token. */
@@ -52,17 +52,37 @@ export interface Ruling {
 }
 
 /** How the rules take one token: null where it counts for nothing. */
-export function assess({ risk, probabilities }: Evidence, rules: Rules): Count | null {
-  for (const { label, index, threshold } of rules.risks) {
-    const riskProbability = probabilities.risk[index];
-    if (threshold === null ? risk !== label : !(riskProbability >= threshold)) continue;
-    const top = indexOfHighest(probabilities.category);
-    const categoryProbability = probabilities.category[top];
-    const { label: category, action, threshold: least } = rules.categories[top];
-    if (action === "ignore" || categoryProbability < least) return null;
-    return { action, risk: label, riskProbability, category, categoryProbability, threshold };
+export function assess(evidence: Evidence, rules: Rules): Count | null {
+  const counting = countingRisk(evidence, rules);
+  if (!counting) return null;
+  const { probabilities } = evidence;
+  const top = indexOfHighest(probabilities.category);
+  const categoryProbability = probabilities.category[top];
+  const { label: category, action, threshold: least } = rules.categories[top];
+  if (action === "ignore" || categoryProbability < least) return null;
+  const { label, index, threshold } = counting;
+  const riskProbability = probabilities.risk[index];
+  return { action, risk: label, riskProbability, category, categoryProbability, threshold };
+}
+
+/** The risk as which a token counts, whatever its category, and the threshold that was reached; null where it is none. */
+export function countingRisk(
+  {
+    risk,
+    probabilities,
+  }: Pick<Evidence, "risk"> & { probabilities: Pick<Evidence["probabilities"], "risk"> },
+  { risks, threshold: together }: Pick<Rules, "risks" | "threshold">,
+): Pick<RiskRule, "label" | "index" | "threshold"> | null {
+  const probability = ({ index }: Pick<RiskRule, "index">) => probabilities.risk[index];
+  for (const rule of risks) {
+    const { label, threshold } = rule;
+    if (threshold === null ? together === null && risk === label : probability(rule) >= threshold)
+      return rule;
   }
-  return null;
+  if (together === null || risks.length === 0) return null;
+  if (!(risks.reduce((sum, rule) => sum + probability(rule), 0) >= together)) return null;
+  const likeliest = risks.reduce((most, rule) => (probability(rule) > probability(most) ? rule : most));
+  return { ...likeliest, threshold: together };
 }
 
 /**

@@ -60,8 +60,10 @@ export class GenTemplate {
   static async load(dir: string, tokenizer: Tokenizer): Promise<GenTemplate> {
     const sources = await readTemplates(dir);
     const labels = labelsOf(sources);
-    const template = labels && new GenTemplate(tokenizer, sources, labels);
-    if (template !== null && template.#agreesWith(sources)) return template;
+    if (labels) {
+      const template = new GenTemplate(tokenizer, sources, labels);
+      if (template.#agreesWith(sources)) return template;
+    }
     throw new CheckpointError(
       "TEMPLATE_INVALID",
       `The chat template in ${join(dir, "tokenizer_config.json")} is not a Qwen3Guard-Gen's, with its safety policy, ` +
@@ -94,10 +96,7 @@ export class GenTemplate {
     return inTurns(steps).then((ids) => ({ ids, part }));
   }
 
-  #render(
-    messages: readonly Message[],
-    options: MessageOptions,
-  ): { text: string; part: GenPrompt["part"] } {
+  #render(messages: readonly Message[], options: MessageOptions): { text: string; part: GenPrompt["part"] } {
     const read = templateMessages(messages, options).map(withReasoningInText);
     const last = read.at(-1)?.role;
     if (last !== "user" && last !== "assistant") {

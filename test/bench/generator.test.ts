@@ -31,8 +31,10 @@ describe("greedy head", () => {
     const source = new RandomWeights(config);
     const graph = new Graph();
     graph.input("hidden", "float32", ["batch", "length", hiddenSize]);
+    const weights = new DenseWeights(source, "float32");
     addGreedyHead(graph, source, "hidden", {
-      weights: new DenseWeights(source, "float32"),
+      weights,
+      headWeights: weights,
       target: { activation: "float32", fusedQkNorm: false },
     });
     const head = await mkdtemp(join(dir, "head-"));

@@ -16,6 +16,7 @@ test("reads every field of the released 0.6B config", () => {
     ropeTheta: 1000000,
     maxPositions: 8192,
     tieWordEmbeddings: true,
+    kind: "stream",
     guardInnerSize: 512,
     labels: {
       promptRisk: ["Safe", "Unsafe", "Controversial"],
