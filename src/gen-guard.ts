@@ -83,6 +83,11 @@ export class GenGuard {
     return this.#engine.maxTokens;
   }
 
+  /** How many of them the answer may take. */
+  get answerTokens(): number {
+    return this.#forms.longest;
+  }
+
   /** Conversations that are being judged and that wait; tokens that the cache held already, and that ran. */
   get load(): { active: number; waiting: number; reusedTokens: number; prefilledTokens: number } {
     const { reused, prefilled } = this.#engine.prefixTotals;

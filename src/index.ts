@@ -16,6 +16,7 @@ export {
 } from "./errors.js";
 export { type ExportOptions, exportCheckpoint } from "./export/export.js";
 export { type Device, DTYPES, type Dtype, type Manifest } from "./export/manifest.js";
+export { type GenerateInput, type GenGuard, loadGenGuard, type TokenLogprob } from "./gen-guard.js";
 export {
   type Guard,
   type LoadOptions,
@@ -24,7 +25,7 @@ export {
   type PromptInput,
   type StreamInput,
 } from "./guard.js";
-export type { Classification, ClassifyInput } from "./moderation/classification.js";
+export type { Classification, ClassificationRuling, ClassifyInput } from "./moderation/classification.js";
 export type { Overflow } from "./moderation/context-window.js";
 export { type Decision, decide, type Judged, type Reading } from "./moderation/decision.js";
 export { type Severity, severityOf } from "./moderation/labels.js";

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { DTYPES, type Dtype } from "../export/manifest.js";
+import type { GenGuard } from "../gen-guard.js";
 import type { Guard, LoadOptions } from "../guard.js";
 import { type DeviceName, parseDevice } from "../ort/devices/place.js";
 import { whole } from "./numbers.js";
@@ -31,6 +32,32 @@ export function addModelOptions(command: Command): Command {
         whole(1, 1024),
       ),
     );
+}
+
+/**
+ * Loads a guard of either kind, for what both can do; the embedded one is a Stream guard.
+ *
+ * @throws as `loadGuard` and `loadGenGuard`
+ */
+export async function loadAnyModel(
+  options: ModelOptions,
+  { signal, ...others }: Pick<LoadOptions, "maxStreams" | "signal"> = {},
+): Promise<Guard | GenGuard> {
+  const { model, device, dtype, threads } = options;
+  if (model === undefined) return loadModel(options, { signal, ...others });
+  const [{ resolveModel }, { readManifest }] = await Promise.all([
+    import("../export/resolve.js"),
+    import("../export/read-manifest.js"),
+  ]);
+  const progress = new StageProgress(createTerminal(process.stderr));
+  const onProgress = (stage: "fetch" | "hash" | "write", done: number, total: number) =>
+    progress.update(stage, done, total);
+  const dir = await resolveModel(model, { device, dtype, signal, onProgress }).finally(() => progress.stop());
+  if ((await readManifest(dir)).config.kind !== "gen") {
+    return loadModel({ ...options, model: dir }, { signal, ...others });
+  }
+  const { loadGenGuard } = await import("../gen-guard.js");
+  return loadGenGuard(dir, { device, dtype, threads, signal, ...others });
 }
 
 /** Loads the guard, with progress on standard error for what takes long. @throws as `loadGuard` */

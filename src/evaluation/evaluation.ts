@@ -1,11 +1,13 @@
 import { createHash } from "node:crypto";
 import { InputError } from "../errors.js";
 import type { Manifest } from "../export/manifest.js";
+import { GenGuard } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
-import { type Conversation, Conversations } from "./conversation.js";
+import type { Conversation } from "./conversation.js";
+import { type Judging, judging } from "./judging.js";
 import { Metrics, type Summary } from "./metrics.js";
 import { type Outcome, outcomeOf } from "./outcome.js";
-import { createPrediction, type Judgements, judge, type Prediction, type Run } from "./prediction.js";
+import { createPrediction, type Judgements, type Prediction, type Run } from "./prediction.js";
 import { PredictionsFile } from "./predictions-file.js";
 import { readRecords } from "./records.js";
 import { type EvaluationType, parseRow, type Row } from "./row.js";
@@ -66,10 +68,16 @@ const QWEN_TURN_END = 151645;
  * @throws {NumericError} LOGITS_NOT_FINITE
  * @throws the signal's reason
  */
-export async function evaluate(guard: Guard, options: EvaluationOptions): Promise<Evaluation> {
+export async function evaluate(guard: Guard | GenGuard, options: EvaluationOptions): Promise<Evaluation> {
   const { type, reasoning, out } = options;
+  if (reasoning && guard instanceof GenGuard) {
+    throw new InputError(
+      "OPTION_INVALID",
+      "A Gen guard reads answers as they stand, their reasoning included. Leave --reasoning out.",
+    );
+  }
   const run: Run = { type, reasoning, model: identify(guard.manifest), dtype: guard.manifest.dtype };
-  const conversations = new Conversations(guard.tokenizer, guard.template, { type, reasoning });
+  const judge = judging(guard, { type, reasoning });
   const risks = type === "prompt" ? guard.labels.promptRisk : guard.labels.responseRisk;
   const metrics = new Metrics();
   const take = (row: Row, judgements: Judgements) => {
@@ -86,7 +94,7 @@ export async function evaluate(guard: Guard, options: EvaluationOptions): Promis
     const started = performance.now();
     let tokens = 0;
     let done = 0;
-    for await (const { row, result } of judgeAll(guard, conversations, pendingRows(options, file), options)) {
+    for await (const { row, result } of judgeAll(guard, judge, pendingRows(options, file), options)) {
       if ("problem" in result) {
         reject(options, bad, { line: row.line, problem: result.problem });
       } else {
@@ -99,7 +107,7 @@ export async function evaluate(guard: Guard, options: EvaluationOptions): Promis
     const summary = metrics.summarize();
     if (summary.rows === 0) throw empty(options, survey);
     const warnings: string[] = [];
-    if (summary.delay && conversations.tokenizer.tokenId("<|im_end|>") !== QWEN_TURN_END) {
+    if (summary.delay && guard.tokenizer.tokenId("<|im_end|>") !== QWEN_TURN_END) {
       warnings.push(
         "unsafe_start_index and unsafe_end_index count tokens. This model's tokenizer is not Qwen3's: unless the " +
           "positions were annotated with this very tokenizer, exact hit, first 128 and the delays mean nothing.",
@@ -163,18 +171,19 @@ interface Result {
 
 /** Judges rows several at a time; they come out in order. */
 async function* judgeAll(
-  guard: Guard,
-  conversations: Conversations,
+  guard: Guard | GenGuard,
+  judge: Judging,
   rows: AsyncIterable<Row>,
-  { type, signal }: EvaluationOptions,
+  { signal }: EvaluationOptions,
 ): AsyncGenerator<Result> {
   const queue: Promise<Result>[] = [];
   for await (const row of rows) {
     signal?.throwIfAborted();
-    const conversation = prepare(conversations, row, guard.maxTokens);
+    const conversation = prepare(judge, row, guard);
     const result = (async () => ({
       row,
-      result: "problem" in conversation ? conversation : await judge(guard, conversation, type, signal),
+      result:
+        "problem" in conversation ? conversation : await judge.judge(conversation, row.messages, signal),
     }))();
     // Who comes later in the queue is not awaited when one before it fails.
     result.catch(() => {});
@@ -185,23 +194,21 @@ async function* judgeAll(
   for (const result of queue) yield await result;
 }
 
-function prepare(
-  conversations: Conversations,
-  row: Row,
-  maxTokens: number,
-): Conversation | { problem: string } {
-  let conversation: ReturnType<Conversations["encode"]>;
+function prepare(judge: Judging, row: Row, guard: Guard | GenGuard): Conversation | { problem: string } {
+  const { maxTokens } = guard;
+  let conversation: ReturnType<Judging["encode"]>;
   try {
-    conversation = conversations.encode(row.messages);
+    conversation = judge.encode(row.messages);
   } catch (error) {
     if (error instanceof InputError) return { problem: error.message };
     throw error;
   }
   if ("problem" in conversation) return conversation;
   const { length } = conversation.ids;
-  if (length > maxTokens) return { problem: `${length} tokens, and the model holds ${maxTokens}` };
+  const answer = guard instanceof GenGuard ? guard.answerTokens : 0;
+  if (length + answer > maxTokens) return { problem: `${length} tokens, and the model holds ${maxTokens}` };
   const end = row.annotation.span?.[1] ?? 0;
-  if (end >= length) {
+  if (end >= length && !(guard instanceof GenGuard)) {
     return {
       problem: `unsafe_end_index ${end} is past the ${length} tokens of the conversation: another tokenizer's?`,
     };

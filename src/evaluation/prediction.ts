@@ -21,6 +21,8 @@ export interface Origin {
 
 /** What the guard says of a row; the `pred_` fields, `input_ids` and `split_idx_eval` as the official script has them. */
 export interface Judgements {
+  /** What a Gen guard says, in its own words; the other fields then have that one verdict. Absent of a stream guard. */
+  pred_text?: string;
   /** Risk ids of the checkpoint's map: one for a prompt, one a position from `split_idx_eval` on for a response. */
   pred_risk_levels: number[];
   /** Names from the checkpoint's category map, also where the risk is safe and they mean nothing. */

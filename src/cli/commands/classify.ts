@@ -4,7 +4,7 @@ import { severityOf } from "../../moderation/labels.js";
 import type { Message } from "../../tokenizer/messages.js";
 import { interruptSignal } from "../interrupt.js";
 import { readMessages } from "../messages-file.js";
-import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
+import { addModelOptions, loadAnyModel, type ModelOptions } from "../model-options.js";
 import { createTerminal, type Terminal, visibleLine } from "../terminal.js";
 
 interface Options extends ModelOptions {
@@ -22,7 +22,8 @@ export function classifyCommand(): Command {
     .summary("judge a finished conversation at once")
     .description(
       "Says what a prompt is, or an answer to it, in the words that Qwen3Guard-Gen uses. The last message decides: an " +
-        "assistant's is judged as an answer to those before it.",
+        "assistant's is judged as an answer to those before it. Takes guards of both kinds; a Gen guard says whether an " +
+        "answer refuses, too.",
     )
     .addOption(new Option("--prompt <text>", "what the user asked").conflicts("messages"))
     .option("--messages <file>", "JSON file with a conversation: [{role, content}, …]")
@@ -40,7 +41,8 @@ export function classifyCommand(): Command {
 Examples:
   $ qwen3guard classify --prompt "How do I bake bread?"
   $ qwen3guard classify --prompt "Hi" --response "You are a stupid, ugly loser." --json
-  $ qwen3guard classify --messages chat.json --fail-on unsafe || echo "flagged or failed"`,
+  $ qwen3guard classify --messages chat.json --fail-on unsafe || echo "flagged or failed"
+  $ qwen3guard classify --prompt "Hi" --response "No." --model Qwen/Qwen3Guard-Gen-0.6B`,
     )
     .action(classify);
   return addModelOptions(command);
@@ -57,7 +59,7 @@ async function classify(options: Options, command: Command): Promise<void> {
   const { response } = options;
   const messages: Message[] =
     response === undefined ? asked : [...asked, { role: "assistant", content: response }];
-  const guard = await loadModel(options, { maxStreams: 1, signal });
+  const guard = await loadAnyModel(options, { maxStreams: 1, signal });
   try {
     const found = await guard.classify({ messages, signal });
     process.stdout.write(

@@ -5,7 +5,7 @@ import type { EvaluationOptions, JudgedRow } from "../../evaluation/evaluation.j
 import type { Report } from "../../evaluation/report/report.js";
 import type { EvaluationType } from "../../evaluation/row.js";
 import { interruptSignal } from "../interrupt.js";
-import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
+import { addModelOptions, loadAnyModel, type ModelOptions } from "../model-options.js";
 import { createTerminal, type Progress, visibleLine } from "../terminal.js";
 
 interface Options extends ModelOptions {
@@ -43,7 +43,8 @@ Examples:
   $ qwen3guard eval response_loc.jsonl --type response --model Qwen/Qwen3Guard-Stream-0.6B
   $ qwen3guard eval thinking_loc.jsonl --type response --reasoning --out predictions.jsonl
   $ qwen3guard eval prompts.jsonl.gz --type prompt --report report.html
-  $ qwen3guard eval answers.json --type response --json | jq .strict.f1`,
+  $ qwen3guard eval answers.json --type response --json | jq .strict.f1
+  $ qwen3guard eval answers.jsonl --type response --model Qwen/Qwen3Guard-Gen-0.6B`,
     )
     .action(evalDataset);
   return addModelOptions(command);
@@ -59,7 +60,7 @@ async function evalDataset(dataset: string, options: Options): Promise<void> {
   const signal = interruptSignal();
   const terminal = createTerminal(process.stderr);
   // Whole conversations run fastest one after the other, in the longest steps there are.
-  const guard = await loadModel(options, { maxStreams: 1, signal });
+  const guard = await loadAnyModel(options, { maxStreams: 1, signal });
   let report: Report | undefined;
   let progress: Progress | undefined;
   try {

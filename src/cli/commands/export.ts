@@ -16,7 +16,7 @@ export function exportCommand(): Command {
   return new Command("export")
     .summary("convert a checkpoint for ONNX Runtime")
     .description(
-      "Converts a Qwen3Guard-Stream checkpoint (safetensors, Hugging Face layout) into a folder that ONNX Runtime " +
+      "Converts a checkpoint of Qwen3Guard-Stream or Qwen3Guard-Gen (safetensors, Hugging Face layout) into a folder that ONNX Runtime " +
         "loads in less than a second. The folder appears only when it is complete.",
     )
     .argument("<checkpoint>", "checkpoint folder, or a hub id")

@@ -1,6 +1,8 @@
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { StorageError } from "../../errors.js";
+import { GenGuard } from "../../gen-guard.js";
 import type { Guard } from "../../guard.js";
+import { NONE } from "../../moderation/gen/answer-forms.js";
 import { IncrementalDecoder } from "../../tokenizer/incremental.js";
 import { contentText } from "../../tokenizer/messages.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
@@ -25,13 +27,14 @@ export class Report {
   readonly #texts = new Map<string, number>();
   readonly #rows: { line: number; json: string }[] = [];
 
-  private constructor(path: string, file: FileHandle, type: EvaluationType, guard: Guard) {
+  private constructor(path: string, file: FileHandle, type: EvaluationType, guard: Guard | GenGuard) {
     this.#path = path;
     this.#file = file;
-    this.#type = type;
+    // A Gen guard says one thing of an answer, as any guard does of a prompt.
+    this.#type = guard instanceof GenGuard ? "prompt" : type;
     const { labels } = guard;
     this.#labels = type === "prompt" ? labels.promptRisk : labels.responseRisk;
-    this.#categories = type === "prompt" ? labels.promptCategory : labels.responseCategory;
+    this.#categories = [...(type === "prompt" ? labels.promptCategory : labels.responseCategory), NONE];
     this.#tokenizer = guard.tokenizer;
   }
 
@@ -39,7 +42,7 @@ export class Report {
    * Begins the file, so that a path that cannot be written shows before hours of work.
    * @throws {StorageError} REPORT_UNWRITABLE
    */
-  static async create(path: string, type: EvaluationType, guard: Guard): Promise<Report> {
+  static async create(path: string, type: EvaluationType, guard: Guard | GenGuard): Promise<Report> {
     const file = await open(partial(path), "w").catch((cause) => {
       throw unwritable(path, cause);
     });
