@@ -56,6 +56,11 @@ export interface PolicyData extends RulesData {
   unjudged?: "refuse" | "pass";
   /** Whether text passes unjudged once the guard has failed. Default false. */
   failOpen?: boolean;
+  /**
+   * Text with which the proxy answers in the model's place where prompt or response is stopped: one for all, or one a
+   * category by its label, with "default" for those that are not named. Default: none.
+   */
+  replacement?: string | Readonly<Record<string, string>>;
 }
 
 /** One risk label that counts, of those that do. */
@@ -95,6 +100,8 @@ export interface Policy {
   attachments: "block" | "ignore";
   unjudged: "refuse" | "pass";
   failOpen: boolean;
+  /** By category, and "default". */
+  replacement: Readonly<Record<string, string>>;
 }
 
 /** Strict, two tokens in a row (Qwen3Guard technical report, section 4.4), every category blocks, failures block. */
@@ -122,6 +129,7 @@ const POLICY_FIELDS = [
   "attachments",
   "unjudged",
   "failOpen",
+  "replacement",
 ];
 
 /**
@@ -159,7 +167,14 @@ export function resolvePolicy(data: unknown, labels: GuardConfig["labels"]): Pol
     attachments: choice(top.attachments ?? DEFAULT_POLICY.attachments, "attachments", ["block", "ignore"]),
     unjudged: choice(top.unjudged ?? DEFAULT_POLICY.unjudged, "unjudged", ["refuse", "pass"]),
     failOpen: flag(top.failOpen ?? DEFAULT_POLICY.failOpen, "failOpen"),
+    replacement: replacements(top.replacement ?? {}, [...labels.promptCategory, ...labels.responseCategory]),
   };
+}
+
+/** What answers in the model's place where a category was stopped; null: nothing does. */
+export function replacementOf({ replacement }: Policy, category: string): string | null {
+  const named = [category, "default"].find((name) => Object.hasOwn(replacement, name));
+  return named === undefined ? null : replacement[named];
 }
 
 /**
@@ -242,6 +257,18 @@ function checkRules(
       if (threshold !== undefined) probability(threshold, `${where}.threshold`);
     }
   }
+}
+
+/** By category, and "default": one text alone is that of all. */
+function replacements(value: unknown, categories: readonly string[]): Record<string, string> {
+  const texts = typeof value === "string" ? { default: value } : value;
+  const given = labelled(texts, "replacement", ["default", ...unique(categories)]);
+  for (const [label, own] of given) {
+    if (typeof own !== "string" || own.trim() === "") {
+      throw wrong(`replacement[${quoted(label)}]`, own, "a text");
+    }
+  }
+  return Object.fromEntries(given) as Record<string, string>;
 }
 
 function labelled(value: unknown, where: string, labels: readonly string[]): [string, unknown][] {

@@ -7,6 +7,7 @@ import {
   type PolicyData,
   type PromptScope,
   parsePolicy,
+  replacementOf,
   resolvePolicy,
 } from "../../src/moderation/policy.js";
 import { type Evidence, rulePrompt, ruleResponse, turnsInScope } from "../../src/moderation/ruling.js";
@@ -280,6 +281,18 @@ test("what is left out of a policy has the stated default", () => {
   });
 });
 
+test("what answers in the model's place goes by category, then by the default", () => {
+  const of = (replacement: PolicyData["replacement"], category: string) =>
+    replacementOf(policyOf({ replacement }), category);
+  expect(of(undefined, "PII")).toBeNull();
+  expect(of("Sorry.", "PII")).toBe("Sorry.");
+  expect(of({ PII: "Private.", default: "Sorry." }, "PII")).toBe("Private.");
+  expect(of({ PII: "Private.", default: "Sorry." }, "Violent")).toBe("Sorry.");
+  expect(of({ PII: "Private." }, "Violent")).toBeNull();
+  expect(of("Sorry.", "constructor")).toBe("Sorry.");
+  expect(of({ PII: "Private." }, "constructor")).toBeNull();
+});
+
 describe("what is no policy", () => {
   test.each<[unknown, RegExp]>([
     [[], /the policy is \[\]/],
@@ -287,6 +300,9 @@ describe("what is no policy", () => {
     [{ strict: true }, /the policy has no "strict". It takes: reading, action/],
     [{ reading: "harsh" }, /reading is "harsh"; it must be one of "strict", "loose"/],
     [{ debounce: 0 }, /debounce is 0/],
+    [{ replacement: "" }, /replacement\["default"\] is ""; it must be a text/],
+    [{ replacement: { Violence: "No." } }, /replacement has no "Violence". It takes: default, Violent/],
+    [{ replacement: 5 }, /replacement is 5; it must be an object/],
     [{ debounce: 1.5 }, /debounce is 1.5; it must be a whole number/],
     [{ response: { debounce: "2" } }, /response.debounce is "2"/],
     [{ prompt: { debounce: 2 } }, /prompt has no "debounce"/],

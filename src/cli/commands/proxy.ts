@@ -15,6 +15,8 @@ interface Options extends ModelOptions {
   policy?: string;
   mode: Mode;
   promptFirst?: boolean;
+  replacement?: string;
+  keepAlive: number;
   otherPaths: "pass" | "refuse";
   allowPath: string[];
   allowHost: string[];
@@ -29,11 +31,12 @@ interface Options extends ModelOptions {
 
 export function proxyCommand(): Command {
   const command = new Command("proxy")
-    .summary("stand between an OpenAI-compatible API and its clients")
+    .summary("stand between a model's API and its clients")
     .description(
       "Answers like the API behind it, with the guard between: prompts and answers are judged as they pass. " +
-        "Judged are POST …/chat/completions, …/completions, …/responses; /v1/moderations, /metrics and /healthz are its own. " +
-        "…/models and …/embeddings pass; other paths are refused.",
+        "Judged are POST …/chat/completions, …/completions, …/responses (OpenAI), …/v1/messages (Anthropic), …/api/chat and " +
+        "…/api/generate (Ollama); /v1/moderations, /metrics and /healthz are its own. Lists of models and embeddings pass; " +
+        "other paths are refused.",
     )
     .addOption(
       new Option("--upstream <url>", "the API, with or without /v1").makeOptionMandatory().argParser(url),
@@ -47,6 +50,12 @@ export function proxyCommand(): Command {
         .default("hold-back"),
     )
     .option("--prompt-first", "ask the model only once the prompt has passed")
+    .option("--replacement <text>", "answers in the model's place where the policy stops it and has no text")
+    .addOption(
+      new Option("--keep-alive <seconds>", "without a word, after which a stream's client gets one; 0: never")
+        .default(15)
+        .argParser(whole(0, 3600)),
+    )
     .addOption(
       new Option(
         "--other-paths <what>",

@@ -2,7 +2,7 @@ import type { OpenFields } from "./allow-list.js";
 
 /** Headers that tell of the request and its limits. Others might hold text, or are the proxy's own to set. */
 const NAMES =
-  /^(x-)?request-id$|^(x-)?ratelimit-|^retry-after(-ms)?$|^x-should-retry$|^openai-|^azureml-|^apim-request-id$|^x-ms-|^date$|^server-timing$|^cf-ray$|^x-accel-buffering$/;
+  /^(x-)?request-id$|^(x-)?ratelimit-|^retry-after(-ms)?$|^x-should-retry$|^openai-|^anthropic-|^azureml-|^apim-request-id$|^x-ms-|^date$|^server-timing$|^cf-ray$|^x-accel-buffering$/;
 const LONGEST = 256;
 
 /** The headers of a server's judged answer that go on to the client. */

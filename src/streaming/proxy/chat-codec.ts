@@ -1,8 +1,9 @@
 import { Slot } from "./allow-list.js";
-import { ChoicesAnswer, type ChoicesForm, wholeChoices } from "./choices.js";
+import { blankChoices, ChoicesAnswer, type ChoicesForm, wholeChoices } from "./choices.js";
 import { chatChoiceFields, chatDeltaFields } from "./choices-fields.js";
 import type { ResponseCodec } from "./codec.js";
 import { isRecord, type Json, record } from "./json.js";
+import { EVENT_STREAM } from "./media.js";
 
 const form: ChoicesForm = {
   event: { id: "chatcmpl-moderated", object: "chat.completion.chunk" },
@@ -15,9 +16,18 @@ const form: ChoicesForm = {
 
 /** Of `/v1/chat/completions`. */
 export const chatCodec: ResponseCodec = {
+  media: EVENT_STREAM,
+  refuses: false,
+  error: ({ body }) => ({ ...body }),
   stream: (options, formatters) => new ChoicesAnswer(options, formatters, form),
   whole: (body, options) =>
-    wholeChoices(body, options, chatChoiceFields, ({ message }) => ({ message: texts(record(message)) })),
+    wholeChoices(body, options, chatChoiceFields, ({ message }, replacement) => ({
+      message: replacement === null ? texts(record(message)) : { role: "assistant", content: replacement },
+    })),
+  blank: (options) => ({
+    id: form.event.id,
+    ...blankChoices(options, "chat.completion", { message: { role: "assistant", content: "" } }),
+  }),
 };
 
 /** A text in each of the fields that a kind names. */

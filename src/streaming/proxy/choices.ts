@@ -1,7 +1,7 @@
 import type { AnswerFormatter } from "../answer-formatter.js";
 import type { ModerationViolation } from "../violation.js";
 import { type Fields, invalid, level, type Slot } from "./allow-list.js";
-import type { ApiError } from "./api-error.js";
+import type { RequestError } from "./api-error.js";
 import { bodyFields } from "./choices-fields.js";
 import type { CodecOptions, Event, Routed, StreamCodec, TextTarget, WholeAnswer } from "./codec.js";
 import { isRecord, type Json, list, record } from "./json.js";
@@ -81,14 +81,23 @@ export class ChoicesAnswer implements StreamCodec {
   }
 
   stop(choice: number, violation: ModerationViolation): Event[] {
-    const event = this.#event({ ...this.#form.event, ...this.#first }, choice, {
-      finish_reason: "content_filter",
-    });
-    return [{ ...event, qwen3guard: violation.toJSON() }];
+    const envelope = { ...this.#form.event, ...this.#first };
+    const replacement = this.#options.replacement(violation);
+    const event = this.#event(envelope, choice, { finish_reason: "content_filter" });
+    return [
+      ...(replacement === null
+        ? []
+        : [this.#event(envelope, choice, this.#form.write("content", replacement))]),
+      { ...event, qwen3guard: violation.toJSON() },
+    ];
   }
 
-  fail(error: ApiError): Event {
-    return { ...error };
+  fail({ body }: RequestError): Event {
+    return { ...body };
+  }
+
+  keepAlive(): string {
+    return ": keep-alive\n\n";
   }
 
   frame(event: Event): string {
@@ -161,8 +170,8 @@ export function wholeChoices(
   answer: Json,
   options: CodecOptions,
   fields: Fields,
-  /** What is left of a choice that was stopped. */
-  rest: (choice: Json) => Json,
+  /** What is left of a choice that was stopped, or stands in its place. */
+  rest: (choice: Json, replacement: string | null) => Json,
 ): WholeAnswer {
   const { choices, ...others } = answer;
   if (!Array.isArray(choices)) throw invalid("no choices");
@@ -189,7 +198,7 @@ export function wholeChoices(
         const { index } = own;
         return {
           index,
-          ...rest(own),
+          ...rest(own, options.replacement(violation)),
           finish_reason: "content_filter",
           logprobs: null,
           qwen3guard: violation.toJSON(),
@@ -198,6 +207,17 @@ export function wholeChoices(
       passed.qwen3guard = violations.find((violation) => violation !== null)?.toJSON();
     },
   };
+}
+
+/** A whole answer of so many choices that say nothing. */
+export function blankChoices({ request, parsed }: CodecOptions, kind: string, said: Json): Json {
+  const choices = parsed.choices.map((_, index) => ({
+    index,
+    ...said,
+    finish_reason: "stop",
+    logprobs: null,
+  }));
+  return { object: kind, created: Math.floor(Date.now() / 1000), model: request.model, choices };
 }
 
 /** Texts of which one field follows another with the same in it, as servers do that name reasoning in both ways, as one. */

@@ -2,8 +2,9 @@ import type { AnswerFormatter } from "../answer-formatter.js";
 import type { Part } from "../parts.js";
 import type { ModerationViolation } from "../violation.js";
 import type { OpenFields, Slot } from "./allow-list.js";
-import type { ApiError } from "./api-error.js";
+import type { RequestError } from "./api-error.js";
 import type { Json } from "./json.js";
+import type { Media } from "./media.js";
 import type { ParsedRequest } from "./parsed-request.js";
 import type { FieldReader } from "./request/fields.js";
 
@@ -31,6 +32,8 @@ export interface CodecOptions {
   request: Json;
   /** Names of fields that pass unread. */
   open: OpenFields;
+  /** What answers in the model's place where the policy stops it; null: nothing does. */
+  replacement(violation: ModerationViolation): string | null;
 }
 
 /** How one streamed answer is read and written again. */
@@ -39,14 +42,16 @@ export interface StreamCodec {
   read(event: Json): Routed[];
   /** Whether the model has said that a choice is at its end. */
   ended(choice: number): boolean;
-  /** The events that end a choice that was stopped. */
+  /** The events that end a choice that was stopped, whatever was sent of it: the replacement, and why. */
   stop(choice: number, violation: ModerationViolation): Event[];
   /** The event that tells of an error. */
-  fail(error: ApiError): Event;
+  fail(failure: RequestError): Event;
   /** What ends the stream after its last event, if anything. */
   readonly terminator: string | null;
   /** An event as it is sent, once and in order. */
   frame(event: Event): string;
+  /** What says nothing and keeps a connection open. */
+  keepAlive(): string;
 }
 
 /** A whole answer with all that passes of it: its texts are still to be judged. */
@@ -54,16 +59,23 @@ export interface WholeAnswer {
   body: Json;
   /** Of each choice, in the order in which the guard reads them. */
   slots: Slot[][];
-  /** Leaves of the choices that were stopped no more than their texts. */
+  /** Leaves of the choices that were stopped no more than their texts, or the replacement in their place. */
   stop(violations: (ModerationViolation | null)[]): void;
 }
 
 /** How an endpoint's answers are read and written. */
 export interface ResponseCodec {
+  readonly media: Media;
+  /** Whether the protocol has answers that refuse, so that a blocked prompt gets one in place of an error. */
+  readonly refuses: boolean;
+  /** A body that tells of an error. */
+  error(failure: RequestError): Json;
   /** A new answer in the form of a stream. */
   stream(options: CodecOptions, formatters: AnswerFormatter<Event | TextTarget | Slot>[]): StreamCodec;
   /** @throws {RequestError} upstream_invalid where it is none */
   whole(body: Json, options: CodecOptions): WholeAnswer;
+  /** A whole answer of a model that said nothing. */
+  blank(options: CodecOptions): Json;
 }
 
 /** One of the API's endpoints. */

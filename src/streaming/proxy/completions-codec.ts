@@ -1,6 +1,7 @@
-import { ChoicesAnswer, type ChoicesForm, wholeChoices } from "./choices.js";
+import { blankChoices, ChoicesAnswer, type ChoicesForm, wholeChoices } from "./choices.js";
 import { completionChoiceFields } from "./choices-fields.js";
 import type { ResponseCodec } from "./codec.js";
+import { EVENT_STREAM } from "./media.js";
 
 const form: ChoicesForm = {
   event: { id: "cmpl-moderated", object: "text_completion" },
@@ -11,6 +12,13 @@ const form: ChoicesForm = {
 
 /** Of `/v1/completions`. */
 export const completionsCodec: ResponseCodec = {
+  media: EVENT_STREAM,
+  refuses: false,
+  error: ({ body }) => ({ ...body }),
   stream: (options, formatters) => new ChoicesAnswer(options, formatters, form),
-  whole: (body, options) => wholeChoices(body, options, completionChoiceFields, ({ text }) => ({ text })),
+  whole: (body, options) =>
+    wholeChoices(body, options, completionChoiceFields, ({ text }, replacement) => ({
+      text: replacement ?? text,
+    })),
+  blank: (options) => ({ id: form.event.id, ...blankChoices(options, "text_completion", { text: "" }) }),
 };

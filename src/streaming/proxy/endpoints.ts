@@ -1,8 +1,12 @@
+import { anthropicCodec } from "./anthropic-codec.js";
 import { chatCodec } from "./chat-codec.js";
 import type { Endpoint } from "./codec.js";
 import { completionsCodec } from "./completions-codec.js";
+import { ollamaChatCodec, ollamaGenerateCodec } from "./ollama-codec.js";
+import { parseMessages } from "./request/anthropic.js";
 import { parseChat } from "./request/chat.js";
 import { parseCompletions } from "./request/completions.js";
+import { parseOllamaChat, parseOllamaGenerate } from "./request/ollama.js";
 import { parseResponses } from "./request/responses.js";
 import { responsesCodec } from "./responses-codec.js";
 
@@ -11,4 +15,7 @@ export const ENDPOINTS: Record<string, Endpoint> = {
   "/chat/completions": { parse: parseChat, ...chatCodec },
   "/completions": { parse: parseCompletions, ...completionsCodec },
   "/responses": { parse: parseResponses, ...responsesCodec },
+  "/v1/messages": { parse: parseMessages, ...anthropicCodec },
+  "/api/chat": { parse: parseOllamaChat, ...ollamaChatCodec },
+  "/api/generate": { parse: parseOllamaGenerate, ...ollamaGenerateCodec },
 };

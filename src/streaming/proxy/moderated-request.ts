@@ -5,16 +5,18 @@ import type { Policy } from "../../moderation/policy.js";
 import type { Finding } from "../../moderation/ruling.js";
 import type { Prompt } from "../../prompt.js";
 import type { Mode, Outcome } from "../gate.js";
+import type { ModerationViolation } from "../violation.js";
 import { OpenFields, Slot } from "./allow-list.js";
 import { answerHeaders } from "./answer-headers.js";
 import { RequestError } from "./api-error.js";
-import type { CodecOptions, ResponseCodec } from "./codec.js";
-import { isRecord, type Json, record } from "./json.js";
+import type { CodecOptions, ResponseCodec, StreamCodec } from "./codec.js";
+import { isRecord, type Json } from "./json.js";
 import { Lane } from "./lane.js";
 import type { ParsedRequest } from "./parsed-request.js";
 import { readText } from "./read-text.js";
 import { relay } from "./relay.js";
 import type { Unjudged } from "./request/fields.js";
+import { asksForJson } from "./request/settings.js";
 import { errorIn, refusal, type UpstreamError } from "./upstream-error.js";
 
 /** Bytes of a whole answer, and of a refusal. */
@@ -33,6 +35,10 @@ export interface ModeratedRequestOptions {
   passFields?: readonly string[];
   /** Whose the request is. */
   cacheKey: string;
+  /** What answers in the model's place where the policy stops it. Default: nothing. */
+  replacement?: (violation: ModerationViolation) => string | null;
+  /** Seconds without a word after which a stream's client is told that there is one to come. Default 0: it never is. */
+  keepAlive?: number;
 }
 
 /**
@@ -44,12 +50,19 @@ export class ModeratedRequest {
   readonly #options: CodecOptions;
   readonly #controller = new AbortController();
   readonly #lanes: Lane[];
+  readonly #keepAlive: number;
   #failure: RequestError | null = null;
 
   constructor(codec: ResponseCodec, parsed: ParsedRequest, guard: Guard, options: ModeratedRequestOptions) {
     const { policy, signal, onObserve, request, passFields = [], cacheKey } = options;
     this.#codec = codec;
-    this.#options = { parsed, request, open: new OpenFields(passFields, policy.unjudged === "pass") };
+    this.#options = {
+      parsed,
+      request,
+      open: new OpenFields(passFields, policy.unjudged === "pass"),
+      replacement: options.replacement ?? (() => null),
+    };
+    this.#keepAlive = options.keepAlive ?? 0;
     // Each choice listens to it, its gate and its stream.
     setMaxListeners(0, this.#controller.signal);
     if (signal.aborted) this.abort(signal.reason);
@@ -140,8 +153,9 @@ export class ModeratedRequest {
       throw new RequestError(502, "upstream_invalid", `The model's server answered with status ${status}.`);
     }
     if (!response.body) throw new RequestError(502, "upstream_invalid", "The model's server sent no body.");
-    if (/^\s*text\/event-stream\b/i.test(response.headers.get("content-type") ?? "")) {
-      headers.set("content-type", "text/event-stream; charset=utf-8");
+    const { media } = this.#codec;
+    if (media.matches(response.headers.get("content-type") ?? "")) {
+      headers.set("content-type", media.contentType);
       headers.set("cache-control", "no-cache");
       return new Response(this.#stream(response.body), { status, headers });
     }
@@ -156,11 +170,10 @@ export class ModeratedRequest {
     const writer = writable.getWriter();
     // A client that leaves cancels the readable end.
     writer.closed.catch((error) => this.abort(error));
-    const answer = this.#codec.stream(
-      this.#options,
-      this.#lanes.map(({ formatter }) => formatter),
-    );
-    void relay(body, answer, this.#lanes, writer, {
+    const { media } = this.#codec;
+    void relay(body, this.#answer(), this.#lanes, writer, {
+      media,
+      keepAlive: this.#keepAlive,
       signal: this.signal,
       stop: () => this.abort(new GuardError("STREAM_CLOSED", "Stopped.")),
       end: () => this.end(),
@@ -170,6 +183,34 @@ export class ModeratedRequest {
       },
     });
     return readable;
+  }
+
+  /**
+   * The answer in the model's place, of a prompt that was stopped. Null where there is none: the protocol has no word for
+   * it and the policy no text.
+   */
+  denial(violation: ModerationViolation): Response | null {
+    const { media, refuses } = this.#codec;
+    const { parsed } = this.#options;
+    if (!refuses && this.#options.replacement(violation) === null) return null;
+    if (!parsed.stream) {
+      const answer = this.#codec.whole(this.#codec.blank(this.#options), this.#options);
+      answer.stop(parsed.choices.map(() => violation));
+      return Response.json(answer.body);
+    }
+    const answer = this.#answer();
+    const events = parsed.choices.flatMap((_, choice) => answer.stop(choice, violation));
+    const frames = events.map((event) => answer.frame(event));
+    if (answer.terminator !== null) frames.push(`data: ${answer.terminator}\n\n`);
+    const headers = { "content-type": media.contentType, "cache-control": "no-cache" };
+    return new Response(frames.join(""), { headers });
+  }
+
+  #answer(): StreamCodec {
+    return this.#codec.stream(
+      this.#options,
+      this.#lanes.map(({ formatter }) => formatter),
+    );
   }
 
   /** The model's whole answer, moderated. */
@@ -192,7 +233,7 @@ export class ModeratedRequest {
     const error = await this.#quoted(refusal(status, text, type));
     this.#failure = error;
     this.end();
-    return Response.json(error.body, { status, headers });
+    return Response.json(this.#codec.error(error), { status, headers });
   }
 
   /** An error with the server's own words, where the guard lets them pass. */
@@ -240,13 +281,6 @@ export class ModeratedRequest {
 
 /** What is wrong with a text, whoever wrote it. */
 const UNREADABLE = ["MARKS_TOO_MANY", "TEXT_UNSETTLED"];
-
-/** Whether the answer is to be JSON, as OpenAI, vLLM and llama.cpp are asked for it. */
-function asksForJson({ response_format, text, ...fields }: Json): boolean {
-  const formats = [record(response_format).type, record(record(text).format).type].map(String);
-  const other = ["guided_json", "json_schema", "structured_outputs", "grammar", "format"];
-  return formats.some((type) => type.startsWith("json")) || other.some((name) => Boolean(fields[name]));
-}
 
 function parse(text: string): Json {
   let body: unknown;

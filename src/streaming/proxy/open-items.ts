@@ -50,6 +50,12 @@ export class OpenItems {
       .map(whole);
   }
 
+  /** The number of an item that comes after those that were told. */
+  get next(): number {
+    const indexes = [...this.#items.values()].map(({ index }) => Number(index));
+    return Math.max(-1, ...indexes.filter(Number.isInteger)) + 1;
+  }
+
   /** Takes an event that goes out. */
   take(event: Event): void {
     const type = text(event.type);

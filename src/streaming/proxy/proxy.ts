@@ -1,9 +1,10 @@
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import type { Guard } from "../../guard.js";
-import { type PolicyData, resolvePolicy } from "../../moderation/policy.js";
+import { type PolicyData, replacementOf, resolvePolicy } from "../../moderation/policy.js";
 import { mostBytes } from "../../tokenizer/limits.js";
 import type { Mode, Outcome } from "../gate.js";
+import { ModerationViolation } from "../violation.js";
 import { type AccessOptions, access } from "./access.js";
 import { type Admission, AdmissionControl } from "./admission.js";
 import { RequestError, toRequestError } from "./api-error.js";
@@ -16,7 +17,7 @@ import type { ParsedRequest } from "./parsed-request.js";
 import { type LogEntry, RequestRecord } from "./record.js";
 import { readBody } from "./request/body.js";
 import { FieldReader } from "./request/fields.js";
-import { type Route, type RouteOptions, Routes } from "./routes.js";
+import { codecOf, type Route, type RouteOptions, Routes } from "./routes.js";
 import { tenantOf } from "./tenant.js";
 import { responseHeaders, Upstream } from "./upstream.js";
 
@@ -33,6 +34,13 @@ export interface ProxyOptions extends RouteOptions, AccessOptions {
   promptFirst?: boolean;
   /** Fields of requests and of answers, by name, that pass unread wherever the proxy does not know them. Default: none. */
   passFields?: readonly string[];
+  /**
+   * Text that answers in the model's place where the policy stops a prompt or an answer and names none of its own.
+   * Default: none, and a blocked prompt is an error.
+   */
+  replacement?: string;
+  /** Seconds without a word after which a stream's client is told that there is one to come; 0: it never is. Default 15. */
+  keepAlive?: number;
   /** Choices moderated at once; more are answered with 429. At most, and by default, the guard's `maxStreams`. */
   maxStreams?: number;
   /**
@@ -49,13 +57,14 @@ export interface ProxyOptions extends RouteOptions, AccessOptions {
 }
 
 const NOT_HERE =
-  "This proxy judges POST …/chat/completions, …/completions, …/responses and …/moderations, and lets pass " +
-  "…/models and POST …/embeddings. Open another path with --allow-path.";
+  "This proxy judges POST …/chat/completions, …/completions, …/responses, …/v1/messages, …/api/chat, …/api/generate " +
+  "and …/moderations, and lets pass …/models and POST …/embeddings. Open another path with --allow-path.";
 /** They would lead past the guard. */
 const REDIRECTIONS = [300, 301, 302, 303, 307, 308];
 const MAX_BODY = 2 ** 20;
 const MAX_BODY_WITH_ATTACHMENTS = 10 * 2 ** 20;
 const TIMEOUT_SECONDS = 600;
+const KEEP_ALIVE_SECONDS = 15;
 
 /** An OpenAI-compatible API in front of another, with a guard between. `fetch` answers requests. */
 export class GuardProxy {
@@ -100,7 +109,7 @@ export class GuardProxy {
       return c.body(await registry.metrics(), 200, { "content-type": registry.contentType });
     });
     app.all("*", (c) => this.#answer(c));
-    app.onError((error, c) => this.#fail(error, c.var.record));
+    app.onError((error, c) => this.#fail(error, c.var));
   }
 
   /** Choices being moderated. */
@@ -192,6 +201,9 @@ export class GuardProxy {
         request: body,
         passFields: this.#options.passFields,
         cacheKey: tenantOf(request),
+        replacement: ({ category }) =>
+          replacementOf(this.#policy, category) ?? this.#options.replacement ?? null,
+        keepAlive: this.#options.keepAlive ?? KEEP_ALIVE_SECONDS,
       });
       const response = await this.#forward(moderated, request, path, parsed, body);
       void this.#conclude(moderated, record, response.status, admission);
@@ -199,7 +211,10 @@ export class GuardProxy {
     } catch (error) {
       if (moderated && admission) {
         moderated.end();
-        void this.#conclude(moderated, record, toRequestError(error).status, admission, error);
+        const denial = error instanceof ModerationViolation ? moderated.denial(error) : null;
+        const status = denial?.status ?? toRequestError(error).status;
+        void this.#conclude(moderated, record, status, admission, error);
+        if (denial) return denial;
       } else admission?.free();
       throw error;
     }
@@ -249,13 +264,13 @@ export class GuardProxy {
     );
   }
 
-  #fail(error: unknown, record: RequestRecord): Response {
+  #fail(error: unknown, { route, record }: Env["Variables"]): Response {
     const failure = toRequestError(error);
     if (!record.concludes) this.#write(record, failure.status, [], error);
     const headers: Record<string, string> = {};
     if (failure.status === 429) headers["retry-after"] = "1";
     if (failure.status === 405) headers.allow = "POST";
-    return Response.json(failure.body, { status: failure.status, headers });
+    return Response.json(codecOf(route).error(failure), { status: failure.status, headers });
   }
 
   #write(record: RequestRecord, status: number, outcomes: Outcome[], error: unknown = null): void {

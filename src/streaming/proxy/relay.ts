@@ -1,14 +1,17 @@
 import { GuardError } from "../../errors.js";
-import { serverSentEvents } from "../sse.js";
 import { ModerationViolation } from "../violation.js";
 import { invalid, Slot } from "./allow-list.js";
 import { RequestError, toRequestError } from "./api-error.js";
 import type { Event, Released, Routed, StreamCodec, TextTarget } from "./codec.js";
 import { isRecord, type Json } from "./json.js";
 import type { Lane } from "./lane.js";
+import type { Media } from "./media.js";
 import { errorIn, UpstreamError } from "./upstream-error.js";
 
 interface Context {
+  media: Media;
+  /** Seconds without a word after which the client is told that there is one to come; 0: it never is. */
+  keepAlive: number;
   /** Fires when nobody wants more. */
   signal: AbortSignal;
   /** Called when every choice was stopped. */
@@ -30,6 +33,7 @@ export async function relay(
   context: Context,
 ): Promise<void> {
   const stream = new Relay(answer, lanes, writer, context);
+  stream.keepAlive();
   const reading = stream.read(body);
   const sending = lanes.map((_, choice) => stream.send(choice));
   try {
@@ -39,6 +43,7 @@ export async function relay(
   } catch (error) {
     await stream.fail(error).catch(() => {});
   }
+  stream.silence();
   context.end();
   await Promise.allSettled([...sending, reading]);
 }
@@ -55,6 +60,9 @@ class Relay {
   /** Choices that were stopped. */
   #stopped = 0;
   #failure: RequestError | null = null;
+  #timer: NodeJS.Timeout | undefined;
+  /** Nothing was sent since the timer looked last. */
+  #silent = false;
   /** Where the server's own words of its failure come out, once they are judged. */
   readonly #quote = new Slot("", "content");
   /** Whose gate judges it. */
@@ -102,7 +110,25 @@ class Relay {
     }
   }
 
+  /** Keeps the connection open while nothing else is sent: text may be held, or the model may think. */
+  keepAlive(): void {
+    const { keepAlive } = this.#context;
+    if (keepAlive === 0) return;
+    this.#timer = setInterval(() => {
+      const reads = (this.#writer.desiredSize ?? 0) > 0;
+      if (this.#silent && reads) {
+        this.#writer.write(this.#encoder.encode(this.#answer.keepAlive())).catch(() => {});
+      }
+      this.#silent = true;
+    }, keepAlive * 1000).unref();
+  }
+
+  silence(): void {
+    clearInterval(this.#timer);
+  }
+
   async end(): Promise<void> {
+    this.silence();
     // Where every choice was stopped, that the stream ended early takes nothing from the client.
     const over = this.#stopped === this.#lanes.length && !(this.#failure instanceof UpstreamError);
     if (this.#failure && !over) throw this.#failure;
@@ -115,15 +141,16 @@ class Relay {
   }
 
   async fail(error: unknown): Promise<void> {
+    this.silence();
     const failure = toRequestError(this.#context.reason(error));
     if (failure instanceof UpstreamError && this.#quote.text === failure.quote && failure.quote !== "")
       failure.tell();
-    await this.#write(this.#answer.fail(failure.body));
+    await this.#write(this.#answer.fail(failure));
     await this.#writer.close();
   }
 
   async #events(body: AsyncIterable<Uint8Array>): Promise<void> {
-    for await (const { event: name, data } of serverSentEvents(body)) {
+    for await (const { event: name, data } of this.#context.media.events(body)) {
       const said = data.trim();
       if (said === "[DONE]") this.#terminated = true;
       else if (said !== "" || name === "error") {
@@ -167,6 +194,7 @@ class Relay {
   }
 
   async #write(event: Event): Promise<void> {
+    this.#silent = false;
     await this.#writer.write(this.#encoder.encode(this.#answer.frame(event)));
   }
 }

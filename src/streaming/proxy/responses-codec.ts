@@ -1,7 +1,7 @@
 import type { AnswerFormatter } from "../answer-formatter.js";
 import type { ModerationViolation } from "../violation.js";
 import { type Channel, invalid, level, type Reader, Slot } from "./allow-list.js";
-import type { ApiError } from "./api-error.js";
+import type { RequestError } from "./api-error.js";
 import type {
   CodecOptions,
   Event,
@@ -12,6 +12,7 @@ import type {
   TextTarget,
 } from "./codec.js";
 import { isRecord, type Json, list, record, text } from "./json.js";
+import { EVENT_STREAM } from "./media.js";
 import { OpenItems } from "./open-items.js";
 import { Echoes, EventReader, WholeReader } from "./readers.js";
 import { deltaFields, eventFields, responseFields } from "./responses-fields.js";
@@ -33,6 +34,9 @@ const EARLY = /^response\.(created|in_progress|queued)$|^keepalive$|\.added$/;
 
 /** Of `/v1/responses`. */
 export const responsesCodec: ResponseCodec = {
+  media: EVENT_STREAM,
+  refuses: false,
+  error: ({ body }) => ({ ...body }),
   stream: (options, [formatter]) => new ResponsesAnswer(options, formatter),
 
   whole(body, options) {
@@ -46,10 +50,15 @@ export const responsesCodec: ResponseCodec = {
       stop([violation]) {
         if (!violation) return;
         hidden.hidden = true;
-        Object.assign(passed, stopped(passed, list(passed.output).map(record).flatMap(cut), violation));
+        const replacement = options.replacement(violation);
+        const output =
+          replacement === null ? list(passed.output).map(record).flatMap(cut) : [writtenMessage(replacement)];
+        Object.assign(passed, stopped(passed, output, violation));
       },
     };
   },
+
+  blank: ({ request }) => blankResponse(request),
 };
 
 class ResponsesAnswer implements StreamCodec {
@@ -96,12 +105,29 @@ class ResponsesAnswer implements StreamCodec {
   }
 
   stop(_choice: number, violation: ModerationViolation): Event[] {
+    const replacement = this.#options.replacement(violation);
+    const opening: Event[] = [];
+    if (this.#sequence === 0) {
+      this.#response = blankResponse(this.#options.request);
+      opening.push({ type: "response.created", response: { ...this.#response, status: "in_progress" } });
+    }
     const closing = this.#sent.close();
-    const response = { object: "response", ...this.#response, ...stopped({}, this.#sent.output, violation) };
-    return [...closing, { type: "response.incomplete", response }];
+    const written = replacement === null ? null : writtenMessage(replacement);
+    const output = [...this.#sent.output, ...(written ? [written] : [])];
+    const response = { object: "response", ...this.#response, ...stopped({}, output, violation) };
+    return [
+      ...opening,
+      ...closing,
+      ...(written ? messageEvents(written, this.#sent.next) : []),
+      { type: "response.incomplete", response },
+    ];
   }
 
-  fail({ error }: ApiError): Event {
+  keepAlive(): string {
+    return ": keep-alive\n\n";
+  }
+
+  fail({ body: { error } }: RequestError): Event {
     return { type: "error", code: error.code, message: error.message, param: error.param };
   }
 
@@ -160,6 +186,38 @@ function stopped(response: Json, output: Json[], violation: ModerationViolation)
     output,
     qwen3guard: violation.toJSON(),
   };
+}
+
+/** A response in which nothing was said. */
+function blankResponse({ model }: Json): Json {
+  const id = `resp_${crypto.randomUUID().replaceAll("-", "")}`;
+  return { id, object: "response", created_at: Math.floor(Date.now() / 1000), model, output: [] };
+}
+
+/** A message of the proxy's own. */
+function writtenMessage(said: string): Json {
+  return {
+    id: `msg_${crypto.randomUUID().replaceAll("-", "")}`,
+    type: "message",
+    role: "assistant",
+    status: "completed",
+    content: [{ type: "output_text", text: said, annotations: [], logprobs: [] }],
+  };
+}
+
+/** The events that bring a message. */
+function messageEvents(message: Json, output_index: number): Event[] {
+  const [part] = list(message.content).map(record);
+  const at = { item_id: message.id, output_index, content_index: 0 };
+  const empty = { ...message, status: "in_progress", content: [] };
+  return [
+    { type: "response.output_item.added", output_index, item: empty },
+    { type: "response.content_part.added", ...at, part: { ...part, text: "" } },
+    { type: "response.output_text.delta", ...at, delta: part.text, logprobs: [] },
+    { type: "response.output_text.done", ...at, text: part.text, logprobs: [] },
+    { type: "response.content_part.done", ...at, part },
+    { type: "response.output_item.done", output_index, item: message },
+  ];
 }
 
 /** A message's or a reasoning's texts; nothing of other items. */

@@ -1,5 +1,5 @@
 import { InputError } from "../../errors.js";
-import type { Endpoint } from "./codec.js";
+import type { Endpoint, ResponseCodec } from "./codec.js";
 import { ENDPOINTS } from "./endpoints.js";
 
 /** Where a request goes. `endpoint` is a name for logs and metrics: the client's path stands in neither. */
@@ -8,6 +8,11 @@ export type Route =
   | { kind: "moderations"; endpoint: string }
   | { kind: "unjudged"; endpoint: string }
   | { kind: "refused"; endpoint: string; status: 404 | 405 };
+
+/** How a route's errors are written: as its endpoint's protocol has them, else as OpenAI's. */
+export function codecOf({ endpoint }: Route): ResponseCodec {
+  return Object.hasOwn(ENDPOINTS, endpoint) ? ENDPOINTS[endpoint] : ENDPOINTS["/chat/completions"];
+}
 
 export interface RouteOptions {
   /** What happens to paths that are neither judged nor opened. Default "refuse". */
@@ -36,6 +41,10 @@ const OPEN: Opened[] = [
     path: /^(\/[\w.:@-]+)*\/models(\/[\w.:@-]+(%(2f|3a|40)[\w.:@-]+)*){0,3}$/i,
   },
   { name: "/embeddings", methods: ["POST"], path: /^(\/[\w.:@-]+)*\/embeddings$/ },
+  { name: "/count_tokens", methods: ["POST"], path: /^(\/[\w.:@-]+)*\/v1\/messages\/count_tokens$/ },
+  { name: "/api/embed", methods: ["POST"], path: /^(\/[\w.:@-]+)*\/api\/embed$/ },
+  { name: "/api/show", methods: ["POST"], path: /^(\/[\w.:@-]+)*\/api\/show$/ },
+  { name: "/api/tags", methods: READING, path: /^(\/[\w.:@-]+)*\/api\/(tags|ps|version)$/ },
 ];
 
 export class Routes {

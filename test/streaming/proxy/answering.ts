@@ -2,12 +2,16 @@ import type { PolicyData } from "../../../src/moderation/policy.js";
 import type { Mode } from "../../../src/streaming/gate.js";
 import { type RequestError, toRequestError } from "../../../src/streaming/proxy/api-error.js";
 import { ENDPOINTS } from "../../../src/streaming/proxy/endpoints.js";
+import { JSON_LINES } from "../../../src/streaming/proxy/media.js";
 import { ModeratedRequest } from "../../../src/streaming/proxy/moderated-request.js";
 import { policyOf, scriptedGuard } from "../scripted.js";
 
 export const CHAT = "/chat/completions";
 export const COMPLETIONS = "/completions";
 export const RESPONSES = "/responses";
+export const MESSAGES = "/v1/messages";
+export const OLLAMA_CHAT = "/api/chat";
+export const OLLAMA_GENERATE = "/api/generate";
 
 interface Options {
   policy?: PolicyData;
@@ -27,12 +31,14 @@ interface Options {
 export async function answered(endpoint: string, answer: string | object | object[], options: Options = {}) {
   const stream = Array.isArray(answer);
   const { n = 1, status = 200, mode = "hold-back" } = options;
-  const body = typeof answer === "string" ? answer : stream ? sse(answer) : JSON.stringify(answer);
-  const type = options.type ?? (stream ? "text/event-stream" : "application/json");
+  const { media } = ENDPOINTS[endpoint];
+  const write = media === JSON_LINES ? jsonLines : sse;
+  const body = typeof answer === "string" ? answer : stream ? write(answer) : JSON.stringify(answer);
+  const type = options.type ?? (stream ? media.contentType : "application/json");
   const { guard, streams } = scriptedGuard();
   const moderated = new ModeratedRequest(
     ENDPOINTS[endpoint],
-    { choices: Array(n).fill({ messages: [], prefill: "" }), stream: /event-stream/i.test(type) },
+    { choices: Array(n).fill({ messages: [], prefill: "" }), stream: media.matches(type) },
     guard,
     {
       policy: policyOf(options.policy),
@@ -66,6 +72,11 @@ export function sse(events: (object | string)[]): string {
     .join("");
 }
 
+/** Strings among the events are for event streams alone. */
+function jsonLines(events: (object | string)[]): string {
+  return events.map((event) => (typeof event === "string" ? "" : `${JSON.stringify(event)}\n`)).join("");
+}
+
 export const DONE = "data: [DONE]";
 
 async function seen(response: Response) {
@@ -81,6 +92,6 @@ function failed(error: unknown) {
 
 // biome-ignore lint/suspicious/noExplicitAny: answers are looked into at will
 function parsed(text: string): { json: any; events: any[] } {
-  const data = [...text.matchAll(/^data: (\{.*)$/gm)].map(([, json]) => JSON.parse(json));
-  return { json: text.startsWith("{") ? JSON.parse(text) : null, events: data };
+  const events = [...text.matchAll(/^(?:data: )?(\{.*)$/gm)].map(([, json]) => JSON.parse(json));
+  return { json: text.startsWith("{") ? events[0] : null, events };
 }

@@ -105,6 +105,17 @@ const NAMES = [
     "tools",
   ],
   ...["error", "detail", "thinking", "messages", "data", "whatever", FLAGGED],
+  ...[
+    "content_block",
+    "signature",
+    "citations",
+    "stop_details",
+    "stop_sequence",
+    "container",
+    "usage",
+    "tool_use_id",
+  ],
+  ...["done", "done_reason", "context", "created_at", "remote_model", "tool_name", "image"],
 ];
 
 /** A change to an answer: of the objects and lists that it has, the nth gets a payload. */
@@ -134,6 +145,32 @@ const item = (text: string) => ({
   content: [{ type: "output_text", text, annotations: [] }],
 });
 const response = { ...base, object: "response", status: "in_progress", output: [] };
+
+const blocks = {
+  thinking: { type: "thinking", thinking: "Hm.", signature: "c2ln" },
+  text: { type: "text", text: "Hello there.", citations: [{ type: "char_location", cited_text: "t" }] },
+  call: { type: "tool_use", id: "t", name: "f", input: "{}" },
+  found: {
+    type: "web_search_tool_result",
+    tool_use_id: "t",
+    content: [
+      { type: "web_search_result", url: "https://example.com", title: "t", encrypted_content: "eA==" },
+    ],
+  },
+};
+const claude = {
+  id: "a",
+  type: "message",
+  role: "assistant",
+  model: "m",
+  content: [],
+  stop_reason: null,
+  stop_sequence: null,
+  usage: { input_tokens: 1, output_tokens: 2 },
+};
+const line = { model: "m", created_at: "2026-11-26T10:00:00Z", done: false };
+const done = { ...line, done: true, done_reason: "stop", eval_count: 2 };
+const ollamaMessage = { role: "assistant", thinking: "Hm.", content: "Hello there.", tool_calls: [call] };
 
 const WHOLE: Record<string, () => Fields> = {
   "/chat/completions": () => ({
@@ -173,6 +210,12 @@ const WHOLE: Record<string, () => Fields> = {
   }),
 };
 
+Object.assign(WHOLE, {
+  "/v1/messages": () => ({ ...claude, content: Object.values(blocks), stop_reason: "end_turn" }),
+  "/api/chat": () => ({ ...done, message: ollamaMessage }),
+  "/api/generate": () => ({ ...done, response: "Hello there.", thinking: "Hm.", context: [1] }),
+});
+
 const chunk = (choice: Fields) => ({ ...base, choices: [{ index: 0, finish_reason: null, ...choice }] });
 const ofItem = { item_id: "m", output_index: 0, content_index: 0 };
 const STREAMED: Record<string, () => object[]> = {
@@ -209,11 +252,55 @@ const STREAMED: Record<string, () => object[]> = {
   ],
 };
 
+Object.assign(STREAMED, {
+  "/v1/messages": () => [
+    { type: "message_start", message: claude },
+    { type: "content_block_start", index: 0, content_block: { ...blocks.thinking, thinking: "" } },
+    { type: "content_block_delta", index: 0, delta: { type: "thinking_delta", thinking: "Hm." } },
+    { type: "content_block_delta", index: 0, delta: { type: "signature_delta", signature: "c2ln" } },
+    { type: "content_block_stop", index: 0 },
+    { type: "content_block_start", index: 1, content_block: { type: "text", text: "" } },
+    { type: "content_block_delta", index: 1, delta: { type: "text_delta", text: "Hello" } },
+    { type: "content_block_delta", index: 1, delta: { type: "text_delta", text: " there." } },
+    {
+      type: "content_block_delta",
+      index: 1,
+      delta: { type: "citations_delta", citation: blocks.text.citations[0] },
+    },
+    { type: "content_block_stop", index: 1 },
+    { type: "content_block_start", index: 2, content_block: blocks.found },
+    { type: "content_block_stop", index: 2 },
+    {
+      type: "message_delta",
+      delta: { stop_reason: "end_turn", stop_sequence: null },
+      usage: { output_tokens: 2 },
+    },
+    { type: "message_stop" },
+  ],
+  "/api/chat": () => [
+    { ...line, message: { role: "assistant", content: "", thinking: "Hm." } },
+    {
+      ...line,
+      message: { role: "assistant", content: "Hello" },
+      logprobs: [{ token: "Hello", logprob: -1 }],
+    },
+    { ...line, message: { role: "assistant", content: " there." } },
+    { ...line, message: { role: "assistant", content: "", tool_calls: [call] } },
+    { ...done, message: { role: "assistant", content: "" } },
+  ],
+  "/api/generate": () => [
+    { ...line, response: "", thinking: "Hm." },
+    { ...line, response: "Hello" },
+    { ...line, response: " there." },
+    { ...done, response: "", context: [1] },
+  ],
+});
+
 /** Objects and lists of a value, itself first; what a tool is called with passes, and is left alone. */
 function nodesOf(value: Json): (Json[] | Fields)[] {
   if (typeof value !== "object" || value === null) return [];
   const inside = Array.isArray(value) ? value : Object.values(value);
-  return [value, ...inside.flatMap(nodesOf)].filter((node) => !("arguments" in node));
+  return [value, ...inside.flatMap(nodesOf)].filter((node) => !("arguments" in node || "input" in node));
 }
 
 function changed<T extends Json>(answer: T, changes: Change[]): T {
@@ -286,7 +373,20 @@ test.each(Object.keys(STREAMED))(
 );
 
 /** Under these a single word passes unread. */
-const WORDS = ["id", "object", "model", "type", "status", "provider", "system_fingerprint", "service_tier"];
+const WORDS = [
+  ...[
+    "id",
+    "object",
+    "model",
+    "type",
+    "status",
+    "provider",
+    "system_fingerprint",
+    "service_tier",
+    "signature",
+  ],
+  ...["done_reason", "created_at", "remote_model", "tool_name", "tool_use_id", "encrypted_content"],
+];
 const REASONS = ["finish_reason", "stop_reason", "native_finish_reason"];
 
 test.each(Object.keys(STREAMED))(

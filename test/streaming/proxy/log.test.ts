@@ -162,7 +162,7 @@ test("what is left out of an answer is counted, by names and types, and not told
 test("what is refused is counted by its code", async () => {
   const proxy = start();
   await send(proxy, { messages, extra: "x" });
-  await send(proxy, {}, "/v1/messages");
+  await send(proxy, {}, "/v1/rerank");
   await send(proxy, { messages }, "/v1/chat/completions", { origin: "https://evil.example" });
   await vi.waitFor(() => expect(log).toHaveLength(3));
   expect(log.every(({ end }) => end === "refused")).toBe(true);

@@ -180,6 +180,43 @@ const BODIES: Record<string, [endpoint: string, body: object]> = {
       session_id: "s-1",
     },
   ],
+  "Anthropic, as its coding agents ask": [
+    "/v1/messages",
+    {
+      model: "claude-sonnet-5",
+      max_tokens: 32_000,
+      messages: [
+        { role: "user", content: [{ type: "text", text: "Hi", cache_control: { type: "ephemeral" } }] },
+      ],
+      stream: true,
+      temperature: 1,
+      metadata: { user_id: "user_5f2c" },
+      stop_sequences: ["\n\nHuman:"],
+      thinking: { type: "enabled", budget_tokens: 16_000 },
+      tool_choice: { type: "auto", disable_parallel_tool_use: true },
+      service_tier: "auto",
+      container: { id: "c1", skills: [{ skill_id: "pptx", type: "anthropic", version: "latest" }] },
+      output_config: { effort: "high" },
+      context_management: { edits: [{ type: "clear_thinking_20251015", keep: "all" }] },
+    },
+  ],
+  "Ollama's own chat": [
+    "/api/chat",
+    {
+      model: "qwen3:8b",
+      messages: [{ ...hi, images: [] }],
+      think: "high",
+      format: "json",
+      keep_alive: "5m",
+      options: { num_ctx: 8192, stop: ["a b"] },
+      logprobs: true,
+      truncate: true,
+    },
+  ],
+  "Ollama's own generate": [
+    "/api/generate",
+    { model: "qwen3:8b", prompt: "Hi", raw: false, context: [], images: [], suffix: "", keep_alive: 300 },
+  ],
   "completions of any server": [
     "/completions",
     { model: "m", prompt: "Hi", ...sampling, echo: false, best_of: 1, logprobs: 1, stop: "\n", suffix: null },
@@ -280,9 +317,140 @@ const OLD_CALL = {
   ],
 };
 
+const BLOCKS = {
+  system: [{ type: "text", text: "Use the tools.", cache_control: { type: "ephemeral", ttl: "1h" } }],
+  messages: [
+    hi,
+    {
+      role: "assistant",
+      content: [
+        { type: "thinking", thinking: "A plan.", signature: "c2ln" },
+        { type: "redacted_thinking", data: "b3BhcXVl" },
+        { type: "text", text: "Rea", citations: null },
+        { type: "text", text: "ding." },
+        { type: "tool_use", id: "t1", name: "read", input: { path: "a" }, caller: { type: "direct" } },
+        { type: "server_tool_use", id: "s1", name: "web_search", input: { query: "b" } },
+        {
+          type: "web_search_tool_result",
+          tool_use_id: "s1",
+          content: [
+            {
+              type: "web_search_result",
+              url: "https://example.com",
+              title: "c",
+              encrypted_content: "eA==",
+              page_age: null,
+            },
+          ],
+        },
+      ],
+    },
+    {
+      role: "user",
+      content: [
+        {
+          type: "tool_result",
+          tool_use_id: "t1",
+          content: [
+            { type: "text", text: "hel" },
+            { type: "text", text: "lo" },
+          ],
+        },
+        { type: "tool_result", tool_use_id: "t2", content: "there", is_error: true },
+        {
+          type: "document",
+          source: { type: "text", media_type: "text/plain", data: "A page." },
+          title: "d",
+          context: "e",
+          citations: { enabled: true },
+        },
+        {
+          type: "search_result",
+          source: "f",
+          title: "g",
+          content: [{ type: "text", text: "h" }],
+          citations: { enabled: true },
+        },
+        { type: "text", text: "Go on." },
+      ],
+    },
+  ],
+  tools: [
+    {
+      name: "read",
+      description: "Reads.",
+      input_schema: { type: "object", properties: { path: { type: "string" } }, required: ["path"] },
+      cache_control: { type: "ephemeral" },
+    },
+    { type: "web_search_20250305", name: "web_search", max_uses: 5, allowed_domains: ["example.com"] },
+  ],
+  mcp_servers: [{ type: "url", name: "m", url: "https://example.com/mcp", authorization_token: "x" }],
+  output_config: { format: { type: "json_schema", schema: { type: "object" } } },
+};
+const OLLAMA_AGENT = {
+  messages: [
+    { role: "system", content: "Use the tools." },
+    hi,
+    {
+      role: "assistant",
+      content: "",
+      thinking: "Hm.",
+      tool_calls: [{ function: { name: "f", arguments: { a: "b" } } }],
+    },
+    { role: "tool", content: "hello", tool_name: "f" },
+  ],
+  tools: [{ type: "function", function: { name: "f", description: "c", parameters: { type: "object" } } }],
+  format: { type: "object", properties: { d: { type: "string" } } },
+};
+const GENERATE = {
+  prompt: "Hi",
+  suffix: "there",
+  system: "Be brief.",
+  format: "json",
+  options: { stop: [] },
+};
+
+test("Anthropic's blocks: the guard reads each in the turn that it belongs to", () => {
+  const reader = new FieldReader(policyOf());
+  const { choices } = ENDPOINTS["/v1/messages"].parse(BLOCKS, reader);
+  expect(reader.unjudged).toEqual(["sealed", "sealed", "sealed"]);
+  const call = (name: string, given: string) => ({ type: "function", function: { name, arguments: given } });
+  expect(choices[0].messages).toEqual([
+    { role: "system", content: "Use the tools." },
+    hi,
+    {
+      role: "assistant",
+      content: "A plan.\n\nReading.",
+      tool_calls: [call("read", '{"path":"a"}'), call("web_search", '{"query":"b"}')],
+    },
+    { role: "user", content: "read\nReads.\npath\nweb_search" },
+    { role: "tool", content: "c" },
+    { role: "tool", content: "hello" },
+    { role: "tool", content: "there" },
+    { role: "user", content: "A page.\nd\ne\n\nf\ng\nh\n\nGo on." },
+  ]);
+});
+
+test("Anthropic's last message of the assistant's is how the answer begins", () => {
+  const messages = [hi, { role: "assistant", content: [{ type: "text", text: "Hel" }] }];
+  const { choices } = ENDPOINTS["/v1/messages"].parse({ messages }, new FieldReader(policyOf()));
+  expect(choices).toEqual([{ messages: [hi], prefill: "Hel" }]);
+});
+
+test.each([
+  ["an image", { type: "image", source: { type: "url", url: "https://example.com/a.png" } }],
+  ["a file", { type: "document", source: { type: "base64", media_type: "application/pdf", data: "eA==" } }],
+  ["a file within a tool's result", { type: "tool_result", tool_use_id: "t", content: [{ type: "image" }] }],
+  ["a block of unknown type", { type: "hologram" }],
+  ["a field of no block", { type: "text", text: "Hi", whatever: "x" }],
+])("Anthropic: %s is refused", (_, block) => {
+  const messages = [{ role: "user", content: [block] }];
+  expect(() => ENDPOINTS["/v1/messages"].parse({ messages }, new FieldReader(policyOf()))).toThrow();
+});
+
 /** Passes by its name, as no model reads it, or no guard can: see docs/protect.md. */
 const UNREAD =
-  /^(stop|logit_bias|guided_regex|guided_grammar|guided_whitespace_pattern|regex|grammar|grammar_triggers|bad_words|stop_token_ids|samplers|dry_sequence_breakers|encrypted_content|data|extra_content)$/;
+  /^(stop|stop_sequences|signature|logit_bias|guided_regex|guided_grammar|guided_whitespace_pattern|regex|grammar|grammar_triggers|bad_words|stop_token_ids|samplers|dry_sequence_breakers|encrypted_content|data|extra_content)$/;
 const TEXT = "the words in question";
 
 type Path = (string | number)[];
@@ -323,6 +491,9 @@ test.each([
   ["an agent", ["/chat/completions", AGENT]],
   ["an agent of old", ["/chat/completions", OLD_CALL]],
   ["items", ["/responses", ITEMS]],
+  ["blocks", ["/v1/messages", BLOCKS]],
+  ["an agent of Ollama's", ["/api/chat", OLLAMA_AGENT]],
+  ["Ollama's generate", ["/api/generate", GENERATE]],
 ] as [string, [string, object]][])(
   "%s: wherever a text is put, the guard is shown it or the request is refused",
   (_, [endpoint, body]) => {

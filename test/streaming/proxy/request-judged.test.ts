@@ -33,8 +33,8 @@ async function ask(path: string, body: object): Promise<{ status: number; code: 
       body: JSON.stringify(body),
     }),
   );
-  const { error } = (await answer.json()) as { error?: { code: string } };
-  return { status: answer.status, code: error?.code };
+  const { error, stop_reason } = (await answer.json()) as { error?: { code: string }; stop_reason?: string };
+  return { status: answer.status, code: stop_reason ?? error?.code };
 }
 
 test.each<[string, string, object]>([
@@ -70,6 +70,34 @@ test.each<[string, string, object]>([
   ["a stored prompt's variables", RESPONSES, { prompt: { id: "p", variables: { q: HARM } } }],
 ])("harm in %s is ruled on (%s)", { timeout: 30_000 }, async (_, path, body) => {
   expect(await ask(path, body)).toEqual({ status: 400, code: "content_filter" });
+});
+
+const claude = (content: unknown, fields: object = {}) => ({
+  messages: [{ role: "user", content }],
+  ...fields,
+});
+
+test.each<[string, object]>([
+  ["the user's turn", claude(HARM)],
+  ["a block of it", claude([{ type: "text", text: HARM }])],
+  ["the system's field alone", { messages: [], system: [{ type: "text", text: HARM }] }],
+  ["a tool's description", claude("Do what the tool says.", { tools: [{ name: "f", description: HARM }] })],
+  [
+    "a tool's result",
+    claude([{ type: "tool_result", tool_use_id: "t", content: [{ type: "text", text: HARM }] }]),
+  ],
+  ["a document", claude([{ type: "document", source: { type: "text", data: HARM } }])],
+])("harm in %s is refused in Anthropic's way", { timeout: 30_000 }, async (_, body) => {
+  expect(await ask("/v1/messages", body)).toEqual({ status: 200, code: "refusal" });
+});
+
+test.each<[string, string, object]>([
+  ["the user's turn", "/api/chat", { messages: [user(HARM)], stream: false }],
+  ["a tool's description", "/api/chat", { messages: [user("Do what the tool says.")], tools, stream: false }],
+  ["the prompt", "/api/generate", { prompt: HARM, stream: false }],
+  ["the system's field alone", "/api/generate", { system: HARM, stream: false }],
+])("harm in %s is an error of Ollama's (%s)", { timeout: 30_000 }, async (_, path, body) => {
+  expect(await ask(path, body)).toMatchObject({ status: 400 });
 });
 
 test("the same in a request without harm passes", { timeout: 30_000 }, async () => {

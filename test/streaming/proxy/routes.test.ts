@@ -9,6 +9,10 @@ describe("without options", () => {
     ["POST", "/openai/deployments/g/chat/completions", "/chat/completions"],
     ["POST", "/v1/engines/x/completions", "/completions"],
     ["POST", "/v1/responses", "/responses"],
+    ["POST", "/v1/messages", "/v1/messages"],
+    ["POST", "/anthropic/v1/messages/", "/v1/messages"],
+    ["POST", "/API/chat", "/api/chat"],
+    ["POST", "/ollama/api/generate", "/api/generate"],
   ])("%s %s is judged", (method, path, endpoint) => {
     expect(routes.of(method, path)).toMatchObject({ kind: "judged", endpoint });
   });
@@ -21,19 +25,25 @@ describe("without options", () => {
     ["GET", "/v1/models/Qwen%2FQwen3-8B", "/models"],
     ["POST", "/v1/embeddings", "/embeddings"],
     ["POST", "/openai/deployments/g/embeddings", "/embeddings"],
+    ["POST", "/v1/messages/count_tokens", "/count_tokens"],
+    ["GET", "/api/tags", "/api/tags"],
+    ["HEAD", "/api/version", "/api/tags"],
+    ["POST", "/api/show", "/api/show"],
+    ["POST", "/api/embed", "/api/embed"],
   ])("%s %s passes unjudged", (method, path, endpoint) => {
     expect(routes.of(method, path)).toEqual({ kind: "unjudged", endpoint });
   });
 
   test.each([
-    ["POST", "/v1/messages"],
-    ["POST", "/api/chat"],
-    ["POST", "/api/generate"],
+    ["POST", "/v1/messages/batches"],
+    ["POST", "/api/pull"],
+    ["POST", "/api/create"],
+    ["POST", "/messages"],
     ["POST", "/v1/responses/compact"],
     ["POST", "/v1/chat/completions/stream"],
     ["POST", "/v1/chat/completions.json"],
     ["POST", "/v1/models"],
-    ["POST", "/v1/embeddings%2F..%2Fmessages"],
+    ["POST", "/v1/embeddings%2F..%2Frerank"],
     ["GET", "/v1/responses/resp_1"],
     ["GET", "/v1/models/a/b/c/d"],
     ["GET", "/v1/models;x"],
@@ -57,13 +67,13 @@ describe("without options", () => {
 });
 
 describe("paths that are opened", () => {
-  const allowPaths = ["/v1/files/*", "GET /v1/responses/**", "POST /v1/messages"];
+  const allowPaths = ["/v1/files/*", "GET /v1/responses/**", "POST /v1/rerank"];
   const opened = new Routes({ allowPaths });
 
   test.each([
     ["PUT", "/v1/files/a", "/v1/files/*"],
     ["GET", "/v1/responses/r/input_items", "GET /v1/responses/**"],
-    ["POST", "/v1/messages", "POST /v1/messages"],
+    ["POST", "/v1/rerank", "POST /v1/rerank"],
   ])("%s %s", (method, path, endpoint) => {
     expect(opened.of(method, path)).toEqual({ kind: "unjudged", endpoint });
   });
@@ -71,10 +81,10 @@ describe("paths that are opened", () => {
   test.each([
     ["GET", "/v1/files/a/b"],
     ["DELETE", "/v1/responses/r"],
-    ["GET", "/v1/messages"],
+    ["GET", "/v1/rerank"],
     ["POST", "/v1/messages/batches"],
-    ["POST", "/x/v1/messages"],
-    ["GET", "/v1/files/..%2fmessages"],
+    ["POST", "/x/v1/rerank"],
+    ["GET", "/v1/files/..%2frerank"],
     ["GET", "/v1/responses/%2e%2e%2f%2e%2e/api/tags"],
     ["GET", "/v1/responses/a;b"],
     ["GET", "/v1/responses//a"],
@@ -86,13 +96,15 @@ describe("paths that are opened", () => {
     const all = new Routes({ allowPaths: ["/**"], otherPaths: "pass" });
     expect(all.of("POST", "/v1/chat/completions").kind).toBe("judged");
     expect(all.of("POST", "/v1/files/..%2fchat%2fcompletions").kind).toBe("judged");
+    expect(all.of("POST", "/v1/files/..%2fmessages").kind).toBe("judged");
+    expect(all.of("POST", "/v1/messages").kind).toBe("judged");
     expect(all.of("PUT", "/v1/chat/completions")).toMatchObject({ kind: "refused", status: 405 });
     expect(all.of("GET", "/v1/chat/completions").kind).toBe("unjudged");
-    expect(all.of("POST", "/api/chat")).toEqual({ kind: "unjudged", endpoint: "/**" });
+    expect(all.of("POST", "/api/pull")).toEqual({ kind: "unjudged", endpoint: "/**" });
   });
 
   test("all of them", () => {
-    expect(new Routes({ otherPaths: "pass" }).of("POST", "/api/chat")).toEqual({
+    expect(new Routes({ otherPaths: "pass" }).of("POST", "/api/pull")).toEqual({
       kind: "unjudged",
       endpoint: "other",
     });

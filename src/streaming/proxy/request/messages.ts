@@ -51,7 +51,9 @@ function readMessage(message: Json, where: string, reader: FieldReader): TextMes
   }
   const beside = reader.texts(message, MESSAGE, where);
   for (const kind of ["audio", "images"]) {
-    if (message[kind] !== undefined && message[kind] !== null) attach(kind, reader);
+    const given = message[kind];
+    const none = given === undefined || given === null || (Array.isArray(given) && given.length === 0);
+    if (!none) attach(kind, reader);
   }
   const thoughts = ["reasoning_content", "reasoning", "thinking"].flatMap((field) => textsIn(message[field]));
   const said = contentText(message.content, where, reader) + plainText(message.refusal);
@@ -143,11 +145,11 @@ function plainText(value: unknown): string {
 }
 
 /** Images, audio and files. @throws {InputError} ATTACHMENT_UNREADABLE */
-function attach(type: string, reader: FieldReader): void {
+export function attach(type: string, reader: FieldReader): void {
   rejectAttachment(`a part of type ${type}`, reader.policy);
   reader.unjudged.push("attachment");
 }
 
-function invalid(what: string): RequestError {
+export function invalid(what: string): RequestError {
   return refusal("messages_invalid", `The request cannot be judged: ${what}.`);
 }

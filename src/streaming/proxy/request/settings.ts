@@ -1,4 +1,5 @@
 import { RequestError } from "../api-error.js";
+import { type Json, record } from "../json.js";
 
 /** How many choices a request asks for. @throws {RequestError} invalid_n */
 export function countOf(n: unknown): number {
@@ -11,4 +12,16 @@ export function countOf(n: unknown): number {
 export function streamOf(stream: unknown): boolean {
   if (stream === undefined || stream === null || typeof stream === "boolean") return stream === true;
   throw new RequestError(400, "body_invalid", "stream must be true or false.");
+}
+
+/** Whether the answer is to be JSON, as the known servers are asked for it. */
+export function asksForJson({ response_format, text, output_config, ...fields }: Json): boolean {
+  const formats = [response_format, record(text).format, record(output_config).format].map((format) =>
+    String(record(format).type),
+  );
+  const other = [
+    ...["guided_json", "json_schema", "structured_outputs", "grammar", "format"],
+    "output_format",
+  ];
+  return formats.some((type) => type.startsWith("json")) || other.some((name) => Boolean(fields[name]));
 }

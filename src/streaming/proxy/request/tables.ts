@@ -162,6 +162,7 @@ export const MESSAGE: Fields = {
   },
   annotations: "text",
   tool_call_id: "word",
+  tool_name: "word",
   id: "word",
   status: "word",
   phase: "word",
