@@ -1,5 +1,6 @@
+import type { IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
-import { createAdaptorServer } from "@hono/node-server";
+import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
 import { InputError } from "../../errors.js";
 
 /**
@@ -7,6 +8,9 @@ import { InputError } from "../../errors.js";
  * its beginning. Node looks at them every so often.
  */
 const TIMEOUTS = { headersTimeout: 20_000, requestTimeout: 120_000, connectionsCheckingInterval: 5_000 };
+/** Bytes of a body that nobody wants, and milliseconds, before its connection is given up. */
+const MOST_UNWANTED = 64 * 2 ** 20;
+const UNWANTED_MS = 5_000;
 /** Milliseconds for an aborted request to say so. */
 const TELL_MS = 500;
 
@@ -33,7 +37,10 @@ export async function listen(
   hostname: string,
   timeouts = TIMEOUTS,
 ): Promise<Listening> {
-  const server = createAdaptorServer({ fetch: service.fetch, serverOptions: timeouts });
+  const server = createAdaptorServer({
+    fetch: (request, env) => answer(service, request, (env as HttpBindings).incoming),
+    serverOptions: timeouts,
+  });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (cause: NodeJS.ErrnoException) => {
       const message = `Cannot listen on ${hostname}:${port} (${cause.code}). Choose another with --host and --port.`;
@@ -62,4 +69,39 @@ export async function listen(
     // What was aborted still tells its client.
     setTimeout(() => "closeAllConnections" in server && server.closeAllConnections(), TELL_MS).unref();
   }
+}
+
+/**
+ * A refusal goes out once the body has come, though nobody wants it: on a connection with an unread rest the client might
+ * not get it, and would lose what it asks next.
+ */
+async function answer(service: Service, request: Request, incoming: IncomingMessage): Promise<Response> {
+  const response = await service.fetch(request);
+  const unread = response.status === 413 || (response.status >= 400 && !request.bodyUsed);
+  if (!unread || (await readToEnd(incoming))) return response;
+  const headers = new Headers(response.headers);
+  headers.set("connection", "close");
+  return new Response(response.body, { status: response.status, headers });
+}
+
+/** Whether a request's body is at its end, after dropping the rest of it. */
+function readToEnd(incoming: IncomingMessage): Promise<boolean> {
+  return new Promise((resolve) => {
+    if (incoming.readableEnded || incoming.destroyed) return resolve(incoming.readableEnded);
+    const timer = setTimeout(() => end(false), UNWANTED_MS);
+    const end = (whole: boolean) => {
+      clearTimeout(timer);
+      resolve(whole);
+    };
+    let bytes = 0;
+    // Who began to read it would pause it.
+    incoming.removeAllListeners("data");
+    incoming.on("data", ({ length }: Buffer) => {
+      bytes += length;
+      if (bytes > MOST_UNWANTED) end(false);
+    });
+    incoming.once("close", () => end(false));
+    incoming.once("end", () => end(true));
+    incoming.resume();
+  });
 }

@@ -1,4 +1,4 @@
-import { request } from "node:http";
+import { Agent, request } from "node:http";
 import { connect } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { GuardProxy, type LogEntry, type ProxyOptions } from "../../../src/streaming/proxy/proxy.js";
@@ -271,6 +271,36 @@ describe("sockets", () => {
     const answer = await raw(`GET ${target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n`);
     expect(answer).toMatch(/^HTTP\/1.1 400 /);
   });
+
+  test.each<[string, string, Record<string, string>, number]>([
+    ["that is too large", CHAT, { "content-type": "application/json" }, 413],
+    ["that is no JSON", CHAT, { "content-type": "text/plain" }, 415],
+    ["for a path that is refused", "/v1/messages", { "content-type": "application/json" }, 404],
+  ])(
+    "a body %s is answered, and so is what comes after it on its connection",
+    async (_, path, headers, status) => {
+      const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+      const own = status === 413 ? port : await start({ maxBody: 2 ** 22 });
+      const send = (body: string, type: Record<string, string>, to: string) =>
+        new Promise<number | undefined>((resolve, reject) => {
+          const options = { agent, host: "127.0.0.1", port: own, method: "POST", path: to, headers: type };
+          const outgoing = request(options, (response) => {
+            response.resume().on("end", () => resolve(response.statusCode));
+          });
+          outgoing.on("error", reject);
+          // In two pieces, so that the answer could come before the second.
+          outgoing.write(body.slice(0, body.length / 2));
+          setImmediate(() => outgoing.end(body.slice(body.length / 2)));
+        });
+      for (let i = 0; i < 3; i++) {
+        expect(await send("x".repeat(2 ** 21), headers, path)).toBe(status);
+        // Where the rest of the first is still unread, its connection is closed after half a second.
+        await new Promise((resolve) => setTimeout(resolve, 400));
+        expect(await send(BODY, { "content-type": "application/json" }, CHAT)).toBe(200);
+      }
+      agent.destroy();
+    },
+  );
 
   test("clients that say nothing, or do not come to an end, are not waited for without end", async () => {
     const service = { fetch: async (r: Request) => new Response(await r.text()), drain() {}, abort() {} };

@@ -78,6 +78,11 @@ describe("what the guard is shown of a request", () => {
       beside({ prediction: { type: "content", content: [{ type: "text", text: TEXT }] } }),
     ],
     ["documents", CHAT, beside({ documents: [{ title: "t", text: TEXT }] })],
+    [
+      "a list of words for the template",
+      CHAT,
+      beside({ chat_template_kwargs: { persona: TEXT.split(" ") } }),
+    ],
     ["a text for the template", CHAT, beside({ chat_template_kwargs: { persona: { deep: TEXT } } })],
     ["metadata with a text in it", CHAT, beside({ metadata: { note: TEXT } })],
     ["a text in place of a name", CHAT, beside({ user: TEXT })],

@@ -6,10 +6,11 @@ import { isRecord, type Json, list } from "../json.js";
  * What becomes of a known field. Numbers, booleans and null pass under any name that is one.
  *
  * read: taken by its reader. word: an identifier passes, a text in its place is judged. text: judged, with the names of
- * its fields. unread: steers decoding and is read by no model; what it makes a model say is judged. sealed: encrypted or
- * signed by the server that made it, passes and is counted. refused: cannot be judged.
+ * its fields. settings: words; a text is judged, and so are a list and an object. unread: steers decoding and is read by no
+ * model; what it makes a model say is judged. sealed: encrypted or signed by the server that made it, passes and is counted.
+ * refused: cannot be judged.
  */
-export type Rule = "read" | "word" | "text" | "unread" | "sealed" | "refused" | Fields;
+export type Rule = "read" | "word" | "settings" | "text" | "unread" | "sealed" | "refused" | Fields;
 /** The fields of an object, or of each object in a list. */
 export interface Fields {
   readonly [field: string]: Rule;
@@ -85,6 +86,7 @@ export class FieldReader {
     }
     // A format is a word or a schema.
     if (rule === "text") return TYPE_WORDS.has(value as string) ? [] : textsIn(value);
+    if (rule === "settings") return settingsIn(value);
     if (rule === "word") return textsIn(value).filter((text) => !WORD.test(text));
     if (rule === "sealed" && holdsText(value)) this.unjudged.push("sealed");
     if (rule === "refused") return this.#unknown(name, value, where);
@@ -97,6 +99,15 @@ export class FieldReader {
       this.pass("field", `the field ${shown(name)} of ${where}`, name);
     return [];
   }
+}
+
+/** The texts among settings. Words in a list or an object may be those of a text, and are one. */
+function settingsIn(value: unknown): string[] {
+  if (!isRecord(value)) return textsIn(value);
+  return Object.entries(value).flatMap(([name, own]) => {
+    if (typeof own !== "object") return textsIn([name, own]).filter((text) => !WORD.test(text));
+    return textsIn([textsIn({ [name]: own }).join(" ")]);
+  });
 }
 
 /** Every text in a value, at any depth, and the names of its fields but for those that say nothing. */

@@ -29,7 +29,7 @@ const AZURE: Fields = {
 const VLLM: Fields = {
   documents: "text",
   chat_template: "refused",
-  chat_template_kwargs: "word",
+  chat_template_kwargs: "settings",
   prompt_embeds: "refused",
   prompt_token_ids: "refused",
   guided_json: "text",
