@@ -31,7 +31,13 @@ describe("the command line with a Gen guard", () => {
   });
 
   test("commands that judge tokens name the kind that they need", async () => {
-    const { code, stderr } = await runHere(["proxy", "--model", model, "--upstream", "http://127.0.0.1:1/v1"]);
+    const { code, stderr } = await runHere([
+      "proxy",
+      "--model",
+      model,
+      "--upstream",
+      "http://127.0.0.1:1/v1",
+    ]);
     expect(code).toBe(1);
     expect(stderr).toContain("[MODEL_IS_GEN]");
   });
