@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import cluster from "node:cluster";
 import { run } from "./program.js";
 
 // A reader that leaves early, as in `| head`, is no error.
@@ -8,3 +9,5 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 });
 
 await run(process.argv.slice(2));
+// The pool that started it would keep it.
+if (cluster.isWorker) process.disconnect();

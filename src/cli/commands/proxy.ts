@@ -2,11 +2,11 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import type { PolicyData } from "../../moderation/policy.js";
 import type { Mode } from "../../streaming/gate.js";
 import { isLoopbackName } from "../../streaming/proxy/loopback.js";
-import { signalled } from "../interrupt.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { whole } from "../numbers.js";
 import { createTerminal } from "../terminal.js";
+import { closeWhenAsked, runsWorkers, runWorkers, shareOf, workersOption } from "../workers.js";
 
 interface Options extends ModelOptions {
   upstream: string;
@@ -27,6 +27,7 @@ interface Options extends ModelOptions {
   timeout: number;
   grace: number;
   logText?: boolean;
+  workers: number;
 }
 
 export function proxyCommand(): Command {
@@ -87,6 +88,7 @@ export function proxyCommand(): Command {
         .default(30)
         .argParser(whole(0, 3600)),
     )
+    .addOption(workersOption())
     .option("--log-text", "let log entries hold the text that was flagged")
     .addHelpText(
       "after",
@@ -104,34 +106,36 @@ Log: one JSON object a request on standard error, without anybody's text unless 
 }
 
 async function proxy(options: Options): Promise<void> {
-  const [{ GuardProxy }, { listen }] = await Promise.all([
+  const { upstream, mode, host } = options;
+  // Standard error is the log's.
+  const say = (url: string) => {
+    const { bold } = createTerminal(process.stderr).colors;
+    process.stdout.write(
+      `${[`${bold(url)} guards ${upstream} (${mode})`, ...warnings(options)].join("\n")}\n`,
+    );
+  };
+  if (runsWorkers(options)) return runWorkers(options, say);
+  const [{ GuardProxy }, { listen }, { isWorker, pooledMetrics, serveInPool }] = await Promise.all([
     import("../../streaming/proxy/proxy.js"),
     import("../../streaming/proxy/server.js"),
+    import("../../streaming/cluster/worker.js"),
   ]);
   const policy = options.policy && (await readJsonFile(options.policy, "POLICY", POLICY_HINT));
-  const terminal = createTerminal(process.stderr);
-  const guard = await loadModel(options, { maxStreams: options.maxStreams });
+  const guard = await loadModel(shareOf(options), { maxStreams: options.maxStreams });
   try {
-    const { upstream, mode, host, allowPath, allowOrigin } = options;
-    const server = await listen(
-      new GuardProxy(guard, {
-        ...options,
-        policy: policy as PolicyData | undefined,
-        allowPaths: allowPath,
-        allowOrigins: allowOrigin,
-        allowHosts: hostsOf(options),
-        log: (entry) => process.stderr.write(`${JSON.stringify(entry)}\n`),
-      }),
-      options.port,
-      host,
-    );
-    // Standard error is the log's.
-    const lines = [`${terminal.colors.bold(server.url)} guards ${upstream} (${mode})`, ...warnings(options)];
-    process.stdout.write(`${lines.join("\n")}\n`);
-    await signalled();
-    // A second signal does not wait.
-    const impatient = signalled().then(() => server.close(0));
-    await Promise.race([server.close(options.grace * 1000), impatient]);
+    const service = new GuardProxy(guard, {
+      ...options,
+      policy: policy as PolicyData | undefined,
+      allowPaths: options.allowPath,
+      allowOrigins: options.allowOrigin,
+      allowHosts: hostsOf(options),
+      metrics: isWorker ? pooledMetrics : undefined,
+      log: (entry) => process.stderr.write(`${JSON.stringify(entry)}\n`),
+    });
+    if (isWorker) return await serveInPool(service, service.metrics.registry);
+    const server = await listen(service, options.port, host);
+    say(server.url);
+    await closeWhenAsked(server, options.grace);
   } finally {
     await guard.close();
   }

@@ -50,6 +50,8 @@ export interface ProxyOptions extends RouteOptions, AccessOptions {
   maxBody?: number;
   /** Seconds that a request may take. Default 600. */
   timeout?: number;
+  /** What /metrics says. Default: this process's own, of `GuardProxy.metrics`. */
+  metrics?: () => Promise<string>;
   /** One entry a request. Default: none are kept. */
   log?: (entry: LogEntry) => void;
   /** Whether entries hold the text of what was flagged. Default false. */
@@ -106,7 +108,9 @@ export class GuardProxy {
     });
     app.get("/metrics", async (c) => {
       const { registry } = this.metrics;
-      return c.body(await registry.metrics(), 200, { "content-type": registry.contentType });
+      return c.body(await (options.metrics?.() ?? registry.metrics()), 200, {
+        "content-type": registry.contentType,
+      });
     });
     app.all("*", (c) => this.#answer(c));
     app.onError((error, c) => this.#fail(error, c.var));

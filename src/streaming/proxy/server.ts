@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, ListenOptions } from "node:net";
 import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
 import { InputError } from "../../errors.js";
 
@@ -31,10 +31,19 @@ export interface Service {
 }
 
 /** Answers HTTP requests. @throws {InputError} PORT_UNAVAILABLE */
-export async function listen(
+export function listen(
   service: Service,
   port: number,
   hostname: string,
+  timeouts = TIMEOUTS,
+): Promise<Listening> {
+  return listenAt(service, { port, host: hostname }, timeouts);
+}
+
+/** Answers HTTP requests, also where another process passes them on. @throws {InputError} PORT_UNAVAILABLE */
+export async function listenAt(
+  service: Service,
+  where: ListenOptions,
   timeouts = TIMEOUTS,
 ): Promise<Listening> {
   const server = createAdaptorServer({
@@ -43,16 +52,15 @@ export async function listen(
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (cause: NodeJS.ErrnoException) => {
-      const message = `Cannot listen on ${hostname}:${port} (${cause.code}). Choose another with --host and --port.`;
+      const place = where.path ?? `${where.host}:${where.port}`;
+      const message = `Cannot listen on ${place} (${cause.code}). Choose another with --host and --port.`;
       reject(new InputError("PORT_UNAVAILABLE", message, { cause }));
     });
-    server.listen(port, hostname, resolve);
+    server.listen(where, resolve);
   });
-  const address = server.address() as AddressInfo;
-  const host = address.family === "IPv6" ? `[${address.address}]` : address.address;
   let closed: Promise<void> | null = null;
   return {
-    url: `http://${host}:${address.port}`,
+    url: urlOf(server.address()),
     close(graceMs) {
       closed ??= new Promise<void>((resolve) => {
         service.drain();
@@ -104,4 +112,11 @@ function readToEnd(incoming: IncomingMessage): Promise<boolean> {
     incoming.once("end", () => end(true));
     incoming.resume();
   });
+}
+
+/** Of what listens on a path the path. */
+function urlOf(address: AddressInfo | string | null): string {
+  if (address === null || typeof address === "string") return address ?? "";
+  const host = address.family === "IPv6" ? `[${address.address}]` : address.address;
+  return `http://${host}:${address.port}`;
 }

@@ -1,0 +1,69 @@
+import cluster from "node:cluster";
+import { availableParallelism } from "node:os";
+import { Option } from "commander";
+import { signalled } from "./interrupt.js";
+import type { ModelOptions } from "./model-options.js";
+import { whole } from "./numbers.js";
+
+/** What a server's command line says of its processes. */
+export interface WorkersOptions extends ModelOptions {
+  /** 0 where the machine is to say. */
+  workers: number;
+  port: number;
+  host: string;
+  /** Seconds for what is under way, at SIGTERM. */
+  grace: number;
+}
+
+/** A step uses no more threads than this by itself. */
+const THREADS_A_STEP = 8;
+
+export function workersOption(): Option {
+  return new Option(
+    "--workers <n>",
+    'processes behind the port, each with a guard and places of its own; "auto": as the machine has cores',
+  )
+    .default(1)
+    .argParser((value) => (value === "auto" ? 0 : whole(1, 512)(value)));
+}
+
+/** Whether this process is to start others, which answer in its place. */
+export function runsWorkers(options: WorkersOptions): boolean {
+  return cluster.isPrimary && countOf(options) > 1;
+}
+
+/** Starts workers, which run this same command line, and waits until the process is asked to stop. */
+export async function runWorkers(options: WorkersOptions, say: (url: string) => void): Promise<void> {
+  const { WorkerPool } = await import("../streaming/cluster/worker-pool.js");
+  const { port, host } = options;
+  const log = (line: string) => process.stderr.write(`${line}\n`);
+  const pool = await WorkerPool.start({ workers: countOf(options), port, host, log });
+  say(pool.url);
+  await closeWhenAsked(pool, options.grace);
+}
+
+/** A worker's part of the machine: the cores, unless threads were asked for. */
+export function shareOf<O extends WorkersOptions>(options: O): O {
+  if (options.threads !== undefined || !cluster.isWorker) return options;
+  return { ...options, threads: Math.max(1, Math.floor(availableParallelism() / countOf(options))) };
+}
+
+/** Waits for Ctrl-C or SIGTERM, then lets what is under way end for so many seconds; a second signal does not wait. */
+export async function closeWhenAsked(
+  server: { close(graceMs: number): Promise<void> },
+  graceSeconds: number,
+): Promise<void> {
+  await signalled();
+  const impatient = signalled().then(() => server.close(0));
+  await Promise.race([server.close(graceSeconds * 1000), impatient]);
+}
+
+/**
+ * By itself, one process a core for the embedded guard, whose steps are too small to share; for others one for as many cores as a step
+ * uses. On a GPU one: a second would not make it faster.
+ */
+function countOf({ workers, model, device }: WorkersOptions): number {
+  if (workers > 0) return workers;
+  if (device.startsWith("cuda")) return 1;
+  return Math.max(1, Math.floor(availableParallelism() / (model === undefined ? 1 : THREADS_A_STEP)));
+}

@@ -1,0 +1,84 @@
+import { connect, type Socket } from "node:net";
+
+const LOST = {
+  message: "The process that judged this stopped. Ask again.",
+  type: "server_error",
+  param: null,
+  code: "worker_lost",
+};
+
+/** Bytes at the end of what was sent that tell where in an answer it stopped. */
+const TAIL = 5;
+
+/**
+ * Passes a client's bytes to a worker and the worker's back, until either ends. Where a worker's end cuts an answer short,
+ * its client is told: an event stream ends with an error event, a request that nothing was said to yet gets a 503, and
+ * all else breaks off, which every client takes for the failure that it is.
+ */
+export function relay(client: Socket, path: string): Promise<void> {
+  const worker = connect({ path, allowHalfOpen: true });
+  const answer = new AnswerState();
+  client.on("data", () => answer.asked());
+  worker.on("data", (bytes: Buffer) => answer.said(bytes));
+  client.pipe(worker);
+  worker.pipe(client, { end: false });
+  worker.on("error", () => {});
+  client.on("error", () => {});
+  client.on("close", () => worker.destroy());
+  // A worker that dies closes no more than its own half.
+  for (const event of ["end", "close"]) {
+    worker.once(event, () => {
+      if (client.writable) client.end(answer.conclusion());
+      worker.destroy();
+    });
+  }
+  return new Promise((resolve) => client.once("close", () => resolve()));
+}
+
+/** Follows an HTTP/1.1 connection just so far as to know how to end it when nobody answers any more. */
+export class AnswerState {
+  #tail = Buffer.alloc(0);
+  /** Whether the last that was said is the head of an event stream. */
+  #streamOpens = false;
+  /** Whether the client has said something since. */
+  #pending = false;
+
+  asked(): void {
+    this.#pending = true;
+  }
+
+  said(bytes: Buffer): void {
+    this.#pending = false;
+    this.#tail = Buffer.concat([this.#tail, bytes.subarray(-TAIL)]).subarray(-TAIL);
+    this.#streamOpens = isStreamHead(bytes);
+  }
+
+  /** What is left to say to a client whose worker is gone; nothing where its answers were whole, or cannot be mended. */
+  conclusion(): Buffer {
+    // Between two events of a body in chunks: the last one ended, and so did its chunk.
+    if (this.#streamOpens || this.#tail.subarray(-4).equals(Buffer.from("\n\n\r\n"))) {
+      // Clients of chat completions look for `error`, those of responses for the event's type.
+      const { code, message } = LOST;
+      const data = JSON.stringify({ type: "error", code, message, error: LOST });
+      const event = `event: error\ndata: ${data}\n\n`;
+      return Buffer.from(`${Buffer.byteLength(event).toString(16)}\r\n${event}\r\n0\r\n\r\n`);
+    }
+    if (!this.#pending) return Buffer.alloc(0);
+    const body = JSON.stringify({ error: LOST });
+    const head = [
+      "HTTP/1.1 503 Service Unavailable",
+      "content-type: application/json",
+      `content-length: ${Buffer.byteLength(body)}`,
+      "retry-after: 1",
+      "connection: close",
+    ];
+    return Buffer.from(`${head.join("\r\n")}\r\n\r\n${body}`);
+  }
+}
+
+function isStreamHead(bytes: Buffer): boolean {
+  if (bytes.length > 16_384 || !bytes.subarray(0, 12).equals(Buffer.from("HTTP/1.1 200"))) return false;
+  const head = bytes.toString("latin1").toLowerCase();
+  const isWhole = head.indexOf("\r\n\r\n") === head.length - 4;
+  return isWhole && head.includes("text/event-stream") && head.includes("transfer-encoding: chunked");
+}
