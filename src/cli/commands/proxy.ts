@@ -16,6 +16,9 @@ interface Options extends ModelOptions {
   mode: Mode;
   promptFirst?: boolean;
   replacement?: string;
+  annotations: "asked" | "azure";
+  allowScore?: boolean;
+  errors: "protocol" | "nemo";
   keepAlive: number;
   otherPaths: "pass" | "refuse";
   allowPath: string[];
@@ -52,6 +55,23 @@ export function proxyCommand(): Command {
     )
     .option("--prompt-first", "ask the model only once the prompt has passed")
     .option("--replacement <text>", "answers in the model's place where the policy stops it and has no text")
+    .addOption(
+      new Option(
+        "--annotations <style>",
+        "scores beside the text: OpenAI's where a request asks for moderation, or Azure's always",
+      )
+        .choices(["asked", "azure"])
+        .default("asked"),
+    )
+    .option("--allow-score", "let requests that ask for scores (moderation) pass what the policy stops")
+    .addOption(
+      new Option(
+        "--errors <style>",
+        "how a stopped stream ends: as its protocol's do, or as NeMo Guardrails'",
+      )
+        .choices(["protocol", "nemo"])
+        .default("protocol"),
+    )
     .addOption(
       new Option("--keep-alive <seconds>", "without a word, after which a stream's client gets one; 0: never")
         .default(15)

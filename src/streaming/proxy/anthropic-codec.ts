@@ -40,6 +40,7 @@ export const anthropicCodec: ResponseCodec = {
     };
   },
 
+  annotate: (body) => body,
   blank: ({ request }) => blankMessage(request.model),
 };
 
@@ -101,6 +102,14 @@ class MessageAnswer implements StreamCodec {
 
   fail(failure: RequestError): Event {
     return anthropicError(failure);
+  }
+
+  opening(): Event[] {
+    return [];
+  }
+
+  closing(): Event[] {
+    return [];
   }
 
   keepAlive(): string {

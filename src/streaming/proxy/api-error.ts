@@ -3,7 +3,14 @@ import { ModerationViolation } from "../violation.js";
 
 /** An error as OpenAI's API writes them. */
 export interface ApiError {
-  error: { message: string; type: string; param: string | null; code: string; qwen3guard?: object };
+  error: {
+    message: string;
+    type: string;
+    param: string | null;
+    code: string;
+    qwen3guard?: object;
+    innererror?: object;
+  };
 }
 
 /** What a log may say besides code and message: amounts, statuses, hashes. */

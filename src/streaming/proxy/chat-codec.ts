@@ -1,9 +1,10 @@
 import { Slot } from "./allow-list.js";
-import { blankChoices, ChoicesAnswer, type ChoicesForm, wholeChoices } from "./choices.js";
+import { ChoicesAnswer, type ChoicesForm } from "./choices.js";
 import { chatChoiceFields, chatDeltaFields } from "./choices-fields.js";
 import type { ResponseCodec } from "./codec.js";
 import { isRecord, type Json, record } from "./json.js";
 import { EVENT_STREAM } from "./media.js";
+import { annotateChoices, blankChoices, wholeChoices } from "./whole-choices.js";
 
 const form: ChoicesForm = {
   event: { id: "chatcmpl-moderated", object: "chat.completion.chunk" },
@@ -24,6 +25,7 @@ export const chatCodec: ResponseCodec = {
     wholeChoices(body, options, chatChoiceFields, ({ message }, replacement) => ({
       message: replacement === null ? texts(record(message)) : { role: "assistant", content: replacement },
     })),
+  annotate: annotateChoices,
   blank: (options) => ({
     id: form.event.id,
     ...blankChoices(options, "chat.completion", { message: { role: "assistant", content: "" } }),

@@ -1,11 +1,13 @@
 import type { AnswerFormatter } from "../answer-formatter.js";
 import type { ModerationViolation } from "../violation.js";
 import { type Fields, invalid, level, type Slot } from "./allow-list.js";
+import { choiceFilters, moderationOf, promptFilters } from "./annotations.js";
 import type { RequestError } from "./api-error.js";
 import { bodyFields } from "./choices-fields.js";
-import type { CodecOptions, Event, Routed, StreamCodec, TextTarget, WholeAnswer } from "./codec.js";
+import type { CodecOptions, Event, Routed, StreamCodec, TextTarget } from "./codec.js";
 import { isRecord, type Json, list, record } from "./json.js";
-import { EventReader, type Said, WholeReader } from "./readers.js";
+import { EventReader, type Said } from "./readers.js";
+import { indexOf } from "./whole-choices.js";
 
 /** What differs between chat completions and completions. */
 export interface ChoicesForm {
@@ -81,6 +83,7 @@ export class ChoicesAnswer implements StreamCodec {
   }
 
   stop(choice: number, violation: ModerationViolation): Event[] {
+    if (this.#options.errors === "nemo") return [nemoError(violation)];
     const envelope = { ...this.#form.event, ...this.#first };
     const replacement = this.#options.replacement(violation);
     const event = this.#event(envelope, choice, { finish_reason: "content_filter" });
@@ -94,6 +97,27 @@ export class ChoicesAnswer implements StreamCodec {
 
   fail({ body }: RequestError): Event {
     return { ...body };
+  }
+
+  opening(): Event[] {
+    const { annotations } = this.#options;
+    if (annotations?.style !== "azure") return [];
+    const blank = { id: "", object: "", created: 0, model: "" };
+    return [{ ...blank, choices: [], prompt_filter_results: promptFilters(annotations) }];
+  }
+
+  closing(): Event[] {
+    const { annotations } = this.#options;
+    if (!annotations) return [];
+    const envelope = { ...this.#form.event, ...this.#first };
+    if (annotations.style === "openai") {
+      return [{ ...envelope, choices: [], moderation: moderationOf(annotations) }];
+    }
+    return annotations.keepers.map((keeper, index) => ({
+      ...envelope,
+      id: "",
+      choices: [{ index, finish_reason: null, ...choiceFilters(keeper) }],
+    }));
   }
 
   keepAlive(): string {
@@ -165,59 +189,11 @@ export class ChoicesAnswer implements StreamCodec {
   }
 }
 
-/** A whole answer in numbered choices. */
-export function wholeChoices(
-  answer: Json,
-  options: CodecOptions,
-  fields: Fields,
-  /** What is left of a choice that was stopped, or stands in its place. */
-  rest: (choice: Json, replacement: string | null) => Json,
-): WholeAnswer {
-  const { choices, ...others } = answer;
-  if (!Array.isArray(choices)) throw invalid("no choices");
-  const hidden = { hidden: false };
-  const slots: Slot[][] = options.parsed.choices.map(() => []);
-  const choice = level(fields);
-  const read = choices.map((value, i): Json => {
-    if (!isRecord(value)) throw invalid("a choice that is no object");
-    const index = indexOf(value, i, slots.length);
-    const reader = new WholeReader(options, hidden);
-    const own = choice(value, reader) as Json;
-    slots[index].push(...reader.slots);
-    return { ...own, index };
-  });
-  const passed: Json = { ...(body(others, new WholeReader(options, hidden)) as Json), choices: read };
-  return {
-    body: passed,
-    slots,
-    stop(violations) {
-      hidden.hidden = true;
-      passed.choices = read.map((own) => {
-        const violation = violations[own.index as number];
-        if (!violation) return own;
-        const { index } = own;
-        return {
-          index,
-          ...rest(own, options.replacement(violation)),
-          finish_reason: "content_filter",
-          logprobs: null,
-          qwen3guard: violation.toJSON(),
-        };
-      });
-      passed.qwen3guard = violations.find((violation) => violation !== null)?.toJSON();
-    },
-  };
-}
-
-/** A whole answer of so many choices that say nothing. */
-export function blankChoices({ request, parsed }: CodecOptions, kind: string, said: Json): Json {
-  const choices = parsed.choices.map((_, index) => ({
-    index,
-    ...said,
-    finish_reason: "stop",
-    logprobs: null,
-  }));
-  return { object: kind, created: Math.floor(Date.now() / 1000), model: request.model, choices };
+/** How NeMo Guardrails ends a stream that it stopped. */
+function nemoError(violation: ModerationViolation): Event {
+  const { message, category } = violation;
+  const error = { message, type: "guardrails_violation", param: category, code: "content_blocked" };
+  return { error: { ...error, qwen3guard: violation.toJSON() } };
 }
 
 /** Texts of which one field follows another with the same in it, as servers do that name reasoning in both ways, as one. */
@@ -230,13 +206,6 @@ function withoutTwins(texts: readonly Said[]): Said[] {
     else single.push(said);
   }
   return single;
-}
-
-/** The index of a choice; more than asked for cannot be judged, as nobody holds a place for them. */
-function indexOf({ index = null }: Json, otherwise: number, count: number): number {
-  const own = index === null ? otherwise : index;
-  if (typeof own === "number" && Number.isInteger(own) && own >= 0 && own < count) return own;
-  throw invalid(`a choice that was not asked for, of ${count}`);
 }
 
 function optionalChoices(choices: unknown): unknown[] {

@@ -2,6 +2,7 @@ import type { AnswerFormatter } from "../answer-formatter.js";
 import type { Part } from "../parts.js";
 import type { ModerationViolation } from "../violation.js";
 import type { OpenFields, Slot } from "./allow-list.js";
+import type { Annotations } from "./annotations.js";
 import type { RequestError } from "./api-error.js";
 import type { Json } from "./json.js";
 import type { Media } from "./media.js";
@@ -34,6 +35,10 @@ export interface CodecOptions {
   open: OpenFields;
   /** What answers in the model's place where the policy stops it; null: nothing does. */
   replacement(violation: ModerationViolation): string | null;
+  /** What is told of prompt and answer beside them. Default: nothing. */
+  annotations?: Annotations | null;
+  /** How a stream says that it was stopped. Default "protocol": as the protocol does. */
+  errors?: "protocol" | "nemo";
 }
 
 /** How one streamed answer is read and written again. */
@@ -50,6 +55,10 @@ export interface StreamCodec {
   readonly terminator: string | null;
   /** An event as it is sent, once and in order. */
   frame(event: Event): string;
+  /** What comes before all else, once the prompt has passed. */
+  opening(): Event[];
+  /** What is told of the choices once all of them are over. */
+  closing(): Event[];
   /** What says nothing and keeps a connection open. */
   keepAlive(): string;
 }
@@ -74,6 +83,8 @@ export interface ResponseCodec {
   stream(options: CodecOptions, formatters: AnswerFormatter<Event | TextTarget | Slot>[]): StreamCodec;
   /** @throws {RequestError} upstream_invalid where it is none */
   whole(body: Json, options: CodecOptions): WholeAnswer;
+  /** A whole answer with what is told of it. */
+  annotate(body: Json, annotations: Annotations): Json;
   /** A whole answer of a model that said nothing. */
   blank(options: CodecOptions): Json;
 }

@@ -1,7 +1,8 @@
-import { blankChoices, ChoicesAnswer, type ChoicesForm, wholeChoices } from "./choices.js";
+import { ChoicesAnswer, type ChoicesForm } from "./choices.js";
 import { completionChoiceFields } from "./choices-fields.js";
 import type { ResponseCodec } from "./codec.js";
 import { EVENT_STREAM } from "./media.js";
+import { annotateChoices, blankChoices, wholeChoices } from "./whole-choices.js";
 
 const form: ChoicesForm = {
   event: { id: "cmpl-moderated", object: "text_completion" },
@@ -20,5 +21,6 @@ export const completionsCodec: ResponseCodec = {
     wholeChoices(body, options, completionChoiceFields, ({ text }, replacement) => ({
       text: replacement ?? text,
     })),
+  annotate: annotateChoices,
   blank: (options) => ({ id: form.event.id, ...blankChoices(options, "text_completion", { text: "" }) }),
 };

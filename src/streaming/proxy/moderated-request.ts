@@ -7,16 +7,20 @@ import type { Prompt } from "../../prompt.js";
 import type { Mode, Outcome } from "../gate.js";
 import type { ModerationViolation } from "../violation.js";
 import { OpenFields, Slot } from "./allow-list.js";
+import type { Annotations } from "./annotations.js";
 import { answerHeaders } from "./answer-headers.js";
 import { RequestError } from "./api-error.js";
 import type { CodecOptions, ResponseCodec, StreamCodec } from "./codec.js";
+import { denial } from "./denial.js";
 import { isRecord, type Json } from "./json.js";
 import { Lane } from "./lane.js";
+import { once } from "./once.js";
 import type { ParsedRequest } from "./parsed-request.js";
 import { readText } from "./read-text.js";
 import { relay } from "./relay.js";
 import type { Unjudged } from "./request/fields.js";
 import { asksForJson } from "./request/settings.js";
+import { ScoreKeeper } from "./scores.js";
 import { errorIn, refusal, type UpstreamError } from "./upstream-error.js";
 
 /** Bytes of a whole answer, and of a refusal. */
@@ -37,6 +41,10 @@ export interface ModeratedRequestOptions {
   cacheKey: string;
   /** What answers in the model's place where the policy stops it. Default: nothing. */
   replacement?: (violation: ModerationViolation) => string | null;
+  /** Tells of prompt and answer beside them. Default: nothing is told. */
+  annotations?: Annotations["style"] | null;
+  /** How a stream says that it was stopped. Default: as its protocol does. */
+  errors?: CodecOptions["errors"];
   /** Seconds without a word after which a stream's client is told that there is one to come. Default 0: it never is. */
   keepAlive?: number;
 }
@@ -61,7 +69,13 @@ export class ModeratedRequest {
       request,
       open: new OpenFields(passFields, policy.unjudged === "pass"),
       replacement: options.replacement ?? (() => null),
+      errors: options.errors,
     };
+    const style = options.annotations ?? null;
+    const keepers = parsed.choices.map(() => (style ? new ScoreKeeper(guard.labels, policy) : null));
+    if (style) {
+      this.#options.annotations = { style, keepers: keepers.filter((keeper) => keeper !== null) };
+    }
     this.#keepAlive = options.keepAlive ?? 0;
     // Each choice listens to it, its gate and its stream.
     setMaxListeners(0, this.#controller.signal);
@@ -79,13 +93,14 @@ export class ModeratedRequest {
       ]),
     );
     this.#lanes = parsed.choices.map(
-      ({ messages, prefill }) =>
+      ({ messages, prefill }, choice) =>
         new Lane(
           prefill,
           asksForJson(request),
           () => {
             const prompt = (prompts.get(messages) as () => Prompt)();
-            return guard.stream({ prompt, overflow: "slide", cacheKey });
+            const stream = guard.stream({ prompt, overflow: "slide", cacheKey });
+            return keepers[choice]?.watch(stream) ?? stream;
           },
           {
             policy,
@@ -185,25 +200,9 @@ export class ModeratedRequest {
     return readable;
   }
 
-  /**
-   * The answer in the model's place, of a prompt that was stopped. Null where there is none: the protocol has no word for
-   * it and the policy no text.
-   */
+  /** The answer in the model's place, of a prompt that was stopped; null where there is none. */
   denial(violation: ModerationViolation): Response | null {
-    const { media, refuses } = this.#codec;
-    const { parsed } = this.#options;
-    if (!refuses && this.#options.replacement(violation) === null) return null;
-    if (!parsed.stream) {
-      const answer = this.#codec.whole(this.#codec.blank(this.#options), this.#options);
-      answer.stop(parsed.choices.map(() => violation));
-      return Response.json(answer.body);
-    }
-    const answer = this.#answer();
-    const events = parsed.choices.flatMap((_, choice) => answer.stop(choice, violation));
-    const frames = events.map((event) => answer.frame(event));
-    if (answer.terminator !== null) frames.push(`data: ${answer.terminator}\n\n`);
-    const headers = { "content-type": media.contentType, "cache-control": "no-cache" };
-    return new Response(frames.join(""), { headers });
+    return denial(violation, this.#codec, this.#options, () => this.#answer());
   }
 
   #answer(): StreamCodec {
@@ -222,7 +221,8 @@ export class ModeratedRequest {
       this.#lanes.map((lane, choice) => this.#judge(lane, answer.slots[choice])),
     );
     if (violations.some((violation) => violation !== null)) answer.stop(violations);
-    return answer.body;
+    const { annotations } = this.#options;
+    return annotations ? this.#codec.annotate(answer.body, annotations) : answer.body;
   }
 
   /** The server's refusal: its status, and of its body what an error may hold. */
@@ -293,18 +293,4 @@ function parse(text: string): Json {
     throw new RequestError(502, "upstream_invalid", "The model's server sent no JSON object.");
   }
   return body;
-}
-
-/** Calls a function no more than once: its result, or what it threw, is that of all calls. */
-function once<T>(call: () => T): () => T {
-  let outcome: { value: T } | { error: unknown } | null = null;
-  return () => {
-    try {
-      outcome ??= { value: call() };
-    } catch (error) {
-      outcome = { error };
-    }
-    if ("error" in outcome) throw outcome.error;
-    return outcome.value;
-  };
 }

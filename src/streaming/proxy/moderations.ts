@@ -1,20 +1,13 @@
 import type { Guard } from "../../guard.js";
-import { severityOf } from "../../moderation/labels.js";
 import type { Policy } from "../../moderation/policy.js";
 import { rulePrompt } from "../../moderation/ruling.js";
+import { categoriesOf } from "./annotations.js";
 import { RequestError } from "./api-error.js";
 import { isRecord, type Json } from "./json.js";
+import { scoresOf } from "./scores.js";
 
 /** They take turns in one place: more would hold it for long. */
 const MOST_INPUTS = 256;
-/** OpenAI's names for what the released checkpoints have a category for. */
-const ALIASES: Record<string, string> = {
-  Violent: "violence",
-  "Sexual Content or Sexual Acts": "sexual",
-  "Suicide & Self-Harm": "self-harm",
-  "Non-violent Illegal Acts": "illicit",
-};
-
 /**
  * `/v1/moderations`: each text is judged as a prompt. Categories have the checkpoint's names, and OpenAI's beside them
  * where they mean the same; a score is the probability of not being safe times that of the category.
@@ -33,17 +26,10 @@ export async function moderations(
       if (verdict === null) throw new RequestError(500, "internal_error", "The guard gave no verdict.");
       const violation = rulePrompt(verdict, policy).violation;
       const { promptRisk, promptCategory } = guard.labels;
-      const safe = promptRisk.findIndex((label) => severityOf(label) === "safe");
-      const categories: Record<string, boolean> = {};
-      const scores: Record<string, number> = {};
-      for (const [i, label] of promptCategory.entries()) {
-        for (const name of [label, ALIASES[label]]) {
-          if (name === undefined) continue;
-          categories[name] = violation?.category === label;
-          scores[name] = (1 - verdict.probabilities.risk[safe]) * verdict.probabilities.category[i];
-        }
-      }
-      results.push({ flagged: violation !== null, categories, category_scores: scores, risk: verdict.risk });
+      const probable = scoresOf(verdict.probabilities, promptRisk);
+      const scores = Object.fromEntries(promptCategory.map((label, i) => [label, probable[i]]));
+      const flagged = new Set(violation ? [violation.category] : []);
+      results.push({ flagged: violation !== null, ...categoriesOf({ scores, flagged }), risk: verdict.risk });
     } finally {
       stream.close();
     }

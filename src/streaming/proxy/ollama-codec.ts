@@ -62,6 +62,7 @@ function codecOf(form: Form): ResponseCodec {
       };
     },
 
+    annotate: (body) => body,
     blank: ({ request }) => ({ ...head(request), ...form.write("content", ""), done: true }),
   };
 }
@@ -124,6 +125,14 @@ class LinesAnswer implements StreamCodec {
 
   fail({ body }: RequestError): Event {
     return ollamaError(body.error);
+  }
+
+  opening(): Event[] {
+    return [];
+  }
+
+  closing(): Event[] {
+    return [];
   }
 
   keepAlive(): string {

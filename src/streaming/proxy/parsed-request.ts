@@ -1,4 +1,5 @@
 import type { TextMessage } from "./request/messages.js";
+import type { AskedModeration } from "./request/settings.js";
 
 /** One prompt of a request, and how its answer begins where the request says so. */
 export interface Prompt {
@@ -8,6 +9,8 @@ export interface Prompt {
 
 /** What a request asks for. */
 export interface ParsedRequest {
+  /** What the request asks to be told of what the guard finds. The guard answers it: it goes no further. */
+  moderation?: AskedModeration | null;
   /** One for each choice that will come, in the order of their indexes. */
   choices: Prompt[];
   stream: boolean;

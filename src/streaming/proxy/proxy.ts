@@ -1,62 +1,31 @@
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import type { Guard } from "../../guard.js";
-import { type PolicyData, replacementOf, resolvePolicy } from "../../moderation/policy.js";
+import { replacementOf, resolvePolicy } from "../../moderation/policy.js";
 import { mostBytes } from "../../tokenizer/limits.js";
-import type { Mode, Outcome } from "../gate.js";
+import type { Outcome } from "../gate.js";
 import { ModerationViolation } from "../violation.js";
-import { type AccessOptions, access } from "./access.js";
+import { access } from "./access.js";
 import { type Admission, AdmissionControl } from "./admission.js";
+import { withInnerError } from "./annotations.js";
 import { RequestError, toRequestError } from "./api-error.js";
+import { policyAsked } from "./asked-policy.js";
 import type { Endpoint } from "./codec.js";
 import type { Json } from "./json.js";
 import { Metrics } from "./metrics.js";
 import { ModeratedRequest } from "./moderated-request.js";
 import { moderations } from "./moderations.js";
 import type { ParsedRequest } from "./parsed-request.js";
-import { type LogEntry, RequestRecord } from "./record.js";
+import type { ProxyOptions } from "./proxy-options.js";
+import { RequestRecord } from "./record.js";
 import { readBody } from "./request/body.js";
 import { FieldReader } from "./request/fields.js";
-import { codecOf, type Route, type RouteOptions, Routes } from "./routes.js";
+import { codecOf, type Route, Routes } from "./routes.js";
 import { tenantOf } from "./tenant.js";
 import { responseHeaders, Upstream } from "./upstream.js";
 
+export type { ProxyOptions } from "./proxy-options.js";
 export type { LogEntry } from "./record.js";
-
-export interface ProxyOptions extends RouteOptions, AccessOptions {
-  /** Address of an OpenAI-compatible API, with or without `/v1`. */
-  upstream: string;
-  /** Default: DEFAULT_POLICY. */
-  policy?: PolicyData;
-  /** Default "hold-back". */
-  mode?: Mode;
-  /** Asks the model only once the prompt has passed. Default false: both at once. */
-  promptFirst?: boolean;
-  /** Fields of requests and of answers, by name, that pass unread wherever the proxy does not know them. Default: none. */
-  passFields?: readonly string[];
-  /**
-   * Text that answers in the model's place where the policy stops a prompt or an answer and names none of its own.
-   * Default: none, and a blocked prompt is an error.
-   */
-  replacement?: string;
-  /** Seconds without a word after which a stream's client is told that there is one to come; 0: it never is. Default 15. */
-  keepAlive?: number;
-  /** Choices moderated at once; more are answered with 429. At most, and by default, the guard's `maxStreams`. */
-  maxStreams?: number;
-  /**
-   * Bytes of a request. Default: of one that is judged more than the guard's context holds (`mostBytes`), 10 MiB where
-   * attachments may pass; 1 MiB of any other.
-   */
-  maxBody?: number;
-  /** Seconds that a request may take. Default 600. */
-  timeout?: number;
-  /** What /metrics says. Default: this process's own, of `GuardProxy.metrics`. */
-  metrics?: () => Promise<string>;
-  /** One entry a request. Default: none are kept. */
-  log?: (entry: LogEntry) => void;
-  /** Whether entries hold the text of what was flagged. Default false. */
-  logText?: boolean;
-}
 
 const NOT_HERE =
   "This proxy judges POST …/chat/completions, …/completions, …/responses, …/v1/messages, …/api/chat, …/api/generate " +
@@ -197,14 +166,22 @@ export class GuardProxy {
       const parsed = endpoint.parse(body, reader);
       record.unjudged = reader.unjudged;
       admission = this.#admission.admit(parsed.choices.length, request.signal);
+      const { moderation } = parsed;
+      const policy = moderation
+        ? policyAsked(this.#policy, moderation, this.#options.allowScore === true)
+        : this.#policy;
+      // The guard answers it.
+      if (moderation) delete body.moderation;
       moderated = new ModeratedRequest(endpoint, parsed, this.#guard, {
-        policy: this.#policy,
+        policy,
         mode: this.#options.mode ?? "hold-back",
         signal: admission.signal,
         onObserve: (finding) => this.metrics.found(finding),
         request: body,
         passFields: this.#options.passFields,
         cacheKey: tenantOf(request),
+        annotations: this.#options.annotations === "azure" ? "azure" : parsed.moderation ? "openai" : null,
+        errors: this.#options.errors,
         replacement: ({ category }) =>
           replacementOf(this.#policy, category) ?? this.#options.replacement ?? null,
         keepAlive: this.#options.keepAlive ?? KEEP_ALIVE_SECONDS,
@@ -274,6 +251,7 @@ export class GuardProxy {
     const headers: Record<string, string> = {};
     if (failure.status === 429) headers["retry-after"] = "1";
     if (failure.status === 405) headers.allow = "POST";
+    if (this.#options.annotations === "azure") withInnerError(failure, this.#guard.labels);
     return Response.json(codecOf(route).error(failure), { status: failure.status, headers });
   }
 

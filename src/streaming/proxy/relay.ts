@@ -34,8 +34,12 @@ export async function relay(
 ): Promise<void> {
   const stream = new Relay(answer, lanes, writer, context);
   stream.keepAlive();
+  const opening = stream.open();
   const reading = stream.read(body);
-  const sending = lanes.map((_, choice) => stream.send(choice));
+  const sending = lanes.map(async (_, choice) => {
+    await opening;
+    await stream.send(choice);
+  });
   try {
     await Promise.all(sending);
     await reading;
@@ -94,6 +98,11 @@ class Relay {
     }
   }
 
+  /** Sends what comes before the answer. */
+  async open(): Promise<void> {
+    for (const event of this.#answer.opening()) await this.#write(event);
+  }
+
   /** Hands on what passes of a choice. */
   async send(choice: number): Promise<void> {
     const { gate, formatter } = this.#lanes[choice];
@@ -132,6 +141,7 @@ class Relay {
     // Where every choice was stopped, that the stream ended early takes nothing from the client.
     const over = this.#stopped === this.#lanes.length && !(this.#failure instanceof UpstreamError);
     if (this.#failure && !over) throw this.#failure;
+    for (const event of this.#answer.closing()) await this.#write(event);
     if (this.#last) await this.#write(this.#last);
     const { terminator } = this.#answer;
     if ((this.#terminated || this.#stopped > 0) && terminator !== null) {

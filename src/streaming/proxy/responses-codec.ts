@@ -1,6 +1,7 @@
 import type { AnswerFormatter } from "../answer-formatter.js";
 import type { ModerationViolation } from "../violation.js";
 import { type Channel, invalid, level, type Reader, Slot } from "./allow-list.js";
+import { responseModeration } from "./annotations.js";
 import type { RequestError } from "./api-error.js";
 import type {
   CodecOptions,
@@ -58,6 +59,8 @@ export const responsesCodec: ResponseCodec = {
     };
   },
 
+  annotate: (body, annotations) =>
+    annotations.style === "openai" ? { ...body, moderation: responseModeration(annotations) } : body,
   blank: ({ request }) => blankResponse(request),
 };
 
@@ -123,6 +126,14 @@ class ResponsesAnswer implements StreamCodec {
     ];
   }
 
+  opening(): Event[] {
+    return [];
+  }
+
+  closing(): Event[] {
+    return [];
+  }
+
   keepAlive(): string {
     return ": keep-alive\n\n";
   }
@@ -134,8 +145,17 @@ class ResponsesAnswer implements StreamCodec {
   /** Events are numbered as they go out: some were joined, some are new. */
   frame(event: Event): string {
     this.#sent.take(event);
-    const numbered = { ...event, sequence_number: this.#sequence++ };
+    const told = this.#annotated(event);
+    const numbered = { ...told, sequence_number: this.#sequence++ };
     return `event: ${event.type}\ndata: ${JSON.stringify(numbered)}\n\n`;
+  }
+
+  /** The last event tells what the guard says of prompt and answer. */
+  #annotated(event: Event): Event {
+    const { annotations } = this.#options;
+    const isLast = [...ENDS, "response.incomplete"].includes(text(event.type));
+    if (annotations?.style !== "openai" || !isLast) return event;
+    return { ...event, response: { ...record(event.response), moderation: responseModeration(annotations) } };
   }
 
   /** The texts are at their end: half an escape of JSON stands for itself. */

@@ -3,12 +3,16 @@ import type { ParsedRequest } from "../parsed-request.js";
 import { promptOf } from "./beside.js";
 import type { FieldReader } from "./fields.js";
 import { chatMessages } from "./messages.js";
-import { countOf, streamOf } from "./settings.js";
+import { countOf, moderationAsked, streamOf } from "./settings.js";
 import { CHAT_BODY } from "./tables.js";
 
 /** Of `/v1/chat/completions`. @throws {InputError} {RequestError} where the request holds what cannot be judged */
 export function parseChat(body: Json, reader: FieldReader): ParsedRequest {
   const texts = reader.texts(body, CHAT_BODY, "the request");
   const prompt = promptOf(chatMessages(body.messages, reader), texts);
-  return { choices: Array(countOf(body.n)).fill(prompt), stream: streamOf(body.stream) };
+  return {
+    choices: Array(countOf(body.n)).fill(prompt),
+    stream: streamOf(body.stream),
+    moderation: moderationAsked(body.moderation),
+  };
 }

@@ -4,7 +4,7 @@ import type { ParsedRequest } from "../parsed-request.js";
 import { promptOf } from "./beside.js";
 import { type FieldReader, textsIn } from "./fields.js";
 import { contentText, responsesMessages } from "./messages.js";
-import { streamOf } from "./settings.js";
+import { moderationAsked, streamOf } from "./settings.js";
 import { RESPONSES_BODY } from "./tables.js";
 
 const STORED = ["previous_response_id", "conversation", "prompt"];
@@ -29,6 +29,7 @@ export function parseResponses(body: Json, reader: FieldReader): ParsedRequest {
   return {
     choices: [prompt],
     stream: streamOf(body.stream),
+    moderation: moderationAsked(body.moderation),
     // A server that has begun keeps the input in the conversation, also where it is broken off.
     promptFirst: stored.includes("conversation"),
   };

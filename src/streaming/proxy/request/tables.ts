@@ -105,6 +105,7 @@ const COMMON: Fields = {
 export const CHAT_BODY: Fields = {
   ...COMMON,
   messages: "read",
+  moderation: { model: "word", policy: "word" },
   n: "read",
   functions: "text",
   function_call: "word",
@@ -127,6 +128,7 @@ export const COMPLETIONS_BODY: Fields = {
 export const RESPONSES_BODY: Fields = {
   ...COMMON,
   input: "read",
+  moderation: { model: "word", policy: "word" },
   instructions: "read",
   prompt: "read",
   previous_response_id: "word",
