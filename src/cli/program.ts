@@ -11,6 +11,7 @@ import { proxyCommand } from "./commands/proxy.js";
 import { pullCommand } from "./commands/pull.js";
 import { scanCommand } from "./commands/scan.js";
 import { scoreCommand } from "./commands/score.js";
+import { serveCommand } from "./commands/serve.js";
 import { createTerminal, visible, visibleLine } from "./terminal.js";
 
 const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
@@ -40,6 +41,7 @@ function createProgram(): Command {
     .addCommand(exportCommand())
     .addCommand(pullCommand())
     .addCommand(proxyCommand())
+    .addCommand(serveCommand())
     .addCommand(playgroundCommand())
     .addCommand(doctorCommand())
     .addCommand(cudaCommand())

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import type { AddressInfo, ListenOptions } from "node:net";
+import type { Duplex } from "node:stream";
 import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
 import { InputError } from "../../errors.js";
 
@@ -28,6 +29,8 @@ export interface Service {
   drain(): void;
   /** Ends those under way. */
   abort(): void;
+  /** Takes over connections that ask to become sockets. Without it they are answered like any other. */
+  upgrade?(incoming: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>;
 }
 
 /** Answers HTTP requests. @throws {InputError} PORT_UNAVAILABLE */
@@ -50,6 +53,11 @@ export async function listenAt(
     fetch: (request, env) => answer(service, request, (env as HttpBindings).incoming),
     serverOptions: timeouts,
   });
+  if (service.upgrade) {
+    server.on("upgrade", (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
+      service.upgrade?.(incoming, socket, head).catch(() => socket.destroy());
+    });
+  }
   await new Promise<void>((resolve, reject) => {
     server.once("error", (cause: NodeJS.ErrnoException) => {
       const place = where.path ?? `${where.host}:${where.port}`;

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { copyFile, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { genOdd, genTiny, writeRandomCheckpoint } from "../../../scripts/checkpoint/random.js";
 import { exportCheckpoint } from "../../../src/export/export.js";
@@ -24,6 +25,7 @@ interface Golden {
   }[];
 }
 
+const TRAINED = fileURLToPath(new URL("../../golden/gen-trained", import.meta.url));
 /** Names a thousand times less likely than the likeliest are not read to their end. */
 const UNREAD = 1e-3;
 
@@ -31,11 +33,18 @@ const sha256 = (data: string | Uint8Array) => createHash("sha256").update(data).
 
 async function checkpoint(name: string): Promise<string> {
   const dir = join(await temporaryFolder(), name);
-  await writeRandomCheckpoint(dir, { config: { genTiny, genOdd }[name] ?? {}, dtype: "BF16" });
+  if (name !== "gen-trained") {
+    await writeRandomCheckpoint(dir, { config: { genTiny, genOdd }[name] ?? {}, dtype: "BF16" });
+    return dir;
+  }
+  // Its tokenizer and template are at hand already.
+  await writeRandomCheckpoint(dir, { config: genTiny, dtype: "BF16" });
+  for (const file of ["config.json", "model.safetensors"])
+    await copyFile(join(TRAINED, file), join(dir, file));
   return dir;
 }
 
-describe.each(["genTiny", "genOdd"])("%s, held against transformers", (name) => {
+describe.each(["genTiny", "genOdd", "gen-trained"])("%s, held against transformers", (name) => {
   test("ids, probabilities and text of every verdict", { timeout: 120_000 }, async () => {
     const golden = await readGolden<Golden>(name);
     const dir = await checkpoint(name);
@@ -62,4 +71,25 @@ describe.each(["genTiny", "genOdd"])("%s, held against transformers", (name) => 
     }
     await guard.close();
   });
+});
+
+const FORM = /^Safety: (.+)\nCategories: (.+)(?:\nRefusal: (?:Yes|No))?$/;
+
+test("on trained weights, free greedy decoding in transformers and here writes what was read", {
+  timeout: 120_000,
+}, async () => {
+  const golden = await readGolden<Golden>("gen-trained");
+  const dir = await checkpoint("gen-trained");
+  const guard = await loadGenGuard(dir, { maxStreams: 2, cacheDir: await temporaryFolder() });
+  let formal = 0;
+  for (const { messages, generated = "" } of golden.verdicts) {
+    expect(await guard.generate({ messages })).toBe(generated);
+    const [, risk, category] = FORM.exec(generated) ?? [];
+    if (risk === undefined || (risk === "Safe" && category !== "None")) continue;
+    formal++;
+    expect((await guard.classify({ messages })).text).toBe(generated);
+  }
+  // The other six leave the form: a model that was trained for minutes drops a line now and then.
+  expect(formal).toBe(15);
+  await guard.close();
 });

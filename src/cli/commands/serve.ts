@@ -1,0 +1,154 @@
+import { existsSync } from "node:fs";
+import { basename, resolve } from "node:path";
+import { Command, Option } from "commander";
+import { InputError } from "../../errors.js";
+import type { PolicyData } from "../../moderation/policy.js";
+import { readText } from "../../regular-file.js";
+import { isLoopbackName } from "../../streaming/proxy/loopback.js";
+import { signalled } from "../interrupt.js";
+import { POLICY_HINT, readJsonFile } from "../json-file.js";
+import { addModelOptions, loadAnyModel, type ModelOptions } from "../model-options.js";
+import { whole } from "../numbers.js";
+import { createTerminal } from "../terminal.js";
+
+interface Options extends ModelOptions {
+  port: number;
+  host: string;
+  servedModelName?: string;
+  policy?: string;
+  apiKey: string[];
+  apiKeyFile?: string;
+  rateLimit?: number;
+  allowHost: string[];
+  allowOrigin: string[];
+  maxStreams?: number;
+  maxBody?: number;
+  timeout: number;
+  idle: number;
+  grace: number;
+}
+
+/** A file of keys, in bytes. */
+const LARGEST_KEYS = 1 << 20;
+
+export function serveCommand(): Command {
+  const command = new Command("serve")
+    .summary("answer requests for verdicts, as a served Qwen3Guard-Gen does")
+    .description(
+      "Serves a guard of either kind. POST /v1/chat/completions answers in Qwen3Guard-Gen's words, as vLLM does that serves " +
+        "it; /v1/moderations in OpenAI's schema; /v1/classify with all probabilities. A Stream guard judges token streams " +
+        "at /v1/streams, by WebSocket or by requests.",
+    )
+    .addOption(new Option("--port <port>", "where to listen").default(8000).argParser(whole(0, 65535)))
+    .option("--host <address>", "address to listen on; 0.0.0.0 for all", "127.0.0.1")
+    .option("--served-model-name <name>", "what /v1/models calls it (default: the model as it is named here)")
+    .option("--policy <file>", "JSON file with a policy, for `flagged` and rulings")
+    .addOption(several("--api-key <key>", "asks clients for this key"))
+    .option("--api-key-file <file>", "asks for one of the keys in this file, a line each")
+    .addOption(
+      new Option("--rate-limit <n>", "requests a minute of each client; more get 429").argParser(
+        whole(1, 1e6),
+      ),
+    )
+    .addOption(several("--allow-host <name>", "answers to this Host too, not to loopback's alone; * for any"))
+    .addOption(several("--allow-origin <origin>", "lets web pages of this origin ask; * for all"))
+    .addOption(
+      new Option("--max-streams <n>", "token streams at once; more get 429").argParser(whole(1, 4096)),
+    )
+    .addOption(
+      new Option("--max-body <bytes>", "of a request (default: what the guard can read)").argParser(
+        whole(1, 2 ** 31),
+      ),
+    )
+    .addOption(
+      new Option("--timeout <seconds>", "a request may take").default(600).argParser(whole(1, 86_400)),
+    )
+    .addOption(
+      new Option("--idle <seconds>", "a token stream may have nothing to do")
+        .default(60)
+        .argParser(whole(1, 86_400)),
+    )
+    .addOption(
+      new Option("--grace <seconds>", "for what is under way, at SIGTERM")
+        .default(30)
+        .argParser(whole(0, 3600)),
+    )
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ qwen3guard serve --model Qwen/Qwen3Guard-Gen-0.6B --port 8000
+  $ qwen3guard serve --api-key-file keys.txt --host 0.0.0.0
+  $ curl http://127.0.0.1:8000/v1/chat/completions -H "Content-Type: application/json" \\
+      -d '{"model": "Qwen/Qwen3Guard-Gen-0.6B", "messages": [{"role": "user", "content": "How do I bake bread?"}]}'
+
+Log: one JSON object a request on standard error, without anybody's text.`,
+    )
+    .action(serve);
+  return addModelOptions(command);
+}
+
+async function serve(options: Options): Promise<void> {
+  const [{ GuardService }, { listen }] = await Promise.all([
+    import("../../serve/service.js"),
+    import("../../streaming/proxy/server.js"),
+  ]);
+  const policy = options.policy && (await readJsonFile(options.policy, "POLICY", POLICY_HINT));
+  const apiKeys = [...options.apiKey, ...(options.apiKeyFile ? await readKeys(options.apiKeyFile) : [])];
+  const { colors } = createTerminal(process.stderr);
+  const guard = await loadAnyModel(options);
+  try {
+    const { host, maxStreams, maxBody, timeout, idle, rateLimit } = options;
+    const openHost = options.allowHost.length === 0 && !isLoopbackName(host);
+    const service = new GuardService(guard, {
+      ...{ maxStreams, maxBody, timeout, idle, rateLimit, apiKeys },
+      name: options.servedModelName ?? nameOf(options.model),
+      policy: policy as PolicyData | undefined,
+      allowHosts: openHost ? ["*"] : options.allowHost,
+      allowOrigins: options.allowOrigin,
+      log: (entry) => process.stderr.write(`${JSON.stringify(entry)}\n`),
+    });
+    const server = await listen(service, options.port, host);
+    const kind = guard.manifest.config.kind === "gen" ? "a Gen guard" : "a Stream guard";
+    const lines = [`${colors.bold(server.url)} serves ${kind} (${guard.manifest.dtype}, ${guard.device})`];
+    if (openHost && apiKeys.length === 0) {
+      lines.push(`Warning: Whoever reaches ${host} may use it. --api-key asks for a key.`);
+    }
+    process.stdout.write(`${lines.join("\n")}\n`);
+    await signalled();
+    // A second signal does not wait.
+    const impatient = signalled().then(() => server.close(0));
+    await Promise.race([server.close(options.grace * 1000), impatient]);
+  } finally {
+    await guard.close();
+  }
+}
+
+/** A hub id as it is; of a folder its own name, since where it lies is nobody's business. */
+function nameOf(model: string | undefined): string {
+  if (model === undefined) return "qwen3guard";
+  return existsSync(model) ? basename(resolve(model)) : model;
+}
+
+/** @throws {InputError} KEYS_INVALID */
+async function readKeys(path: string): Promise<string[]> {
+  const text = await readText(path, LARGEST_KEYS).catch((cause) => {
+    throw new InputError(
+      "KEYS_INVALID",
+      `The file of keys, ${path}, cannot be read (${cause.code ?? cause.message}).`,
+      {
+        cause,
+      },
+    );
+  });
+  const keys = text.split(/\r?\n/).map((line) => line.trim());
+  const found = keys.filter((key) => key !== "");
+  if (found.length > 0) return found;
+  throw new InputError("KEYS_INVALID", `The file of keys, ${path}, holds none: write one a line.`);
+}
+
+function several(flags: string, description: string): Option {
+  return new Option(flags, `${description} (repeatable)`)
+    .default([], "none")
+    .argParser((value: string, before: string[]) => [...before, value]);
+}

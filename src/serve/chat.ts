@@ -1,0 +1,176 @@
+import type { GenGuard, TokenLogprob } from "../gen-guard.js";
+import type { Guard } from "../guard.js";
+import type { Classification } from "../moderation/classification.js";
+import { RequestError } from "../streaming/proxy/api-error.js";
+import { isRecord, type Json } from "../streaming/proxy/json.js";
+import { type Asking, type Judge, modelOf } from "./judge.js";
+
+/** What would change the text that is judged, or put more beside it: the guard's template shows none of it. */
+const REFUSED = [
+  ...["tools", "functions", "documents", "chat_template", "chat_template_kwargs", "response_format"],
+  ...["guided_json", "guided_regex", "guided_choice", "guided_grammar", "continue_final_message", "echo"],
+];
+const MOST_ALTERNATIVES = 20;
+const MOST_CHOICES = 16;
+
+/** What is asked of a chat completion beside the conversation. */
+interface Asked {
+  choices: number;
+  stream: boolean;
+  usage: boolean;
+  /** Alternatives to each token; null: no logprobs. */
+  alternatives: number | null;
+  maxTokens: number;
+  stop: string[];
+}
+
+/** A verdict as a model's answer: pieces of text as tokens, and why it ends there. */
+interface Written {
+  pieces: { text: string; logprob?: Json }[];
+  finish: "stop" | "length";
+  found: Classification;
+}
+
+/**
+ * A chat completion as a server of Qwen3Guard-Gen gives it: the verdict in the guard's own words. Sampling parameters
+ * change nothing, since the likeliest words are what is read.
+ *
+ * @throws {RequestError} field_refused, field_invalid, logprobs_unavailable
+ */
+export async function chatCompletion(
+  body: Json,
+  judge: Judge,
+  asking: Asking,
+): Promise<{ response: Response; found: Classification }> {
+  const asked = read(body);
+  const written = await write(body.messages, asked, judge, asking);
+  const prompt = await promptTokens(judge.guard, body.messages);
+  const completion = written.pieces.length;
+  const usage = { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
+  const common = {
+    id: `chatcmpl-${crypto.randomUUID()}`,
+    created: Math.floor(Date.now() / 1000),
+    model: modelOf(body),
+  };
+  const choices = Array.from({ length: asked.choices }, (_, index) => index);
+  const { found } = written;
+  if (asked.stream) {
+    const events = chunks(written, asked, choices, usage).map((chunk) => ({
+      ...common,
+      object: "chat.completion.chunk",
+      ...chunk,
+    }));
+    const text = [...events.map((event) => JSON.stringify(event)), "[DONE]"]
+      .map((data) => `data: ${data}\n\n`)
+      .join("");
+    const headers = { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache" };
+    return { response: new Response(text, { headers }), found };
+  }
+  const content = written.pieces.map(({ text }) => text).join("");
+  return {
+    found,
+    response: Response.json({
+      ...common,
+      object: "chat.completion",
+      choices: choices.map((index) => ({
+        index,
+        message: { role: "assistant", content, refusal: null },
+        logprobs: logprobsOf(written.pieces, asked),
+        finish_reason: written.finish,
+      })),
+      usage,
+    }),
+  };
+}
+
+function chunks({ pieces, finish }: Written, asked: Asked, choices: number[], usage: Json): Json[] {
+  const events: Json[] = [];
+  for (const index of choices) {
+    const choice = (delta: Json, logprobs: Json | null, reason: string | null) =>
+      events.push({ choices: [{ index, delta, logprobs, finish_reason: reason }] });
+    choice({ role: "assistant", content: "" }, null, null);
+    for (const piece of pieces) choice({ content: piece.text }, logprobsOf([piece], asked), null);
+    choice({}, null, finish);
+  }
+  if (asked.usage) events.push({ choices: [], usage });
+  return events;
+}
+
+function logprobsOf(pieces: Written["pieces"], { alternatives }: Asked): Json | null {
+  return alternatives === null ? null : { content: pieces.map(({ logprob }) => logprob), refusal: null };
+}
+
+async function write(messages: unknown, asked: Asked, judge: Judge, asking: Asking): Promise<Written> {
+  const found = await judge.classify(messages, asking);
+  const { tokenizer } = judge.guard;
+  const logprobs =
+    asked.alternatives === null
+      ? null
+      : await judge.logprobs(messages, found.text, asked.alternatives, asking);
+  const ids = logprobs?.slice(0, -1).map(({ id }) => id) ?? tokenizer.encode(found.text);
+  const pieces: Written["pieces"] = [];
+  let said = "";
+  for (const [i, id] of ids.entries()) {
+    if (pieces.length === asked.maxTokens) return { pieces, finish: "length", found };
+    let text = tokenizer.decode([id]);
+    const ended = asked.stop.map((stop) => (said + text).indexOf(stop)).filter((at) => at !== -1);
+    if (ended.length > 0) text = text.slice(0, Math.max(0, Math.min(...ended) - said.length));
+    said += text;
+    if (text !== "") pieces.push({ text, logprob: logprobs ? described(logprobs[i], tokenizer) : undefined });
+    if (ended.length > 0) break;
+  }
+  return { pieces, finish: "stop", found };
+}
+
+function described({ id, logprob, top }: TokenLogprob, tokenizer: Guard["tokenizer"]): Json {
+  const token = (of: number, log: number) => {
+    const bytes = [...tokenizer.tokenBytes(of)];
+    return { token: tokenizer.decode([of]), logprob: log, bytes };
+  };
+  return { ...token(id, logprob), top_logprobs: top.map((other) => token(other.id, other.logprob)) };
+}
+
+/** What the guard has read; of a Stream guard the conversation up to its last answer. */
+async function promptTokens(guard: Guard | GenGuard, messages: unknown): Promise<number> {
+  const list = messages as Parameters<Guard["classify"]>[0]["messages"];
+  if ("logprobs" in guard) return (await guard.template.promptWithin(guard.maxTokens, list)).ids.length;
+  const asked = list.at(-1)?.role === "assistant" ? list.slice(0, -1) : list;
+  return (await guard.prompt({ messages: asked }).prefix).ids.length;
+}
+
+/** @throws {RequestError} field_refused, field_invalid */
+function read(body: Json): Asked {
+  for (const field of REFUSED) {
+    const value = body[field];
+    const empty = value == null || value === false || (Array.isArray(value) && value.length === 0);
+    if (!empty && !(field === "response_format" && isRecord(value) && value.type === "text")) {
+      const message = `${field} is not taken: what is judged are the messages, and the answer has the guard's own form.`;
+      throw new RequestError(400, "field_refused", message);
+    }
+  }
+  if (!Array.isArray(body.messages)) throw invalid("messages", "a list of messages");
+  const options = isRecord(body.stream_options) ? body.stream_options : {};
+  const stop = body.stop == null ? [] : Array.isArray(body.stop) ? body.stop : [body.stop];
+  if (!stop.every((text) => typeof text === "string" && text !== ""))
+    throw invalid("stop", "a text, or a list of texts");
+  const most = body.max_completion_tokens ?? body.max_tokens;
+  return {
+    choices: number("n", body.n ?? 1, 1, MOST_CHOICES),
+    stream: body.stream === true,
+    usage: options.include_usage === true,
+    alternatives:
+      body.logprobs === true ? number("top_logprobs", body.top_logprobs ?? 0, 0, MOST_ALTERNATIVES) : null,
+    maxTokens:
+      most == null ? Number.POSITIVE_INFINITY : number("max_tokens", most, 1, Number.MAX_SAFE_INTEGER),
+    stop,
+  };
+}
+
+function number(field: string, value: unknown, least: number, most: number): number {
+  if (Number.isInteger(value) && Number(value) >= least && Number(value) <= most) return Number(value);
+  throw invalid(field, `a whole number from ${least}${most < 1e9 ? ` to ${most}` : ""}`);
+}
+
+function invalid(field: string, expected: string): RequestError {
+  return new RequestError(400, "field_invalid", `${field} must be ${expected}.`);
+}

@@ -1,0 +1,126 @@
+import type { GenGuard, TokenLogprob } from "../gen-guard.js";
+import type { Guard } from "../guard.js";
+import type { Classification } from "../moderation/classification.js";
+import { severityOf } from "../moderation/labels.js";
+import type { PolicyData } from "../moderation/policy.js";
+import { RequestError } from "../streaming/proxy/api-error.js";
+import { isRecord, type Json } from "../streaming/proxy/json.js";
+import type { Message } from "../tokenizer/messages.js";
+
+/** Who asks, and until when. */
+export interface Asking {
+  signal: AbortSignal;
+  cacheKey: string;
+}
+
+const MOST_INPUTS = 256;
+
+/** OpenAI's categories, and those of the released checkpoints that mean the same. */
+const OPENAI_CATEGORIES: Record<string, string | null> = {
+  harassment: null,
+  "harassment/threatening": null,
+  sexual: "Sexual Content or Sexual Acts",
+  hate: null,
+  "hate/threatening": null,
+  illicit: "Non-violent Illegal Acts",
+  "illicit/violent": null,
+  "self-harm/intent": null,
+  "self-harm/instructions": null,
+  "self-harm": "Suicide & Self-Harm",
+  "sexual/minors": null,
+  violence: "Violent",
+  "violence/graphic": null,
+};
+
+/** What a service asks of a guard of either kind. */
+export class Judge {
+  readonly guard: Guard | GenGuard;
+  readonly #policy: PolicyData | undefined;
+
+  constructor(guard: Guard | GenGuard, policy: PolicyData | undefined) {
+    this.guard = guard;
+    this.#policy = policy;
+  }
+
+  classify(messages: unknown, asking: Asking, policy: unknown = this.#policy): Promise<Classification> {
+    return this.guard.classify({
+      messages: messages as Message[],
+      policy: policy as PolicyData | undefined,
+      ...asking,
+    });
+  }
+
+  /** @throws {RequestError} logprobs_unavailable: the guard writes no words */
+  logprobs(messages: unknown, answer: string, alternatives: number, asking: Asking): Promise<TokenLogprob[]> {
+    if (!("logprobs" in this.guard)) {
+      const message =
+        "This guard judges tokens and writes no words, so there are no logprobs. Leave logprobs out.";
+      throw new RequestError(400, "logprobs_unavailable", message);
+    }
+    return this.guard.logprobs({ messages: messages as Message[], ...asking }, answer, alternatives);
+  }
+
+  /**
+   * OpenAI's moderations: each text is judged as a prompt. Categories have the guard's names and OpenAI's, those that the
+   * guard does not know always 0; a score is the probability of not being safe times that of the category.
+   */
+  async moderations(body: Json, asking: Asking): Promise<Json> {
+    const results: Json[] = [];
+    for (const content of inputs(body.input)) {
+      results.push(
+        this.#moderation(await this.classify([{ role: "user", content }], asking, this.#policy ?? {})),
+      );
+    }
+    return { id: `modr-${crypto.randomUUID()}`, model: modelOf(body), results };
+  }
+
+  #moderation({ risk, category, ruling, probabilities }: Classification): Json {
+    const { promptRisk, promptCategory } = this.guard.labels;
+    const safe = promptRisk.findIndex((label) => severityOf(label) === "safe");
+    const harm = 1 - probabilities.risk[safe];
+    const flagged = ruling?.action === "block";
+    const found = ruling?.category ?? category;
+    const score = (label: string) => harm * (probabilities.category[promptCategory.indexOf(label)] ?? 0);
+    const names = [
+      ...Object.entries(OPENAI_CATEGORIES),
+      ...promptCategory.map((label): [string, string] => [label, label]),
+    ].map(([name, label]): [string, string | null] => [
+      name,
+      label !== null && promptCategory.includes(label) ? label : null,
+    ]);
+    const each = <T>(value: (label: string | null) => T) =>
+      Object.fromEntries(names.map(([name, label]) => [name, value(label)]));
+    return {
+      flagged,
+      categories: each((label) => flagged && label !== null && label === found),
+      category_scores: each((label) => (label === null ? 0 : score(label))),
+      category_applied_input_types: each((label) => (label === null ? [] : ["text"])),
+      risk,
+    };
+  }
+}
+
+/** The model's name as the client gave it: there is but one. */
+export function modelOf({ model }: Json): string {
+  return typeof model === "string" ? model : "qwen3guard";
+}
+
+function inputs(input: unknown): string[] {
+  const items = Array.isArray(input) ? input : [input];
+  if (items.length > MOST_INPUTS) {
+    throw new RequestError(400, "too_many_inputs", `input must hold no more than ${MOST_INPUTS} texts.`);
+  }
+  if (items.length > 0 && items.every((item) => typeof item === "string")) return items;
+  // A list of parts is one input, a list of texts is as many.
+  if (
+    items.length > 0 &&
+    items.every((item) => isRecord(item) && item.type === "text" && typeof item.text === "string")
+  ) {
+    return [items.map((item) => (item as { text: string }).text).join("\n")];
+  }
+  throw new RequestError(
+    400,
+    "input_unreadable",
+    "input must be a text, a list of texts, or a list of text parts.",
+  );
+}

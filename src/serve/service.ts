@@ -1,0 +1,295 @@
+import type { IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
+import { type Context, Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { type WebSocket, WebSocketServer } from "ws";
+import type { GenGuard } from "../gen-guard.js";
+import type { Guard } from "../guard.js";
+import type { Classification } from "../moderation/classification.js";
+import { type PolicyData, resolvePolicy } from "../moderation/policy.js";
+import { type AccessOptions, access } from "../streaming/proxy/access.js";
+import { AdmissionControl } from "../streaming/proxy/admission.js";
+import { RequestError, toRequestError } from "../streaming/proxy/api-error.js";
+import { isRecord, type Json } from "../streaming/proxy/json.js";
+import { Metrics } from "../streaming/proxy/metrics.js";
+import { type LogEntry, RequestRecord } from "../streaming/proxy/record.js";
+import { readBody } from "../streaming/proxy/request/body.js";
+import type { Service } from "../streaming/proxy/server.js";
+import { tenantOf } from "../streaming/proxy/tenant.js";
+import { mostBytes } from "../tokenizer/limits.js";
+import { chatCompletion } from "./chat.js";
+import { type Asking, Judge } from "./judge.js";
+import { Keys } from "./keys.js";
+import { serveSocket } from "./socket.js";
+import { TokenStreams } from "./streams.js";
+
+export interface ServiceOptions extends AccessOptions {
+  /** The model's name in lists. Default "qwen3guard". */
+  name?: string;
+  /** What `flagged` and `ruling` go by. Default: DEFAULT_POLICY for moderations, none for classifications. */
+  policy?: PolicyData;
+  /** Any of them opens the service; none: whoever reaches it may ask. */
+  apiKeys?: readonly string[];
+  /** Requests a minute of each client. Default: no limit. */
+  rateLimit?: number;
+  /** Token streams at once. Default: one less than the guard has slots, so that requests find one; at least 1. */
+  maxStreams?: number;
+  /** Requests that may wait beside those that are judged. Default 256. */
+  maxWaiting?: number;
+  /** Bytes of a request. Default: more than the guard's context holds. */
+  maxBody?: number;
+  /** Seconds that a request may take. Default 600. */
+  timeout?: number;
+  /** Seconds that a token stream may have nothing to do. Default 60. */
+  idle?: number;
+  /** One entry a request; it holds nobody's text. */
+  log?: (entry: LogEntry) => void;
+}
+
+const MAX_WAITING = 256;
+const TIMEOUT_SECONDS = 600;
+const IDLE_SECONDS = 60;
+const STREAMS = "/v1/streams";
+
+/** Answers with the guard: chat completions as a served Qwen3Guard-Gen's, moderations, classifications, token streams. */
+export class GuardService implements Service {
+  readonly metrics: Metrics;
+  readonly #app = new Hono<Env>();
+  readonly #judge: Judge;
+  readonly #options: ServiceOptions;
+  readonly #keys: Keys;
+  readonly #admission: AdmissionControl;
+  readonly #streams: TokenStreams;
+  readonly #sockets: WebSocketServer;
+  readonly #since = Math.floor(Date.now() / 1000);
+  #draining = false;
+
+  /** @throws {InputError} POLICY_INVALID */
+  constructor(guard: Guard | GenGuard, options: ServiceOptions = {}) {
+    resolvePolicy(options.policy, guard.labels);
+    this.#options = options;
+    this.#judge = new Judge(guard, options.policy);
+    this.#keys = new Keys(options.apiKeys ?? [], options.rateLimit ?? null);
+    const places = guard.maxStreams + (options.maxWaiting ?? MAX_WAITING);
+    this.#admission = new AdmissionControl(places, options.timeout ?? TIMEOUT_SECONDS);
+    this.#streams = new TokenStreams(guard, {
+      most: Math.min(guard.maxStreams, options.maxStreams ?? Math.max(1, guard.maxStreams - 1)),
+      idleMs: 1000 * (options.idle ?? IDLE_SECONDS),
+      policy: options.policy,
+    });
+    const maxBody = options.maxBody ?? mostBytes(guard);
+    this.#sockets = new WebSocketServer({ noServer: true, maxPayload: maxBody, perMessageDeflate: false });
+    this.metrics = new Metrics(guard, () => this.#admission.taken + this.#streams.size);
+    this.#routes(guard, maxBody);
+  }
+
+  readonly fetch = (request: Request): Response | Promise<Response> => this.#app.fetch(request);
+
+  /** Takes no more requests. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  /** Ends those under way. */
+  abort(): void {
+    const reason = new RequestError(503, "shutting_down", "The service is shutting down.");
+    this.#admission.abort(reason);
+    this.#streams.closeAll();
+    for (const socket of this.#sockets.clients) socket.close(1001);
+  }
+
+  /** Takes a socket over, if a request with the same head would be let in. */
+  async upgrade(incoming: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    socket.on("error", () => socket.destroy());
+    const answer = await this.#admitSocket(incoming);
+    if (answer instanceof Response) {
+      const body = await answer.text();
+      const type = answer.headers.get("content-type") ?? "application/json";
+      socket.end(
+        `HTTP/1.1 ${answer.status} Refused\r\nconnection: close\r\ncontent-type: ${type}\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+      );
+      return;
+    }
+    this.#sockets.handleUpgrade(incoming, socket, head, (client: WebSocket) => {
+      serveSocket(client, (body) => this.#streams.open(body, answer));
+    });
+  }
+
+  /** Whose socket it is, or why it is refused. */
+  async #admitSocket(incoming: IncomingMessage): Promise<string | Response> {
+    try {
+      const headers = Object.entries(incoming.headers).filter(([, value]) => typeof value === "string");
+      const request = new Request(
+        new URL(incoming.url ?? "/", `http://${incoming.headers.host ?? "localhost"}`),
+        {
+          headers: headers as [string, string][],
+        },
+      );
+      const answer = await this.#app.fetch(request, { upgrade: true });
+      return answer.status === 200 && answer.headers.has(OWNER)
+        ? (answer.headers.get(OWNER) as string)
+        : answer;
+    } catch {
+      return new Response("", { status: 400 });
+    }
+  }
+
+  #routes(guard: Guard | GenGuard, maxBody: number): void {
+    const app = this.#app;
+    app.use(async (c, next) => {
+      c.set("record", new RequestRecord(c.req.raw, endpointOf(c.req.path)));
+      await next();
+    });
+    app.use(access(this.#options));
+    app.use(bodyLimit({ maxSize: maxBody, onError: tooLarge }));
+    app.get("/healthz", (c) => {
+      const { active, waiting } = guard.load;
+      const draining = this.#draining;
+      return c.json({ status: draining ? "draining" : "ok", active, waiting }, draining ? 503 : 200);
+    });
+    app.get("/metrics", async (c) => {
+      const { registry } = this.metrics;
+      return c.body(await registry.metrics(), 200, { "content-type": registry.contentType });
+    });
+    app.use(async (c, next) => {
+      this.#keys.check(c.req.raw);
+      if (this.#draining) throw new RequestError(503, "shutting_down", "The service is shutting down.");
+      await next();
+    });
+    const model = {
+      id: this.#options.name ?? "qwen3guard",
+      object: "model",
+      created: this.#since,
+      owned_by: "qwen3guard",
+    };
+    const described = { ...model, max_model_len: guard.maxTokens };
+    app.get("/v1/models", (c) => c.json({ object: "list", data: [described] }));
+    app.get("/v1/models/:name{.+}", (c) => c.json({ ...described, id: c.req.param("name") }));
+    app.post("/v1/chat/completions", (c) =>
+      this.#work(c, async (body, asking) => {
+        const { response, found } = await chatCompletion(body, this.#judge, asking);
+        this.#note(found);
+        return response;
+      }),
+    );
+    app.post("/v1/moderations", (c) =>
+      this.#work(c, async (body, asking) => Response.json(await this.#judge.moderations(body, asking))),
+    );
+    app.post("/v1/classify", (c) =>
+      this.#work(c, async ({ messages, policy }, asking) => {
+        const found = await this.#judge.classify(messages, asking, policy);
+        this.#note(found);
+        return Response.json(found);
+      }),
+    );
+    this.#streamRoutes();
+    app.all("*", () => {
+      throw new RequestError(
+        404,
+        "path_unknown",
+        "This service has /v1/chat/completions, /v1/moderations, /v1/classify, /v1/streams and /v1/models.",
+      );
+    });
+    app.onError((error, c) => {
+      const failure = toRequestError(error);
+      this.#write(c.var.record, failure.status, error);
+      const headers: Record<string, string> = failure.status === 429 ? { "retry-after": "1" } : {};
+      return Response.json(failure.body, { status: failure.status, headers });
+    });
+  }
+
+  /** Token streams for clients without sockets: each request is an increment, judged in the order they come. */
+  #streamRoutes(): void {
+    const app = this.#app;
+    app.get(STREAMS, (c) => {
+      const owner = tenantOf(c.req.raw);
+      this.#keys.count(owner);
+      if (!c.env?.upgrade)
+        throw new RequestError(426, "upgrade_required", "Open a WebSocket here, or POST a stream.");
+      return new Response(null, { headers: { [OWNER]: owner } });
+    });
+    app.post(STREAMS, (c) =>
+      this.#work(c, async (body, { cacheKey }) => {
+        const stream = this.#streams.open(body, cacheKey);
+        return Response.json({ id: stream.id, verdict: await stream.prompt() });
+      }),
+    );
+    app.post(`${STREAMS}/:id`, (c) =>
+      this.#work(c, async (body, { cacheKey }) =>
+        Response.json(await this.#streams.of(c.req.param("id") as string, cacheKey).push(body)),
+      ),
+    );
+    app.post(`${STREAMS}/:id/end`, (c) =>
+      this.#work(c, async (_, { cacheKey }) =>
+        Response.json(await this.#streams.of(c.req.param("id") as string, cacheKey).end()),
+      ),
+    );
+    app.delete(`${STREAMS}/:id`, (c) => {
+      this.#streams.of(c.req.param("id"), tenantOf(c.req.raw)).close();
+      return new Response(null, { status: 204 });
+    });
+  }
+
+  async #work(c: Context<Env>, work: (body: Json, asking: Asking) => Promise<Response>): Promise<Response> {
+    const { record } = c.var;
+    const cacheKey = tenantOf(c.req.raw);
+    this.#keys.count(cacheKey);
+    const body = await readBody(c.req.raw);
+    record.asked(isRecord(body) ? body : {}, body.stream === true);
+    const admission = this.#admission.admit(1, c.req.raw.signal);
+    try {
+      const response = await work(body, { signal: admission.signal, cacheKey });
+      this.#write(record, response.status, null);
+      return response;
+    } finally {
+      admission.free();
+    }
+  }
+
+  #note({ part, risk, category, ruling }: Classification): void {
+    if (category === null && ruling?.action !== "block") return;
+    this.metrics.findings.inc({
+      part,
+      action: ruling?.action ?? "observe",
+      risk,
+      category: category ?? "None",
+    });
+  }
+
+  #write(record: RequestRecord, status: number, error: unknown): void {
+    const entry = record.entry(status, [], error, false);
+    this.metrics.ended(entry, []);
+    this.#options.log?.(entry);
+  }
+}
+
+/** Between the route that lets a socket in and the one who upgrades it. */
+const OWNER = "x-qwen3guard-owner";
+
+interface Env {
+  Variables: { record: RequestRecord };
+  Bindings: { upgrade?: boolean };
+}
+
+const ENDPOINTS = [
+  "/v1/chat/completions",
+  "/v1/moderations",
+  "/v1/classify",
+  "/v1/models",
+  STREAMS,
+  "/healthz",
+  "/metrics",
+];
+
+/** A name for logs and metrics: the client's path, which may hold a stream's id, stands in neither. */
+function endpointOf(path: string): string {
+  return ENDPOINTS.find((endpoint) => path === endpoint || path.startsWith(`${endpoint}/`)) ?? "other";
+}
+
+function tooLarge(): never {
+  throw new RequestError(
+    413,
+    "body_too_large",
+    "The request is larger than this service takes (--max-body).",
+  );
+}

@@ -1,0 +1,127 @@
+import type { ClosedError } from "../errors.js";
+import type { Guard } from "../guard.js";
+import type { Decision } from "../moderation/decision.js";
+import type { PolicyData } from "../moderation/policy.js";
+import type { GuardStream } from "../moderation/stream.js";
+import type { Judgement, Verdict } from "../moderation/verdict.js";
+import { RequestError } from "../streaming/proxy/api-error.js";
+import type { Json } from "../streaming/proxy/json.js";
+import type { Message } from "../tokenizer/messages.js";
+
+/** Characters or ids of one push: more would keep others waiting. */
+const MOST_PUSHED = 1 << 16;
+
+/**
+ * Verdicts in the terms of the official streaming API. They stand from `from` on: what was told of later tokens before is
+ * replaced.
+ */
+export interface ToldVerdicts {
+  from: number;
+  token_ids: number[];
+  text: string[];
+  risk_level: string[];
+  risk_prob: number[];
+  category: (string | null)[];
+  category_prob: (number | null)[];
+  /** Later text may still change them. */
+  provisional: boolean[];
+}
+
+/** A stream that a client of the service holds, by socket or by requests. */
+export class TokenStream {
+  readonly id = crypto.randomUUID();
+  readonly owner: string;
+  readonly #stream: GuardStream;
+  usedAt = performance.now();
+  /** Work under way: while there is any it is not idle. */
+  pending = 0;
+
+  /** @throws {RequestError} field_invalid; as `guard.stream` */
+  constructor(guard: Guard, body: Json, policy: PolicyData | undefined, owner: string) {
+    this.owner = owner;
+    const { messages, ids, overflow } = body;
+    if ((messages === undefined) === (ids === undefined)) {
+      throw new RequestError(400, "field_invalid", "A stream opens with messages or with ids, one of them.");
+    }
+    const begin =
+      messages === undefined ? { promptIds: ids as number[] } : { messages: messages as Message[] };
+    this.#stream = guard.stream({
+      ...begin,
+      overflow: overflow === "error" ? "error" : "slide",
+      policy: (body.policy as PolicyData | undefined) ?? policy,
+      cacheKey: owner,
+    });
+  }
+
+  /** Resolves when it is over, whatever the reason. */
+  get closed(): Promise<unknown> {
+    return this.#stream.closed;
+  }
+
+  /** The prompt's verdict. */
+  prompt(): Promise<Json | null> {
+    return this.#busy(async () => {
+      const verdict = await this.#stream.prompt;
+      return verdict && told(verdict);
+    });
+  }
+
+  /** Judges what comes next, in the order of the calls. @throws {RequestError} field_invalid; as `push` and `pushText` */
+  push({ text, ids }: Json): Promise<ToldVerdicts> {
+    return this.#busy(async () => {
+      if (typeof text === "string" && ids === undefined && text.length <= MOST_PUSHED) {
+        return toldVerdicts(await this.#stream.pushText(text));
+      }
+      if (Array.isArray(ids) && text === undefined && ids.length <= MOST_PUSHED) {
+        return toldVerdicts(await this.#stream.push(ids));
+      }
+      const message = `A push brings text or ids, one of them, no more than ${MOST_PUSHED} characters or ids.`;
+      throw new RequestError(400, "field_invalid", message);
+    });
+  }
+
+  /** What the last text comes to, and what the response as a whole does; the slot is free. */
+  end(): Promise<{ verdicts: ToldVerdicts; decision: Decision }> {
+    return this.#busy(async () => {
+      const verdicts = toldVerdicts(await this.#stream.flush());
+      return { verdicts, decision: await this.#stream.end() };
+    });
+  }
+
+  close(reason?: ClosedError): void {
+    this.#stream.close(reason);
+  }
+
+  async #busy<T>(work: () => Promise<T>): Promise<T> {
+    this.pending++;
+    try {
+      return await work();
+    } finally {
+      this.pending--;
+      this.usedAt = performance.now();
+    }
+  }
+}
+
+function told({ risk, riskProbability, category, categoryProbability, probabilities }: Judgement): Json {
+  return {
+    risk_level: risk,
+    risk_prob: riskProbability,
+    category,
+    category_prob: categoryProbability,
+    probabilities,
+  };
+}
+
+function toldVerdicts(verdicts: readonly Verdict[]): ToldVerdicts {
+  return {
+    from: verdicts[0]?.index ?? 0,
+    token_ids: verdicts.map(({ tokenId }) => tokenId),
+    text: verdicts.map(({ text }) => text),
+    risk_level: verdicts.map(({ risk }) => risk),
+    risk_prob: verdicts.map(({ riskProbability }) => riskProbability),
+    category: verdicts.map(({ category }) => category),
+    category_prob: verdicts.map(({ categoryProbability }) => categoryProbability),
+    provisional: verdicts.map(({ provisional }) => provisional),
+  };
+}

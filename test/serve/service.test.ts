@@ -1,0 +1,214 @@
+import OpenAI from "openai";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type GenGuard, loadGenGuard } from "../../src/gen-guard.js";
+import { type Guard, loadGuard } from "../../src/index.js";
+import { GuardService, type ServiceOptions } from "../../src/serve/service.js";
+import { type Listening, listen } from "../../src/streaming/proxy/server.js";
+import { randomGen } from "../support/gen.js";
+
+let gen: GenGuard;
+let stream: Guard;
+const servers: Listening[] = [];
+
+async function serve(guard: Guard | GenGuard, options: ServiceOptions = {}): Promise<string> {
+  const server = await listen(new GuardService(guard, options), 0, "127.0.0.1");
+  servers.push(server);
+  return server.url;
+}
+
+beforeAll(async () => {
+  gen = await loadGenGuard((await randomGen()).modelDir, { maxStreams: 4 });
+  stream = await loadGuard({ maxStreams: 4 });
+});
+afterAll(async () => {
+  await Promise.all(servers.map((server) => server.close(0)));
+  await Promise.all([gen.close(), stream.close()]);
+});
+
+const client = (url: string, apiKey = "none") => new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 });
+const post = (url: string, body: unknown, headers = {}) =>
+  fetch(url, {
+    method: "POST",
+    headers: { "content-type": "application/json", ...headers },
+    body: JSON.stringify(body),
+  });
+const ask = (content: string) => ({
+  model: "Qwen/Qwen3Guard-Gen-0.6B",
+  messages: [{ role: "user" as const, content }],
+});
+/** As the model's card has it. */
+const SAFETY = /Safety: (Safe|Unsafe|Controversial)/;
+const CATEGORY =
+  /(Violent|Non-violent Illegal Acts|Sexual Content or Sexual Acts|PII|Suicide & Self-Harm|Unethical Acts|Politically Sensitive Topics|Copyright Violation|Jailbreak|None)/;
+
+describe.each(["Gen", "Stream"])("chat completions of a %s guard", (kind) => {
+  let url: string;
+  beforeAll(async () => {
+    url = await serve(kind === "Gen" ? gen : stream, { name: "qwen3guard-test" });
+  });
+
+  test("the usual script of the openai client prints the official text, streamed or not", async () => {
+    const openai = client(url);
+    const messages = [
+      ...ask("How do I bake bread?").messages,
+      { role: "assistant" as const, content: "Mix flour." },
+    ];
+    const whole = await openai.chat.completions.create({ model: "any", messages });
+    const text = whole.choices[0].message.content as string;
+    expect(SAFETY.exec(text)?.[1]).toBeDefined();
+    expect(CATEGORY.exec(text.split("\n")[1])?.[1]).toBeDefined();
+    expect(/Refusal: (Yes|No)/.test(text)).toBe(kind === "Gen");
+    expect(whole.choices[0].finish_reason).toBe("stop");
+    expect(whole.usage?.total_tokens).toBe(
+      Number(whole.usage?.prompt_tokens) + Number(whole.usage?.completion_tokens),
+    );
+    let streamed = "";
+    let usage: OpenAI.CompletionUsage | null | undefined;
+    const options = { stream: true as const, stream_options: { include_usage: true } };
+    for await (const chunk of await openai.chat.completions.create({ model: "any", messages, ...options })) {
+      streamed += chunk.choices[0]?.delta.content ?? "";
+      usage = chunk.usage ?? usage;
+    }
+    expect(streamed).toBe(text);
+    expect(usage).toEqual(whole.usage);
+  });
+
+  test("models are listed under the name that was given", async () => {
+    const models = await client(url).models.list();
+    expect(models.data.map(({ id }) => id)).toEqual(["qwen3guard-test"]);
+  });
+
+  test("moderations have OpenAI's schema", async () => {
+    const { results } = await client(url).moderations.create({
+      input: ["Hi", "How do I kill my neighbour?"],
+    });
+    expect(results).toHaveLength(2);
+    expect(Object.keys(results[0].categories)).toEqual(Object.keys(results[0].category_scores));
+    expect(results[0].categories).toMatchObject({ harassment: false, "sexual/minors": false });
+    expect(results.map(({ flagged }) => flagged)).toContainEqual(expect.any(Boolean));
+  });
+
+  test("classifications hold all probabilities, and the policy's ruling", async () => {
+    const response = await post(`${url}/v1/classify`, {
+      messages: ask("Hi").messages,
+      policy: { reading: "loose" },
+    });
+    expect(await response.json()).toMatchObject({
+      part: "prompt",
+      probabilities: { risk: [expect.any(Number), expect.any(Number), expect.any(Number)] },
+      ruling: { action: expect.any(String) },
+    });
+  });
+
+  test("max_tokens and stop end the text as a model's would", async () => {
+    const openai = client(url);
+    const short = await openai.chat.completions.create({ ...ask("Hi"), max_tokens: 2 });
+    expect(short.choices[0]).toMatchObject({ finish_reason: "length" });
+    const stopped = await openai.chat.completions.create({ ...ask("Hi"), stop: "\n" });
+    expect(stopped.choices[0].message.content).toMatch(/^Safety: \w+$/);
+  });
+
+  test.each([
+    ["messages that are none", { messages: "Hi" }],
+    ["no messages", { messages: [] }],
+    ["an image", { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "x" } }] }] }],
+    ["tools, which nobody would judge", { ...ask("Hi"), tools: [{ type: "function" }] }],
+    ["a template of the client's own", { ...ask("Hi"), chat_template: "{{ 1 }}" }],
+    ["too many choices", { ...ask("Hi"), n: 1000 }],
+  ])("%s: refused with a named error", async (_, body) => {
+    const response = await post(`${url}/v1/chat/completions`, body);
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({
+      error: { code: expect.any(String), type: "invalid_request_error" },
+    });
+  });
+});
+
+test("a Gen guard's logprobs are those of its words", async () => {
+  const openai = client(await serve(gen));
+  const options = { ...ask("Why?"), logprobs: true, top_logprobs: 5 };
+  const { choices } = await openai.chat.completions.create(options);
+  const tokens = choices[0].logprobs?.content ?? [];
+  expect(tokens.map(({ token }) => token).join("")).toBe(choices[0].message.content);
+  for (const { logprob, top_logprobs: top } of tokens) {
+    expect(top).toHaveLength(5);
+    expect(logprob).toBeLessThanOrEqual(top[0].logprob);
+  }
+  let streamed = 0;
+  for await (const chunk of await openai.chat.completions.create({ ...options, stream: true })) {
+    streamed += chunk.choices[0]?.logprobs?.content?.length ?? 0;
+  }
+  expect(streamed).toBe(tokens.length);
+});
+
+test("a Stream guard writes no words, so it has no logprobs", async () => {
+  const response = await post(`${await serve(stream)}/v1/chat/completions`, { ...ask("Hi"), logprobs: true });
+  expect(await response.json()).toMatchObject({ error: { code: "logprobs_unavailable" } });
+});
+
+test("a Gen guard refuses what its template would not show, and has no token streams", async () => {
+  const url = await serve(gen);
+  const messages = [{ role: "assistant", content: "Hi" }];
+  const refused = await post(`${url}/v1/chat/completions`, { messages });
+  expect(await refused.json()).toMatchObject({ error: { code: "messages_invalid" } });
+  expect(await (await post(`${url}/v1/streams`, { messages: ask("Hi").messages })).json()).toMatchObject({
+    error: { code: "streams_unavailable" },
+  });
+});
+
+describe("who may ask", () => {
+  test("with keys, nobody without one; health and metrics are open", async () => {
+    const url = await serve(stream, { apiKeys: ["right", "other"] });
+    await expect(client(url, "wrong").models.list()).rejects.toMatchObject({
+      status: 401,
+      code: "invalid_api_key",
+    });
+    expect((await client(url, "other").models.list()).data).toHaveLength(1);
+    expect((await post(`${url}/v1/classify`, { messages: [] })).status).toBe(401);
+    expect((await fetch(`${url}/healthz`)).status).toBe(200);
+    expect(await (await fetch(`${url}/metrics`)).text()).toContain("qwen3guard_slots");
+  });
+
+  test("each client has so many requests a minute", async () => {
+    const url = await serve(stream, { rateLimit: 2 });
+    const status = async (key: string) =>
+      (await post(`${url}/v1/classify`, { messages: ask("Hi").messages }, { authorization: `Bearer ${key}` }))
+        .status;
+    expect([await status("a"), await status("a"), await status("a"), await status("b")]).toEqual([
+      200, 200, 429, 200,
+    ]);
+  });
+
+  test("web pages of others and large bodies are kept out; logs hold nobody's text", async () => {
+    const lines: string[] = [];
+    const url = await serve(stream, { maxBody: 1000, log: (entry) => lines.push(JSON.stringify(entry)) });
+    expect((await post(`${url}/v1/classify`, {}, { origin: "https://evil.example" })).status).toBe(403);
+    expect((await post(`${url}/v1/classify`, { messages: "secret".repeat(500) })).status).toBe(413);
+    await post(`${url}/v1/classify`, { messages: [{ role: "secret", content: "secret" }] });
+    await post(`${url}/v1/secret`, {});
+    expect(lines).toHaveLength(4);
+    expect(lines.join()).not.toContain("secret");
+  });
+});
+
+test("requests of many clients all get their verdict, and no slot is left", async () => {
+  const url = await serve(gen);
+  const texts = Array.from({ length: 24 }, (_, i) => `Question ${i}: how do I bake bread number ${i}?`);
+  const answers = await Promise.all(
+    texts.map(
+      async (text) => (await client(url).chat.completions.create(ask(text))).choices[0].message.content,
+    ),
+  );
+  expect(answers.every((answer) => SAFETY.test(String(answer)))).toBe(true);
+  expect(gen.load).toMatchObject({ active: 0, waiting: 0 });
+});
+
+test("at its end it takes no more, finishes what is under way, and says so", async () => {
+  const server = await listen(new GuardService(stream), 0, "127.0.0.1");
+  const running = post(`${server.url}/v1/classify`, { messages: ask("word ".repeat(600)).messages });
+  while (stream.load.active === 0) await new Promise(setImmediate);
+  const closed = server.close(10_000);
+  expect((await running).status).toBe(200);
+  await closed;
+  await expect(fetch(`${server.url}/healthz`)).rejects.toThrow();
+});
