@@ -1,0 +1,234 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { copyFile, mkdir, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { scriptedUpstream, sse } from "../streaming/proxy/upstream.js";
+import { MAIN } from "../support/cli.js";
+import { temporaryFolder } from "../support/model.js";
+
+const NGINX = "/usr/sbin/nginx";
+const MODULE = "/usr/lib/nginx/modules/ngx_http_js_module.so";
+const INSTALLED = existsSync(NGINX) && existsSync(MODULE);
+const SHIPPED = fileURLToPath(new URL("../../deploy/nginx", import.meta.url));
+
+interface Proxy {
+  child: ChildProcess;
+  port: number;
+}
+
+let cache: string;
+let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
+let nginx: ChildProcess;
+let url: string;
+const proxies: Proxy[] = [];
+
+test.runIf(process.env.CI)("CI has nginx and its module for JavaScript", () => expect(INSTALLED).toBe(true));
+
+async function startProxy(port: number): Promise<Proxy> {
+  // The embedded model finds harm in recipes; here it is to watch, not to stop.
+  const policy = join(cache, "policy.json");
+  await writeFile(policy, JSON.stringify({ action: "observe" }));
+  const served = ["--port", String(port), "--threads", "1", "--policy", policy];
+  const args = [MAIN, "proxy", "--upstream", upstream.url, ...served];
+  const child = spawn(process.execPath, args, {
+    env: { ...process.env, NO_COLOR: "1", QWEN3GUARD_CACHE: cache },
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  const [said] = await once(child.stdout, "data");
+  return { child, port: Number(/:(\d+) guards/.exec(String(said))?.[1]) };
+}
+
+/** The shipped configuration, for ports of this test. */
+async function startNginx(): Promise<void> {
+  const folder = await temporaryFolder();
+  await mkdir(join(folder, "qwen3guard"));
+  await mkdir(join(folder, "conf.d"));
+  await copyFile(join(SHIPPED, "qwen3guard.conf"), join(folder, "conf.d/qwen3guard.conf"));
+  const script = "qwen3guard/conversation.js";
+  await copyFile(join(SHIPPED, script), join(folder, script));
+  const servers = proxies.map(({ port }) => `server 127.0.0.1:${port} max_fails=1 fail_timeout=1s;\n`);
+  await writeFile(join(folder, "qwen3guard/servers.conf"), servers.join(""));
+  const port = await freePort();
+  await writeFile(join(folder, "qwen3guard/listen.conf"), `listen 127.0.0.1:${port};\n`);
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
+    (name) => `${name}_temp_path ${folder}/${name};`,
+  );
+  await writeFile(
+    join(folder, "nginx.conf"),
+    `load_module ${MODULE}; daemon off; worker_processes 2; pid ${folder}/nginx.pid; error_log ${folder}/error.log;
+    events {} http { access_log off; ${temporary.join(" ")} include conf.d/*.conf; }`,
+  );
+  nginx = spawn(NGINX, ["-p", folder, "-c", join(folder, "nginx.conf")], { stdio: "inherit" });
+  url = `http://127.0.0.1:${port}`;
+  await until(() =>
+    fetch(`${url}/healthz`).then(
+      ({ ok }) => ok,
+      () => false,
+    ),
+  );
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+async function until(holds: () => Promise<boolean>): Promise<void> {
+  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 50));
+}
+
+interface Turn {
+  role: string;
+  content: string;
+}
+
+function ask(base: string, messages: Turn[], headers: Record<string, string> = {}): Promise<Response> {
+  return fetch(`${base}/v1/chat/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json", ...headers },
+    body: JSON.stringify({ model: "m", stream: true, messages }),
+  });
+}
+
+const bread = (what: string): Turn[] => [
+  { role: "system", content: "You are a baker who answers in few words." },
+  { role: "user", content: `How do I bake bread with ${what}?` },
+];
+const delta = (content: string) => sse({ choices: [{ index: 0, delta: { content } }] });
+const ending = [sse({ choices: [{ index: 0, delta: {}, finish_reason: "stop" }] }), sse("[DONE]")];
+const isWhole = (text: string) =>
+  text.trimEnd().endsWith("[DONE]") && text.includes('"finish_reason":"stop"');
+
+function answerUntilReleased(): () => void {
+  let over = false;
+  upstream.answerWith(() => ({
+    script: (function* () {
+      yield* ["Knead ", "the ", "dough, "].map(delta);
+      while (!over) yield 10;
+      yield* [delta("then let it rest."), ...ending];
+    })(),
+  }));
+  return () => {
+    over = true;
+  };
+}
+
+async function metric({ port }: Proxy, name: string): Promise<number> {
+  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  const line = text.split("\n").find((line) => line.startsWith(`${name} `));
+  return Number(line?.split(" ")[1] ?? 0);
+}
+
+async function promptTokens(): Promise<{ reused: number; prefilled: number }> {
+  const sum = { reused: 0, prefilled: 0 };
+  for (const proxy of proxies) {
+    for (const state of ["reused", "prefilled"] as const) {
+      sum[state] += await metric(proxy, `qwen3guard_prompt_tokens_total{state="${state}"}`);
+    }
+  }
+  return sum;
+}
+
+/** Has conversations of several turns; says which share of their prompts' tokens had been read before. */
+async function reuse(name: string, baseOf: (turn: number) => string): Promise<number> {
+  const before = await promptTokens();
+  for (let i = 0; i < 6; i++) {
+    const messages = bread(`${name} and ${"flour and ".repeat(12)} ${i} seeds`);
+    for (let turn = 0; turn < 4; turn++) {
+      expect(await (await ask(baseOf(i + turn), messages)).text()).toSatisfy(isWhole);
+      messages.push({ role: "assistant", content: "Knead the dough, then let it rest." });
+      messages.push({ role: "user", content: `And after step ${turn}?` });
+    }
+  }
+  const after = await promptTokens();
+  const reused = after.reused - before.reused;
+  return reused / (reused + after.prefilled - before.prefilled);
+}
+
+describe.skipIf(!INSTALLED)("three proxies behind nginx", () => {
+  beforeAll(async () => {
+    cache = await temporaryFolder();
+    upstream = await scriptedUpstream();
+    proxies.push(await startProxy(0));
+    proxies.push(...(await Promise.all([startProxy(0), startProxy(0)])));
+    await startNginx();
+  });
+  afterAll(async () => {
+    nginx?.kill("SIGTERM");
+    for (const { child } of proxies) child.kill("SIGKILL");
+    await upstream?.close();
+  });
+
+  test("a conversation finds the proxy that has read it", async () => {
+    answerUntilReleased()();
+    const inTurn = await reuse("rye", (turn) => `http://127.0.0.1:${proxies[turn % 3].port}`);
+    const hashed = await reuse("oats", () => url);
+    if (process.env.SHOW) console.log({ inTurn, hashed });
+    expect(hashed).toBeGreaterThan(0.5);
+    expect(hashed).toBeGreaterThan(1.3 * inTurn);
+  });
+
+  test("a header says which conversation it is, whatever the text", async () => {
+    answerUntilReleased()();
+    const counts = () => Promise.all(proxies.map((proxy) => metric(proxy, "qwen3guard_tokens_total")));
+    const before = await counts();
+    for (let i = 0; i < 6; i++)
+      await (await ask(url, bread(`${i} nuts`), { "x-conversation-id": "c" })).text();
+    const after = await counts();
+    expect(after.filter((count, i) => count > before[i])).toHaveLength(1);
+  });
+
+  test("kill -9 of one under load: its streams alone fail, and the next request finds another", async () => {
+    const release = answerUntilReleased();
+    const streams: { text: Promise<string> }[] = [];
+    const held = () => Promise.all(proxies.map((proxy) => metric(proxy, "qwen3guard_streams")));
+    for (let i = 0; (await held()).some((count) => count === 0); i++) {
+      const response = await ask(url, bread(`${i} olives`));
+      const text = response.text();
+      text.catch(() => {});
+      streams.push({ text });
+    }
+    const [lost] = await held();
+    const { child, port } = proxies[0];
+    child.kill("SIGKILL");
+    await once(child, "exit");
+    const others = Promise.all(Array.from({ length: 12 }, (_, i) => ask(url, bread(`${i} figs`))));
+    release();
+    for (const response of await others) expect(isWhole(await response.text())).toBe(true);
+    const ends = await Promise.allSettled(streams.map(({ text }) => text));
+    const whole = ends.filter((end) => end.status === "fulfilled" && isWhole(end.value));
+    expect(whole).toHaveLength(streams.length - lost);
+    proxies[0] = await startProxy(port);
+  });
+
+  test("a restart of one after the other loses no request", async () => {
+    answerUntilReleased()();
+    let stop = false;
+    const ends: boolean[] = [];
+    const load = Promise.all(
+      [1, 2, 3].map(async (client) => {
+        for (let i = 0; !stop; i++) {
+          const response = await ask(url, bread(`${client} times ${i} apples`));
+          ends.push(response.status === 200 && isWhole(await response.text()));
+        }
+      }),
+    );
+    for (const [i, { child, port }] of proxies.entries()) {
+      child.kill("SIGTERM");
+      await once(child, "exit");
+      proxies[i] = await startProxy(port);
+    }
+    stop = true;
+    await load;
+    expect(ends.length).toBeGreaterThan(10);
+    expect(ends.filter((whole) => !whole)).toEqual([]);
+  });
+});
