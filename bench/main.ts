@@ -11,6 +11,7 @@ const QUESTIONS = [
   "prompts",
   "export",
   "drift",
+  "gen",
   "added-latency",
   "context",
   "streams",

@@ -1,6 +1,8 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { Ajv2020 } from "ajv/dist/2020.js";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { type Guard, loadGuard } from "../../src/index.js";
@@ -62,6 +64,20 @@ function standing(told: Told[]): { text: string; risks: string[] } {
   return { text: texts.join(""), risks };
 }
 
+/** Whether docs/token-streams.schema.json describes a message. */
+const isDescribed = new Ajv2020({ allowUnionTypes: true }).compile(
+  JSON.parse(readFileSync(new URL("../../docs/token-streams.schema.json", import.meta.url), "utf8")),
+);
+
+test("the schema takes what a client may say, and nothing else", () => {
+  const open = { type: "open", messages: QUESTION };
+  for (const message of [open, { type: "push", ids: [1] }, { type: "end" }])
+    expect(isDescribed(message)).toBe(true);
+  for (const message of [{ type: "open" }, { ...open, ids: [1] }, { type: "push" }, { type: "dance" }]) {
+    expect(isDescribed(message)).toBe(false);
+  }
+});
+
 async function free(): Promise<void> {
   while (guard.load.active + guard.load.waiting > 0) await new Promise(setImmediate);
 }
@@ -76,6 +92,7 @@ describe("a token stream over a WebSocket", () => {
     const stream = guard.stream({ messages: QUESTION });
     await stream.pushText(INSULT);
     const decision = await stream.end();
+    expect(client.told.filter((message) => !isDescribed(message))).toEqual([]);
     expect(client.told[0].type).toBe("opened");
     expect(client.told[1]).toMatchObject({ type: "prompt", verdict: { risk_level: expect.any(String) } });
     expect(standing(client.told).text).toBe(INSULT);
