@@ -50,14 +50,16 @@ if [ "$(cat "$box/runtime.key" 2>/dev/null)" != "$key" ]; then
   echo "installing the packages …" >&2
   rm -rf "$box/runtime"
   mkdir -p "$box/runtime/bin"
-  cp package.json package-lock.json .npmrc "$box/runtime/"
+  cp package.json package-lock.json "$box/runtime/"
   (
     cd "$box/runtime"
     npm ci --silent --omit=dev --ignore-scripts --os=linux --cpu=x64
-    rm package.json package-lock.json .npmrc
-    cd node_modules/onnxruntime-node/bin/napi-v6
-    rm -rf darwin win32 linux/arm64
+    rm package.json package-lock.json
   )
+  node scripts/native/gather.mjs
+  mkdir -p "$box/runtime/native/linux"
+  cp native/version.json "$box/runtime/native/"
+  cp -R native/linux/x64 "$box/runtime/native/linux/"
   # What the scripts need besides: a TypeScript runner, and the tokenizer of the checkpoints with random weights.
   npm install --silent --prefix "$box/runner" --ignore-scripts --os=linux --cpu=x64 \
     "tsx@$(node -p "require('tsx/package.json').version")"
@@ -68,7 +70,7 @@ if [ "$(cat "$box/runtime.key" 2>/dev/null)" != "$key" ]; then
   cp "$(node -p process.execPath)" "$box/runtime/bin/node"
   strip "$box/runtime/bin/node"
 fi
-archive runtime "$key" "$box/runtime" bin node_modules
+archive runtime "$key" "$box/runtime" bin native node_modules
 
 npm run build --silent
 git rev-parse --short HEAD >"$box/COMMIT"

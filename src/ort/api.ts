@@ -106,7 +106,7 @@ export class StatusFunctions<Name extends string> {
   }
 }
 
-/** ONNX Runtime's C API, called in the library that onnxruntime-node ships. Knows tensors, nothing of guards. */
+/** ONNX Runtime's C API, called in the library that comes with the package. Knows tensors, nothing of guards. */
 export class OrtApi extends StatusFunctions<keyof typeof STATUS_FUNCTIONS> {
   readonly version: string;
   readonly libraryPath: string;
@@ -168,7 +168,7 @@ function openApi(libraryPath: string): { version: string; bind: Bind } {
   if (!table) {
     throw new DeviceError(
       "ORT_TOO_OLD",
-      `ONNX Runtime ${version} at ${libraryPath} lacks C API ${API_VERSION}. Install onnxruntime-node 1.30 or later.`,
+      `ONNX Runtime ${version} at ${libraryPath} lacks C API ${API_VERSION}. Install qwen3guard-stream again.`,
     );
   }
   const bind = (index: number, prototype: string) => {
@@ -180,7 +180,7 @@ function openApi(libraryPath: string): { version: string; bind: Bind } {
 
 let shared: OrtApi | undefined;
 
-/** The process-wide API: of the installed onnxruntime-node, or of the library that a kind of device brings instead. */
+/** The process-wide API: of the library that comes with the package, or of the one that a kind of device brings instead. */
 export function ortApi(): OrtApi {
   shared ??= new OrtApi(
     ACCELERATORS.map((name) => DEVICE_KINDS[name].runtimeLibrary()).find((path) => path !== null) ??

@@ -1,5 +1,28 @@
-// biome-ignore lint/style/noRestrictedImports: here the stacks are enlarged
-import koffi from "koffi";
+import { createRequire } from "node:module";
+import { DeviceError } from "../errors.js";
+
+type Koffi = typeof import("koffi");
+
+/**
+ * koffi by its part for this platform, which is all there is to it but an install script that would build what is there:
+ * package managers that run no scripts unasked refuse or warn of it.
+ */
+function loadKoffi(): Koffi {
+  const name = `@koromix/koffi-${process.platform}-${process.arch}`;
+  try {
+    return createRequire(import.meta.url)(name);
+  } catch (cause) {
+    throw new DeviceError(
+      "FFI_NOT_FOUND",
+      `${name} could not be loaded, by which native libraries are called: ${(cause as Error).message.split("\n", 1)}. ` +
+        "It comes as an optional dependency for Linux (x64, arm64), macOS (arm64) and Windows (x64, arm64): install with " +
+        "those, and on the platform that it is to run on.",
+      { cause },
+    );
+  }
+}
+
+const koffi = loadKoffi();
 
 /** What is never touched of it is address space, not memory. */
 const STACK_BYTES = 8 * 2 ** 20;

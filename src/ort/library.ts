@@ -1,11 +1,13 @@
-import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import type { LibraryHandle } from "koffi";
 import { DeviceError } from "../errors.js";
 import koffi from "./ffi.js";
 
-/** File names onnxruntime-node gives its shared library, by platform. */
+/** What onnxruntime-node ships, as `scripts/native/gather.mjs` puts it into the package. */
+const FOLDER = fileURLToPath(new URL("../../native/", import.meta.url));
+
 const FILE_NAMES: Partial<Record<NodeJS.Platform, string>> = {
   linux: "libonnxruntime.so.1",
   darwin: "libonnxruntime.1.dylib",
@@ -15,39 +17,29 @@ const FILE_NAMES: Partial<Record<NodeJS.Platform, string>> = {
 export interface OrtLibrary {
   /** Absolute path of the shared library. */
   path: string;
-  /** Version of the onnxruntime-node package that carries it. */
+  /** Version of ONNX Runtime. */
   packageVersion: string;
 }
 
 /**
- * Finds the ONNX Runtime library inside the installed onnxruntime-node package.
+ * Finds the ONNX Runtime library that came with the package.
  *
- * @throws {DeviceError} ORT_NOT_FOUND when the package has no library for this platform.
+ * @throws {DeviceError} ORT_NOT_FOUND when there is none for this platform.
  */
 export function findLibrary(): OrtLibrary {
-  const require = createRequire(import.meta.url);
-  let manifest: string;
-  try {
-    manifest = require.resolve("onnxruntime-node/package.json");
-  } catch (cause) {
-    throw new DeviceError(
-      "ORT_NOT_FOUND",
-      "onnxruntime-node is not installed. Run `npm install onnxruntime-node`.",
-      {
-        cause,
-      },
-    );
+  const { platform, arch } = process;
+  const path = join(FOLDER, platform, arch, FILE_NAMES[platform] ?? "");
+  if (FILE_NAMES[platform] && existsSync(path)) {
+    const { onnxruntime } = JSON.parse(readFileSync(join(FOLDER, "version.json"), "utf8"));
+    return { path, packageVersion: onnxruntime };
   }
-  const fileName = FILE_NAMES[process.platform];
-  const path = join(dirname(manifest), "bin", "napi-v6", process.platform, process.arch, fileName ?? "");
-  if (!fileName || !existsSync(path)) {
-    throw new DeviceError(
-      "ORT_NOT_FOUND",
-      `onnxruntime-node ships no ONNX Runtime for ${process.platform}-${process.arch} (looked for ${path}). ` +
-        "Use Linux x64 or arm64, macOS arm64, or Windows x64 or arm64.",
-    );
-  }
-  return { path, packageVersion: require(manifest).version };
+  throw new DeviceError(
+    "ORT_NOT_FOUND",
+    existsSync(FOLDER)
+      ? `There is no ONNX Runtime for ${platform}-${arch} (looked for ${path}). ` +
+          "Use Linux x64 or arm64, macOS arm64, or Windows x64 or arm64."
+      : `The package is incomplete: ${FOLDER} is missing. Install it again; in its repository, run npm run build.`,
+  );
 }
 
 // koffi unloads a library once its handle is collected, even while function pointers into it are still in use.
@@ -67,11 +59,22 @@ export function loadLibrary(path: string, options: { global?: boolean } = {}): L
     } catch (cause) {
       throw new DeviceError(
         "LIBRARY_NOT_LOADED",
-        `${path} could not be loaded: ${(cause as Error).message}. Install the package it belongs to again.`,
+        `${path} could not be loaded: ${(cause as Error).message}. ${adviceOnLibc()}`,
         { cause },
       );
     }
     loaded.set(path, handle);
   }
   return handle;
+}
+
+function adviceOnLibc(): string {
+  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
+  if (process.platform !== "linux" || !report || report.header?.glibcVersionRuntime) {
+    return "Install the package it belongs to again.";
+  }
+  return (
+    "This Linux has musl in place of glibc, as Alpine does, and ONNX Runtime is built for glibc: use an image with " +
+    "glibc, node:22-slim for example."
+  );
 }

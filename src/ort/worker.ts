@@ -1,5 +1,3 @@
-import type { KoffiFunc } from "koffi";
-
 /** Threads of libuv's pool, which runs the calls; it reads the variable once, and takes no more than 1024. */
 export function workerThreads(): number {
   const wanted = Number.parseInt(process.env.UV_THREADPOOL_SIZE ?? "", 10);
@@ -7,7 +5,10 @@ export function workerThreads(): number {
 }
 
 /** A function of a native library. */
-export type NativeFunction<Status> = KoffiFunc<(...args: unknown[]) => Status>;
+export interface NativeFunction<Status> {
+  (...args: unknown[]): Status;
+  async(...args: unknown[]): void;
+}
 
 /** Calls it on a worker thread: the event loop goes on meanwhile. Rejects with what `check` throws of its status. */
 export function callOnWorker<Status>(

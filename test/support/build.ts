@@ -7,5 +7,7 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 export function setup(): void {
   const compiler = `${ROOT}/node_modules/typescript/bin/tsc`;
   execFileSync(process.execPath, [compiler, "-p", `${ROOT}/tsconfig.build.json`], { stdio: "inherit" });
-  execFileSync(process.execPath, [`${ROOT}/scripts/build-ui.mjs`], { cwd: ROOT, stdio: "inherit" });
+  for (const script of ["native/gather.mjs", "build-ui.mjs"]) {
+    execFileSync(process.execPath, [`${ROOT}/scripts/${script}`], { cwd: ROOT, stdio: "inherit" });
+  }
 }

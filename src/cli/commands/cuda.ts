@@ -20,7 +20,7 @@ function installCommand(): Command {
   return new Command("install")
     .summary("fetch the CUDA provider and the NVIDIA libraries that are missing")
     .description(
-      "Fetches the provider that matches the installed onnxruntime-node, and those of NVIDIA's libraries that this " +
+      "Fetches the provider that matches the package's ONNX Runtime, and those of NVIDIA's libraries that this " +
         "machine lacks, from the Python package index into a folder of the user; Python is not needed. Every file is " +
         "checked by its SHA-256. An interrupted installation continues when the command is run again.",
     )

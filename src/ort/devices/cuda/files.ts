@@ -28,7 +28,7 @@ export interface CudaStatus {
 }
 
 /**
- * Folder of the CUDA provider's files for the installed onnxruntime-node: `<root>/<its version>`, where the root is
+ * Folder of the CUDA provider's files for the package's ONNX Runtime: `<root>/<its version>`, where the root is
  * QWEN3GUARD_CUDA or lies in the user's cache.
  *
  * @throws {DeviceError} ORT_NOT_FOUND

@@ -57,7 +57,7 @@ export async function missingWheels(from?: string, signal?: AbortSignal): Promis
 }
 
 /**
- * Puts the libraries of the given wheels, and a copy of onnxruntime-node's ONNX Runtime, into `cudaFolder()`. Each
+ * Puts the libraries of the given wheels, and a copy of the package's ONNX Runtime, into `cudaFolder()`. Each
  * file appears there complete or not at all; broken off, it goes on where it stopped when run again.
  *
  * @throws {StorageError} INDEX_FAILED, DOWNLOAD_CUT, DOWNLOAD_CORRUPT, WHEEL_DAMAGED, WHEEL_INCOMPLETE, DISK_FULL,
