@@ -9,7 +9,7 @@ import { expandHome, isCommit } from "./hub-cache.js";
 import { fetchFollowing, UnreachableError, wholeResponse } from "./hub-fetch.js";
 
 /** Everything a checkpoint needs lies at the top of its repository; the rest of it is not fetched. */
-const WANTED =
+export const WANTED =
   /^(config\.json|tokenizer\.json|tokenizer_config\.json|chat_template\.jinja|[^/\\:\p{Cc}]+\.safetensors|model\.safetensors\.index\.json)$/u;
 /** Of an answer of the API, in bytes: a page has at most 1,000 files. */
 const LARGEST_ANSWER = 16 << 20;
@@ -21,6 +21,19 @@ export interface HubFile {
   path: string;
   size: number;
   oid: string;
+}
+
+/** @throws {StorageError} REPO_NOT_A_CHECKPOINT */
+export function requireCheckpoint(files: readonly HubFile[], repo: string): void {
+  const missing = [/^config\.json$/, /^tokenizer\.json$/, /\.safetensors$/].filter(
+    (name) => !files.some(({ path }) => name.test(path)),
+  );
+  if (missing.length === 0) return;
+  throw new StorageError(
+    "REPO_NOT_A_CHECKPOINT",
+    `${repo} lacks ${missing.map((name) => name.source.replace(/[\\^$]/g, "")).join(", ")}. Name a repository ` +
+      `with a guard's checkpoint, for example Qwen/Qwen3Guard-Stream-0.6B.`,
+  );
 }
 
 /** The hub is overloaded or broken right now. */
@@ -85,16 +98,7 @@ export class HubRepository {
         throw this.strange(`no usable size and hash of ${quoted(path)}`);
       }
     }
-    const missing = [/^config\.json$/, /^tokenizer\.json$/, /\.safetensors$/].filter(
-      (name) => !files.some(({ path }) => name.test(path)),
-    );
-    if (missing.length > 0) {
-      throw new StorageError(
-        "REPO_NOT_A_CHECKPOINT",
-        `${this.repo} lacks ${missing.map((name) => name.source.replace(/[\\^$]/g, "")).join(", ")}. Name a repository ` +
-          `with a Qwen3Guard-Stream checkpoint, for example Qwen/Qwen3Guard-Stream-0.6B.`,
-      );
-    }
+    requireCheckpoint(files, this.repo);
     return files.sort((a, b) => a.size - b.size);
   }
 

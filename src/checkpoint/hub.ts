@@ -9,9 +9,14 @@ import { download, writeFailure } from "./download.js";
 import { fileSize, HubCache, isSet } from "./hub-cache.js";
 import { type HubFile, HubRepository } from "./hub-repository.js";
 
+export const HUB_SOURCES = ["huggingface", "modelscope"] as const;
+export type HubSource = (typeof HUB_SOURCES)[number];
+
 export interface PullOptions {
-  /** Branch, tag or commit hash. Default "main". */
+  /** Branch, tag or commit hash. Default "main", ModelScope's "master". */
   revision?: string;
+  /** Which hub. Default: what QWEN3GUARD_SOURCE says, else "huggingface". */
+  source?: HubSource;
   /** Bytes of `file` that are there, of `total`; called at least once a file. */
   onProgress?(file: string, loaded: number, total: number): void;
   signal?: AbortSignal;
@@ -29,6 +34,9 @@ export interface PullOptions {
 export async function pull(repo: string, options: PullOptions = {}): Promise<string> {
   const { revision = "main", onProgress, signal } = options;
   checkNames(repo, revision);
+  if (hubSource(options.source) === "modelscope") {
+    return (await import("./modelscope.js")).pullFromModelScope(repo, options);
+  }
   if (isSet("HF_HUB_OFFLINE")) {
     const cached = await cachedSnapshot(repo, revision);
     if (cached) return cached;
@@ -80,20 +88,42 @@ export async function cachedSnapshot(repo: string, revision = "main"): Promise<s
   const commit = await cache.commit(revision);
   if (commit === null) return null;
   const dir = cache.snapshot(commit);
+  return (await isWholeCheckpoint(dir)) ? dir : null;
+}
+
+/** Files appear under their names when they are complete. */
+async function isWholeCheckpoint(dir: string): Promise<boolean> {
   const needed = ["config.json", "tokenizer.json"];
   if ((await fileSize(join(dir, "model.safetensors"))) < 0) {
     const index = await readText(join(dir, "model.safetensors.index.json"), LARGEST_JSON).catch(() => null);
-    if (index === null) return null;
+    if (index === null) return false;
     try {
       needed.push(
         ...new Set(Object.values((parseJson(index) as { weight_map: object }).weight_map).map(String)),
       );
     } catch {
-      return null;
+      return false;
     }
   }
-  for (const name of needed) if ((await fileSize(join(dir, name))) < 0) return null;
-  return dir;
+  for (const name of needed) if ((await fileSize(join(dir, name))) < 0) return false;
+  return true;
+}
+
+/** @throws {InputError} SOURCE_UNKNOWN */
+function hubSource(given: string | undefined): HubSource {
+  const source = given ?? (process.env.QWEN3GUARD_SOURCE || "huggingface");
+  if ((HUB_SOURCES as readonly string[]).includes(source)) return source as HubSource;
+  throw new InputError(
+    "SOURCE_UNKNOWN",
+    `"${source.slice(0, 40)}" is no hub that is known here. Choose ${HUB_SOURCES.join(" or ")} (--source, QWEN3GUARD_SOURCE).`,
+  );
+}
+
+/** The folder of a checkpoint that the hub in use has been asked for, where it is whole; or null. Asks no network. */
+export async function cachedCheckpoint(repo: string): Promise<string | null> {
+  if (hubSource(undefined) === "huggingface") return cachedSnapshot(repo);
+  const dir = (await import("./modelscope.js")).modelScopeFolder(repo);
+  return (await isWholeCheckpoint(dir)) ? dir : null;
 }
 
 const REPO = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/;

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 import envPaths from "env-paths";
 import { Checkpoint } from "../checkpoint/checkpoint.js";
-import { cachedSnapshot, isHubId, pull } from "../checkpoint/hub.js";
+import { cachedCheckpoint, isHubId, pull } from "../checkpoint/hub.js";
 import { CheckpointError, GuardError, InputError, ModelError, namingAbort, StorageError } from "../errors.js";
 import { ACCELERATORS, DEVICE_KINDS } from "../ort/devices/kinds.js";
 import { type DeviceName, parseDevice } from "../ort/devices/place.js";
@@ -85,7 +85,7 @@ async function find(model: string | undefined, options: ResolveOptions): Promise
   const onProgress = (_file: string, loaded: number, total: number) =>
     options.onProgress?.("fetch", loaded, total);
   const snapshot =
-    (await cachedSnapshot(model)) ?? (await pull(model, { signal: options.signal, onProgress }));
+    (await cachedCheckpoint(model)) ?? (await pull(model, { signal: options.signal, onProgress }));
   return exportOnce(snapshot, options);
 }
 

@@ -57,7 +57,7 @@ Examples:
   $ qwen3guard scan --model ./guard --prompt "Hi" < answer.txt`,
     )
     .action(async (checkpoint: string, out: string, { dtype, device, kvCache, verify }: Options) => {
-      const [{ cachedSnapshot, isHubId, pull }, { convertCheckpoint }] = await Promise.all([
+      const [{ cachedCheckpoint, isHubId, pull }, { convertCheckpoint }] = await Promise.all([
         import("../../checkpoint/hub.js"),
         import("../../conversion/convert.js"),
       ]);
@@ -65,7 +65,7 @@ Examples:
       const progress = new StageProgress(createTerminal(process.stderr));
       try {
         const dir = isHubId(checkpoint)
-          ? ((await cachedSnapshot(checkpoint)) ??
+          ? ((await cachedCheckpoint(checkpoint)) ??
             (await pull(checkpoint, {
               signal,
               onProgress: (_file, done, total) => progress.update("fetch", done, total),

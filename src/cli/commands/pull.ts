@@ -1,4 +1,5 @@
-import { Command } from "commander";
+import { Command, Option } from "commander";
+import type { HubSource } from "../../checkpoint/hub.js";
 import { ProgressBars } from "../progress-bars.js";
 import { createTerminal, visibleLine } from "../terminal.js";
 
@@ -6,13 +7,23 @@ const DEFAULT_REPO = "Qwen/Qwen3Guard-Stream-0.6B";
 
 export function pullCommand(): Command {
   return new Command("pull")
-    .summary("fetch a checkpoint from the Hugging Face hub")
+    .summary("fetch a checkpoint from the Hugging Face hub, or from ModelScope")
     .description(
-      "Fetches a Qwen3Guard-Stream checkpoint into the ordinary Hugging Face cache, where Python tools find it too, " +
+      "Fetches a checkpoint of Qwen3Guard-Stream or Qwen3Guard-Gen into the ordinary Hugging Face cache, where Python tools find it too, " +
         "and prints its folder. An interrupted download continues when the command is run again.",
     )
     .argument("[repo]", "repository on the hub, as organization/name", DEFAULT_REPO)
-    .option("--revision <revision>", "branch, tag or commit hash", "main")
+    .addOption(
+      new Option("--revision <revision>", "branch, tag or commit hash").default(
+        undefined,
+        "main; ModelScope's master",
+      ),
+    )
+    .addOption(
+      new Option("--source <hub>", "which hub, with its own cache")
+        .choices(["huggingface", "modelscope"])
+        .default(undefined, "QWEN3GUARD_SOURCE, else huggingface"),
+    )
     .addHelpText(
       "after",
       `
@@ -20,6 +31,7 @@ Examples:
   $ qwen3guard pull                                  the 0.6B model (1.2 GB)
   $ qwen3guard pull Qwen/Qwen3Guard-Stream-4B
   $ qwen3guard export "$(qwen3guard pull)" ./guard   fetch, then convert
+  $ qwen3guard pull Qwen/Qwen3Guard-Gen-0.6B --source modelscope
   $ HF_ENDPOINT=https://hub.example.com qwen3guard pull
 
 Environment:
@@ -28,13 +40,17 @@ Environment:
   HF_HOME          where cache and token lie (default: ~/.cache/huggingface)
   HF_HUB_CACHE     where the cache alone lies (default: $HF_HOME/hub)
   HF_HUB_OFFLINE   1: use what is in the cache, ask no network
-  HF_HUB_DISABLE_SYMLINKS   1: make no symbolic links in the cache`,
+  HF_HUB_DISABLE_SYMLINKS   1: make no symbolic links in the cache
+  QWEN3GUARD_SOURCE     huggingface or modelscope: where hub ids are fetched from, in all commands
+  MODELSCOPE_CACHE      where ModelScope's cache lies (default: ~/.cache/modelscope/hub)
+  MODELSCOPE_ENDPOINT   a mirror of ModelScope`,
     )
-    .action(async (repo: string, { revision }: { revision: string }) => {
+    .action(async (repo: string, { revision, source }: { revision?: string; source?: HubSource }) => {
       const { pull } = await import("../../checkpoint/hub.js");
       const progress = new ProgressBars(createTerminal(process.stderr));
       const folder = await pull(repo, {
         revision,
+        source,
         onProgress: (file, loaded, total) => progress.update(file, "bytes", loaded, total),
       }).finally(() => progress.stop());
       // Elsewhere than on a screen it is a path to use, as it is.
