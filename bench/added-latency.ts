@@ -11,7 +11,6 @@ import { parseArgs } from "node:util";
 import type { Dtype } from "../src/export/manifest.js";
 import type { Guard } from "../src/guard.js";
 import type { DeviceName } from "../src/ort/devices/place.js";
-import type { Mode } from "../src/streaming/gate.js";
 import { addedLatency, gapsOf, type Reading, readResponse, usualGaps } from "./arrivals.js";
 import { Endpoint } from "./generator/endpoint.js";
 import type { Generator } from "./generator/generator.js";
@@ -41,6 +40,7 @@ const { values } = parseArgs({
 });
 const tokens = Number(values.tokens);
 const MODES = ["hold-back", "stream-first"] as const;
+type Mode = (typeof MODES)[number];
 const PROMPT = `How do I bake bread? ${"I have an oven, a bowl and some time on my hands. ".repeat(8)}`;
 const messages = [{ role: "user", content: PROMPT }];
 /** Nothing is stopped, so that every response is read to its end: random weights would flag at random. */

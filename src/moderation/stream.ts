@@ -65,6 +65,8 @@ export class GuardStream {
   #encoder: IncrementalEncoder | null = null;
   /** Response index of the encoder's first token. */
   #encoderBase = 0;
+  /** What text has done to the response's tokens since they were last judged. */
+  #staged: Revision | null = null;
   #input: "ids" | "text" | null = null;
   readonly #tokens: JudgedTokens;
   #reviewer: Reviewer | null = null;
@@ -156,14 +158,20 @@ export class GuardStream {
    * @throws as `push`, and InputError TEXT_INVALID; MARKS_TOO_MANY and TEXT_UNSETTLED: the stream fails
    */
   async pushText(chunk: string): Promise<Verdict[]> {
-    if (typeof chunk !== "string") {
-      throw new InputError(
-        "TEXT_INVALID",
-        `pushText takes a string, not ${typeof chunk}. For token ids use push.`,
-      );
-    }
-    this.#accept("text");
-    return this.#calls.run(() => this.#encodeText(chunk));
+    this.#acceptText(chunk, "pushText");
+    return this.#calls.run(() => this.#encodeText(chunk, (encode) => this.#judgeText(encode)));
+  }
+
+  /**
+   * Takes response text that the next `pushText`, `flush` or `end` judges along with its own: many tokens at once cost less
+   * than one by one.
+   *
+   * @returns how many tokens wait
+   * @throws as `pushText`
+   */
+  async stage(chunk: string): Promise<number> {
+    this.#acceptText(chunk, "stage");
+    return this.#calls.run(() => this.#encodeText(chunk, async (encode) => this.#revise(encode).ids.length));
   }
 
   /**
@@ -272,34 +280,42 @@ export class GuardStream {
     this.turns.then(rule).catch((error) => this.#stop(error));
   }
 
-  async #encodeText(chunk: string): Promise<Verdict[]> {
+  /** @param goOn is told, by a call, what the text does to the response's tokens */
+  async #encodeText<T>(chunk: string, goOn: (encode: () => Revision) => Promise<T>): Promise<T> {
     if (this.#window.failure) throw this.#window.failure;
     this.#encoder ??= new IncrementalEncoder(this.#tokenizer);
     const encoder = this.#encoder;
-    if (chunk.length <= SLICE) return this.#judgeText(() => encoder.push(chunk));
+    if (chunk.length <= SLICE) return goOn(() => encoder.push(chunk));
     const encoded = inTurns(encoder.pushInSlices(chunk));
-    const judged = encoded.then(
-      (revision) => this.#judgeText(() => revision),
+    const gone = encoded.then(
+      (revision) => goOn(() => revision),
       (error) =>
-        this.#judgeText(() => {
+        goOn(() => {
           throw error;
         }),
     );
     this.#hold(encoded);
-    return judged;
+    return gone;
   }
 
-  /** @param encode says what more text did to the response's tokens */
   async #judgeText(encode: () => Revision): Promise<Verdict[]> {
-    let revision: Revision;
+    const revision = this.#revise(encode);
+    this.#staged = null;
+    return this.#judge(revision);
+  }
+
+  /** What more text does to all tokens that were judged, with what waits. */
+  #revise(encode: () => Revision): Revision {
     try {
-      revision = encode();
-      if (revision.provisional > MOST_UNSETTLED) throw unsettled();
+      const { from, ids, provisional } = encode();
+      if (provisional > MOST_UNSETTLED) throw unsettled();
+      const revision = { from: this.#encoderBase + from, ids, provisional };
+      this.#staged = this.#staged ? joined(this.#staged, revision) : revision;
+      return this.#staged;
     } catch (error) {
       this.#stop(error as GuardError);
       throw error;
     }
-    return this.#judge({ ...revision, from: this.#encoderBase + revision.from });
   }
 
   async #judge({ from, ids, provisional }: Revision): Promise<Verdict[]> {
@@ -361,6 +377,16 @@ export class GuardStream {
     return decision;
   }
 
+  #acceptText(chunk: unknown, method: string): void {
+    if (typeof chunk !== "string") {
+      throw new InputError(
+        "TEXT_INVALID",
+        `${method} takes a string, not ${typeof chunk}. For token ids use push.`,
+      );
+    }
+    this.#accept("text");
+  }
+
   #accept(input: "ids" | "text"): void {
     if (this.#window.failure) throw this.#window.failure;
     if (this.#end)
@@ -391,6 +417,12 @@ export class GuardStream {
     refuse?.(reason);
     if (this.#calls.preparing) this.#calls.goOn();
   }
+}
+
+/** Two revisions one after the other, as one. */
+function joined(first: Revision, { from, ids, provisional }: Revision): Revision {
+  if (from <= first.from) return { from, ids, provisional };
+  return { from: first.from, ids: [...first.ids.slice(0, from - first.from), ...ids], provisional };
 }
 
 function idle(ms: number): ClosedError {

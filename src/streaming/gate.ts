@@ -1,13 +1,23 @@
-import { ClosedError, DeviceError, GuardError, ModelError, NumericError, QueueFullError } from "../errors.js";
+import {
+  ClosedError,
+  DeviceError,
+  GuardError,
+  InputError,
+  ModelError,
+  NumericError,
+  QueueFullError,
+} from "../errors.js";
 import type { Decision } from "../moderation/decision.js";
 import type { Policy } from "../moderation/policy.js";
 import { Reviewer } from "../moderation/reviewer.js";
 import { type Finding, type Ruling, rulePrompt } from "../moderation/ruling.js";
 import type { TurnVerdict, Verdict } from "../moderation/verdict.js";
 import { aBoolean, aFunction, aSignal, type OptionCheck, oneOf } from "../options.js";
+import { aBatch, Batches, type BatchOptions } from "./batches.js";
 import { Condition } from "./condition.js";
 import { type HoldBuffer, IdsHoldBuffer, TextHoldBuffer } from "./hold-buffer.js";
-import { lengthOf, Outbox, type Part, PartQueue, weightOf } from "./parts.js";
+import { Ahead, lengthOf, Outbox, type Part, PartQueue, weightOf } from "./parts.js";
+import { Scout, type ScoutOptions } from "./scout.js";
 import { type Source, SourceReader } from "./source.js";
 import { type Ending, type FlagStrategy, stop } from "./strategy.js";
 import { ModerationViolation, type Span } from "./violation.js";
@@ -15,8 +25,16 @@ import { ModerationViolation, type Span } from "./violation.js";
 /**
  * hold-back: nothing leaves before its verdict stands and no flag can reach it any more.
  * stream-first: text leaves at once and is judged beside; a flag stops what follows.
+ * scout-first: text leaves once the scout has read it; where that suspects something, text is held back until the guard
+ * has ruled.
  */
-export type Mode = "hold-back" | "stream-first";
+export type Mode = "hold-back" | "stream-first" | "scout-first";
+
+/**
+ * When text that is held back leaves. settled: no flag can reach it any more. judged: it is judged clear as it stands, and
+ * no row of tokens is open; should later letters turn a word into a flag, its beginning has been seen and nothing after.
+ */
+export type Release = "settled" | "judged";
 
 /** What a gate needs of a GuardStream. */
 export interface VerdictStream {
@@ -26,6 +44,8 @@ export interface VerdictStream {
   readonly settled: number;
   readonly slides: number;
   push(ids: readonly number[]): Promise<Verdict[]>;
+  /** Takes text that is judged with what comes next. Returns how many tokens wait. */
+  stage(text: string): Promise<number>;
   pushText(text: string): Promise<Verdict[]>;
   flush(): Promise<Verdict[]>;
   end(): Promise<Decision>;
@@ -36,6 +56,10 @@ export interface GateOptions {
   policy: Policy;
   /** Default "hold-back". */
   mode?: Mode;
+  /** Default "settled". */
+  release?: Release;
+  /** Judges in batches. Default: each token at once; with a scout { tokens: 16, ms: 500 }. */
+  batch?: BatchOptions;
   /** Asks the source for nothing before the prompt has passed. Default false: both at once. */
   promptFirst?: boolean;
   /** Stops everything when it fires. */
@@ -50,7 +74,9 @@ export interface GateOptions {
 }
 
 export const GATE_OPTIONS = {
-  mode: oneOf("hold-back", "stream-first"),
+  mode: oneOf("hold-back", "stream-first", "scout-first"),
+  release: oneOf("settled", "judged"),
+  batch: aBatch,
   promptFirst: aBoolean,
   signal: aSignal,
   onObserve: aFunction,
@@ -72,6 +98,8 @@ export interface GateStats {
   tokens: number;
   /** How often the guard's context slid on. */
   slides: number;
+  /** How often the scout suspected something. */
+  suspicions: number;
   /** Milliseconds from the start to the prompt's verdict; null before it. */
   promptMs: number | null;
   /** Milliseconds that the source had to wait because the guard was behind. */
@@ -88,6 +116,8 @@ export interface Outcome {
   error: unknown;
   /** Whether the guard failed and the policy (`failOpen`) let text pass unjudged; `error` is what it failed of. */
   failedOpen: boolean;
+  /** What the scout failed of, if it did: from then on every token was judged at once. */
+  scoutError: unknown;
   /** The report's own reading of the whole response; null where there was no text, or not all of it was judged. */
   decision: Decision | null;
   stats: GateStats;
@@ -109,7 +139,7 @@ const MAX_HELD_ITEMS = 8192;
 export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   readonly #open: () => VerdictStream;
   readonly #options: GateOptions;
-  readonly #holdBack: boolean;
+  readonly #mode: Mode;
   readonly #strategy: FlagStrategy<T>;
   readonly #source: SourceReader<Part<T>>;
   /** What came and is not with the guard yet. */
@@ -117,10 +147,16 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   #buffer: HoldBuffer<T> = new TextHoldBuffer<T>();
   readonly #reviewer: Reviewer;
   readonly #outgoing = new Outbox<T>();
+  readonly #ahead = new Ahead<T>();
   readonly #changed = new Condition();
   /** Fires when the gate has ended: after an await, whoever works for it looks whether it has. */
   readonly #over = new AbortController();
   #stream: VerdictStream | null = null;
+  #batches: Batches | null = null;
+  readonly #scoutOptions: ScoutOptions | null;
+  #scout: Scout | null = null;
+  /** The scout suspects something on which the guard has not ruled yet. */
+  #suspicion = false;
   /** Why the guard has closed the stream, whatever it was doing. */
   #streamClosed: GuardError | null = null;
   #startedAt: number | null = null;
@@ -146,6 +182,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     peakLag: 0,
     tokens: 0,
     slides: 0,
+    suspicions: 0,
     promptMs: null,
     waitedForGuardMs: 0,
   };
@@ -157,19 +194,24 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
 
   /**
    * @param open opens the guard's stream, when the gate starts
-   * @param strategy what a flag does. Default: the violation is thrown
+   * @param more.strategy what a flag does. Default: the violation is thrown
+   * @param more.scout reads ahead. Default: nobody does
    */
   constructor(
     source: Source<Part<T>>,
     open: () => VerdictStream,
     options: GateOptions,
-    strategy: FlagStrategy<T> = stop,
+    { strategy = stop, scout = null }: { strategy?: FlagStrategy<T>; scout?: ScoutOptions | null } = {},
   ) {
     this.#source = new SourceReader(source);
     this.#open = open;
     this.#options = options;
-    this.#holdBack = options.mode !== "stream-first";
+    this.#mode = options.mode ?? "hold-back";
+    if (this.#mode === "scout-first" && !scout) {
+      throw new InputError("OPTION_INVALID", 'The mode "scout-first" needs a scout: { scout: true }.');
+    }
     this.#strategy = strategy;
+    this.#scoutOptions = scout;
     this.#reviewer = new Reviewer(options.policy.response);
     this.prompt = new Promise((resolve) => {
       this.#resolvePrompt = resolve;
@@ -191,6 +233,8 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   start(): void {
     if (this.#startedAt !== null || this.#ended) return;
     this.#startedAt = performance.now();
+    const { reading } = this.#options.policy.response;
+    if (this.#scoutOptions) this.#scout = new Scout(this.#scoutOptions, reading);
     const { signal } = this.#options;
     if (signal?.aborted) this.#abort();
     else {
@@ -255,18 +299,21 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   async #guarded(): Promise<void> {
     if (!this.#options.promptFirst) void this.#read();
     const stream = this.#openStream();
+    const batches = this.#openBatches(stream);
     await this.#judgePrompt(stream);
     if (this.#options.promptFirst) void this.#read();
-    while (await this.#arrival()) {
+    while (await this.#arrival(batches)) {
       const { text, ids, boundary } = this.#takeIncoming();
-      if (text !== "") await this.#review(stream, stream.pushText(text));
-      else if (ids.length > 0) await this.#review(stream, stream.push(ids));
-      if (boundary) await this.#settle(stream);
+      const now = boundary || this.#suspicion || this.#lag >= HIGH_WATER;
+      await this.#review(stream, batches.push(text, ids, now));
+      if (boundary) await this.#settle(stream, batches);
       this.#releaseClear();
-      this.#underway = 0;
+      // The guard has ruled on all that came, and took none of it for harmful.
+      if (this.#incoming.size === 0 && this.#buffer.isEmpty) this.#suspicion = false;
+      if (batches.waiting === 0) this.#underway = 0;
       this.#changed.notify();
     }
-    await this.#settle(stream);
+    await this.#settle(stream, batches);
     if (!this.#buffer.complete) {
       throw new GuardError(
         "INTERNAL",
@@ -287,6 +334,12 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     return stream;
   }
 
+  #openBatches(stream: VerdictStream): Batches {
+    const batch = this.#options.batch ?? (this.#scoutOptions ? {} : undefined);
+    this.#batches = new Batches(stream, batch, () => this.#changed.notify());
+    return this.#batches;
+  }
+
   async #judgePrompt(stream: VerdictStream): Promise<void> {
     const ruling = rulePrompt(await this.#live(stream.turns), this.#options.policy);
     this.#stats.promptMs = performance.now() - (this.#startedAt as number);
@@ -294,16 +347,15 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     this.#resolvePrompt(ruling);
     if (ruling.violation) this.#flag(ruling.violation, null);
     this.#promptPassed = true;
-    if (!this.#holdBack) for (const part of this.#incoming) this.#hand(part);
+    if (this.#leavesAtOnce) for (const part of this.#incoming) this.#handAhead(part);
   }
 
   /** Waits for something to judge. False when all has come. */
-  async #arrival(): Promise<boolean> {
-    await this.#until(
-      () => this.#incoming.size > 0 || this.#sourceEnd !== null || this.#streamClosed !== null,
-    );
+  async #arrival(batches: Batches): Promise<boolean> {
+    const something = () => this.#incoming.size > 0 || batches.isDue;
+    await this.#until(() => something() || this.#sourceEnd !== null || this.#streamClosed !== null);
     if (this.#streamClosed) throw this.#streamClosed;
-    return this.#incoming.size > 0;
+    return something();
   }
 
   /** Takes what has come, up to the first boundary or a bound. */
@@ -332,8 +384,8 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   }
 
   /** Settles what was judged so far, as if the text ended here. */
-  async #settle(stream: VerdictStream): Promise<void> {
-    if (this.#hasText) await this.#review(stream, stream.flush());
+  async #settle(stream: VerdictStream, batches: Batches): Promise<void> {
+    if (this.#hasText || batches.waiting > 0) await this.#review(stream, batches.settle());
   }
 
   /** Lets the reviewer rule on new verdicts. */
@@ -352,14 +404,27 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   }
 
   #releaseClear(): void {
-    this.#release(this.#buffer.release(this.#reviewer.clear));
+    const { clear, likelyClear } = this.#reviewer;
+    const ahead = this.#options.release === "judged" || this.#mode === "scout-first" ? likelyClear : [];
+    this.#release(this.#buffer.release(clear, ahead));
   }
 
   #release(parts: Part<T>[]): void {
     for (const part of parts) {
       if (part.kind === "item") this.#heldItems--;
-      if (this.#holdBack) this.#hand(part);
+      const rest = this.#ahead.rest(part);
+      if (rest) this.#hand(rest);
     }
+  }
+
+  /** Whether what comes leaves before the guard has judged it. */
+  get #leavesAtOnce(): boolean {
+    return this.#mode === "stream-first" || (this.#mode === "scout-first" && !this.#suspicion);
+  }
+
+  #handAhead(part: Part<T>): void {
+    this.#ahead.add(part);
+    this.#hand(part);
   }
 
   #hand(part: Part<T>): void {
@@ -373,7 +438,9 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
         await this.#room();
         const { done, value } = await this.#live(this.#source.next());
         if (done) break;
-        this.#receive(value as Part<T>);
+        const part = value as Part<T>;
+        const scout = this.#unguarded ? null : this.#scout;
+        this.#receive(part, scout !== null && (await this.#live(scout.suspects(part))));
       }
       this.#sourceEnd = {};
     } catch (error) {
@@ -382,25 +449,28 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     this.#changed.notify();
   }
 
-  #receive(part: Part<T>): void {
+  #receive(part: Part<T>, suspicious: boolean): void {
     this.#stats.received += lengthOf(part);
+    if (suspicious) this.#stats.suspicions++;
+    this.#suspicion ||= suspicious;
     if (this.#unguarded) {
       this.#hand(part);
       return;
     }
     this.#incoming.push(part);
     this.#stats.peakLag = Math.max(this.#stats.peakLag, this.#lag);
-    if (!this.#holdBack && this.#promptPassed) this.#hand(part);
+    if (this.#promptPassed && this.#leavesAtOnce) this.#handAhead(part);
     this.#changed.notify();
   }
 
   /** Waits until the source may give more. */
   async #room(): Promise<void> {
-    const behind = () => this.#lag >= HIGH_WATER;
-    while (behind() || this.#outgoing.weight >= HIGH_WATER) {
-      const [guard, since] = [behind(), performance.now()];
-      await this.#until(() => behind() !== guard || (!guard && this.#outgoing.weight < HIGH_WATER));
-      if (guard) this.#stats.waitedForGuardMs += performance.now() - since;
+    while (this.#lag >= HIGH_WATER || this.#outgoing.weight >= HIGH_WATER) {
+      const [behind, since] = [this.#lag >= HIGH_WATER, performance.now()];
+      await this.#until(
+        () => this.#lag >= HIGH_WATER !== behind || (!behind && this.#outgoing.weight < HIGH_WATER),
+      );
+      if (behind) this.#stats.waitedForGuardMs += performance.now() - since;
     }
   }
 
@@ -414,9 +484,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     this.#unguarded = true;
     this.#resolvePrompt({ action: "pass", violation: null, observed: [] });
     this.#release(this.#buffer.releaseAll());
-    // With stream-first, what came after the prompt passed is out already.
-    const out = !this.#holdBack && this.#promptPassed;
-    for (const part of this.#incoming.takeAll()) if (!out) this.#hand(part);
+    this.#release(this.#incoming.takeAll());
     this.#underway = 0;
     if (this.#options.promptFirst && !this.#promptPassed) void this.#read();
     this.#changed.notify();
@@ -446,7 +514,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
 
   /** With stream-first what nobody has read yet was not judged either. */
   #dropUnjudged(): void {
-    if (!this.#holdBack && !this.#ended) this.#outgoing.clear();
+    if (this.#mode !== "hold-back" && !this.#ended) this.#outgoing.clear();
   }
 
   /** The source is at its end. */
@@ -481,6 +549,8 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     else this.#ending.thrown = ending;
     this.#options.signal?.removeEventListener("abort", this.#abort);
     this.#stream?.close();
+    this.#batches?.close();
+    this.#scout?.close();
     const reason = violation ?? error ?? new ClosedError("STREAM_CLOSED", "Nobody reads on.");
     if (end !== "complete") this.#source.cancel(reason);
     this.#incoming.takeAll();
@@ -492,6 +562,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
       observed: this.#observed,
       error,
       failedOpen: this.#unguarded,
+      scoutError: this.#scout?.error ?? null,
       decision,
       stats,
     });

@@ -16,16 +16,19 @@ export interface HoldBuffer<T> {
   readonly judged: number;
   /** Whether that is all that came. */
   readonly complete: boolean;
+  /** Whether all that came has gone. */
+  readonly isEmpty: boolean;
   append(part: Part<T>): void;
   /** Takes the next token that has settled. Says whether its reader gets any of it. */
   judge(token: { text: string }): boolean;
   /**
-   * Removes what the first tokens stand for and returns it.
+   * Returns what the first tokens stand for, as far as it has not gone yet.
    *
    * @param tokens how many, of those that were judged
+   * @param ahead tokens behind all those that were judged: what they stand for goes as well, though they may still change
    */
-  release(tokens: number): Part<T>[];
-  /** Removes everything and returns it. */
+  release(tokens: number, ahead?: readonly { text: string }[]): Part<T>[];
+  /** Returns all that has not gone yet. */
   releaseAll(): Part<T>[];
   /** From the last token that was released to the last that was judged, as its source counts. */
   span(): Span;
@@ -37,8 +40,10 @@ export interface HoldBuffer<T> {
  */
 export class TextHoldBuffer<T> implements HoldBuffer<T> {
   #text = "";
-  /** Offset of `#text`'s beginning. */
+  /** Offset of `#text`'s beginning: where the last token that was released ends. */
   #start = 0;
+  /** Offset up to which all has gone: behind it where tokens went ahead. */
+  #gone = 0;
   #judged = 0;
   /** Where the judged tokens end that were not released, and how many were. */
   readonly #ends: number[] = [];
@@ -56,6 +61,10 @@ export class TextHoldBuffer<T> implements HoldBuffer<T> {
 
   get complete(): boolean {
     return this.#judged === this.#end && this.#unmatched === "";
+  }
+
+  get isEmpty(): boolean {
+    return this.#stretches.length === 0;
   }
 
   get #end(): number {
@@ -99,16 +108,28 @@ export class TextHoldBuffer<T> implements HoldBuffer<T> {
     }
   }
 
-  release(tokens: number): Part<T>[] {
-    const to = tokens > this.#released ? this.#ends[tokens - this.#released - 1] : this.#start;
+  release(tokens: number, ahead: readonly { text: string }[] = []): Part<T>[] {
+    const clear = tokens > this.#released ? this.#ends[tokens - this.#released - 1] : this.#start;
     this.#ends.splice(0, tokens - this.#released);
     this.#released = tokens;
-    return this.#releaseTo(to);
+    const parts = this.#releaseTo(Math.max(clear, ahead.length > 0 ? this.#endOf(ahead) : 0));
+    this.#text = this.#text.slice(clear - this.#start);
+    this.#start = clear;
+    return parts;
   }
 
   releaseAll(): Part<T>[] {
-    this.#judged = Math.max(this.#judged, this.#end);
     return this.#releaseTo(this.#end);
+  }
+
+  /** Where tokens end that follow those that were judged. */
+  #endOf(tokens: readonly { text: string }[]): number {
+    const [judged, unmatched] = [this.#judged, this.#unmatched];
+    for (const { text } of tokens) this.#match(text);
+    const end = this.#judged;
+    this.#judged = judged;
+    this.#unmatched = unmatched;
+    return end;
   }
 
   span(): Span {
@@ -127,21 +148,14 @@ export class TextHoldBuffer<T> implements HoldBuffer<T> {
     const parts: Part<T>[] = [];
     const stretches = this.#stretches;
     let done = 0;
-    let from = this.#start;
     for (; done < stretches.length && stretches[done].end <= to; done++) {
       const { part, end } = stretches[done];
       if (part.kind === "item") parts.push(part);
-      else this.#push(parts, part, from, end);
-      from = end;
+      else this.#push(parts, part, end);
     }
     const cut = stretches[done]?.part;
-    if (cut?.kind === "text" && from < to) {
-      this.#push(parts, cut, from, to);
-      from = to;
-    }
+    if (cut?.kind === "text") this.#push(parts, cut, to);
     stretches.splice(0, done);
-    this.#text = this.#text.slice(from - this.#start);
-    this.#start = from;
     return parts;
   }
 
@@ -169,10 +183,12 @@ export class TextHoldBuffer<T> implements HoldBuffer<T> {
     return this.#cluster;
   }
 
-  /** Adds a stretch's text, joined with what comes before under the same tag. */
-  #push(parts: Part<T>[], { tag, silent, again }: TextPart<T>, from: number, to: number): void {
-    if (silent || again || from === to) return;
-    const text = this.#text.slice(from - this.#start, to - this.#start);
+  /** Adds a stretch's text up to an offset, joined with what comes before under the same tag. */
+  #push(parts: Part<T>[], { tag, silent, again }: TextPart<T>, to: number): void {
+    if (to <= this.#gone) return;
+    const text = this.#text.slice(this.#gone - this.#start, to - this.#start);
+    this.#gone = to;
+    if (silent || again) return;
     const last = parts.at(-1);
     if (last?.kind === "text" && last.tag === tag) last.text += text;
     else parts.push({ kind: "text", text, tag });
@@ -191,6 +207,10 @@ export class IdsHoldBuffer<T> implements HoldBuffer<T> {
 
   get complete(): boolean {
     return this.#judged === this.#start + this.#ids.length;
+  }
+
+  get isEmpty(): boolean {
+    return this.#ids.length === 0;
   }
 
   append(part: Part<T>): void {

@@ -11,6 +11,7 @@ import {
   type VerdictStream,
 } from "./gate.js";
 import type { Part } from "./parts.js";
+import type { ScoutOptions } from "./scout.js";
 import { type Chunks, isPromise, type Source } from "./source.js";
 import { replaceWith, stop } from "./strategy.js";
 
@@ -36,10 +37,11 @@ export class ModeratedStream<C extends Chunk> implements AsyncIterableIterator<R
     source: Source<C>,
     open: () => VerdictStream,
     { replacement, onEvent, reasoning, ...options }: ModerationOptions<C> & ChunkOptions<C>,
+    scout: ScoutOptions | null = null,
   ) {
     const partsOf = (chunks: Chunks<C>) => new ChunkReader(chunks, { onEvent, reasoning });
     const strategy = replacement === undefined ? stop : replaceWith(replacement);
-    this.#gate = new Gate<never>(partsOfSource(source, partsOf), open, options, strategy);
+    this.#gate = new Gate<never>(partsOfSource(source, partsOf), open, options, { strategy, scout });
   }
 
   /** How it ended. Never rejects. */

@@ -88,6 +88,31 @@ export class PartQueue<T> {
   }
 }
 
+/** What a reader got ahead of its turn, and does not get again when its turn comes. */
+export class Ahead<T> {
+  /** UTF-16 units or ids, and items. */
+  #units = 0;
+  #items = 0;
+
+  add(part: Part<T>): void {
+    if (part.kind === "item") this.#items++;
+    else if (part.kind === "ids" || (!part.silent && !part.again)) this.#units += lengthOf(part);
+  }
+
+  /** What is left of a part whose turn has come. */
+  rest(part: Part<T>): Part<T> | null {
+    if (part.kind === "item") return this.#items > 0 && this.#items-- ? null : part;
+    if (part.kind === "text" && (part.silent || part.again)) return null;
+    const had = Math.min(this.#units, lengthOf(part));
+    this.#units -= had;
+    if (had === 0) return part;
+    if (had === lengthOf(part)) return null;
+    return part.kind === "text"
+      ? { ...part, text: part.text.slice(had) }
+      : { ...part, ids: part.ids.slice(had) };
+  }
+}
+
 const HALF_AT_END = /[\ud800-\udbff]$/;
 
 /**

@@ -40,6 +40,8 @@ interface Script {
   beforePush?: () => Promise<unknown> | undefined;
   /** Fails the push that brings the number of tokens to this. */
   failAt?: number;
+  /** Risk of a word. Default: one with BAD in it is unsafe, one with HMM controversial. */
+  riskOf?: (word: string) => string;
   /** What it fails of. Default: NumericError, LOGITS_NOT_FINITE. */
   failure?: GuardError;
 }
@@ -49,6 +51,11 @@ interface Script {
  * letters may come. A word with BAD in it is unsafe, one with HMM controversial; PII names its category.
  */
 export class ScriptedStream implements VerdictStream {
+  /** Of a word. */
+  static verdict(index: number, word: string, riskOf = usualRisk): Verdict {
+    return verdict(index, riskOf(word), word, word.includes("PII") ? "PII" : "Violent");
+  }
+
   static open = 0;
   readonly prompt: Promise<Verdict | null>;
   readonly turns: Promise<TurnVerdict[]>;
@@ -58,6 +65,9 @@ export class ScriptedStream implements VerdictStream {
   slides = 0;
   isClosed = false;
   pushes: string[] = [];
+  stages: string[] = [];
+  /** All text that had come, each time that it was judged. */
+  judgedAfter: string[] = [];
   readonly #script: Script;
   #text = "";
   #verdicts: Verdict[] = [];
@@ -81,6 +91,14 @@ export class ScriptedStream implements VerdictStream {
     await this.#script.beforePush?.();
     this.#check();
     return this.#judge(false);
+  }
+
+  /** Waits with the next push: words, the last of which may grow. */
+  async stage(text: string): Promise<number> {
+    this.#check();
+    this.stages.push(text);
+    this.#text += text;
+    return (this.#text.match(WORD) ?? []).length;
   }
 
   async push(ids: readonly number[]): Promise<Verdict[]> {
@@ -113,8 +131,9 @@ export class ScriptedStream implements VerdictStream {
   }
 
   #judge(complete: boolean): Verdict[] {
+    this.judgedAfter.push(this.stages.join("") + this.pushes.join(""));
     const words = (this.#text.match(WORD) ?? []).map((word) => word.normalize("NFC"));
-    const { failAt = Infinity, failure } = this.#script;
+    const { failAt = Infinity, failure, riskOf = usualRisk } = this.#script;
     if (this.settled + words.length >= failAt)
       throw failure ?? new NumericError("LOGITS_NOT_FINITE", "scripted failure");
     const known = this.#verdicts.slice(this.settled);
@@ -122,9 +141,7 @@ export class ScriptedStream implements VerdictStream {
     while (from < known.length && known[from].text === words[from]) from++;
     this.#verdicts.length = this.settled + from;
     const added = words.slice(from).map((word, i) => {
-      const risk = word.includes("BAD") ? "Unsafe" : word.includes("HMM") ? "Controversial" : "Safe";
-      const category = word.includes("PII") ? "PII" : "Violent";
-      return verdict(this.settled + from + i, risk, word, category);
+      return ScriptedStream.verdict(this.settled + from + i, word, riskOf);
     });
     this.#verdicts.push(...added);
     const open = complete ? 0 : Math.min(1, words.length);
@@ -136,6 +153,10 @@ export class ScriptedStream implements VerdictStream {
   #check(): void {
     if (this.isClosed) throw new ClosedError("STREAM_CLOSED", "closed");
   }
+}
+
+function usualRisk(word: string): string {
+  return word.includes("BAD") ? "Unsafe" : word.includes("HMM") ? "Controversial" : "Safe";
 }
 
 const WORD = /\s*\S+|\s+$/g;
