@@ -15,6 +15,7 @@ import {
   wholeFrom,
 } from "./options.js";
 import { Prompt } from "./prompt.js";
+import { aScout, type ScoutChoice } from "./scouting.js";
 import { MODERATION_OPTIONS, type ModerationOptions } from "./streaming/moderate.js";
 import type { Message } from "./tokenizer/messages.js";
 
@@ -77,7 +78,14 @@ export interface PromptInput {
 type NoMessages = { [field in keyof PromptInput]?: undefined };
 
 /** `policy` is DEFAULT_POLICY where none is given, `overflow` is "slide". */
-export type ModerateOptions<C = unknown> = StreamInput & Omit<ModerationOptions<C>, "policy">;
+export type ModerateOptions<C = unknown> = StreamInput &
+  Omit<ModerationOptions<C>, "policy"> & {
+    /**
+     * A small guard that reads every token at once, while this one judges in batches and at once where the small one suspects
+     * something. true: the embedded guard. Default: none. Needs `messages`.
+     */
+    scout?: ScoutChoice;
+  };
 
 /** The most that a timer of Node takes. */
 const LONGEST_MS = 2 ** 31 - 1;
@@ -121,7 +129,7 @@ export const CLASSIFY_OPTIONS = {
   cacheKey: aText,
 } satisfies Record<keyof ClassifyInput, OptionCheck>;
 
-export const MODERATE_OPTIONS = { ...STREAM_OPTIONS, ...MODERATION_OPTIONS } satisfies Record<
+export const MODERATE_OPTIONS = { ...STREAM_OPTIONS, ...MODERATION_OPTIONS, scout: aScout } satisfies Record<
   keyof ModerateOptions,
   OptionCheck
 >;

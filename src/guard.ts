@@ -33,6 +33,7 @@ import { GuardStream } from "./moderation/stream.js";
 import { aText, checkOptions } from "./options.js";
 import { placeName } from "./ort/devices/place.js";
 import { Prompt } from "./prompt.js";
+import { scoutFor } from "./scouting.js";
 import type { Chunk } from "./streaming/chunks.js";
 import { ModeratedStream } from "./streaming/moderate.js";
 import type { Source } from "./streaming/source.js";
@@ -51,6 +52,7 @@ export class Guard {
   readonly #engine: Engine;
   readonly #idleMs: number | undefined;
   readonly #streams: SlotWatch<GuardStream>;
+  #scout: Promise<Guard> | null = null;
 
   constructor(
     modelDir: string,
@@ -166,12 +168,27 @@ export class Guard {
   moderate<C extends Chunk>(source: Source<C>, options: ModerateOptions<C>): ModeratedStream<C> {
     checkOptions(options, "guard.moderate", MODERATE_OPTIONS);
     requireConversation(options);
-    const { mode, promptFirst, onObserve, onFailure, onEvent, replacement, signal, reasoning } = options;
+    const {
+      mode,
+      release,
+      batch,
+      promptFirst,
+      onObserve,
+      onFailure,
+      onEvent,
+      replacement,
+      signal,
+      reasoning,
+    } = options;
     const policy = resolvePolicy(options.policy, this.labels);
     const input = { ...options, overflow: options.overflow ?? "slide", signal: undefined } as StreamInput;
-    return new ModeratedStream(source, () => this.#open(input, this.#prefix(input, policy)), {
+    const scout = scoutFor(this, options.scout, input);
+    const open = () => this.#open(input, this.#prefix(input, policy));
+    const gate = {
       policy,
       mode,
+      release,
+      batch,
       promptFirst,
       onObserve,
       onFailure,
@@ -179,7 +196,8 @@ export class Guard {
       reasoning,
       replacement,
       signal,
-    });
+    };
+    return new ModeratedStream(source, open, gate, scout);
   }
 
   /**
@@ -203,6 +221,12 @@ export class Guard {
     }
   }
 
+  /** The embedded guard, to read ahead of this one: loaded when it is first asked for, and closed along with this one. */
+  scout(): Promise<Guard> {
+    this.#scout ??= loadGuard({ maxStreams: this.maxStreams, idleMs: this.#idleMs });
+    return this.#scout;
+  }
+
   /** A slot that nobody waits for. */
   #spare(cacheKey: string): Sequence | null {
     const { active, waiting } = this.load;
@@ -214,7 +238,11 @@ export class Guard {
     const reason = new ClosedError("GUARD_CLOSED", "The guard was closed. Load it again to go on.");
     // The engine knows sequences alone: what else a stream holds on to, its signal for one, it lets go of itself.
     for (const stream of this.#streams) stream.close(reason);
-    return this.#engine.close();
+    const scout = this.#scout?.then(
+      (guard) => guard.close(),
+      () => {},
+    );
+    return Promise.all([this.#engine.close(), scout]).then(() => {});
   }
 
   /** `await using guard = await loadGuard()` closes it. */

@@ -28,12 +28,16 @@ export class ClearText {
     return this.#source?.judge(verdict) ?? true;
   }
 
-  /** Shows so many tokens, from the first. */
-  show(tokens: number): void {
-    const verdicts = this.#held.splice(0, tokens - this.#shown);
+  /**
+   * Shows so many tokens, from the first.
+   *
+   * @param ahead tokens behind all that have settled: shown as well, though they may still change
+   */
+  show(tokens: number, ahead: readonly Verdict[] = []): void {
+    const verdicts = [...this.#held.splice(0, tokens - this.#shown), ...ahead];
     this.#shown = tokens;
     const text = this.#source
-      ? this.#source.release(tokens).map((part) => (part.kind === "text" ? part.text : ""))
+      ? this.#source.release(tokens, ahead).map((part) => (part.kind === "text" ? part.text : ""))
       : verdicts.map(({ text }) => text);
     if (verdicts.length > 0) this.#report.clear(verdicts, text.join(""));
   }

@@ -1,10 +1,11 @@
 import "../unbundled.js";
 import type { LanguageModelMiddleware } from "ai";
 import type { GuardError } from "../errors.js";
-import type { Guard } from "../guard.js";
+import type { Guard, StreamInput } from "../guard.js";
 import { type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import type { Finding } from "../moderation/ruling.js";
 import { aFunction, anything, aText, checkOptions, type OptionCheck } from "../options.js";
+import { aScout, type ScoutChoice, scoutFor } from "../scouting.js";
 import { Call } from "./ai-sdk/call.js";
 import { Collected, contentParts, streamParts } from "./ai-sdk/incoming.js";
 import { metadata, Outgoing, withFailure } from "./ai-sdk/outgoing.js";
@@ -21,15 +22,22 @@ import {
   type StreamResult,
 } from "./ai-sdk/types.js";
 import { AnswerFormatter } from "./answer-formatter.js";
-import { GATE_OPTIONS, Gate, type Mode } from "./gate.js";
+import type { BatchOptions } from "./batches.js";
+import { checkMode, GATE_OPTIONS, Gate, type Mode, type Release } from "./gate.js";
 import type { Part } from "./parts.js";
 import { ModerationViolation } from "./violation.js";
 
 export interface MiddlewareOptions {
   /** Default: DEFAULT_POLICY. */
   policy?: PolicyData;
-  /** Of streams; what is generated at once is always held back. Default "hold-back". */
+  /** Of streams; what is generated at once is always held back. "scout-first" needs a scout. Default "hold-back". */
   mode?: Mode;
+  /** When text leaves that is held back. Default "settled". */
+  release?: Release;
+  /** Judges streams in batches. Default: each token at once; with a scout { tokens: 16, ms: 500 }. */
+  batch?: BatchOptions;
+  /** A small guard that reads streams ahead of the other; true: the embedded one. Default: none. */
+  scout?: ScoutChoice;
   /** Asks the model for nothing before the prompt has passed. Default false: both at once. */
   promptFirst?: boolean;
   /** Conversations under one key share what was read, and its time tells so: give each tenant a middleware of its own. */
@@ -46,10 +54,13 @@ export interface MiddlewareOptions {
 }
 
 const { signal: _, ...OF_GATES } = GATE_OPTIONS;
-const OPTIONS = { ...OF_GATES, policy: anything, cacheKey: aText, onViolation: aFunction } satisfies Record<
-  keyof MiddlewareOptions,
-  OptionCheck
->;
+const OPTIONS = {
+  ...OF_GATES,
+  policy: anything,
+  cacheKey: aText,
+  scout: aScout,
+  onViolation: aFunction,
+} satisfies Record<keyof MiddlewareOptions, OptionCheck>;
 
 /**
  * Middleware for `wrapLanguageModel` of the AI SDK (`ai` 6 and 7): text and reasoning pass the guard, tool calls, sources
@@ -62,6 +73,7 @@ const OPTIONS = { ...OF_GATES, policy: anything, cacheKey: aText, onViolation: a
  */
 export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): LanguageModelMiddleware {
   checkOptions(options, "guardMiddleware", OPTIONS);
+  checkMode(options.mode, options.scout);
   const policy = resolvePolicy(options.policy, guard.labels);
   const passUnknown = policy.unjudged === "pass";
   const { cacheKey } = options;
@@ -70,18 +82,20 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
   function open<T extends object>(
     params: CallOptions,
     read: (signal: AbortSignal, formatter: AnswerFormatter<T>) => Promise<AsyncIterable<Part<T>>>,
-    { mode, onFailure }: { mode?: Mode; onFailure: (error: GuardError) => void },
+    { streams, onFailure }: { streams: boolean; onFailure: (error: GuardError) => void },
   ): { gate: Gate<T>; formatter: AnswerFormatter<T> } {
     const { messages, prefill } = readPrompt(params, policy);
     const formatter = new AnswerFormatter<T>(prefill, { json: params.responseFormat?.type === "json" });
+    const { mode, release, batch, scout } = options;
+    const { scope } = policy.prompt;
+    const input: StreamInput = { messages, reasoning: true, overflow: "slide", scope, cacheKey };
     const gate = new Gate<T>(
       (signal) =>
         read(params.abortSignal ? AbortSignal.any([params.abortSignal, signal]) : signal, formatter),
-      () =>
-        guard.stream({ messages, reasoning: true, overflow: "slide", scope: policy.prompt.scope, cacheKey }),
+      () => guard.stream(input),
       {
         policy,
-        mode,
+        ...(streams && { mode, release, batch }),
         promptFirst: options.promptFirst,
         signal: params.abortSignal,
         onObserve: options.onObserve,
@@ -90,6 +104,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
           onFailure(error);
         },
       },
+      { scout: streams ? scoutFor(guard, scout, input) : null },
     );
     return { gate, formatter };
   }
@@ -105,7 +120,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
           const { stream } = await call.run(() => model.doStream({ ...params, abortSignal: signal }));
           return streamParts(stream, signal, formatter, { passUnknown, onUsage: outgoing.onUsage });
         },
-        { mode: options.mode, onFailure: (error) => outgoing.onFailure(error) },
+        { streams: true, onFailure: (error) => outgoing.onFailure(error) },
       );
       const outgoing = new Outgoing(formatter);
       gate.start();
@@ -129,7 +144,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
             passUnknown,
           ),
         {
-          mode: "hold-back",
+          streams: false,
           onFailure(error) {
             failure = error;
           },

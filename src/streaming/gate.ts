@@ -83,6 +83,12 @@ export const GATE_OPTIONS = {
   onFailure: aFunction,
 } satisfies Record<keyof Omit<GateOptions, "policy">, OptionCheck>;
 
+/** @throws {InputError} OPTION_INVALID */
+export function checkMode(mode: Mode | undefined, scout: unknown): void {
+  if (mode !== "scout-first" || scout) return;
+  throw new InputError("OPTION_INVALID", 'The mode "scout-first" needs a scout: { scout: true }.');
+}
+
 /** Where a gate stands. Amounts are in UTF-16 units of text, or in ids. */
 export interface GateStats {
   /** Taken from the source. */
@@ -207,9 +213,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     this.#open = open;
     this.#options = options;
     this.#mode = options.mode ?? "hold-back";
-    if (this.#mode === "scout-first" && !scout) {
-      throw new InputError("OPTION_INVALID", 'The mode "scout-first" needs a scout: { scout: true }.');
-    }
+    checkMode(options.mode, scout);
     this.#strategy = strategy;
     this.#scoutOptions = scout;
     this.#reviewer = new Reviewer(options.policy.response);

@@ -159,6 +159,44 @@ describe("however a response comes, its verdicts are the same", () => {
     );
   });
 
+  test("text that waits in batches", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(fc.integer({ min: 1, max: 9 }), fc.boolean()), { minLength: 1, maxLength: 6 }),
+        async (cuts) => {
+          const stream = guard.stream({ messages });
+          const standing: Verdict[] = [];
+          let waiting = 0;
+          const take = (verdicts: Verdict[]) => {
+            for (const verdict of verdicts) {
+              standing.length = Math.min(standing.length, verdict.index);
+              standing.push(verdict);
+            }
+          };
+          for (let at = 0, i = 0; at < TEXT.length; i++) {
+            const [length, judged] = cuts[i % cuts.length];
+            const chunk = TEXT.slice(at, at + length);
+            at += length;
+            if (judged) {
+              const verdicts = await stream.pushText(chunk);
+              expect(verdicts.length).toBeGreaterThanOrEqual(waiting - 4);
+              waiting = 0;
+              take(verdicts);
+            } else {
+              const before = stream.settled;
+              waiting = await stream.stage(chunk);
+              expect(stream.settled).toBe(before);
+            }
+          }
+          take(await stream.flush());
+          expect((await stream.end()).tokens).toBe(standing.length);
+          expectSame(standing, whole.verdicts);
+        },
+      ),
+      { numRuns: 20 },
+    );
+  });
+
   test("a provisional verdict is revised under its own index", async () => {
     const stream = guard.stream({ messages });
     const [first] = await stream.pushText("hel");

@@ -111,6 +111,50 @@ describe("with the embedded guard", () => {
     without.close();
   });
 
+  test.each(["hold-back", "scout-first"] as const)(
+    "%s: with the embedded guard as its own scout, all comes out, and a flag at the same token",
+    async (mode) => {
+      const options = { messages, mode, scout: guard, batch: { tokens: 8 } };
+      const passing = guard.moderate(cut(TEXT, 5), { ...options, policy: { action: "ignore" } });
+      let out = "";
+      for await (const text of passing) out += text;
+      expect(out).toBe(TEXT);
+      expect((await passing.done).scoutError).toBeNull();
+      const policy = { prompt: { action: "ignore" }, thresholds: { Unsafe: 0 }, debounce: 7 } as const;
+      const stopped = guard.moderate(cut(TEXT, 5), { ...options, policy });
+      await expect(
+        (async () => {
+          for await (const _ of stopped);
+        })(),
+      ).rejects.toMatchObject({ index: 6 });
+      await expect.poll(() => guard.load).toMatchObject({ active: 0, waiting: 0 });
+    },
+  );
+
+  test("the embedded scout is loaded once, and closed with its guard", async () => {
+    const owner = await loadGuard(undefined, { cacheDir, maxStreams: 1, maxTokens: 256 });
+    const read = async () => {
+      for await (const _ of owner.moderate(["fine, all of it"], {
+        messages,
+        scout: true,
+        policy: { action: "ignore" },
+      }));
+    };
+    await read();
+    await read();
+    const scout = await owner.scout();
+    expect(scout).toBe(await owner.scout());
+    await owner.close();
+    expect(() => scout.stream({ messages })).toThrow(expect.objectContaining({ code: "GUARD_CLOSED" }));
+  });
+
+  test("a scout needs messages, and scout-first a scout", () => {
+    const code = expect.objectContaining({ code: "OPTION_INVALID" });
+    expect(() => guard.moderate([], { promptIds: [1], scout: guard })).toThrow(code);
+    expect(() => guard.moderate([], { messages, mode: "scout-first" })).toThrow(code);
+    expect(() => guard.moderate([], { messages, scout: "small" as never })).toThrow(code);
+  });
+
   test("ids come out as ids", async () => {
     const ids = (await verdictsOf(TEXT)).map(({ tokenId }) => tokenId);
     const out: number[] = [];

@@ -47,6 +47,26 @@ describe("--policy and --stop", () => {
     expect(stdout.startsWith(`${text}\n\n`)).toBe(true);
   });
 
+  test("in batches it shows the same, and stops at the same token", async () => {
+    const args = ["--policy", everything, "--stop", "--jsonl"];
+    const [single, batched] = [
+      await scan(args, TEXT),
+      await scan([...args, "--batch-tokens", "5", "--batch-ms", "60000"], TEXT),
+    ];
+    expect(batched.code).toBe(3);
+    expect(lines(batched.stdout).at(-1)).toEqual(lines(single.stdout).at(-1));
+    const whole = await scan(["--policy", nothing, "--stop", "--batch-tokens", "1000"], TEXT);
+    expect(whole.code).toBe(0);
+    expect(whole.stdout.startsWith(`${TEXT}\n\n`)).toBe(true);
+  });
+
+  test("released as it is judged, it is the text's own bytes too", async () => {
+    const args = ["--policy", nothing, "--stop", "--release", "judged"];
+    const { code, stdout } = await scan(args, "Creme bru\u0302le\u0301e, nai\u0308ve\r\nand so on.");
+    expect(code).toBe(0);
+    expect(stdout.startsWith("Creme bru\u0302le\u0301e, nai\u0308ve\r\nand so on.\n\n")).toBe(true);
+  });
+
   test("one that blocks stops the output where it does", async () => {
     const { code, stdout } = await scan(["--policy", everything, "--stop"], TEXT);
     expect(code).toBe(3);

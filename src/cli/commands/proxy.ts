@@ -5,15 +5,23 @@ import { isLoopbackName } from "../../streaming/proxy/loopback.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { whole } from "../numbers.js";
+import {
+  batchMsOption,
+  batchOf,
+  batchTokensOption,
+  type PaceOptions,
+  releaseOption,
+} from "../pace-options.js";
 import { createTerminal } from "../terminal.js";
 import { closeWhenAsked, runsWorkers, runWorkers, shareOf, workersOption } from "../workers.js";
 
-interface Options extends ModelOptions {
+interface Options extends ModelOptions, PaceOptions {
   upstream: string;
   port: number;
   host: string;
   policy?: string;
   mode: Mode;
+  scout?: boolean;
   promptFirst?: boolean;
   replacement?: string;
   annotations: "asked" | "azure";
@@ -49,9 +57,19 @@ export function proxyCommand(): Command {
     .option("--host <address>", "address to listen on; 0.0.0.0 for all", "127.0.0.1")
     .option("--policy <file>", "JSON file with a policy (default: strict, everything blocks)")
     .addOption(
-      new Option("--mode <mode>", "hold text back until it is judged, or judge it while it passes")
-        .choices(["hold-back", "stream-first"])
+      new Option(
+        "--mode <mode>",
+        "hold text back until it is judged, judge it while it passes, or let it pass on the scout's word",
+      )
+        .choices(["hold-back", "stream-first", "scout-first"])
         .default("hold-back"),
+    )
+    .addOption(releaseOption())
+    .addOption(batchTokensOption())
+    .addOption(batchMsOption())
+    .option(
+      "--scout",
+      "let the embedded guard read every token, and the other judge in batches and where it suspects",
     )
     .option("--prompt-first", "ask the model only once the prompt has passed")
     .option("--replacement <text>", "answers in the model's place where the policy stops it and has no text")
@@ -146,6 +164,7 @@ async function proxy(options: Options): Promise<void> {
     const service = new GuardProxy(guard, {
       ...options,
       policy: policy as PolicyData | undefined,
+      batch: batchOf(options),
       allowPaths: options.allowPath,
       allowOrigins: options.allowOrigin,
       allowHosts: hostsOf(options),

@@ -9,6 +9,7 @@ import { Reviewer } from "../../moderation/reviewer.js";
 import { type Finding, rulePrompt, turnsInScope } from "../../moderation/ruling.js";
 import type { GuardStream } from "../../moderation/stream.js";
 import type { Verdict } from "../../moderation/verdict.js";
+import { Batches, type BatchOptions } from "../../streaming/batches.js";
 import { ModerationViolation } from "../../streaming/violation.js";
 import type { Message } from "../../tokenizer/messages.js";
 import { ClearText } from "../clear-text.js";
@@ -17,10 +18,17 @@ import { interruptSignal } from "../interrupt.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { readMessages } from "../messages-file.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
+import {
+  batchMsOption,
+  batchOf,
+  batchTokensOption,
+  type PaceOptions,
+  releaseOption,
+} from "../pace-options.js";
 import { createReport, type Latency, type Report } from "../report.js";
 import { createTerminal } from "../terminal.js";
 
-interface Options extends ModelOptions {
+interface Options extends ModelOptions, PaceOptions {
   prompt?: string;
   messages?: string;
   input: InputKind;
@@ -66,6 +74,9 @@ export function scanCommand(): Command {
     )
     .option("--policy <file>", "JSON file with a policy; exit with 3 where it blocks")
     .option("--stop", "show only what the policy lets pass, and stop reading where it blocks (exit 3)")
+    .addOption(releaseOption())
+    .addOption(batchTokensOption())
+    .addOption(batchMsOption())
     .option("--reasoning", "the response starts with the model's <think> … </think>")
     .addOption(
       new Option(
@@ -163,18 +174,19 @@ async function judge(
   const clear = options.stop ? new ClearText(report) : null;
   const take = (verdicts: Verdict[]) => {
     const review = reviewer?.review(verdicts, stream.settled, (verdict) => clear?.judge(verdict) ?? true);
-    if (reviewer) clear?.show(reviewer.clear);
+    if (reviewer) clear?.show(reviewer.clear, options.release === "judged" ? reviewer.likelyClear : []);
     block(review?.flag ?? null);
     if (!options.stop || options.jsonl) report.tokens(verdicts);
   };
-  const broken = await feed(stream, options.input, enforced ? 1 : MAX_CHUNKS_IN_FLIGHT, {
+  const batch = batchOf(options);
+  const feeding = { batch, mostInFlight: enforced || batch ? 1 : MAX_CHUNKS_IN_FLIGHT };
+  const broken = await feed(stream, options.input, feeding, {
     onChunk: (chunk) => clear?.push(chunk),
     onVerdicts(verdicts, elapsed) {
-      for (let i = 0; i < verdicts.length; i++) latency.push(elapsed);
+      for (let i = 0; i < verdicts.length && elapsed !== null; i++) latency.push(elapsed);
       take(verdicts);
     },
   });
-  take(await stream.flush());
   clear?.end();
   if (broken) throw broken.error;
   const decision = await stream.end();
@@ -188,38 +200,49 @@ async function judge(
 async function feed(
   stream: GuardStream,
   input: InputKind,
-  mostInFlight: number,
+  { batch, mostInFlight }: { batch: BatchOptions | undefined; mostInFlight: number },
   {
     onChunk,
     onVerdicts,
   }: {
     onChunk: (chunk: string | number[]) => void;
-    onVerdicts: (verdicts: Verdict[], elapsedMs: number) => void;
+    /** `elapsedMs` is null of what the text's end alone has settled. */
+    onVerdicts: (verdicts: Verdict[], elapsedMs: number | null) => void;
   },
 ): Promise<{ error: unknown } | null> {
   const inFlight = new Set<Promise<void>>();
   let failure: unknown;
   let broken: { error: unknown } | null = null;
+  /** When the first chunk came of those that wait in a batch. */
+  let since: number | null = null;
+  const batches = new Batches(stream, batch, () => void judge("", []));
+  const judge = (text: string, ids: readonly number[]): void => {
+    const started = since ?? performance.now();
+    const done = batches
+      .push(text, ids, false)
+      .then((verdicts) => {
+        since = batches.waiting > 0 ? started : null;
+        onVerdicts(verdicts, performance.now() - started);
+      })
+      .catch((error) => {
+        failure ??= error;
+        process.stdin.destroy();
+      })
+      .finally(() => inFlight.delete(done));
+    inFlight.add(done);
+  };
   try {
     for await (const chunk of readInput(input)) {
       if (failure) break;
-      const started = performance.now();
       onChunk(chunk);
-      const pushed = typeof chunk === "string" ? stream.pushText(chunk) : stream.push(chunk);
-      const done = pushed
-        .then((verdicts) => onVerdicts(verdicts, performance.now() - started))
-        .catch((error) => {
-          failure ??= error;
-          process.stdin.destroy();
-        })
-        .finally(() => inFlight.delete(done));
-      inFlight.add(done);
-      if (inFlight.size >= mostInFlight) await Promise.race(inFlight);
+      judge(typeof chunk === "string" ? chunk : "", typeof chunk === "string" ? [] : chunk);
+      while (inFlight.size >= mostInFlight) await Promise.race(inFlight);
     }
   } catch (error) {
     broken = { error };
   }
   await Promise.all(inFlight);
+  if (!failure) onVerdicts(await batches.settle(), since === null ? null : performance.now() - since);
   if (failure) throw failure;
   return broken;
 }

@@ -2,6 +2,7 @@ import { AnswerFormatter } from "../answer-formatter.js";
 import { Channel } from "../channel.js";
 import { Gate, type GateOptions, type VerdictStream } from "../gate.js";
 import type { TextPart } from "../parts.js";
+import type { ScoutOptions } from "../scout.js";
 import { ModerationViolation } from "../violation.js";
 import { Slot } from "./allow-list.js";
 import type { Event, Released, TextTarget } from "./codec.js";
@@ -13,9 +14,15 @@ export class Lane {
   readonly gate: Gate<Event | TextTarget | Slot>;
 
   /** @param json the answer is to be JSON: its escapes are read as their characters */
-  constructor(prefill: string, json: boolean, open: () => VerdictStream, options: GateOptions) {
+  constructor(
+    prefill: string,
+    json: boolean,
+    open: () => VerdictStream,
+    options: GateOptions,
+    scout: ScoutOptions | null,
+  ) {
     this.formatter = new AnswerFormatter(prefill, { json });
-    this.gate = new Gate<Event | TextTarget | Slot>(this.input, open, options);
+    this.gate = new Gate<Event | TextTarget | Slot>(this.input, open, options, { scout });
     this.gate.start();
   }
 

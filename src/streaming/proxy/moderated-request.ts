@@ -4,7 +4,9 @@ import type { Guard } from "../../guard.js";
 import type { Policy } from "../../moderation/policy.js";
 import type { Finding } from "../../moderation/ruling.js";
 import type { Prompt } from "../../prompt.js";
-import type { Mode, Outcome } from "../gate.js";
+import { type ScoutChoice, scoutFor } from "../../scouting.js";
+import type { BatchOptions } from "../batches.js";
+import type { Mode, Outcome, Release } from "../gate.js";
 import type { ModerationViolation } from "../violation.js";
 import { OpenFields, Slot } from "./allow-list.js";
 import type { Annotations } from "./annotations.js";
@@ -29,7 +31,8 @@ const MOST_REFUSAL = 64 * 2 ** 10;
 
 export interface ModeratedRequestOptions {
   policy: Policy;
-  mode: Mode;
+  /** Of streams. */
+  pace: Pace;
   /** Stops everything when it fires. */
   signal: AbortSignal;
   onObserve: (finding: Finding) => void;
@@ -47,6 +50,14 @@ export interface ModeratedRequestOptions {
   errors?: CodecOptions["errors"];
   /** Seconds without a word after which a stream's client is told that there is one to come. Default 0: it never is. */
   keepAlive?: number;
+}
+
+/** How text of a stream leaves, and when it is judged; what comes at once is held back. */
+export interface Pace {
+  mode?: Mode;
+  release?: Release;
+  batch?: BatchOptions;
+  scout?: ScoutChoice;
 }
 
 /**
@@ -85,6 +96,7 @@ export class ModeratedRequest {
       signal.addEventListener("abort", abort);
       this.#controller.signal.addEventListener("abort", () => signal.removeEventListener("abort", abort));
     }
+    const { mode, release, batch, scout } = options.pace;
     const { scope } = policy.prompt;
     const prompts = new Map(
       parsed.choices.map(({ messages }) => [
@@ -105,10 +117,11 @@ export class ModeratedRequest {
           {
             policy,
             // What comes at once goes out at once: nothing is gained by letting it pass first.
-            mode: parsed.stream ? options.mode : "hold-back",
+            ...(parsed.stream && { mode, release, batch }),
             signal: this.#controller.signal,
             onObserve,
           },
+          parsed.stream ? scoutFor(guard, scout, { messages, reasoning: true, scope, cacheKey }) : null,
         ),
     );
   }

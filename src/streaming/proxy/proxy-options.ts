@@ -1,16 +1,15 @@
 import type { PolicyData } from "../../moderation/policy.js";
-import type { Mode } from "../gate.js";
 import type { AccessOptions } from "./access.js";
+import type { Pace } from "./moderated-request.js";
 import type { LogEntry } from "./record.js";
 import type { RouteOptions } from "./routes.js";
 
-export interface ProxyOptions extends RouteOptions, AccessOptions {
+/** Pace: default "hold-back", "settled", each token at once, no scout; "scout-first" needs one. */
+export interface ProxyOptions extends RouteOptions, AccessOptions, Pace {
   /** Address of an OpenAI-compatible API, with or without `/v1`. */
   upstream: string;
   /** Default: DEFAULT_POLICY. */
   policy?: PolicyData;
-  /** Default "hold-back". */
-  mode?: Mode;
   /** Asks the model only once the prompt has passed. Default false: both at once. */
   promptFirst?: boolean;
   /** Fields of requests and of answers, by name, that pass unread wherever the proxy does not know them. Default: none. */

@@ -3,7 +3,7 @@ import { bodyLimit } from "hono/body-limit";
 import type { Guard } from "../../guard.js";
 import { replacementOf, resolvePolicy } from "../../moderation/policy.js";
 import { mostBytes } from "../../tokenizer/limits.js";
-import type { Outcome } from "../gate.js";
+import { checkMode, type Outcome } from "../gate.js";
 import { ModerationViolation } from "../violation.js";
 import { access } from "./access.js";
 import { type Admission, AdmissionControl } from "./admission.js";
@@ -51,6 +51,7 @@ export class GuardProxy {
 
   /** @throws {InputError} POLICY_INVALID, OPTION_INVALID */
   constructor(guard: Guard, options: ProxyOptions) {
+    checkMode(options.mode, options.scout);
     this.#guard = guard;
     this.#options = options;
     this.#policy = resolvePolicy(options.policy, guard.labels);
@@ -174,7 +175,7 @@ export class GuardProxy {
       if (moderation) delete body.moderation;
       moderated = new ModeratedRequest(endpoint, parsed, this.#guard, {
         policy,
-        mode: this.#options.mode ?? "hold-back",
+        pace: this.#options,
         signal: admission.signal,
         onObserve: (finding) => this.metrics.found(finding),
         request: body,

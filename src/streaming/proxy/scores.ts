@@ -120,6 +120,16 @@ class WatchedStream implements VerdictStream {
     return this.#keep(this.#stream.pushText(text));
   }
 
+  async stage(text: string): Promise<number> {
+    this.#keeper.length += text.length;
+    try {
+      return await this.#stream.stage(text);
+    } catch (error) {
+      this.#keeper.fail();
+      throw error;
+    }
+  }
+
   flush(): Promise<Verdict[]> {
     return this.#keep(this.#stream.flush());
   }

@@ -42,7 +42,7 @@ export async function answered(endpoint: string, answer: string | object | objec
     guard,
     {
       policy: policyOf(options.policy),
-      mode,
+      pace: { mode },
       signal: new AbortController().signal,
       onObserve: () => {},
       request: { model: "m", stream, ...options.request },
