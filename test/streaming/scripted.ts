@@ -66,7 +66,7 @@ export class ScriptedStream implements VerdictStream {
   isClosed = false;
   pushes: string[] = [];
   stages: string[] = [];
-  /** All text that had come, each time that it was judged. */
+  /** All text that was staged so far, each time that it was judged. */
   judgedAfter: string[] = [];
   readonly #script: Script;
   #text = "";
@@ -131,7 +131,7 @@ export class ScriptedStream implements VerdictStream {
   }
 
   #judge(complete: boolean): Verdict[] {
-    this.judgedAfter.push(this.stages.join("") + this.pushes.join(""));
+    if (this.stages.length > 0) this.judgedAfter.push(this.stages.join(""));
     const words = (this.#text.match(WORD) ?? []).map((word) => word.normalize("NFC"));
     const { failAt = Infinity, failure, riskOf = usualRisk } = this.#script;
     if (this.settled + words.length >= failAt)
