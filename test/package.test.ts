@@ -41,14 +41,14 @@ test("npm 10 does not know of the script with which onnxruntime-node would downl
 test("types and code name no package that a user has not", async () => {
   const { dependencies, optionalDependencies, peerDependencies } = await readJson<Manifest>("package.json");
   const known = [dependencies, optionalDependencies, peerDependencies].flatMap(Object.keys);
-  const IMPORT = /^(?:import|export)\b[^;"]*"([^"]+)";|import\("([^"]+)"\)/gm;
+  const IMPORT = /^(?:import|export) [\w\s{},*$]*from "([^"]+)"|^import "([^"]+)"|import\("([^"]+)"\)/gm;
   const seen = new Set<string>();
   const strangers = new Set<string>();
   async function follow(file: string): Promise<void> {
     if (seen.has(file)) return;
     seen.add(file);
-    for (const [, written, called] of (await readFile(file, "utf8")).matchAll(IMPORT)) {
-      const name = written ?? called;
+    for (const [, ...names] of (await readFile(file, "utf8")).matchAll(IMPORT)) {
+      const name = names.find(Boolean) as string;
       const typed = file.endsWith(".d.ts");
       if (name.startsWith(".")) {
         await follow(resolve(dirname(file), typed ? name.replace(/\.js$/, ".d.ts") : name));
