@@ -152,7 +152,7 @@ export class GuardService implements Service {
       return c.body(await registry.metrics(), 200, { "content-type": registry.contentType });
     });
     app.use(async (c, next) => {
-      this.#keys.check(c.req.raw);
+      c.set("client", this.#keys.check(c.req.raw));
       if (this.#draining) throw new RequestError(503, "shutting_down", "The service is shutting down.");
       await next();
     });
@@ -203,7 +203,7 @@ export class GuardService implements Service {
     const app = this.#app;
     app.get(STREAMS, (c) => {
       const owner = tenantOf(c.req.raw);
-      this.#keys.count(owner);
+      this.#keys.count(c.var.client);
       if (!c.env?.upgrade)
         throw new RequestError(426, "upgrade_required", "Open a WebSocket here, or POST a stream.");
       return new Response(null, { headers: { [OWNER]: owner } });
@@ -233,7 +233,7 @@ export class GuardService implements Service {
   async #work(c: Context<Env>, work: (body: Json, asking: Asking) => Promise<Response>): Promise<Response> {
     const { record } = c.var;
     const cacheKey = tenantOf(c.req.raw);
-    this.#keys.count(cacheKey);
+    this.#keys.count(c.var.client);
     const body = await readBody(c.req.raw);
     record.asked(isRecord(body) ? body : {}, body.stream === true);
     const admission = this.#admission.admit(1, c.req.raw.signal);
@@ -267,7 +267,7 @@ export class GuardService implements Service {
 const OWNER = "x-qwen3guard-owner";
 
 interface Env {
-  Variables: { record: RequestRecord };
+  Variables: { record: RequestRecord; client: string };
   Bindings: { upgrade?: boolean };
 }
 

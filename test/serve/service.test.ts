@@ -179,6 +179,22 @@ describe("who may ask", () => {
     ]);
   });
 
+  test("a client is its key, whatever else it says of itself", async () => {
+    const url = await serve(stream, { apiKeys: ["right"], rateLimit: 1 });
+    const status = async (path: string, headers: object) =>
+      (
+        await post(
+          `${url}${path}`,
+          { messages: ask("Hi").messages },
+          { authorization: "Bearer right", ...headers },
+        )
+      ).status;
+    expect(await status("/v1/classify", {})).toBe(200);
+    expect(await status("/v1/classify", { "x-api-key": "other" })).toBe(429);
+    expect(await status("/v1/classify", { "x-forwarded-user": "tom" })).toBe(429);
+    expect(await status("/v1/classify?as=another", {})).toBe(429);
+  });
+
   test("web pages of others and large bodies are kept out; logs hold nobody's text", async () => {
     const lines: string[] = [];
     const url = await serve(stream, { maxBody: 1000, log: (entry) => lines.push(JSON.stringify(entry)) });

@@ -1,9 +1,9 @@
 import { createHash, randomBytes } from "node:crypto";
 
 /** Headers that tell whose a request is: keys, tokens, users, accounts, wherever gateways have them put. */
-const IDENTITY = /auth|key|token|secret|user|tenant|org|project|account|customer|session/;
-/** Another one for each request. */
-const OF_THE_REQUEST = ["idempotency-key"];
+const IDENTITY = /auth|key|token|jwt|secret|user|tenant|org|project|account|customer|session/;
+/** Another one for each request or connection. */
+const OF_THE_REQUEST = ["idempotency-key", "sec-websocket-key"];
 
 /** Of this process alone, so that a hash says nothing elsewhere. */
 const salt = randomBytes(16);
