@@ -90,7 +90,7 @@ describe("guard.classify", () => {
   test.each<[string, unknown, string]>([
     ["nothing", undefined, "PROMPT_EMPTY"],
     ["a list", messages, "OPTION_INVALID"],
-    ["an unknown name", { messages, policy: {} }, "OPTION_INVALID"],
+    ["an unknown name", { messages, mode: "hold-back" }, "OPTION_INVALID"],
   ])("%s is refused", async (_, input, code) => {
     await expect(guard.classify(input as never)).rejects.toEqual(named(code));
   });
