@@ -54,6 +54,16 @@ export interface PolicyData extends RulesData {
    * one: "refuse" it, or let it "pass", counted and logged. Default "refuse".
    */
   unjudged?: "refuse" | "pass";
+  /**
+   * Calls of tools in an answer that goes through the proxy, their names and what they are called with: "judge" them as part
+   * of the answer, let them "pass" unjudged, or "refuse" an answer that has any. Default "pass".
+   */
+  tools?: "judge" | "pass" | "refuse";
+  /**
+   * What tools have answered, in a request to the proxy: "judge" it as a turn of the conversation, or let it "pass"
+   * unjudged, counted and logged. Default "judge".
+   */
+  toolResults?: "judge" | "pass";
   /** Whether text passes unjudged once the guard has failed. Default false. */
   failOpen?: boolean;
   /**
@@ -99,6 +109,8 @@ export interface Policy {
   response: Rules & { refusal: Action };
   attachments: "block" | "ignore";
   unjudged: "refuse" | "pass";
+  tools: "judge" | "pass" | "refuse";
+  toolResults: "judge" | "pass";
   failOpen: boolean;
   /** By category, and "default". */
   replacement: Readonly<Record<string, string>>;
@@ -112,6 +124,8 @@ export const DEFAULT_POLICY = {
   prompt: { scope: "turn" },
   attachments: "block",
   unjudged: "refuse",
+  tools: "pass",
+  toolResults: "judge",
   failOpen: false,
 } as const satisfies PolicyData;
 
@@ -128,6 +142,8 @@ const POLICY_FIELDS = [
   "response",
   "attachments",
   "unjudged",
+  "tools",
+  "toolResults",
   "failOpen",
   "replacement",
 ];
@@ -166,6 +182,8 @@ export function resolvePolicy(data: unknown, labels: GuardConfig["labels"]): Pol
     },
     attachments: choice(top.attachments ?? DEFAULT_POLICY.attachments, "attachments", ["block", "ignore"]),
     unjudged: choice(top.unjudged ?? DEFAULT_POLICY.unjudged, "unjudged", ["refuse", "pass"]),
+    tools: choice(top.tools ?? DEFAULT_POLICY.tools, "tools", ["judge", "pass", "refuse"]),
+    toolResults: choice(top.toolResults ?? DEFAULT_POLICY.toolResults, "toolResults", ["judge", "pass"]),
     failOpen: flag(top.failOpen ?? DEFAULT_POLICY.failOpen, "failOpen"),
     replacement: replacements(top.replacement ?? {}, [...labels.promptCategory, ...labels.responseCategory]),
   };

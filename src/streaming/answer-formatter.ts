@@ -15,7 +15,8 @@ const REPEATED = 512;
 
 /** A stretch of an answer that its reader sees as one text: a block, a field, a part of an item. */
 interface Stretch {
-  channel: "reasoning" | "content";
+  /** beside: its reader gets it in events of its own, such as a tool's call. */
+  channel: "reasoning" | "content" | "beside";
   /** The end of what came of it, as the guard reads it. */
   tail: string;
   json: JsonText | null;
@@ -65,6 +66,25 @@ export class AnswerFormatter<T extends object> {
   }
 
   /**
+   * More of a text that its reader gets in events of its own, such as what a tool is called with. It is judged as part of
+   * the answer and does not come out: the event goes behind it.
+   *
+   * @param json its escapes are read as their characters
+   */
+  beside(text: string, key: unknown, json: boolean): Part<T>[] {
+    const stretch = this.#stretches.get(key) ?? {
+      channel: "beside",
+      tail: "",
+      json: json ? new JsonText() : null,
+    };
+    this.#stretches.set(key, stretch);
+    const read = stretch.json?.push(text) ?? text;
+    // Nobody asks for its source.
+    stretch.json?.take(read.length);
+    return this.#read(stretch, read, null, key);
+  }
+
+  /**
    * A text is at its end.
    *
    * @param tag comes out with what was waited with: half an escape
@@ -90,9 +110,9 @@ export class AnswerFormatter<T extends object> {
     return json ? json.take(text.length) : text;
   }
 
-  #read(stretch: Stretch, text: string, tag: T, key: unknown): Part<T>[] {
+  #read(stretch: Stretch, text: string, tag: T | null, key: unknown): Part<T>[] {
     if (text === "") return [];
-    this.#tagged.set(tag, stretch);
+    if (tag) this.#tagged.set(tag, stretch);
     const parts: Part<T>[] = [];
     const last = this.#last;
     const again = last && last.key !== key ? stretch.tail : "";
@@ -103,15 +123,15 @@ export class AnswerFormatter<T extends object> {
     if (again !== "") parts.push({ kind: "text", text: again, again: true });
     this.#last = { key, ended: false };
     stretch.tail = (stretch.tail + text).slice(-REPEATED);
-    parts.push({ kind: "text", text, tag });
+    parts.push(tag ? { kind: "text", text, tag } : { kind: "text", text, again: true });
     return parts;
   }
 
   /** What the template puts before, and how the request has the text begin. */
-  #enter(channel: "reasoning" | "content", text: string): [before: string, prefill: string] {
+  #enter(channel: Stretch["channel"], text: string): [before: string, prefill: string] {
     const from = this.#stage;
     if (from === "content" || from === channel) return ["", ""];
-    this.#stage = channel;
+    this.#stage = channel === "reasoning" ? channel : "content";
     if (channel === "reasoning") return [THINKING, ""];
     const prefill = this.#prefill;
     this.#prefill = "";

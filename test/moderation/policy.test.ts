@@ -300,6 +300,8 @@ describe("what is no policy", () => {
     [{ strict: true }, /the policy has no "strict". It takes: reading, action/],
     [{ reading: "harsh" }, /reading is "harsh"; it must be one of "strict", "loose"/],
     [{ debounce: 0 }, /debounce is 0/],
+    [{ tools: "maybe" }, /tools is "maybe"; it must be one of "judge", "pass", "refuse"/],
+    [{ toolResults: "refuse" }, /toolResults is "refuse"/],
     [{ replacement: "" }, /replacement\["default"\] is ""; it must be a text/],
     [{ replacement: { Violence: "No." } }, /replacement has no "Violence". It takes: default, Violent/],
     [{ replacement: 5 }, /replacement is 5; it must be an object/],

@@ -34,7 +34,8 @@ export function readPrompt(params: CallOptions, policy: Policy): Prompt {
   const reader = new PromptReader(policy);
   const messages = prompt.flatMap((message) => reader.message(message));
   reader.options(providerOptions);
-  return promptOf(messages, [...tools.flatMap(toolTexts), ...textsIn(format), ...reader.beside]);
+  const beside = [...tools.flatMap(toolTexts), ...textsIn(format), ...reader.beside];
+  return promptOf(messages, beside, { policy, unjudged: [] });
 }
 
 function toolTexts(tool: Fields): string[] {

@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
+import type { Policy } from "../../moderation/policy.js";
 import { RequestError } from "./api-error.js";
 import { isRecord, type Json } from "./json.js";
 
@@ -25,6 +26,16 @@ export interface Reader {
   repeats(text: string): boolean;
   /** Takes a text that belongs to the answer. Gives what stands in its place. */
   text(text: string, channel: Channel, kind: string): unknown;
+  /** What becomes of calls of tools. */
+  readonly tools: Policy["tools"];
+  /** Where in the answer it reads: calls that come in turns are told apart by it. */
+  place: string;
+  /**
+   * Takes the text of a call, to be judged before the call passes.
+   *
+   * @param json its escapes are read as their characters
+   */
+  call(text: string, part: string, json: boolean): void;
   /** Takes what passes unread under a name that was opened. */
   opened(value: unknown): unknown;
 }
@@ -177,6 +188,36 @@ export const any: Shape = (value) => {
   if (tooDeep(value, DEEPEST)) throw invalid("values within values without end");
   return value;
 };
+
+/**
+ * What a tool is called with: passes as it is, and not before it was judged where the policy has calls judged.
+ *
+ * @param part which of a call's texts
+ * @param json whether it is JSON
+ * @throws {RequestError} tool_call_refused
+ */
+export function called(part: string, json = true): Shape {
+  return (value, reader) => {
+    const passed = any(value, reader);
+    takeCall(typeof value === "string" ? value : JSON.stringify(value), part, json, reader);
+    return passed;
+  };
+}
+
+/** The name of a tool that is called. */
+export const calledName: Shape = (value, reader) => {
+  const name = word(value, reader);
+  if (typeof name === "string") takeCall(name, "name", false, reader);
+  return name;
+};
+
+function takeCall(text: string, part: string, json: boolean, reader: Reader): void {
+  if (reader.tools === "refuse") {
+    const message = "The model's answer calls a tool, and the policy refuses that.";
+    throw new RequestError(502, "tool_call_refused", message);
+  }
+  if (reader.tools === "judge" && text !== "" && text !== "{}") reader.call(text, part, json);
+}
 
 /** Amounts, and objects of such; strings only under the names given, as words. */
 export function figures(...words: string[]): Shape {

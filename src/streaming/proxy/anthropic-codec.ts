@@ -6,7 +6,7 @@ import type { RequestError } from "./api-error.js";
 import type { CodecOptions, Event, ResponseCodec, Routed, StreamCodec, TextTarget } from "./codec.js";
 import { isRecord, type Json, list, record, text } from "./json.js";
 import { EVENT_STREAM } from "./media.js";
-import { EventReader, type Said, WholeReader } from "./readers.js";
+import { EventReader, judgeCalls, type Said, WholeReader } from "./readers.js";
 
 const whole = level(messageFields);
 /** The field of a delta, by its type, that brings text. */
@@ -68,12 +68,14 @@ class MessageAnswer implements StreamCodec {
     const type = text(event.type);
     if (!Object.hasOwn(eventShapes, type)) return [];
     const reader = new EventReader(this.#options);
+    reader.place = `block ${event.index}`;
     const passed = eventShapes[type](event, reader) as Json;
     if (type.startsWith("content_block_") && typeof passed.index !== "number") {
       throw invalid("a block without a number");
     }
-    if (type === "content_block_delta") return this.#delta(passed, reader.texts);
-    if (type === "content_block_start") return this.#start(passed, reader.texts);
+    const calls = judgeCalls(reader.calls, this.#formatter).map((part) => ({ choice: 0, part }));
+    if (type === "content_block_delta") return [...calls, ...this.#delta(passed, reader.texts)];
+    if (type === "content_block_start") return [...calls, ...this.#start(passed, reader.texts)];
     if (type === "content_block_stop") return [...this.#endText(passed.index), item(passed, false)];
     this.#ended ||= type === "message_stop";
     return [item(passed, type !== "message_start")];
@@ -137,7 +139,7 @@ class MessageAnswer implements StreamCodec {
     const opened = { ...passed, content_block: { ...content_block, ...empty } };
     // A call goes out by itself, and does not wait for more text.
     return [
-      item(opened, type !== "text" && type !== "thinking"),
+      item(opened, type !== "text" && type !== "thinking" && this.#options.tools !== "judge"),
       ...texts.flatMap((said) =>
         this.#text({ type: "content_block_delta", index, delta: { type: said.kind } }, said),
       ),

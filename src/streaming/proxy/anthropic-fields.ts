@@ -1,5 +1,6 @@
 import {
-  any,
+  called,
+  calledName,
   either,
   type Fields,
   figures,
@@ -31,7 +32,7 @@ const nothing: Shape = () => null;
 
 const citation = object({ type: word, url, file_id: word, encrypted_index: opaque });
 const caller = object({ type: word, tool_id: word });
-const call: Fields = { id: word, name: word, input: any, caller, toolset_name: word };
+const call: Fields = { id: word, name: calledName, input: called("input"), caller, toolset_name: word };
 const searchResult = object({
   type: word,
   url,
@@ -86,7 +87,7 @@ const delta = typed({
   text_delta: { text: text("content", "text_delta") },
   thinking_delta: { thinking: text("reasoning", "thinking_delta") },
   signature_delta: { signature: opaque },
-  input_json_delta: { partial_json: any },
+  input_json_delta: { partial_json: called("input") },
   citations_delta: { citation },
 });
 const named: Shape = (value) => value;

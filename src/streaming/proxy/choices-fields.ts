@@ -1,5 +1,6 @@
 import {
-  any,
+  called,
+  calledName,
   categories,
   echo,
   either,
@@ -20,6 +21,7 @@ import {
   url,
   word,
 } from "./allow-list.js";
+import { isRecord } from "./json.js";
 import { logprobs } from "./logprobs.js";
 
 const usage = figures("type", "modality", "service_tier");
@@ -90,14 +92,19 @@ const choiceFields: Fields = {
   logprobs,
 };
 
-const calledFunction = object({ name: word, arguments: any });
-const toolCall = object({
+const calledFunction = object({ name: calledName, arguments: called("arguments") });
+const callFields = object({
   id: word,
   type: word,
   function: calledFunction,
-  custom: object({ name: word, input: any }),
+  custom: object({ name: calledName, input: called("input", false) }),
   extra_content: object({ google: object({ thought_signature: opaque }) }),
 });
+/** Pieces of several calls may come in turns. */
+const toolCall: Shape = (value, reader) => {
+  reader.place = `call ${isRecord(value) ? value.index : ""}`;
+  return callFields(value, reader);
+};
 const citation = object({ url, type: word });
 const annotation = object({ type: word, url_citation: citation });
 

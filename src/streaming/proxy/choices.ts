@@ -6,7 +6,7 @@ import type { RequestError } from "./api-error.js";
 import { bodyFields } from "./choices-fields.js";
 import type { CodecOptions, Event, Routed, StreamCodec, TextTarget } from "./codec.js";
 import { isRecord, type Json, list, record } from "./json.js";
-import { EventReader, type Said } from "./readers.js";
+import { EventReader, judgeCalls, type Said } from "./readers.js";
 import { indexOf } from "./whole-choices.js";
 
 /** What differs between chat completions and completions. */
@@ -147,11 +147,14 @@ export class ChoicesAnswer implements StreamCodec {
       this.#ended.add(choice);
       routed.push(...this.#endTexts(choice));
     }
+    for (const part of judgeCalls(reader.calls, formatter)) routed.push({ choice, part });
     const opens = role !== undefined && role !== null && reader.texts.length === 0;
     const more = { ...calls, ...(opens && { role, content: fields.content ?? "" }) };
     if (ends || [told, more, extras].some((fields) => Object.keys(fields).length > 0)) {
       const choiceFields = { ...nulls, ...(delta !== undefined && { delta: more }), ...told };
-      const boundary = ends || "tool_calls" in calls || "function_call" in calls;
+      // A call goes out at once; one that is judged goes behind its verdict, piece by piece.
+      const boundary =
+        ends || (("tool_calls" in calls || "function_call" in calls) && this.#options.tools !== "judge");
       routed.push({
         choice,
         part: item(this.#event({ ...envelope, ...extras }, choice, choiceFields), boundary),

@@ -1,3 +1,4 @@
+import type { Policy } from "../../moderation/policy.js";
 import type { AnswerFormatter } from "../answer-formatter.js";
 import type { Part } from "../parts.js";
 import type { ModerationViolation } from "../violation.js";
@@ -35,6 +36,8 @@ export interface CodecOptions {
   open: OpenFields;
   /** What answers in the model's place where the policy stops it; null: nothing does. */
   replacement(violation: ModerationViolation): string | null;
+  /** What becomes of calls of tools. Default "pass". */
+  tools?: Policy["tools"];
   /** What is told of prompt and answer beside them. Default: nothing. */
   annotations?: Annotations | null;
   /** How a stream says that it was stopped. Default "protocol": as the protocol does. */

@@ -81,6 +81,7 @@ export class ModeratedRequest {
       open: new OpenFields(passFields, policy.unjudged === "pass"),
       replacement: options.replacement ?? (() => null),
       errors: options.errors,
+      tools: policy.tools,
     };
     const style = options.annotations ?? null;
     const keepers = parsed.choices.map(() => (style ? new ScoreKeeper(guard.labels, policy) : null));

@@ -6,7 +6,7 @@ import type { CodecOptions, Event, ResponseCodec, Routed, StreamCodec, TextTarge
 import { type Json, record } from "./json.js";
 import { JSON_LINES } from "./media.js";
 import { chatLineFields, generateLineFields } from "./ollama-fields.js";
-import { EventReader, type Said, WholeReader } from "./readers.js";
+import { EventReader, judgeCalls, type Said, WholeReader } from "./readers.js";
 
 /** What differs between the two endpoints. */
 interface Form {
@@ -100,6 +100,7 @@ class LinesAnswer implements StreamCodec {
     const { model, created_at, done, ...rest } = own;
     this.#ended ||= done === true;
     const routed = reader.texts.flatMap((said) => this.#text({ model, created_at, done: false }, said));
+    for (const part of judgeCalls(reader.calls, this.#formatter)) routed.push({ choice: 0, part });
     if (done === true) routed.push(...this.#endTexts());
     const more = Object.keys(told).length > 0;
     if (done !== true && !more && Object.keys(rest).length === 0) return routed;

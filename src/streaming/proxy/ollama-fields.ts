@@ -1,5 +1,6 @@
 import {
-  any,
+  called,
+  calledName,
   either,
   type Fields,
   label,
@@ -14,7 +15,11 @@ import {
 } from "./allow-list.js";
 import { tokenList } from "./logprobs.js";
 
-const toolCall = object({ id: word, type: word, function: object({ name: word, arguments: any }) });
+const toolCall = object({
+  id: word,
+  type: word,
+  function: object({ name: calledName, arguments: called("arguments") }),
+});
 
 /** Of each line of an answer, and of a whole one. Durations and counts are numbers, which pass. */
 const lineFields: Fields = {

@@ -1,3 +1,7 @@
+import type { Policy } from "../../moderation/policy.js";
+import type { AnswerFormatter } from "../answer-formatter.js";
+import { JsonText } from "../json-text.js";
+import type { Part } from "../parts.js";
 import { type Channel, invalid, type OpenFields, type Reader, Slot } from "./allow-list.js";
 import type { RequestError } from "./api-error.js";
 import type { CodecOptions } from "./codec.js";
@@ -33,12 +37,15 @@ export class Echoes {
 export class WholeReader implements Reader {
   readonly open: OpenFields;
   readonly request: Json;
+  readonly tools: Policy["tools"];
+  place = "";
   readonly slots: Slot[] = [];
   readonly #hidden: Hidden;
   #echoes: Echoes | null = null;
   content = "";
 
-  constructor({ open, request }: CodecOptions, hidden: Hidden) {
+  constructor({ open, request, tools = "pass" }: CodecOptions, hidden: Hidden) {
+    this.tools = tools;
     this.open = open;
     this.request = request;
     this.#hidden = hidden;
@@ -56,6 +63,13 @@ export class WholeReader implements Reader {
   repeats(text: string): boolean {
     this.#echoes ??= new Echoes(this.slots.map((slot) => slot.text));
     return this.#echoes.has(text);
+  }
+
+  /** A call is judged beside the texts: an answer that is stopped keeps none. */
+  call(text: string, _part: string, json: boolean): void {
+    if (this.slots.length === MOST_TEXTS) throw tooMany();
+    const read = new JsonText();
+    this.slots.push(new Slot(json ? read.push(text) + read.end() : text, "content"));
   }
 
   /** What was opened on purpose may still say what was stopped. */
@@ -77,16 +91,36 @@ export interface Said {
   kind: string;
 }
 
+/** A text of a tool's call that an event holds, to be judged ahead of it. */
+export interface Call {
+  text: string;
+  /** Which text of which call. */
+  key: string;
+  json: boolean;
+}
+
+/** Has the calls of an event judged, as part of the answer. */
+export function judgeCalls<T extends object>(
+  calls: readonly Call[],
+  formatter: AnswerFormatter<T>,
+): Part<T>[] {
+  return calls.flatMap(({ text, key, json }) => formatter.beside(text, key, json));
+}
+
 /** Reads an event of a stream: texts are taken out of it. */
 export class EventReader implements Reader {
   readonly open: OpenFields;
   readonly request: Json;
+  readonly tools: Policy["tools"];
+  place = "";
   readonly texts: Said[] = [];
+  readonly calls: Call[] = [];
   #echoes: Echoes | null = null;
   content: string;
 
   /** @param before text that came before, and that log probabilities may still tell of */
-  constructor({ open, request }: CodecOptions, before = "") {
+  constructor({ open, request, tools = "pass" }: CodecOptions, before = "") {
+    this.tools = tools;
     this.open = open;
     this.request = request;
     this.content = before;
@@ -102,6 +136,11 @@ export class EventReader implements Reader {
   repeats(text: string): boolean {
     this.#echoes ??= new Echoes(this.texts.map((said) => said.text));
     return this.#echoes.has(text);
+  }
+
+  call(text: string, part: string, json: boolean): void {
+    if (this.calls.length === MOST_TEXTS) throw tooMany();
+    this.calls.push({ text, key: `${this.place} ${part}`, json });
   }
 
   opened(value: unknown): unknown {

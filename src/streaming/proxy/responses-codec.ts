@@ -15,7 +15,7 @@ import type {
 import { isRecord, type Json, list, record, text } from "./json.js";
 import { EVENT_STREAM } from "./media.js";
 import { OpenItems } from "./open-items.js";
-import { Echoes, EventReader, WholeReader } from "./readers.js";
+import { type Call, Echoes, EventReader, judgeCalls, WholeReader } from "./readers.js";
 import { deltaFields, eventFields, responseFields } from "./responses-fields.js";
 
 const TEXT_DELTAS: Record<string, Channel> = {
@@ -29,6 +29,7 @@ const events = new Map(
   Object.entries(eventFields).map(([type, fields]) => [type, level({ type: (value) => value, ...fields })]),
 );
 const whole = level(responseFields);
+const CALL_DELTA = /^response\.(\w+_arguments|custom_tool_call_input|code_interpreter_call_code)\.delta$/;
 const ENDS = ["response.completed", "response.incomplete"];
 /** Events that need no text before them to be complete. */
 const EARLY = /^response\.(created|in_progress|queued)$|^keepalive$|\.added$/;
@@ -71,6 +72,8 @@ class ResponsesAnswer implements StreamCodec {
   readonly #targets = new Map<string, TextTarget>();
   /** Text that came in deltas, by place. */
   readonly #came = new Map<TextTarget, string>();
+  /** Texts of calls that went to the guard, by place. */
+  readonly #called = new Map<string, string>();
   readonly #sent = new OpenItems();
   #response: Json = {};
   #ended = false;
@@ -85,9 +88,9 @@ class ResponsesAnswer implements StreamCodec {
     const type = text(event.type);
     const channel = Object.hasOwn(TEXT_DELTAS, type) ? TEXT_DELTAS[type] : undefined;
     if (channel) return this.#readText(event, channel);
-    const passed = events.get(type)?.(event, new EchoReader(this.#options, this.#came.values())) as
-      | Json
-      | undefined;
+    const reader = new EchoReader(this.#options, this.#came.values());
+    reader.place = `item ${event.output_index} ${event.item_id}`;
+    const passed = events.get(type)?.(event, reader) as Json | undefined;
     if (!events.has(type)) this.#options.open.leave(type);
     // Of what no table knows nothing passes, nor an event about it.
     if (
@@ -98,9 +101,24 @@ class ResponsesAnswer implements StreamCodec {
     }
     if (isRecord(passed.response)) this.#response = { ...passed.response, output: [] };
     this.#ended ||= ENDS.includes(type);
-    const boundary = !EARLY.test(type);
-    const parts = this.#ended ? this.#endTexts() : [];
+    const isCall = CALL_DELTA.test(type) && this.#options.tools === "judge";
+    const boundary = !EARLY.test(type) && !isCall;
+    const parts = [...this.#judgeCalls(reader.calls, isCall), ...(this.#ended ? this.#endTexts() : [])];
     return [...parts, { kind: "item" as const, item: passed, boundary }].map((part) => ({ choice: 0, part }));
+  }
+
+  /** A call is said over again, and judged once. */
+  #judgeCalls(calls: readonly Call[], isDelta: boolean): Released[] {
+    const fresh = isDelta ? calls : calls.filter(({ text: said }) => !this.#isJudged(said));
+    for (const { text: said, key } of fresh) {
+      this.#called.set(isDelta ? key : said, isDelta ? (this.#called.get(key) ?? "") + said : said);
+    }
+    const apart = isDelta ? fresh : fresh.map((call) => ({ ...call, key: `${call.key} ${call.text}` }));
+    return judgeCalls(apart, this.#formatter);
+  }
+
+  #isJudged(said: string): boolean {
+    return [...this.#called.values()].includes(said);
   }
 
   ended(): boolean {

@@ -1,5 +1,6 @@
 import {
-  any,
+  called,
+  calledName,
   either,
   type Fields,
   label,
@@ -43,7 +44,7 @@ export const part = typed(
 );
 
 const call = { id: word, status: word, call_id: word, created_by: word };
-const named = { ...call, name: word, server_label: label, namespace: word };
+const named = { ...call, name: calledName, server_label: label, namespace: word };
 const source = object({ type: word, url });
 
 /** What an answer consists of. What a tool is called with passes as it is; what it gave is left out. */
@@ -58,30 +59,37 @@ export const outputItem = typed(
       encrypted_content: opaque,
     },
     compaction: { id: word, encrypted_content: opaque },
-    function_call: { ...named, arguments: any },
-    custom_tool_call: { ...named, input: any },
-    mcp_call: { ...named, arguments: any, approval_request_id: word },
-    mcp_approval_request: { ...named, arguments: any },
-    mcp_list_tools: named,
+    function_call: { ...named, arguments: called("arguments") },
+    custom_tool_call: { ...named, input: called("input", false) },
+    mcp_call: { ...named, arguments: called("arguments"), approval_request_id: word },
+    mcp_approval_request: { ...named, arguments: called("arguments") },
+    mcp_list_tools: { ...named, name: word },
     web_search_call: {
       ...call,
       action: either(
-        object({ type: word, sources: optionalList(source), query: any, queries: any, url, pattern: any }),
+        object({
+          type: word,
+          sources: optionalList(source),
+          query: called("query", false),
+          queries: called("queries"),
+          url,
+          pattern: called("pattern", false),
+        }),
       ),
     },
-    file_search_call: { ...call, queries: any },
+    file_search_call: { ...call, queries: called("queries") },
     computer_call: {
       ...call,
-      action: any,
-      actions: any,
+      action: called("action"),
+      actions: called("actions"),
       pending_safety_checks: optionalList(object({ id: word, code: word })),
     },
-    code_interpreter_call: { ...call, container_id: word, code: any },
+    code_interpreter_call: { ...call, container_id: word, code: called("code", false) },
     image_generation_call: { ...call, size: word, quality: word, background: word, output_format: word },
-    local_shell_call: { ...call, action: any },
-    shell_call: { ...call, action: any },
-    apply_patch_call: { ...call, operation: any },
-    tool_search_call: { ...call, arguments: any, execution: word },
+    local_shell_call: { ...call, action: called("action") },
+    shell_call: { ...call, action: called("action") },
+    apply_patch_call: { ...call, operation: called("operation") },
+    tool_search_call: { ...call, arguments: called("arguments"), execution: word },
   },
   "message",
   { id: word, status: word },
@@ -161,8 +169,8 @@ export const eventFields: Readonly<Record<string, Fields>> = {
   ),
   ...Object.fromEntries(
     Object.entries(calls).flatMap(([name, field]) => [
-      [`${name}.delta`, { ...inItem, delta: any }],
-      [`${name}.done`, { ...inItem, name: word, [field]: any }],
+      [`${name}.delta`, { ...inItem, delta: called(field, field === "arguments") }],
+      [`${name}.done`, { ...inItem, name: calledName, [field]: called(field, field === "arguments") }],
     ]),
   ),
   ...Object.fromEntries(

@@ -78,6 +78,9 @@ const blind: Reader = {
   request: {},
   content: "",
   repeats: () => false,
+  tools: "pass",
+  place: "",
+  call: () => {},
   text: () => undefined,
   opened: () => undefined,
 };

@@ -275,7 +275,7 @@ describe("sockets", () => {
   test.each<[string, string, Record<string, string>, number]>([
     ["that is too large", CHAT, { "content-type": "application/json" }, 413],
     ["that is no JSON", CHAT, { "content-type": "text/plain" }, 415],
-    ["for a path that is refused", "/v1/messages", { "content-type": "application/json" }, 404],
+    ["for a path that is refused", "/v1/rerank", { "content-type": "application/json" }, 404],
   ])(
     "a body %s is answered, and so is what comes after it on its connection",
     async (_, path, headers, status) => {

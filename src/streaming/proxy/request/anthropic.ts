@@ -29,7 +29,7 @@ export function parseMessages(body: Json, reader: FieldReader): ParsedRequest {
       : turnsOf(contentPieces(body.system, "system", "the system prompt", reader))),
     ...body.messages.flatMap((message, i) => readMessage(message, `message ${i}`, reader)),
   ];
-  return { choices: [promptOf(messages, beside)], stream: streamOf(body.stream) };
+  return { choices: [promptOf(messages, beside, reader)], stream: streamOf(body.stream) };
 }
 
 function readMessage(message: unknown, where: string, reader: FieldReader): TextMessage[] {
@@ -82,7 +82,13 @@ function readBlock(block: unknown, role: string, where: string, reader: FieldRea
     return [];
   }
   const texts = reader.texts(block, fields, `a block of ${where}`);
-  if (as === "call") return [{ role, text: "", call: callOf(block, texts, where) }];
+  if (as === "call") {
+    const call = callOf(block, texts, where);
+    // Templates show the calls of an assistant's messages alone.
+    return role === "assistant"
+      ? [{ role, text: "", call }]
+      : [{ role, text: joined(textsIn(call)), apart: true }];
+  }
   if (as === "result") {
     const own = fields.content === "read" ? [textOf(block.content, where, reader)] : [];
     return [{ role: "tool", text: joined([...own, ...texts]) }];

@@ -1,5 +1,5 @@
 import type { Prompt } from "../parsed-request.js";
-import { textsIn } from "./fields.js";
+import { type FieldReader, textsIn } from "./fields.js";
 import type { TextMessage } from "./messages.js";
 
 /** How much of what was said before a tool's answer is judged again with what follows it. UTF-16 units. */
@@ -12,13 +12,30 @@ const REPEATED = 512;
  *
  * @param beside texts that are part of no message: tools, schemas, documents …
  */
-export function promptOf(messages: readonly TextMessage[], beside: readonly string[]): Prompt {
+export function promptOf(
+  all: readonly TextMessage[],
+  beside: readonly string[],
+  reader: Pick<FieldReader, "policy" | "unjudged">,
+): Prompt {
+  const messages = withoutResults(all, reader);
   const last = messages.at(-1);
   if (last?.role !== "assistant") {
     return { messages: withBeside(messages, beside), prefill: saidBeforeTools(messages) };
   }
   const prefill = [last.content, ...textsIn(last.tool_calls)].filter((text) => text !== "").join("\n");
   return { messages: withBeside(messages.slice(0, -1), beside), prefill };
+}
+
+/** The conversation without what tools have answered, where the policy lets that pass unjudged. */
+function withoutResults(
+  messages: readonly TextMessage[],
+  { policy, unjudged }: Pick<FieldReader, "policy" | "unjudged">,
+): readonly TextMessage[] {
+  if (policy.toolResults === "judge") return messages;
+  return messages.filter(({ role, content }) => {
+    if (role === "tool" && content !== "") unjudged.push("tool");
+    return role !== "tool";
+  });
 }
 
 /** The end of the answer's texts so far, where a tool has answered last. */

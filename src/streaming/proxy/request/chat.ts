@@ -9,7 +9,7 @@ import { CHAT_BODY } from "./tables.js";
 /** Of `/v1/chat/completions`. @throws {InputError} {RequestError} where the request holds what cannot be judged */
 export function parseChat(body: Json, reader: FieldReader): ParsedRequest {
   const texts = reader.texts(body, CHAT_BODY, "the request");
-  const prompt = promptOf(chatMessages(body.messages, reader), texts);
+  const prompt = promptOf(chatMessages(body.messages, reader), texts, reader);
   return {
     choices: Array(countOf(body.n)).fill(prompt),
     stream: streamOf(body.stream),

@@ -20,7 +20,9 @@ export function parseCompletions(body: Json, reader: FieldReader): ParsedRequest
     throw new RequestError(400, "too_many_choices", `${texts.length * n} choices are too many.`);
   }
   const suffix = suffixOf(body.suffix);
-  const prompts = texts.map((prompt) => promptOf([{ role: "user", content: prompt + suffix }], beside));
+  const prompts = texts.map((prompt) =>
+    promptOf([{ role: "user", content: prompt + suffix }], beside, reader),
+  );
   return {
     choices: prompts.flatMap((prompt) => Array<Prompt>(n).fill(prompt)),
     stream: streamOf(body.stream),

@@ -17,7 +17,7 @@ export interface Fields {
 }
 
 /** Why something went on that nobody judged. */
-export type Unjudged = "field" | "part" | "attachment" | "sealed" | "stored";
+export type Unjudged = "field" | "part" | "attachment" | "sealed" | "stored" | "tool";
 
 /** No spaces, and short: names, ids, settings. */
 const WORD = /^[!-~]{0,128}$/;

@@ -28,7 +28,7 @@ const GENERATE_BODY: Fields = {
 /** Of Ollama's `/api/chat`. @throws {InputError} {RequestError} where the request holds what cannot be judged */
 export function parseOllamaChat(body: Json, reader: FieldReader): ParsedRequest {
   const beside = reader.texts(body, CHAT_BODY, "the request");
-  return parsed(body, promptOf(chatMessages(body.messages ?? [], reader), beside));
+  return parsed(body, promptOf(chatMessages(body.messages ?? [], reader), beside, reader));
 }
 
 /** Of Ollama's `/api/generate`. @throws {InputError} {RequestError} where the request holds what cannot be judged */
@@ -38,7 +38,7 @@ export function parseOllamaGenerate(body: Json, reader: FieldReader): ParsedRequ
   const [system, prompt, suffix] = ["system", "prompt", "suffix"].map((name) => textOf(body, name));
   const messages: TextMessage[] = [{ role: "user", content: prompt + suffix }];
   if (system !== "") messages.unshift({ role: "system", content: system });
-  return parsed(body, promptOf(messages, beside));
+  return parsed(body, promptOf(messages, beside, reader));
 }
 
 function parsed({ stream }: Json, prompt: Prompt): ParsedRequest {
