@@ -18,7 +18,7 @@ test("the dashboard asks for metrics and labels that the proxy has", async () =>
     expect(metrics).not.toEqual([]);
     for (const name of metrics) expect(names).toContain(name);
     const labels = /by \(([^)]*)\)/.exec(expr)?.[1]?.split(", ") ?? [];
-    const own = known.find(({ name }) => metrics[0].startsWith(name))?.labelNames ?? [];
+    const own = known.find(({ name }) => metrics[0]?.startsWith(name))?.labelNames ?? [];
     for (const label of labels) expect([...own, "instance", "le"]).toContain(label);
   }
 });
