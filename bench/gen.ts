@@ -3,8 +3,10 @@
  *
  *   npm run bench -- gen [--model FOLDER] [--runs 9] [--requests 100]
  *
- * Without a model: random weights in the shape of Qwen3Guard-Gen-0.6B, w8a8. Random weights say "Unsafe" as often as not, and
- * go on writing to the end: what is written is therefore as long as the answer that was read.
+ * Without a model: random weights in the shape of Qwen3Guard-Gen-0.6B, w8a8. To those no category is negligible, so where
+ * they say "Unsafe" each name is read to its end, some thirty steps; a trained guard knows better after the first tokens.
+ * `safe` is therefore what a verdict costs that asks for no category: the prompt, and one look at what comes next. `written`
+ * is as long as the answer that was read, since random weights do not end.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -36,7 +38,7 @@ const result: Record<string, unknown> = {
 };
 
 for (const [name, sizes] of Object.entries(cases)) {
-  const timed: Record<string, number[]> = { read: [], readAlone: [], written: [] };
+  const timed: Record<string, number[]> = { safe: [], safeAlone: [], read: [], written: [] };
   const shared = await loadGenGuard(model, { maxStreams: 2, maxTokens: 2048 });
   const alone = await loadGenGuard(model, { maxStreams: 1, maxTokens: 2048, prefixCache: false });
   const answer = (await shared.classify({ messages: messagesOf(name, -1) })).text;
@@ -44,7 +46,10 @@ for (const [name, sizes] of Object.entries(cases)) {
   // In turns, so that all meet the same machine.
   for (let run = 0; run < RUNS; run++) {
     timed.read.push(await time(() => shared.classify({ messages: messagesOf(name, run) })));
-    timed.readAlone.push(await time(() => alone.classify({ messages: messagesOf(name, run) })));
+    timed.safe.push(
+      await time(() => shared.generate({ messages: messagesOf(name, run + RUNS), maxTokens: 1 })),
+    );
+    timed.safeAlone.push(await time(() => alone.generate({ messages: messagesOf(name, run), maxTokens: 1 })));
     timed.written.push(
       await time(() => alone.generate({ messages: messagesOf(name, run), maxTokens: written })),
     );
@@ -54,10 +59,11 @@ for (const [name, sizes] of Object.entries(cases)) {
     about: `${sizes.map((size) => size.split(" ").length).join(" + ")} words; ${length} tokens with the frame; answer of ${written}`,
     ms: Object.fromEntries(Object.entries(timed).map(([how, ms]) => [how, summarize(ms)])),
   };
+  console.log(name, JSON.stringify(result[name]));
   await Promise.all([shared.close(), alone.close()]);
 }
 result.load = await load();
-console.log(JSON.stringify(result, null, 1));
+console.log("load", JSON.stringify(result.load));
 report("gen", result);
 
 async function load(): Promise<object> {

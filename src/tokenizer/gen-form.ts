@@ -42,15 +42,19 @@ export async function genLabels(dir: string): Promise<GenLabels | null> {
 /** A Gen guard's template is told by its structure: a safety policy, categories, a conversation, a form to answer in. */
 export function labelsOf({ template, tokens }: TemplateSources): GenLabels | null {
   let parts: (PartForm | null)[];
+  let spoken = false;
   try {
     const jinja = new JinjaTemplate(template);
     parts = [[USER], [USER, ASSISTANT]].map((messages) =>
       partForm(jinja.render({ ...tokens, messages }), messages),
     );
+    spoken = frameOf(jinja.render({ ...tokens, messages: EVERYBODY })).speakers.length === EVERYBODY.length;
   } catch {
     return null;
   }
   const [prompt, response] = parts;
+  // Turns that nobody is named for could not be told from lines of content.
+  if (!spoken) return null;
   if (!prompt || !response || prompt.refusal || !response.refusal) return null;
   return {
     promptRisk: prompt.risks,
@@ -62,8 +66,8 @@ export function labelsOf({ template, tokens }: TemplateSources): GenLabels | nul
 
 /** The marks of the frame, as the template writes them around a conversation. */
 export function frameOf(rendered: string): Frame {
-  const sections = [...rendered.matchAll(/<(?:BEGIN|END) ([A-Z][A-Z ]*)>/g)].map(([, name]) => name);
-  const speakers = [...rendered.matchAll(/^([A-Z]+): what the /gm)].map(([, name]) => name);
+  const sections = [...rendered.matchAll(/<(?:BEGIN|END) ([A-Z]+(?: [A-Z]+)*)>/g)].map(([, name]) => name);
+  const speakers = [...rendered.matchAll(/^([A-Za-z]+): what the /gm)].map(([, name]) => name);
   return { sections: [...new Set(sections)], speakers: [...new Set(speakers)] };
 }
 

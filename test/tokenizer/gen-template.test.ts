@@ -50,6 +50,7 @@ describe("a Gen guard's template", () => {
     ["one without categories", async () => source.replaceAll("UNSAFE CONTENT CATEGORIES", "CATEGORIES")],
     ["one that never asks for refusals", async () => source.replaceAll("'Refusal:", "'Denial:")],
     ["one that leaves out the conversation", async () => source.replaceAll("message.content", "''")],
+    ["one whose turns have no names", async () => source.replaceAll('"USER: "', '""')],
     [
       "one that puts control tokens together",
       async () => source.replace('"<|im_end|>\n', '"<|im_" + "end|>\n'),
