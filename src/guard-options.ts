@@ -25,6 +25,11 @@ export interface LoadOptions extends EngineOptions, ResolveOptions {
    * no slot for ever. A model that thinks for long leaves its stream idle too. Default: none is closed.
    */
   idleMs?: number;
+  /**
+   * After a stream has ended, and while nothing else runs, the answer is read once more as it will stand in the
+   * conversation's next turn, which then pays for what is new in it alone. Default false.
+   */
+  readAhead?: boolean;
 }
 
 /** A conversation up to the response that is about to be streamed. */
@@ -102,6 +107,7 @@ export const LOAD_OPTIONS = {
   cudaGraphs: aBoolean,
   prefixCache: anything,
   idleMs: wholeFrom(1, LONGEST_MS),
+  readAhead: aBoolean,
 } satisfies Record<keyof LoadOptions, OptionCheck>;
 
 export const PROMPT_OPTIONS = {

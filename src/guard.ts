@@ -1,5 +1,6 @@
 import type { GuardConfig } from "./checkpoint/config.js";
 import { Engine } from "./engine/engine.js";
+import { type Ahead, ReadAhead } from "./engine/read-ahead.js";
 import type { RecordingReport } from "./engine/recording.js";
 import type { Sequence } from "./engine/sequence.js";
 import { ClosedError, ModelError } from "./errors.js";
@@ -38,7 +39,7 @@ import type { Chunk } from "./streaming/chunks.js";
 import { ModeratedStream } from "./streaming/moderate.js";
 import type { Source } from "./streaming/source.js";
 import { promptTooLong } from "./tokenizer/limits.js";
-import { ChatTemplate, type Prefix, prefixOf } from "./tokenizer/template.js";
+import { ChatTemplate, type Prefix, type PrefixOptions, prefixOf } from "./tokenizer/template.js";
 import { Tokenizer } from "./tokenizer/tokenizer.js";
 
 export type { LoadOptions, ModerateOptions, PromptInput, StreamInput } from "./guard-options.js";
@@ -51,6 +52,7 @@ export class Guard {
   readonly template: ChatTemplate;
   readonly #engine: Engine;
   readonly #idleMs: number | undefined;
+  readonly #ahead: ReadAhead | null;
   readonly #streams: SlotWatch<GuardStream>;
   #scout: Promise<Guard> | null = null;
 
@@ -59,13 +61,14 @@ export class Guard {
     engine: Engine,
     tokenizer: Tokenizer,
     template: ChatTemplate,
-    idleMs?: number,
+    { idleMs, readAhead = false }: Pick<LoadOptions, "idleMs" | "readAhead"> = {},
   ) {
     this.modelDir = modelDir;
     this.tokenizer = tokenizer;
     this.template = template;
     this.#engine = engine;
     this.#idleMs = idleMs;
+    this.#ahead = readAhead ? new ReadAhead(engine) : null;
     this.#streams = new SlotWatch(idleMs !== undefined);
   }
 
@@ -119,13 +122,18 @@ export class Guard {
    * @throws {ClosedError} GUARD_CLOSED
    */
   stream(input: StreamInput): GuardStream {
+    return this.#stream(input, true);
+  }
+
+  /** @param goesOn whether the conversation may have a next turn */
+  #stream(input: StreamInput, goesOn: boolean): GuardStream {
     checkOptions(input, "guard.stream", STREAM_OPTIONS);
     requireConversation(input);
     const policy = input.policy && resolvePolicy(input.policy, this.labels);
     const prefix = this.#prefix(input, policy);
     // Known before anything has run. Messages always have a turn.
     if (policy && !(prefix instanceof Promise) && prefix.turns.length === 0) rulePrompt(null, policy);
-    return this.#open(input, prefix, policy);
+    return this.#open(input, prefix, policy, goesOn ? this.#goingOn(input, policy) : null);
   }
 
   /**
@@ -138,10 +146,16 @@ export class Guard {
    */
   prompt(input: PromptInput & { policy?: PolicyData }): Prompt {
     checkOptions(input, "guard.prompt", PROMPT_OPTIONS);
-    return new Prompt(this.#template(input, input.policy && resolvePolicy(input.policy, this.labels)));
+    const policy = input.policy && resolvePolicy(input.policy, this.labels);
+    return new Prompt(this.#template(input, policy), this.#goingOn(input, policy));
   }
 
-  #open(input: StreamInput, prefix: Prefix | Promise<Prefix>, policy?: Policy): GuardStream {
+  #open(
+    input: StreamInput,
+    prefix: Prefix | Promise<Prefix>,
+    policy?: Policy,
+    goingOn: Prompt["goingOn"] = null,
+  ): GuardStream {
     const { cacheKey = "" } = input;
     const stream = new GuardStream(this.#engine.open(cacheKey), this.tokenizer, this.labels, prefix, {
       signal: input.signal,
@@ -149,6 +163,7 @@ export class Guard {
       policy,
       spare: () => this.#spare(cacheKey),
       idleMs: this.#idleMs,
+      onClear: goingOn ? (answer) => this.#ahead?.add(cacheKey, () => goingOn(answer)) : undefined,
     });
     this.#streams.add(stream);
     return stream;
@@ -183,7 +198,9 @@ export class Guard {
     const policy = resolvePolicy(options.policy, this.labels);
     const input = { ...options, overflow: options.overflow ?? "slide", signal: undefined } as StreamInput;
     const scout = scoutFor(this, options.scout, input);
-    const open = () => this.#open(input, this.#prefix(input, policy));
+    // It rules on its own.
+    const open = () =>
+      this.#open(input, this.#prefix(input, policy), undefined, this.#goingOn(input, policy));
     const gate = {
       policy,
       mode,
@@ -212,7 +229,7 @@ export class Guard {
     const { messages, tools, signal, cacheKey } = input ?? {};
     const policy = input?.policy && resolvePolicy(input.policy, this.labels);
     const { before, answer, reasoning } = splitAnswer(messages);
-    const stream = this.stream({ messages: before, tools, reasoning, signal, cacheKey });
+    const stream = this.#stream({ messages: before, tools, reasoning, signal, cacheKey }, false);
     try {
       if (answer === null) return await classifyPrompt(stream, policy);
       return await classifyResponse(stream, answer, this.labels.responseRisk, policy);
@@ -238,6 +255,7 @@ export class Guard {
     const reason = new ClosedError("GUARD_CLOSED", "The guard was closed. Load it again to go on.");
     // The engine knows sequences alone: what else a stream holds on to, its signal for one, it lets go of itself.
     for (const stream of this.#streams) stream.close(reason);
+    this.#ahead?.close();
     const scout = this.#scout?.then(
       (guard) => guard.close(),
       () => {},
@@ -260,14 +278,36 @@ export class Guard {
   }
 
   #template(input: PromptInput, policy: Policy | undefined): Prefix | Promise<Prefix> {
-    const { messages, reasoning, tools, scope = policy?.prompt.scope } = input;
-    return this.template.prefixWithin(this.maxTokens, messages, {
-      reasoning,
-      tools,
-      keepReasoning: scope === "conversation",
-      attachments: policy?.attachments,
-    });
+    return this.template.prefixWithin(this.maxTokens, input.messages, templateOptions(input, policy));
   }
+
+  /** How the conversation's next turn will begin; null where nobody asks, or it is not known. */
+  #goingOn(input: Partial<StreamInput>, policy: Policy | undefined): Prompt["goingOn"] {
+    const { messages, prompt } = input;
+    if (!this.#ahead) return null;
+    if (!messages) return prompt?.goingOn ?? null;
+    const options = templateOptions(input, policy);
+    let asked = false;
+    return async (answer): Promise<Ahead | null> => {
+      // Of several answers to one prompt, the conversation goes on with one.
+      if (asked) return null;
+      asked = true;
+      const { ids, turns } = await this.template.goingOn(this.maxTokens, messages, answer, options);
+      return { ids, reads: turns.map(({ end }) => end) };
+    };
+  }
+}
+
+function templateOptions(
+  { reasoning, tools, scope }: Partial<PromptInput>,
+  policy: Policy | undefined,
+): PrefixOptions {
+  return {
+    reasoning,
+    tools,
+    keepReasoning: (scope ?? policy?.prompt.scope) === "conversation",
+    attachments: policy?.attachments,
+  };
 }
 
 /**
@@ -311,7 +351,7 @@ export async function loadGuard(
         "Export again from a checkpoint whose tokenizer belongs to it.",
     );
   }
-  return new Guard(modelDir, engine, tokenizer, template, options.idleMs);
+  return new Guard(modelDir, engine, tokenizer, template, options);
 }
 
 async function loadTexts(modelDir: string): Promise<[Tokenizer, ChatTemplate]> {

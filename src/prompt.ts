@@ -1,3 +1,4 @@
+import type { Ahead } from "./engine/read-ahead.js";
 import type { Prefix } from "./tokenizer/template.js";
 
 /** A conversation that was templated and encoded once, for streams that share it: `guard.prompt` makes it. */
@@ -5,8 +6,12 @@ export class Prompt {
   /** A promise while a long one is still being encoded. */
   readonly prefix: Prefix | Promise<Prefix>;
 
-  constructor(prefix: Prefix | Promise<Prefix>) {
+  /** What the conversation's next turn will begin with, after an answer; null where nothing is known of it. */
+  readonly goingOn: ((answer: string) => Promise<Ahead | null>) | null;
+
+  constructor(prefix: Prefix | Promise<Prefix>, goingOn: Prompt["goingOn"] = null) {
     this.prefix = prefix;
+    this.goingOn = goingOn;
     // It is for the streams to say what went wrong.
     if (prefix instanceof Promise) prefix.catch(() => {});
   }

@@ -219,6 +219,21 @@ export class Engine {
     return this.#cache.shape.type;
   }
 
+  /** For how many milliseconds nothing has run; 0 while something does, or waits to. */
+  get restedMs(): number {
+    return this.#scheduler.restedMs;
+  }
+
+  /**
+   * Starts a sequence that runs only while nothing else does; closed as soon as something else is to run, or where no
+   * slot is free.
+   *
+   * @throws {ClosedError} GUARD_CLOSED
+   */
+  openBackground(key: string): Sequence {
+    return this.#open(key, true);
+  }
+
   /**
    * Starts a sequence. It gets a slot at once, or when it is its turn; feeds may be made right away.
    *
@@ -227,8 +242,12 @@ export class Engine {
    * @throws {QueueFullError} QUEUE_FULL
    */
   open(key: string | null = null): Sequence {
+    return this.#open(key);
+  }
+
+  #open(key: string | null, background = false): Sequence {
     if (this.#closed) throw new ClosedError("GUARD_CLOSED", "The guard was closed. Load it again to go on.");
-    const sequence = new Sequence(this.#limits, this.#scheduler, key);
+    const sequence = new Sequence(this.#limits, this.#scheduler, key, background);
     this.#scheduler.admit(sequence);
     return sequence;
   }

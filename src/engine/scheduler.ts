@@ -73,7 +73,7 @@ export class Scheduler implements SequenceOwner {
 
   /** For how many milliseconds nothing has run; 0 while something does, or waits to. */
   get restedMs(): number {
-    return this.#loop || this.#waiting.size > 0 ? 0 : performance.now() - this.#busyAt;
+    return this.#ready.size > 0 || this.#waiting.size > 0 ? 0 : performance.now() - this.#busyAt;
   }
 
   /**
@@ -193,7 +193,7 @@ export class Scheduler implements SequenceOwner {
       return [{ group: [alone], rows, length: this.#chunkLength(pending.get(alone)!, chunk) }];
     }
     this.#chunkNext = true;
-    if (together.length > 0) this.#togetherAt = performance.now();
+    if (together.some(({ background }) => !background)) this.#togetherAt = performance.now();
     return this.#shareRuns(together);
   }
 

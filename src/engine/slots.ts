@@ -125,6 +125,10 @@ export class Slots {
       this.#following.set(sequence, leader);
       return false;
     }
+    if (sequence.background && found && found.length > prefix.ids.length - FEWEST_SHARED) {
+      sequence.close(new ClosedError("STREAM_ENDED", "Others have read it."));
+      return false;
+    }
     this.#fresh.delete(sequence);
     const slot = this.#claim(sequence);
     if (!found || found.length < sequence.heldOfPrefix + FEWEST_SHARED) return false;

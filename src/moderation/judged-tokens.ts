@@ -38,6 +38,12 @@ export class JudgedTokens {
     for (const id of this.#ids.slice(-LONGEST_CHARACTER)) this.#decoder.push(id);
   }
 
+  /** The text they make, without control tokens. */
+  get text(): string {
+    const control = new Set(this.#tokenizer.controlTokens.values());
+    return this.#tokenizer.decode(this.#ids.filter((id) => !control.has(id)));
+  }
+
   /** @param safeLabel the name of the safe label in the checkpoint's map */
   decide(safeLabel: string): Decision {
     return decide(this.#judged, safeLabel);

@@ -25,6 +25,8 @@ export interface StreamOptions {
   policy?: Policy;
   /** Closes the stream with STREAM_IDLE when nothing was pushed and nothing judged for this many milliseconds. */
   idleMs?: number;
+  /** Called with the text of a response that ended and was clear, as its prompt was, and that never slid. */
+  onClear?: (response: string) => void;
 }
 
 /**
@@ -72,6 +74,7 @@ export class GuardStream {
   #reviewer: Reviewer | null = null;
   #promptRuling: Ruling | null = null;
   readonly #observed: Finding[] = [];
+  readonly #onClear: ((response: string) => void) | undefined;
   #settled = 0;
   /** Ends with the last feed so far: results come out in the order of the calls. */
   #judging: Promise<void> = Promise.resolve();
@@ -82,7 +85,7 @@ export class GuardStream {
     tokenizer: Tokenizer,
     labels: GuardConfig["labels"],
     prefix: Prefix | Promise<Prefix>,
-    { signal, overflow = "error", spare = () => null, policy, idleMs }: StreamOptions = {},
+    { signal, overflow = "error", spare = () => null, policy, idleMs, onClear }: StreamOptions = {},
   ) {
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
@@ -93,6 +96,7 @@ export class GuardStream {
     this.#labels = labels;
     this.#tokens = new JudgedTokens(tokenizer);
     this.#signal = signal;
+    this.#onClear = onClear;
     signal?.addEventListener("abort", this.#abort);
     const { prompt, turns } = this.#prefill(prefix);
     this.prompt = prompt;
@@ -374,6 +378,10 @@ export class GuardStream {
     const safe = this.#labels.responseRisk.find((label) => severityOf(label) === "safe") as string;
     const decision = this.#tokens.decide(safe);
     this.#stop(new ClosedError("STREAM_ENDED", "The stream has ended. Open another with guard.stream()."));
+    if (this.#onClear && decision.risk === safe && this.slides === 0) {
+      const prompt = await this.prompt;
+      if (prompt && severityOf(prompt.risk) === "safe") this.#onClear(this.#tokens.text);
+    }
     return decision;
   }
 

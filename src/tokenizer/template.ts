@@ -133,6 +133,30 @@ export class ChatTemplate {
   }
 
   /**
+   * What a conversation begins with when its user goes on after an answer, whatever he says: what two such have in
+   * common. Encoded in slices, between which the event loop goes on.
+   *
+   * @param most ids at most
+   * @throws as `prefixWithin`, by rejecting
+   */
+  async goingOn(
+    most: number,
+    messages: readonly Message[],
+    answer: string,
+    options: PrefixOptions = {},
+  ): Promise<Prefix> {
+    const [text, other] = ["a", "b"].map((content) =>
+      this.#beforeAnswer(
+        [...messages, { role: "assistant", content: answer }, { role: "user", content }],
+        options,
+      ),
+    );
+    let common = 0;
+    while (common < text.length && text[common] === other[common]) common++;
+    return prefixOf(await inTurns(this.#encode(text.slice(0, common), most)), this.#tokenizer);
+  }
+
+  /**
    * Ids of a conversation as a whole, the last answer and its end included, as in training and evaluation.
    * Throws InputError (MESSAGES_INVALID) as `prefix` does, but takes an assistant's message at the end.
    */
