@@ -15,6 +15,7 @@ const QUESTIONS = [
   "added-latency",
   "context",
   "streams",
+  "conversations",
   "load",
   "dtype",
   "cpu-time",

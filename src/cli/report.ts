@@ -2,6 +2,7 @@ import { InputError } from "../errors.js";
 import type { Decision } from "../moderation/decision.js";
 import { severityOf } from "../moderation/labels.js";
 import type { Finding } from "../moderation/ruling.js";
+import type { GuardStream } from "../moderation/stream.js";
 import type { Verdict } from "../moderation/verdict.js";
 import { type Terminal, visible, visibleLine } from "./terminal.js";
 
@@ -10,6 +11,9 @@ export interface Latency {
   p50: number;
   p99: number;
 }
+
+/** Tokens of the conversation before the response, and of these those that the guard had read before. */
+export type PromptTokens = Pick<GuardStream, "promptTokens" | "reusedTokens">;
 
 /** Shows a scan as it goes. */
 export interface Report {
@@ -23,7 +27,7 @@ export interface Report {
   clear(verdicts: Verdict[], text: string): void;
   /** The policy blocks. */
   violation(finding: Finding): void;
-  end(decision: Decision, latency: Latency): void;
+  end(decision: Decision, latency: Latency, prompt: PromptTokens): void;
   /** The scan failed or was stopped. */
   interrupted(): void;
 }
@@ -62,8 +66,10 @@ class JsonLines implements Report {
     this.#write({ type: "violation", ...finding });
   }
 
-  end({ risk, category, flaggedAt, tokens, strict, loose }: Decision, latencyMs: Latency): void {
-    this.#write({ type: "end", risk, category, flaggedAt, tokens, strict, loose, latencyMs });
+  end(decision: Decision, latencyMs: Latency, { promptTokens, reusedTokens }: PromptTokens): void {
+    const { risk, category, flaggedAt, tokens, strict, loose } = decision;
+    const figures = { tokens, promptTokens, reusedTokens, strict, loose, latencyMs };
+    this.#write({ type: "end", risk, category, flaggedAt, ...figures });
   }
 
   interrupted(): void {}
@@ -121,13 +127,13 @@ class ColouredText implements Report {
     );
   }
 
-  end(decision: Decision, { p50, p99 }: Latency): void {
+  end(decision: Decision, { p50, p99 }: Latency, { promptTokens }: PromptTokens): void {
     const { flaggedAt, tokens } = decision;
     const { bold, dim } = this.#colors;
     const where = flaggedAt === null ? "" : dim(` from token ${flaggedAt}`);
     this.#out.write(
       `\n\n${bold("response")}  ${this.#label(decision)}${where}\n` +
-        `${bold("tokens")}    ${tokens}\n` +
+        `${bold("tokens")}    ${tokens} ${dim(`behind ${promptTokens} of the prompt`)}\n` +
         `${bold("latency")}   ${p50.toFixed(2)} ms ${dim("p50")}  ${p99.toFixed(2)} ms ${dim("p99, from a chunk's arrival to its verdict")}\n`,
     );
   }
@@ -166,9 +172,9 @@ class PlainText extends ColouredText {
     this.#pass(fresh.slice(0, fresh.length - this.#begun.length));
   }
 
-  override end(decision: Decision, latency: Latency): void {
+  override end(...all: Parameters<Report["end"]>): void {
     this.#pass(this.#begun);
-    super.end(decision, latency);
+    super.end(...all);
   }
 
   #pass(text: string): void {

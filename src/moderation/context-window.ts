@@ -41,6 +41,7 @@ export class ContextWindow {
   #sequence: Sequence;
   readonly #overflow: Overflow;
   readonly #spare: () => Sequence | null;
+  readonly #first: Sequence;
   #prefix: readonly number[] = [];
   /** All response ids so far, judged or not. */
   readonly #ids: number[] = [];
@@ -57,6 +58,7 @@ export class ContextWindow {
   /** @param spare opens another sequence where a slot is free and nobody waits for it */
   constructor(sequence: Sequence, overflow: Overflow, spare: () => Sequence | null) {
     this.#sequence = sequence;
+    this.#first = sequence;
     this.#overflow = overflow;
     this.#spare = spare;
   }
@@ -64,6 +66,16 @@ export class ContextWindow {
   /** Response tokens given so far. */
   get length(): number {
     return this.#ids.length;
+  }
+
+  /** Tokens of the prompt; 0 before it is given. */
+  get promptTokens(): number {
+    return this.#prefix.length;
+  }
+
+  /** Of these, those that the cache held already. */
+  get reusedTokens(): number {
+    return this.#first.reused;
   }
 
   /** How often the context was full and slid on. */

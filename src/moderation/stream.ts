@@ -131,6 +131,16 @@ export class GuardStream {
     return this.#idle.usedAt;
   }
 
+  /** Tokens of the templated conversation; 0 while it is being encoded. */
+  get promptTokens(): number {
+    return this.#window.promptTokens;
+  }
+
+  /** Of these, those that were read before, for this stream's or another's sake: they cost nothing. */
+  get reusedTokens(): number {
+    return this.#window.reusedTokens;
+  }
+
   /** How often the context was full and slid on (`overflow: "slide"`). */
   get slides(): number {
     return this.#window.slides;

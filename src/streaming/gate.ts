@@ -43,6 +43,8 @@ export interface VerdictStream {
   readonly closed: Promise<GuardError>;
   readonly settled: number;
   readonly slides: number;
+  readonly promptTokens: number;
+  readonly reusedTokens: number;
   push(ids: readonly number[]): Promise<Verdict[]>;
   /** Takes text that is judged with what comes next. Returns how many tokens wait. */
   stage(text: string): Promise<number>;
@@ -106,6 +108,10 @@ export interface GateStats {
   slides: number;
   /** How often the scout suspected something. */
   suspicions: number;
+  /** Tokens of the conversation before the response; 0 before the prompt's verdict. */
+  promptTokens: number;
+  /** Of these, those that the guard had read before. */
+  reusedTokens: number;
   /** Milliseconds from the start to the prompt's verdict; null before it. */
   promptMs: number | null;
   /** Milliseconds that the source had to wait because the guard was behind. */
@@ -189,6 +195,8 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     tokens: 0,
     slides: 0,
     suspicions: 0,
+    promptTokens: 0,
+    reusedTokens: 0,
     promptMs: null,
     waitedForGuardMs: 0,
   };
@@ -347,6 +355,8 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   async #judgePrompt(stream: VerdictStream): Promise<void> {
     const ruling = rulePrompt(await this.#live(stream.turns), this.#options.policy);
     this.#stats.promptMs = performance.now() - (this.#startedAt as number);
+    this.#stats.promptTokens = stream.promptTokens;
+    this.#stats.reusedTokens = stream.reusedTokens;
     this.#observe(ruling.observed);
     this.#resolvePrompt(ruling);
     if (ruling.violation) this.#flag(ruling.violation, null);

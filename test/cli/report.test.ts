@@ -41,7 +41,7 @@ describe("as a filter", () => {
     let code: string | null = null;
     try {
       for (const piece of texts) report.clear([], piece);
-      report.end(decide([], "Safe"), { p50: 0, p99: 0 });
+      report.end(decide([], "Safe"), { p50: 0, p99: 0 }, { promptTokens: 9, reusedTokens: 0 });
     } catch (error) {
       code = (error as GuardError).code;
     }

@@ -51,6 +51,8 @@ describe("--jsonl", () => {
       type: "end",
       risk: expect.any(String),
       tokens: standing.length,
+      promptTokens: expect.any(Number),
+      reusedTokens: 0,
       latencyMs: { p50: expect.any(Number), p99: expect.any(Number) },
     });
   });

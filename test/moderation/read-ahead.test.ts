@@ -37,15 +37,13 @@ async function nextTurn(messages: Message[], options: object): Promise<number> {
   return ran;
 }
 
-async function untilRead(): Promise<void> {
-  const { prefilledTokens, reusedTokens } = guard.load;
-  const total = ({ prefilledTokens, reusedTokens }: Guard["load"]) => prefilledTokens + reusedTokens;
-  await vi.waitFor(() => expect(total(guard.load)).toBeGreaterThan(prefilledTokens + reusedTokens), 20_000);
-  let last = -1;
-  while (last !== total(guard.load)) {
-    last = total(guard.load);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+/** Until an answer is read as it will stand in the next turn. */
+async function untilRead(messages: Message[], text: string, options: object): Promise<number> {
+  const total = () => guard.load.prefilledTokens + guard.load.reusedTokens;
+  const before = total();
+  const { ids } = await guard.template.goingOn(1000, messages, text, options);
+  await vi.waitFor(() => expect(total()).toBe(before + ids.length), 20_000);
+  return ids.length;
 }
 
 describe("after an answer that was clear", () => {
@@ -56,14 +54,11 @@ describe("after an answer that was clear", () => {
   ])("%s, the next turn runs its question alone", async (name, options, text) => {
     const own = { ...SYSTEM, content: `${SYSTEM.content} (${name})` };
     await answer({ messages: [own, QUESTION], ...options }, text);
-    await untilRead();
+    const read = await untilRead([own, QUESTION], text, options);
     const messages = [own, QUESTION, { role: "assistant", content: ANSWER }, NEXT];
-    const [all, before] = await Promise.all([
-      guard.template.prefix(messages, options),
-      guard.template.goingOn(1000, [own, QUESTION], ANSWER, options),
-    ]);
-    expect(before.ids.length).toBeGreaterThan(all.ids.length - 20);
-    expect(await nextTurn(messages, options)).toBe(all.ids.length - before.ids.length);
+    const { ids } = guard.template.prefix(messages, options);
+    expect(read).toBeGreaterThan(ids.length - 20);
+    expect(await nextTurn(messages, options)).toBe(ids.length - read);
   });
 
   test("whose reasoning is shown in later turns as it was, nothing has to be read again", async () => {
@@ -85,8 +80,9 @@ describe("after an answer that was clear", () => {
     const prompt = guard.prompt({ messages: [{ ...SYSTEM, content: "Of several." }, QUESTION] });
     const goingOn = vi.spyOn(guard.template, "goingOn");
     await Promise.all([1, 2, 3].map((i) => answer({ prompt }, `${ANSWER} (${i})`)));
-    await untilRead();
-    expect(goingOn).toHaveBeenCalledTimes(1);
+    await answer({ messages: [QUESTION] }, ANSWER);
+    await vi.waitFor(() => expect(goingOn.mock.lastCall?.[1]).toEqual([QUESTION]), 20_000);
+    expect(goingOn).toHaveBeenCalledTimes(2);
   });
 });
 
@@ -123,10 +119,10 @@ test.each([
 ])("after %s, nothing is read ahead", async (_, happens) => {
   const goingOn = vi.spyOn(guard.template, "goingOn");
   await happens();
-  // Whatever came later is read: this would have been before it.
-  await answer({ messages: [{ ...SYSTEM, content: String(_) }, QUESTION] }, ANSWER);
-  await untilRead();
-  expect(goingOn).toHaveBeenCalledTimes(1);
+  // What came later is read: this would have been before it.
+  await answer({ messages: [SYSTEM, QUESTION] }, ANSWER);
+  await vi.waitFor(() => expect(goingOn).toHaveBeenCalled(), 20_000);
+  expect(goingOn.mock.calls.map(([, messages]) => messages)).toEqual([[SYSTEM, QUESTION]]);
 });
 
 test("a guard that is closed while it reads ahead closes at once", async () => {

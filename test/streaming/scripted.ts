@@ -63,6 +63,8 @@ export class ScriptedStream implements VerdictStream {
   #resolveClosed!: (reason: GuardError) => void;
   settled = 0;
   slides = 0;
+  promptTokens = 0;
+  reusedTokens = 0;
   isClosed = false;
   pushes: string[] = [];
   stages: string[] = [];

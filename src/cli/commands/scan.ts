@@ -101,7 +101,8 @@ Lines of --jsonl:
   {"type":"token","index","tokenId","text","risk","riskProbability","category","categoryProbability","provisional"}
                                                     a later line with the same index revises it
   {"type":"violation","part","risk","category","index",…}   what the policy blocked; with --stop the last line
-  {"type":"end","risk","category","flaggedAt","tokens","latencyMs":{"p50","p99"}}`,
+  {"type":"end","risk","category","flaggedAt","tokens","promptTokens","reusedTokens",
+                                                    "strict","loose","latencyMs":{"p50","p99"}}`,
     )
     .action(scan);
   return addModelOptions(command);
@@ -190,7 +191,7 @@ async function judge(
   clear?.end();
   if (broken) throw broken.error;
   const decision = await stream.end();
-  report.end(decision, summarize(latency));
+  report.end(decision, summarize(latency), stream);
   const turns = judgesPrompt ? turnsInScope(await stream.turns, policy.prompt.scope) : [];
   const met = options.failOn !== undefined && isMet(options.failOn, turns, decision);
   return Boolean(blocked || reviewer?.violation) || met;

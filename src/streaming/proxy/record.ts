@@ -26,6 +26,10 @@ export interface LogEntry {
   status: number;
   ms: number;
   promptMs: number | null;
+  /** Tokens of the conversation before the answer, of all choices, and of these those that the guard had read before. */
+  promptTokens: number;
+  reusedTokens: number;
+  /** Tokens of the answer. */
   tokens: number;
   violations: object[];
   observed: object[];
@@ -75,6 +79,8 @@ export class RequestRecord {
       status,
       ms: Math.round(performance.now() - this.startedAt),
       promptMs: promptMs && Math.round(promptMs),
+      promptTokens: outcomes.reduce((sum, { stats }) => sum + stats.promptTokens, 0),
+      reusedTokens: outcomes.reduce((sum, { stats }) => sum + stats.reusedTokens, 0),
       tokens: outcomes.reduce((sum, { stats }) => sum + stats.tokens, 0),
       violations: outcomes
         .flatMap(({ violation }) => violation ?? [])

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type Guard, loadGuard } from "../../../src/guard.js";
 import { GuardProxy } from "../../../src/streaming/proxy/proxy.js";
+import type { LogEntry } from "../../../src/streaming/proxy/record.js";
 import { temporaryFolder } from "../../support/model.js";
 import { scriptedUpstream } from "./upstream.js";
 
@@ -69,6 +70,16 @@ describe("what the guard has read for one client", () => {
     await ask({ authorization: "Bearer other" }, { n: 4 });
     expect(guard.load.prefilledTokens).toBe(2 * prefilledTokens);
     expect(guard.load.reusedTokens).toBe(3 * prefilledTokens);
+  });
+
+  test("is told in the log, without whose it was", async () => {
+    const lines: LogEntry[] = [];
+    proxy = new GuardProxy(guard, { upstream: upstream.url, log: (entry) => lines.push(entry) });
+    for (let i = 0; i < 2; i++) await ask({ authorization: "Bearer one" });
+    const [first, second] = lines;
+    expect(first).toMatchObject({ promptTokens: guard.load.prefilledTokens, reusedTokens: 0 });
+    expect(second).toMatchObject({ promptTokens: first.promptTokens, reusedTokens: first.promptTokens });
+    expect(JSON.stringify(lines)).not.toContain("Bearer");
   });
 
   test("is counted in the metrics", async () => {
