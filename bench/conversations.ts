@@ -11,11 +11,14 @@ import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import type { Engine, EngineOptions } from "../src/engine/engine.js";
 import { sharedLength } from "../src/engine/prefix-cache.js";
-import { type Guard, type LoadOptions, loadGuard } from "../src/guard.js";
+import { type Ahead, ReadAhead } from "../src/engine/read-ahead.js";
+import { resolveModel } from "../src/export/resolve.js";
+import type { Guard } from "../src/guard.js";
 import type { Message } from "../src/tokenizer/messages.js";
 import { assistant, question, reply, words } from "./conversation-text.js";
-import { guardDir } from "./guard.js";
+import { guardDir, loadBenchGuard } from "./guard.js";
 import { report, resultPath } from "./report.js";
 import { round, summarize } from "./stats.js";
 
@@ -39,7 +42,7 @@ const BLOCK = 12;
 
 type Mode = "plain" | "reuse" | "ahead";
 const MODES: Mode[] = ["plain", "reuse", "ahead"];
-type Guards = Record<Mode, Guard>;
+type Guards = Record<Mode, { guard: Guard; engine: Engine }>;
 
 if (values.only) {
   console.log(`RESULT ${JSON.stringify(await measure(values.only))}`);
@@ -62,10 +65,10 @@ for (const one of values.guards.split(",")) {
 
 async function measure(which: string) {
   const model = which === "embedded" ? { model: which } : { dtype: which };
-  const dir = await guardDir({ device: values.device, ...model });
-  const load = (options: LoadOptions) =>
-    loadGuard(dir, {
-      device: values.device as LoadOptions["device"],
+  const dir = (await guardDir({ device: values.device, ...model })) ?? (await resolveModel(undefined, {}));
+  const load = (options: EngineOptions) =>
+    loadBenchGuard(dir, {
+      device: values.device as EngineOptions["device"],
       maxStreams: STREAMS,
       maxTokens: 2048,
       ...options,
@@ -73,17 +76,17 @@ async function measure(which: string) {
   const loaded: Guards = {
     plain: await load({ prefixCache: false }),
     reuse: await load({}),
-    ahead: await load({ readAhead: true }),
+    ahead: await load({}),
   };
   const result = {
     turns: await conversation(loaded),
-    together: await together(loaded.reuse),
-    choices: await choices(loaded.reuse),
+    together: await together(loaded.reuse.guard),
+    choices: await choices(loaded.reuse.guard),
     // Behind the others: a slot's memory is taken when it is first used, once and for all.
     firstTurn: await firstTurns(loaded),
     token: await singleTokens(loaded),
   };
-  for (const guard of Object.values(loaded)) await guard.close();
+  for (const { guard } of Object.values(loaded)) await guard.close();
   return result;
 }
 
@@ -92,22 +95,29 @@ async function conversation(guards: Guards) {
   const times = Array.from({ length: TURNS }, () => ({ plain: [], reuse: [], ahead: [] }) as Times);
   const tokens: number[] = [];
   const ran: Record<Mode, number[]> = { plain: [], reuse: [], ahead: [] };
-  for (const guard of Object.values(guards)) (await asked(guard, [assistant(30, "Warm.")], ""))[1].close();
+  // As a guard does that was asked to, but whatever random weights make of the answer.
+  const ahead = new ReadAhead(guards.ahead.engine);
+  for (const { guard } of Object.values(guards))
+    (await asked(guard, [assistant(30, "Warm.")], ""))[1].close();
   for (let count = 0; count < rounds; count++) {
     let messages: Message[] = [assistant(300, `Round ${count}.`)];
     for (let turn = 0; turn < TURNS; turn++) {
       messages = [...messages, { role: "user", content: question(turn) }];
       for (const mode of rotated(MODES, turn + count)) {
-        const guard = guards[mode];
+        const { guard } = guards[mode];
         const before = guard.load.prefilledTokens;
-        const [ms, stream] = await asked(guard, messages, `conversation ${count}`);
+        const key = `conversation ${count}`;
+        const [ms, stream] = await asked(guard, messages, key);
         ran[mode][turn] = guard.load.prefilledTokens - before;
         times[turn][mode].push(ms);
         await stream.pushText(reply(turn));
         await stream.end();
-        if (mode === "ahead") await readAhead(guard, messages, reply(turn));
+        if (mode !== "ahead") continue;
+        // A user reads, and thinks of a question: meanwhile the answer is read.
+        ahead.add(key, () => goingOn(guard, messages, reply(turn)));
+        while (ahead.waiting > 0) await sleep(20);
       }
-      tokens[turn] = guards.plain.template.prefix(messages).ids.length;
+      tokens[turn] = guards.plain.guard.template.prefix(messages).ids.length;
       messages = [...messages, { role: "assistant", content: reply(turn) }];
     }
   }
@@ -122,19 +132,16 @@ async function conversation(guards: Guards) {
 
 type Times = Record<Mode, number[]>;
 
-/** A user reads, and thinks of a question: meanwhile the answer is read. */
-async function readAhead(guard: Guard, messages: Message[], answer: string): Promise<void> {
-  const { ids } = await guard.template.goingOn(guard.maxTokens, messages, answer);
-  const total = () => guard.load.prefilledTokens + guard.load.reusedTokens;
-  const until = total() + ids.length;
-  while (total() < until) await sleep(20);
+async function goingOn(guard: Guard, messages: Message[], answer: string): Promise<Ahead> {
+  const { ids, turns } = await guard.template.goingOn(guard.maxTokens, messages, answer);
+  return { ids, reads: turns.map(({ end }) => end) };
 }
 
 /** A prompt that nothing was read of: with reuse and without. */
 async function firstTurns({ plain, reuse }: Guards) {
   const sides = { plain: [] as number[], reuse: [] as number[] };
   for (let count = 0; count < 4 * rounds; count++) {
-    for (const [side, guard] of rotated(Object.entries({ plain, reuse }), count)) {
+    for (const [side, { guard }] of rotated(Object.entries({ plain, reuse }), count)) {
       const messages = [assistant(150, `First ${count}.`), { role: "user", content: question(count) }];
       const [ms, stream] = await asked(guard, messages, `first ${count}`);
       sides[side as keyof typeof sides].push(ms);
@@ -205,13 +212,13 @@ async function choices(guard: Guard) {
 async function singleTokens({ plain, reuse }: Guards) {
   const messages = [assistant(60, "Tokens."), { role: "user", content: question(0) }];
   const sides = await Promise.all(
-    [plain, reuse].map(async (guard) => {
+    [plain, reuse].map(async ({ guard }) => {
       const stream = guard.stream({ messages });
       await stream.prompt;
       return { stream, times: [] as number[] };
     }),
   );
-  const ids = plain.tokenizer.encode(words(2000));
+  const ids = plain.guard.tokenizer.encode(words(2000));
   const blocks: number[] = [];
   for (let at = 0; at + BLOCK <= Number(values.tokens); at += BLOCK) {
     const taken = new Map<unknown, number[]>();
