@@ -111,6 +111,14 @@ class WatchedStream implements VerdictStream {
     return this.#stream.slides;
   }
 
+  get promptTokens(): number {
+    return this.#stream.promptTokens;
+  }
+
+  get reusedTokens(): number {
+    return this.#stream.reusedTokens;
+  }
+
   push(ids: readonly number[]): Promise<Verdict[]> {
     return this.#keep(this.#stream.push(ids));
   }
