@@ -47,6 +47,7 @@ export class GenGuard {
   /** The folder the model was loaded from. */
   readonly modelDir: string;
   readonly tokenizer: Tokenizer;
+  /** The checkpoint's chat template, with the instructions in it. */
   readonly template: GenTemplate;
   readonly #engine: Engine;
   readonly #forms: AnswerForms;
@@ -64,6 +65,7 @@ export class GenGuard {
     return this.#engine.manifest;
   }
 
+  /** Names of risks and categories, in the order of the probabilities. */
   get labels(): GuardConfig["labels"] {
     return this.#engine.manifest.config.labels;
   }

@@ -48,7 +48,9 @@ export type { LoadOptions, ModerateOptions, PromptInput, StreamInput } from "./g
 export class Guard {
   /** The folder the model was loaded from. */
   readonly modelDir: string;
+  /** The model's own, for those who push ids. */
   readonly tokenizer: Tokenizer;
+  /** The checkpoint's chat template. */
   readonly template: ChatTemplate;
   readonly #engine: Engine;
   readonly #idleMs: number | undefined;
@@ -77,6 +79,7 @@ export class Guard {
     return this.#engine.manifest;
   }
 
+  /** Names of risks and categories, in the order of the probabilities of verdicts. */
   get labels(): GuardConfig["labels"] {
     return this.#engine.manifest.config.labels;
   }

@@ -7,7 +7,10 @@ export interface Verdict {
   /** Place among the response's tokens, from 0. For a prompt: the place of its `<|im_end|>` among the prefix's tokens. */
   index: number;
   tokenId: number;
-  /** The text this token completes: empty while a character's bytes are still incomplete. */
+  /**
+   * The text this token completes, in NFC: joined, they are the response in NFC. Empty while a character's bytes are still
+   * incomplete.
+   */
   text: string;
   /** Label from the checkpoint's risk map, for example "Safe". */
   risk: string;
@@ -19,7 +22,10 @@ export interface Verdict {
   categoryProbability: number | null;
   /** Softmax over all labels, in the order of the checkpoint's maps. */
   probabilities: { risk: number[]; category: number[] };
-  /** Whether later text could still change the token, and with it the verdict. */
+  /**
+   * Whether later text could still change the token, and with it the verdict. That it no longer can, `stream.settled` says;
+   * this stays as it was.
+   */
   provisional: boolean;
 }
 

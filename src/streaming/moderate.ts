@@ -49,6 +49,7 @@ export class ModeratedStream<C extends Chunk> implements AsyncIterableIterator<R
     return this.#gate.done;
   }
 
+  /** Where it stands: what came, what was judged, what was handed on, how far the guard is behind. */
   get stats(): Readonly<GateStats> {
     return this.#gate.stats;
   }
