@@ -87,8 +87,9 @@ async function load(): Promise<object> {
   };
 }
 
-const ask = (guard: GenGuard, i: number) =>
-  time(() => guard.classify({ messages: messagesOf(i % 2 === 0 ? "prompt" : "response", i) }));
+function ask(guard: GenGuard, i: number): Promise<number> {
+  return time(() => guard.classify({ messages: messagesOf(i % 2 === 0 ? "prompt" : "response", i) }));
+}
 
 async function time(work: () => Promise<unknown>): Promise<number> {
   const started = performance.now();
