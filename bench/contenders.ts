@@ -7,7 +7,7 @@
  *
  *   npm run bench -- contenders [--runs ours:int4,openvino:f32,…] [--rounds 2] [--merge]
  */
-import { execFileSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -58,15 +58,25 @@ if (values.only) {
   process.exit(0);
 }
 
-const results: Record<string, unknown> = values.merge
-  ? JSON.parse(readFileSync(resultPath("contenders"), "utf8")).results
-  : {};
+const kept = values.merge ? JSON.parse(readFileSync(resultPath("contenders"), "utf8")) : {};
+const results: Record<string, unknown> = kept.results ?? {};
+/** What contenders failed of: of those there are no results. */
+const failed: Record<string, string> = kept.failed ?? {};
+for (const run of values.runs.split(",")) delete failed[run];
 const bandwidth: number[] = [];
 const all: Record<string, Times> = {};
 for (let round = 0; round < Number(values.rounds); round++) {
   bandwidth.push(await memoryBandwidth());
   for (const run of values.runs.split(",")) {
+    if (failed[run]) continue;
     const found = start(run);
+    if (typeof found === "string") {
+      failed[run] = found;
+      delete results[run];
+      console.error(`${run} is left out: ${found}`);
+      report("contenders", { contexts, bandwidthGBs: bandwidth, results, failed });
+      continue;
+    }
     all[run] ??= { perToken: {}, chunkPerToken: {}, promptMs: {} };
     for (const kind of KINDS) {
       for (const [key, times] of Object.entries(found[kind])) {
@@ -75,12 +85,15 @@ for (let round = 0; round < Number(values.rounds); round++) {
     }
     results[run] = Object.fromEntries(KINDS.map((kind) => [kind, mapValues(all[run][kind], summarize)]));
     console.log(run, JSON.stringify(mapValues(found.perToken, (times) => summarize(times).p50)));
-    report("contenders", { contexts, bandwidthGBs: bandwidth, results });
+    report("contenders", { contexts, bandwidthGBs: bandwidth, results, failed });
   }
 }
 
-/** A contender in a process of its own, so that no one's threads or memory are in another's way. */
-function start(run: string): Times {
+/**
+ * A contender in a process of its own, so that no one's threads or memory are in another's way. Returns what it failed of
+ * where it does, its own check of what it computes among it.
+ */
+function start(run: string): Times | string {
   const [who, mode] = run.split(":");
   const work = [values.contexts, values.prompts, values.steps];
   const [command, args] =
@@ -92,8 +105,15 @@ function start(run: string): Times {
             process.execPath,
             [...process.execArgv, fileURLToPath(import.meta.url), ...process.argv.slice(2), "--only", run],
           ];
-  const out = execFileSync(command, args, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
-  return JSON.parse(/^RESULT (.*)$/m.exec(out)![1]);
+  const { stdout, stderr, status, error } = spawnSync(command, args, {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  process.stderr.write(stderr ?? "");
+  const result = /^RESULT (.*)$/m.exec(stdout ?? "");
+  if (status === 0 && result) return JSON.parse(result[1]);
+  const said = (stderr ?? "").trim().split("\n").at(-1);
+  return error?.message ?? (said || `it ended with status ${status} and no result`);
 }
 
 async function contend(run: string): Promise<Times> {

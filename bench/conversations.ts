@@ -24,7 +24,8 @@ import { round, summarize } from "./stats.js";
 
 const { values } = parseArgs({
   options: {
-    guards: { type: "string", default: "embedded,w8a8,w8a8-kv8,int4,int4-kv8,int8" },
+    /** "embedded", or formats of the random 0.6B shape. Default: those of the device. */
+    guards: { type: "string" },
     device: { type: "string", default: "cpu" },
     rounds: { type: "string", default: "3" },
     turns: { type: "string", default: "6" },
@@ -52,7 +53,8 @@ if (values.only) {
 const name = values.device === "cpu" ? "conversations" : `conversations-${values.device.replace(":", "-")}`;
 const kept = existsSync(resultPath(name)) ? JSON.parse(readFileSync(resultPath(name), "utf8")) : {};
 const guards: Record<string, unknown> = kept.guards ?? {};
-for (const one of values.guards.split(",")) {
+const chosen = values.device === "cpu" ? "embedded,w8a8,w8a8-kv8,int4,int4-kv8,int8" : "bf16";
+for (const one of (values.guards ?? chosen).split(",")) {
   const args = [...process.execArgv, fileURLToPath(import.meta.url), "--only", one, ...process.argv.slice(2)];
   const out = execFileSync(process.execPath, args, {
     encoding: "utf8",

@@ -1,7 +1,8 @@
 /**
  * Does anything wear out? Thousands of short streams of random lengths come and go, some cut short, some failing, some
  * read slowly, in phases. Between phases everything must be given back, a stream alone must be as fast as at the
- * start, and memory must stay. Every verdict is compared with that of the same text judged alone.
+ * start, and memory must stay. Every verdict is compared with that of the same text judged alone. Streams are turns of
+ * conversations that begin alike, of several tenants: most of each is read once, and its end ahead of the next turn.
  *
  * "As fast as at the start" is asked of the ratio to a bare loop on the same session, which takes turns with the stream:
  * a machine that others share slows both alike.
@@ -66,8 +67,18 @@ const SENTENCES = [
 interface Sample {
   messages: { role: string; content: string }[];
   text: string;
+  prompt: Verdict;
   alone: Verdict[];
+  /** The conversation's next turn. */
+  next: Sample | null;
 }
+
+const ASSISTANTS = ["a kitchen", "a library", "a harbour"].map(
+  (place) =>
+    `You are the assistant of ${place}. Answer what you are asked in a few friendly words, in the language of the ` +
+    "question, and say so where you do not know.",
+);
+const TENANTS = ["", "one", "two"];
 
 const threshold = Number(values.threshold);
 const random = generator(20);
@@ -75,22 +86,28 @@ const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.le
 const dir = await resolveModel(values.model, { dtype: "fp32", device: "cpu" });
 const engine = await Engine.load(dir, { maxStreams: 16, maxTokens: MAX_TOKENS });
 const tokenizer = await Tokenizer.load(dir);
-const guard = new Guard(dir, engine, tokenizer, await ChatTemplate.load(dir, tokenizer));
+const guard = new Guard(dir, engine, tokenizer, await ChatTemplate.load(dir, tokenizer), { readAhead: true });
 const bare = new BareLoop(engine.session, engine.manifest, MAX_TOKENS, engine.cacheType);
 const policy = { thresholds: { Unsafe: threshold } };
 const resolved = resolvePolicy(policy, guard.labels);
 
+let keys = 0;
 const samples: Sample[] = [];
-for (let i = 0; i < 60; i++) {
-  const messages = [{ role: "user", content: pick(OPENERS) }];
-  const text = Array.from({ length: 1 + Math.floor(random() * 6) }, () => pick(SENTENCES)).join("");
-  samples.push({ messages, text, alone: await judgeAlone(messages, text) });
+for (let i = 0; i < 40; i++) {
+  const system = random() < 0.7 ? [{ role: "system", content: pick(ASSISTANTS) }] : [];
+  samples.push(await conversation(system, Math.floor(random() * 3)));
 }
 
 const counts = { streams: 0, whole: 0, left: 0, aborted: 0, failed: 0, flagged: 0, slow: 0, tokens: 0 };
 let crossed = 0;
 let furthest = 0;
-const phasesSeen: (Probe & { pushP50: number; rssMB: number; heapMB: number; leaked: number })[] = [];
+const phasesSeen: (Probe & {
+  pushP50: number;
+  rssMB: number;
+  heapMB: number;
+  leaked: number;
+  reusedPercent: number;
+})[] = [];
 
 let lastEnd = performance.now();
 const watchdog = setInterval(() => {
@@ -106,7 +123,8 @@ for (let phase = 0; phase < phases; phase++) {
     while (left-- > 0) await one(latency);
   };
   await Promise.all(Array.from({ length: atOnce }, client));
-  await sleep(50);
+  // Long enough for something to be read ahead, which the probe finds under way.
+  await sleep(900);
   const { active, waiting } = guard.load;
   const alone = await probe();
   for (let i = 0; i < 8; i++) {
@@ -116,11 +134,20 @@ for (let phase = 0; phase < phases; phase++) {
   const { rss, heapUsed, external } = process.memoryUsage();
   const rssMB = round(rss / 2 ** 20, 5);
   const heapMB = round((heapUsed + external) / 2 ** 20, 5);
-  const seen = { ...alone, pushP50: summarize(latency).p50, rssMB, heapMB, leaked: active + waiting };
+  const { reusedTokens, prefilledTokens } = guard.load;
+  const reusedPercent = round((100 * reusedTokens) / (reusedTokens + prefilledTokens), 3);
+  const seen = {
+    ...alone,
+    pushP50: summarize(latency).p50,
+    rssMB,
+    heapMB,
+    leaked: active + waiting,
+    reusedPercent,
+  };
   phasesSeen.push(seen);
   console.log(
     `phase ${phase + 1}/${phases}: ${counts.streams} streams, alone ${seen.aloneMs} ms (bare loop ${seen.bareMs} ms), under load ${seen.pushP50} ms, ` +
-      `RSS ${rssMB} MB, heap ${heapMB} MB, slots held ${seen.leaked}, verdicts that differ ${crossed}`,
+      `RSS ${rssMB} MB, heap ${heapMB} MB, slots held ${seen.leaked}, ${reusedPercent} % of prompts reused, verdicts that differ ${crossed}`,
   );
 }
 
@@ -158,19 +185,25 @@ clearInterval(watchdog);
 await guard.close();
 if (targets.some(([, met]) => !met)) process.exitCode = 1;
 
-/** One stream of a random kind. */
+/** A conversation, each turn a stream of a random kind. */
 async function one(latency: number[]): Promise<void> {
-  const sample = pick(samples);
-  counts.streams++;
-  if (random() < 0.5) await judged(sample, latency);
-  else await gated(sample);
-  lastEnd = performance.now();
+  const cacheKey = pick(TENANTS);
+  for (let sample: Sample | null = pick(samples); sample; sample = sample.next) {
+    counts.streams++;
+    if (random() < 0.5) await judged(sample, cacheKey, latency);
+    else await gated(sample, cacheKey);
+    lastEnd = performance.now();
+  }
 }
 
 /** Verdicts one by one, left at a random place, or broken by a mistake. */
-async function judged({ messages, text, alone }: Sample, latency: number[]): Promise<void> {
+async function judged(
+  { messages, text, prompt, alone }: Sample,
+  cacheKey: string,
+  latency: number[],
+): Promise<void> {
   const controller = new AbortController();
-  const stream = guard.stream({ messages, signal: controller.signal });
+  const stream = guard.stream({ messages, cacheKey, signal: controller.signal });
   const chunks = cut(text);
   const leaveAt = random() < 0.3 ? Math.floor(random() * chunks.length) : -1;
   const kind = pick(["close", "abort", "mistake"] as const);
@@ -182,6 +215,7 @@ async function judged({ messages, text, alone }: Sample, latency: number[]): Pro
     }
   };
   try {
+    if (random() < 0.5) compare([(await stream.prompt) as Verdict], [prompt], 1);
     for (const [i, chunk] of chunks.entries()) {
       if (i === leaveAt) {
         const pending = stream.pushText(chunk);
@@ -215,7 +249,7 @@ async function judged({ messages, text, alone }: Sample, latency: number[]): Pro
 }
 
 /** Through a gate, read at any pace; sources may break off. */
-async function gated({ messages, text, alone }: Sample): Promise<void> {
+async function gated({ messages, text, alone }: Sample, cacheKey: string): Promise<void> {
   const breaks = random() < 0.1;
   const slow = random() < 0.1;
   const leaves = random() < 0.2 ? Math.floor(random() * 10) : Number.POSITIVE_INFINITY;
@@ -229,6 +263,7 @@ async function gated({ messages, text, alone }: Sample): Promise<void> {
   }
   const stream = guard.moderate(source, {
     messages,
+    cacheKey,
     policy: { ...policy, prompt: { action: "ignore" } },
     mode,
   });
@@ -302,15 +337,32 @@ function compare(verdicts: Verdict[], alone: Verdict[], settled: number): void {
   }
 }
 
-async function judgeAlone(messages: Sample["messages"], text: string): Promise<Verdict[]> {
-  const stream = guard.stream({ messages });
+/** A turn and those that follow it. */
+async function conversation(before: Sample["messages"], followed: number): Promise<Sample> {
+  const messages = [...before, { role: "user", content: pick(OPENERS) }];
+  const text = Array.from({ length: 1 + Math.floor(random() * 6) }, () => pick(SENTENCES)).join("");
+  const judged = await judgeAlone(messages, text);
+  const next =
+    followed > 0
+      ? await conversation([...messages, { role: "assistant", content: text }], followed - 1)
+      : null;
+  return { messages, text, ...judged, next };
+}
+
+/** Under a key that nobody else has. */
+async function judgeAlone(
+  messages: Sample["messages"],
+  text: string,
+): Promise<Pick<Sample, "prompt" | "alone">> {
+  const stream = guard.stream({ messages, cacheKey: `alone ${keys++}` });
+  const prompt = (await stream.prompt) as Verdict;
   const verdicts = await stream.pushText(text);
   for (const verdict of await stream.flush()) {
     verdicts.length = verdict.index;
     verdicts.push(verdict);
   }
   await stream.end();
-  return verdicts;
+  return { prompt, alone: verdicts };
 }
 
 interface Probe {
