@@ -122,10 +122,17 @@ def check():
     feed(0, 8)
     feed(8, 9)
     apart = np.abs(whole - request.output_tensors[0].data[0, -1]).max()
+    # How far apart it would be without the others: what a processor's arithmetic makes of the same is far less.
+    request.reset_state()
+    feed(8, 9)
+    alone = np.abs(whole - request.output_tensors[0].data[0, -1]).max()
     kinds = [str(node.get_rt_info()["layerType"].astype(str)) for node in model.get_runtime_model().get_ops()]
     fused = kinds.count("ScaledDotProductAttention") == LAYERS and kinds.count("Concatenation") < LAYERS
-    if apart > 0.2 or not fused:
-        raise SystemExit(f"the graph is not what it should be: logits {apart} apart, attention fused: {fused}")
+    if apart > alone / 4 or not fused:
+        raise SystemExit(
+            f"the graph is not what it should be: logits {apart} apart, {alone} without what came before; "
+            f"attention fused: {fused}"
+        )
 
 
 check()
