@@ -12,6 +12,7 @@ import {
   type PaceOptions,
   releaseOption,
 } from "../pace-options.js";
+import { keepPolicies, passOnHangup, readPolicies } from "../policies-file.js";
 import { createTerminal } from "../terminal.js";
 import { closeWhenAsked, runsWorkers, runWorkers, shareOf, workersOption } from "../workers.js";
 
@@ -20,6 +21,7 @@ interface Options extends ModelOptions, PaceOptions {
   port: number;
   host: string;
   policy?: string;
+  policies?: string;
   mode: Mode;
   scout?: boolean;
   promptFirst?: boolean;
@@ -70,6 +72,10 @@ export function proxyCommand(): Command {
     .option(
       "--scout",
       "let the embedded guard read every token, and the other judge in batches and where it suspects",
+    )
+    .option(
+      "--policies <file>",
+      "JSON file with policies by model, path, key or header; read again when it changes",
     )
     .option("--prompt-first", "ask the model only once the prompt has passed")
     .option("--replacement <text>", "answers in the model's place where the policy stops it and has no text")
@@ -152,7 +158,10 @@ async function proxy(options: Options): Promise<void> {
       `${[`${bold(url)} guards ${upstream} (${mode})`, ...warnings(options)].join("\n")}\n`,
     );
   };
-  if (runsWorkers(options)) return runWorkers(options, say);
+  if (runsWorkers(options)) {
+    passOnHangup();
+    return runWorkers(options, say);
+  }
   const [{ GuardProxy }, { listen }, { isWorker, pooledMetrics, serveInPool }] = await Promise.all([
     import("../../streaming/proxy/proxy.js"),
     import("../../streaming/proxy/server.js"),
@@ -164,6 +173,7 @@ async function proxy(options: Options): Promise<void> {
     const service = new GuardProxy(guard, {
       ...options,
       policy: policy as PolicyData | undefined,
+      policies: options.policies && (await readPolicies(options.policies)),
       batch: batchOf(options),
       allowPaths: options.allowPath,
       allowOrigins: options.allowOrigin,
@@ -171,6 +181,7 @@ async function proxy(options: Options): Promise<void> {
       metrics: isWorker ? pooledMetrics : undefined,
       log: (entry) => process.stderr.write(`${JSON.stringify(entry)}\n`),
     });
+    if (options.policies) keepPolicies(options.policies, (policies) => service.usePolicies(policies));
     if (isWorker) return await serveInPool(service, service.metrics.registry);
     const server = await listen(service, options.port, host);
     say(server.url);

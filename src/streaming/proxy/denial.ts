@@ -18,10 +18,12 @@ export function denial(
   if (!parsed.stream) {
     const answer = codec.whole(codec.blank(options), options);
     answer.stop(parsed.choices.map(() => violation));
-    return Response.json(answer.body);
+    const { annotations } = options;
+    return Response.json(annotations ? codec.annotate(answer.body, annotations) : answer.body);
   }
   const answer = stream();
-  const events = parsed.choices.flatMap((_, choice) => answer.stop(choice, violation));
+  const stopped = parsed.choices.flatMap((_, choice) => answer.stop(choice, violation));
+  const events = [...answer.opening(), ...stopped, ...answer.closing()];
   const frames = events.map((event) => answer.frame(event));
   if (answer.terminator !== null) frames.push(`data: ${answer.terminator}\n\n`);
   const headers = { "content-type": codec.media.contentType, "cache-control": "no-cache" };

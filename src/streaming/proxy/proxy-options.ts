@@ -10,6 +10,8 @@ export interface ProxyOptions extends RouteOptions, AccessOptions, Pace {
   upstream: string;
   /** Default: DEFAULT_POLICY. */
   policy?: PolicyData;
+  /** Other policies by model, path, key or header, in the form of a policies file: `PolicyTable`. Default: none. */
+  policies?: unknown;
   /** Asks the model only once the prompt has passed. Default false: both at once. */
   promptFirst?: boolean;
   /** Fields of requests and of answers, by name, that pass unread wherever the proxy does not know them. Default: none. */

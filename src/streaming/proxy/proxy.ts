@@ -1,7 +1,7 @@
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import type { Guard } from "../../guard.js";
-import { replacementOf, resolvePolicy } from "../../moderation/policy.js";
+import { type Policy, replacementOf, resolvePolicy } from "../../moderation/policy.js";
 import { mostBytes } from "../../tokenizer/limits.js";
 import { checkMode, type Outcome } from "../gate.js";
 import { ModerationViolation } from "../violation.js";
@@ -16,11 +16,12 @@ import { Metrics } from "./metrics.js";
 import { ModeratedRequest } from "./moderated-request.js";
 import { moderations } from "./moderations.js";
 import type { ParsedRequest } from "./parsed-request.js";
+import { PolicyTable } from "./policy-table.js";
 import type { ProxyOptions } from "./proxy-options.js";
 import { RequestRecord } from "./record.js";
 import { readBody } from "./request/body.js";
 import { FieldReader } from "./request/fields.js";
-import { codecOf, type Route, Routes } from "./routes.js";
+import { codecOf, type Route, Routes, spelledOut } from "./routes.js";
 import { tenantOf } from "./tenant.js";
 import { responseHeaders, Upstream } from "./upstream.js";
 
@@ -43,7 +44,7 @@ export class GuardProxy {
   readonly #app = new Hono<Env>();
   readonly #guard: Guard;
   readonly #options: ProxyOptions;
-  readonly #policy;
+  #policies: PolicyTable;
   readonly #upstream: Upstream;
   readonly #routes: Routes;
   readonly #admission: AdmissionControl;
@@ -54,7 +55,7 @@ export class GuardProxy {
     checkMode(options.mode, options.scout);
     this.#guard = guard;
     this.#options = options;
-    this.#policy = resolvePolicy(options.policy, guard.labels);
+    this.#policies = this.#tableOf(options.policies);
     this.#upstream = new Upstream(options.upstream);
     this.#routes = new Routes(options);
     const places = Math.min(options.maxStreams ?? guard.maxStreams, guard.maxStreams);
@@ -93,6 +94,31 @@ export class GuardProxy {
 
   readonly fetch = (request: Request): Response | Promise<Response> => this.#app.fetch(request);
 
+  /**
+   * Puts other policies in the place of those by model, path, key or header. Requests that are under way keep theirs.
+   *
+   * @throws {InputError} POLICY_INVALID: those that were there stay
+   */
+  usePolicies(policies: unknown): void {
+    this.#policies = this.#tableOf(policies);
+  }
+
+  #tableOf(policies: unknown): PolicyTable {
+    const { labels } = this.#guard;
+    return new PolicyTable(policies, labels, resolvePolicy(this.#options.policy, labels));
+  }
+
+  /** The policy that a request goes by, which the log names. */
+  #policyOf({ url, headers }: Request, { model }: Json, record: RequestRecord): Policy {
+    const { name, policy } = this.#policies.choose({
+      path: spelledOut(new URL(url).pathname),
+      model,
+      headers,
+    });
+    record.policy = name;
+    return policy;
+  }
+
   /** Takes no more requests. */
   drain(): void {
     this.#draining = true;
@@ -106,7 +132,7 @@ export class GuardProxy {
   #maxBody({ kind }: Route): number {
     const { maxBody } = this.#options;
     if (maxBody !== undefined) return maxBody;
-    if (this.#policy.attachments === "ignore") return MAX_BODY_WITH_ATTACHMENTS;
+    if (this.#policies.attachments) return MAX_BODY_WITH_ATTACHMENTS;
     return kind === "judged" ? mostBytes(this.#guard) : MAX_BODY;
   }
 
@@ -140,8 +166,9 @@ export class GuardProxy {
     try {
       const body = await readBody(request);
       record.asked(body);
+      const policy = this.#policyOf(request, body, record);
       admission = this.#admission.admit(1, request.signal);
-      const answer = await moderations(body, this.#guard, this.#policy, {
+      const answer = await moderations(body, this.#guard, policy, {
         signal: admission.signal,
         cacheKey: tenantOf(request),
       });
@@ -163,14 +190,14 @@ export class GuardProxy {
     try {
       const body = await readBody(request);
       record.asked(body, body.stream === true);
-      const reader = new FieldReader(this.#policy, this.#options.passFields);
+      const own = this.#policyOf(request, body, record);
+      const reader = new FieldReader(own, this.#options.passFields);
       const parsed = endpoint.parse(body, reader);
+      record.stream = parsed.stream;
       record.unjudged = reader.unjudged;
       admission = this.#admission.admit(parsed.choices.length, request.signal);
       const { moderation } = parsed;
-      const policy = moderation
-        ? policyAsked(this.#policy, moderation, this.#options.allowScore === true)
-        : this.#policy;
+      const policy = moderation ? policyAsked(own, moderation, this.#options.allowScore === true) : own;
       // The guard answers it.
       if (moderation) delete body.moderation;
       moderated = new ModeratedRequest(endpoint, parsed, this.#guard, {
@@ -183,8 +210,7 @@ export class GuardProxy {
         cacheKey: tenantOf(request),
         annotations: this.#options.annotations === "azure" ? "azure" : parsed.moderation ? "openai" : null,
         errors: this.#options.errors,
-        replacement: ({ category }) =>
-          replacementOf(this.#policy, category) ?? this.#options.replacement ?? null,
+        replacement: ({ category }) => replacementOf(own, category) ?? this.#options.replacement ?? null,
         keepAlive: this.#options.keepAlive ?? KEEP_ALIVE_SECONDS,
       });
       const response = await this.#forward(moderated, request, path, parsed, body);

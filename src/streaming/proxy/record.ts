@@ -18,6 +18,8 @@ export interface LogEntry {
   requestId: string;
   /** The judged endpoint, the path that was opened, or "other". */
   endpoint: string;
+  /** The rule of the policies file that chose the policy; null: none did. */
+  policy: string | null;
   /** As asked for where it is an identifier, else its hash and length. */
   model: string | null;
   stream: boolean;
@@ -49,6 +51,7 @@ export class RequestRecord {
   readonly endpoint: string;
   readonly id: string;
   model: string | null = null;
+  policy: string | null = null;
   stream = false;
   unjudged: readonly (Unjudged | "path")[] = [];
   leftOut = 0;
@@ -73,6 +76,7 @@ export class RequestRecord {
       time: new Date().toISOString(),
       requestId: this.id,
       endpoint: this.endpoint,
+      policy: this.policy,
       model: this.model,
       stream: this.stream,
       end: this.unjudged.includes("path") && status < 400 ? "unjudged" : endOf(status, outcomes, error),

@@ -81,6 +81,13 @@ export class Routes {
  * so that no spelling gets past the guard.
  */
 export function endpointOf(pathname: string): string {
+  const path = spelledOut(pathname);
+  const found = [...Object.keys(ENDPOINTS), MODERATIONS].find((endpoint) => path.endsWith(endpoint));
+  return found ?? OTHER;
+}
+
+/** A path as a lenient server would read it: decoded, in small letters, without parameters. */
+export function spelledOut(pathname: string): string {
   let path = pathname;
   for (let i = 0; i < 3; i++) {
     path = path.replace(/%([0-7][0-9a-f])/gi, (_, code) => String.fromCharCode(Number.parseInt(code, 16)));
@@ -92,9 +99,7 @@ export function endpointOf(pathname: string): string {
     .replace(/;[^/]*/g, "")
     .replace(/\s+$/, "");
   // Once more as an address: what was encoded may have held "..".
-  path = new URL(path, "http://localhost").pathname.replace(/\/+$/, "");
-  const found = [...Object.keys(ENDPOINTS), MODERATIONS].find((endpoint) => path.endsWith(endpoint));
-  return found ?? OTHER;
+  return new URL(path, "http://localhost").pathname.replace(/\/+$/, "");
 }
 
 /** A path that is opened on purpose. Spelled as it is: what others would decode to another path does not match. */

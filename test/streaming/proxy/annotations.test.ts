@@ -167,6 +167,17 @@ describe("a request that asks for OpenAI's moderation", () => {
   });
 });
 
+test.each([true, false])("an answer in the model's place tells why (stream: %s)", async (stream) => {
+  const { client } = await start({ replacement: "Sorry." }, { prompt: "Unsafe" });
+  const ask = { model: "m", messages, moderation: { model } };
+  const told = stream
+    ? (await all(await client.chat.completions.create({ ...ask, stream: true }))).find(
+        (own) => own.moderation,
+      )
+    : await client.chat.completions.create(ask);
+  expect(told?.moderation).toMatchObject({ input: { results: [violent] }, output: { results: [safe] } });
+});
+
 test("who does not ask is told nothing", async () => {
   proxied.upstream.json(whole("Hello"));
   const { client } = await start();
