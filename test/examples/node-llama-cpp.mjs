@@ -1,0 +1,24 @@
+// Stands in for node-llama-cpp: of its functions those that the example calls, with their shapes.
+export async function getLlama() {
+  return {
+    loadModel: async ({ modelPath }) => ({
+      createContext: async () => ({ getSequence: () => ({ modelPath }) }),
+    }),
+    dispose: async () => {},
+  };
+}
+
+export class LlamaChatSession {
+  constructor({ contextSequence }) {
+    this.sequence = contextSequence;
+  }
+
+  /** Says what stands in place of the model's path, word by word, until it is told to stop. */
+  async prompt(_question, { signal, stopOnAbortSignal, onTextChunk }) {
+    for (const word of this.sequence.modelPath.split(/(?= )/)) {
+      await new Promise(setImmediate);
+      if (signal.aborted && stopOnAbortSignal) return;
+      onTextChunk(word);
+    }
+  }
+}
