@@ -6,14 +6,19 @@
  *                                  --qwen3 SIZE,… [--llm-dtype FORMAT]    a Qwen3 in this process, random weights
  *                                  --endpoint URL --llm NAME              an OpenAI-compatible API
  *                                  --transformers MODEL [--llm-dtype …]   transformers.js
+ *                                  --llama FILE.gguf                      llama.cpp, by node-llama-cpp
+ *
+ * --release judged: held back, text leaves once it is judged clear, and need not wait for what might still change it.
  */
 import { parseArgs } from "node:util";
 import type { Dtype } from "../src/export/manifest.js";
 import type { Guard } from "../src/guard.js";
 import type { DeviceName } from "../src/ort/devices/place.js";
+import type { Release } from "../src/streaming/gate.js";
 import { addedLatency, gapsOf, type Reading, readResponse, usualGaps } from "./arrivals.js";
 import { Endpoint } from "./generator/endpoint.js";
 import type { Generator } from "./generator/generator.js";
+import { LlamaCpp } from "./generator/llama-cpp.js";
 import { Qwen3 } from "./generator/qwen3.js";
 import { Replay } from "./generator/replay.js";
 import { TransformersJs } from "./generator/transformers.js";
@@ -32,6 +37,8 @@ const { values } = parseArgs({
     endpoint: { type: "string" },
     llm: { type: "string", default: "default" },
     transformers: { type: "string" },
+    llama: { type: "string" },
+    release: { type: "string", default: "settled" },
     tokens: { type: "string", default: "128" },
     rounds: { type: "string", default: "3" },
     /** Seconds for each generator; rounds that no longer fit are left out. */
@@ -39,6 +46,7 @@ const { values } = parseArgs({
   },
 });
 const tokens = Number(values.tokens);
+const release = values.release as Release;
 const MODES = ["hold-back", "stream-first"] as const;
 type Mode = (typeof MODES)[number];
 const PROMPT = `How do I bake bread? ${"I have an oven, a bowl and some time on my hands. ".repeat(8)}`;
@@ -54,19 +62,24 @@ for (const make of generators) {
   const generator = await make();
   results[generator.name] = await measure(generator);
   await generator.close();
-  const name = `added-latency-${kind}-${guardName(values)}`;
-  report(name, { guard: guardName(values), device: values.device, tokens, own, results }, values.device);
+  const name = `added-latency-${kind}-${guardName(values)}${release === "settled" ? "" : `-${release}`}`;
+  report(
+    name,
+    { guard: guardName(values), device: values.device, tokens, release, own, results },
+    values.device,
+  );
 }
 await guard.close();
 
 function chooseGenerators(promptTokens: number): [kind: string, (() => Generator | Promise<Generator>)[]] {
   const list = (text: string) => text.split(",");
-  const { endpoint, transformers, qwen3, llm } = values;
+  const { endpoint, transformers, qwen3, llm, llama } = values;
   const device = values.device as DeviceName;
   const dtype = values["llm-dtype"];
   if (endpoint) return ["endpoint", [() => new Endpoint(endpoint, llm, PROMPT)]];
   if (transformers)
     return ["transformers", [() => TransformersJs.load(transformers, dtype ?? "fp32", PROMPT)]];
+  if (llama) return ["llama", [() => LlamaCpp.load(llama, PROMPT, tokens)]];
   if (qwen3) {
     const format = (dtype ?? (device === "cpu" ? "int4" : "bf16")) as Dtype;
     const options = { dtype: format, device, promptTokens, maxTokens: promptTokens + tokens + 1 } as const;
@@ -117,7 +130,13 @@ async function measure(generator: Generator) {
         tokens,
         (source) =>
           mode
-            ? guard.moderate(toGuard(source), { messages, policy, mode, promptFirst: options.promptFirst })
+            ? guard.moderate(toGuard(source), {
+                messages,
+                policy,
+                mode,
+                release,
+                promptFirst: options.promptFirst,
+              })
             : source(new AbortController().signal),
         options,
       );

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import type { Guard } from "../src/guard.js";
 import { loadGuard } from "../src/guard.js";
-import type { Mode } from "../src/streaming/gate.js";
+import type { Mode, Release } from "../src/streaming/gate.js";
 import { loadBenchGuard } from "./guard.js";
 import { benchModel, parseFormat } from "./model.js";
 import { report } from "./report.js";
@@ -21,10 +21,13 @@ const { values } = parseArgs({
     chunks: { type: "string", default: "150" },
     streams: { type: "string", default: "1,8" },
     rounds: { type: "string", default: "3" },
+    /** settled, judged */
+    release: { type: "string", default: "settled" },
   },
 });
 const paceMs = Number(values.pace);
 const firstMs = Number(values.first);
+const release = values.release as Release;
 const chunkCount = Number(values.chunks);
 /** The response token at which a policy made for it blocks. */
 const FLAG_AT = 60;
@@ -74,7 +77,8 @@ for (const streams of values.streams.split(",").map(Number)) {
     );
   }
 }
-report(`gates-${values.model}`, {
+report(`gates-${values.model}${release === "settled" ? "" : `-${release}`}`, {
+  release,
   model: values.model,
   paceMs,
   firstMs,
@@ -99,7 +103,7 @@ async function readThrough(mode: Mode | "none"): Promise<{ first: number; delays
     }
   }
   const policy = { action: "ignore" } as const;
-  const stream = mode === "none" ? model() : guard.moderate(model, { messages, policy, mode });
+  const stream = mode === "none" ? model() : guard.moderate(model, { messages, policy, mode, release });
   let first = 0;
   let out = 0;
   let next = 0;

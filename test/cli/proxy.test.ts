@@ -49,7 +49,7 @@ test("answers to loopback's names alone, refuses paths that nobody judges, and l
   expect(said.out).not.toContain("Warning");
   expect(await status(port, "/healthz", "localhost")).toBe(200);
   expect(await status(port, "/healthz", "evil.example")).toBe(403);
-  expect(await status(port, "/api/tags", "localhost")).toBe(404);
+  expect(await status(port, "/api/pull", "localhost")).toBe(404);
   child.kill("SIGTERM");
   expect(await once(child, "exit")).toEqual([0, null]);
   const codes = said.err
