@@ -53,7 +53,11 @@ for (const pace of values.paces.split(",").map(Number)) {
   );
 }
 const settings = await measureSettings();
-report(`cpu-time-${guardName(values)}`, { device: values.device, tokens, results, settings }, values.device);
+report(
+  `cpu-time-${values.batches === "" ? "" : "batches-"}${guardName(values)}`,
+  { device: values.device, tokens, results, settings },
+  values.device,
+);
 await guard.close();
 
 /** What batches and a scout cost and save, beside judging every token at once. */
