@@ -43,6 +43,11 @@ export class Reviewer {
     return first < 0 ? unsettled : unsettled.slice(0, first);
   }
 
+  /** Whether all that was judged would pass if nothing came that changes it. */
+  get isLikelyClear(): boolean {
+    return this.#tracker.pending === 0 && this.likelyClear.length === this.#verdicts.unsettled.length;
+  }
+
   /**
    * @param verdicts what a push or flush returned
    * @param settled the stream's `settled` after it

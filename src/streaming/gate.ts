@@ -1,147 +1,29 @@
-import {
-  ClosedError,
-  DeviceError,
-  GuardError,
-  InputError,
-  ModelError,
-  NumericError,
-  QueueFullError,
-} from "../errors.js";
+import { ClosedError, DeviceError, GuardError, ModelError, NumericError, QueueFullError } from "../errors.js";
 import type { Decision } from "../moderation/decision.js";
-import type { Policy } from "../moderation/policy.js";
 import { Reviewer } from "../moderation/reviewer.js";
 import { type Finding, type Ruling, rulePrompt } from "../moderation/ruling.js";
-import type { TurnVerdict, Verdict } from "../moderation/verdict.js";
-import { aBoolean, aFunction, aSignal, type OptionCheck, oneOf } from "../options.js";
-import { aBatch, Batches, type BatchOptions } from "./batches.js";
+import type { Verdict } from "../moderation/verdict.js";
+import { Batches } from "./batches.js";
 import { Condition } from "./condition.js";
-import { type HoldBuffer, IdsHoldBuffer, TextHoldBuffer } from "./hold-buffer.js";
-import { Ahead, lengthOf, Outbox, type Part, PartQueue, weightOf } from "./parts.js";
+import {
+  checkMode,
+  type GateOptions,
+  type GateStats,
+  type Mode,
+  type Outcome,
+  type VerdictStream,
+} from "./gate-options.js";
+import { lengthOf, type Part } from "./parts.js";
+import { Passage } from "./passage.js";
 import { Scout, type ScoutOptions } from "./scout.js";
 import { type Source, SourceReader } from "./source.js";
 import { type Ending, type FlagStrategy, stop } from "./strategy.js";
 import { ModerationViolation, type Span } from "./violation.js";
 
-/**
- * hold-back: nothing leaves before its verdict stands and no flag can reach it any more.
- * stream-first: text leaves at once and is judged beside; a flag stops what follows.
- * scout-first: text leaves once the scout has read it; where that suspects something, text is held back until the guard
- * has ruled.
- */
-export type Mode = "hold-back" | "stream-first" | "scout-first";
-
-/**
- * When text that is held back leaves. settled: no flag can reach it any more. judged: it is judged clear as it stands, and
- * no row of tokens is open; should later letters turn a word into a flag, its beginning has been seen and nothing after.
- */
-export type Release = "settled" | "judged";
-
-/** What a gate needs of a GuardStream. */
-export interface VerdictStream {
-  readonly turns: Promise<readonly TurnVerdict[]>;
-  /** Resolves with why it ended, once it has. */
-  readonly closed: Promise<GuardError>;
-  readonly settled: number;
-  readonly slides: number;
-  readonly promptTokens: number;
-  readonly reusedTokens: number;
-  push(ids: readonly number[]): Promise<Verdict[]>;
-  /** Takes text that is judged with what comes next. Returns how many tokens wait. */
-  stage(text: string): Promise<number>;
-  pushText(text: string): Promise<Verdict[]>;
-  flush(): Promise<Verdict[]>;
-  end(): Promise<Decision>;
-  close(): void;
-}
-
-export interface GateOptions {
-  policy: Policy;
-  /** Default "hold-back". */
-  mode?: Mode;
-  /** Default "settled". */
-  release?: Release;
-  /** Judges in batches. Default: each token at once; with a scout { tokens: 16, ms: 500 }. */
-  batch?: BatchOptions;
-  /** Asks the source for nothing before the prompt has passed. Default false: both at once. */
-  promptFirst?: boolean;
-  /** Stops everything when it fires. */
-  signal?: AbortSignal;
-  /** Called with what the policy says to observe. */
-  onObserve?: (finding: Finding) => void;
-  /**
-   * Called once when the guard has failed and the policy (`failOpen`) lets the rest pass unjudged, with what it failed
-   * of. Where it throws, the rest does not pass.
-   */
-  onFailure?: (error: GuardError) => void;
-}
-
-export const GATE_OPTIONS = {
-  mode: oneOf("hold-back", "stream-first", "scout-first"),
-  release: oneOf("settled", "judged"),
-  batch: aBatch,
-  promptFirst: aBoolean,
-  signal: aSignal,
-  onObserve: aFunction,
-  onFailure: aFunction,
-} satisfies Record<keyof Omit<GateOptions, "policy">, OptionCheck>;
-
-/** @throws {InputError} OPTION_INVALID */
-export function checkMode(mode: Mode | undefined, scout: unknown): void {
-  if (mode !== "scout-first" || scout) return;
-  throw new InputError("OPTION_INVALID", 'The mode "scout-first" needs a scout: { scout: true }.');
-}
-
-/** Where a gate stands. Amounts are in UTF-16 units of text, or in ids. */
-export interface GateStats {
-  /** Taken from the source. */
-  received: number;
-  /** Of that, judged for good. */
-  judged: number;
-  /** Of that, handed to the reader. */
-  released: number;
-  /** Taken from the source and not given to the guard yet, or still with it: how far the guard is behind. */
-  lag: number;
-  peakLag: number;
-  /** Tokens with a verdict that stands. */
-  tokens: number;
-  /** How often the guard's context slid on. */
-  slides: number;
-  /** How often the scout suspected something. */
-  suspicions: number;
-  /** Tokens of the conversation before the response; 0 before the prompt's verdict. */
-  promptTokens: number;
-  /** Of these, those that the guard had read before. */
-  reusedTokens: number;
-  /** Milliseconds from the start to the prompt's verdict; null before it. */
-  promptMs: number | null;
-  /** Milliseconds that the source had to wait because the guard was behind. */
-  waitedForGuardMs: number;
-}
-
-/** How a gate ended. */
-export interface Outcome {
-  /** complete: all passed. flagged: the policy stopped it. failed: guard or source did. cancelled: the reader left. */
-  end: "complete" | "flagged" | "failed" | "cancelled";
-  violation: ModerationViolation | null;
-  observed: Finding[];
-  /** What the guard, or the source, failed of. With `failOpen` also where the text passed all the same. */
-  error: unknown;
-  /** Whether the guard failed and the policy (`failOpen`) let text pass unjudged; `error` is what it failed of. */
-  failedOpen: boolean;
-  /** What the scout failed of, if it did: from then on every token was judged at once. */
-  scoutError: unknown;
-  /** The report's own reading of the whole response; null where there was no text, or not all of it was judged. */
-  decision: Decision | null;
-  stats: GateStats;
-}
+export * from "./gate-options.js";
 
 /** What may be under way (unjudged, or judged and unread) before the source has to wait: UTF-16 units, or ids. */
 const HIGH_WATER = 16_384;
-/** Most that is judged at once, so that a flag is not found long after it could be. */
-const PUSH_TEXT = 1024;
-const PUSH_IDS = 256;
-/** Items that may wait behind text whose fate is open. */
-const MAX_HELD_ITEMS = 8192;
 
 /**
  * A guard between a source and its reader: a pump, which moves parts, and a reviewer, who says how far. Reading, judging
@@ -154,12 +36,8 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   readonly #mode: Mode;
   readonly #strategy: FlagStrategy<T>;
   readonly #source: SourceReader<Part<T>>;
-  /** What came and is not with the guard yet. */
-  readonly #incoming = new PartQueue<T>();
-  #buffer: HoldBuffer<T> = new TextHoldBuffer<T>();
+  readonly #passage = new Passage<T>();
   readonly #reviewer: Reviewer;
-  readonly #outgoing = new Outbox<T>();
-  readonly #ahead = new Ahead<T>();
   readonly #changed = new Condition();
   /** Fires when the gate has ended: after an await, whoever works for it looks whether it has. */
   readonly #over = new AbortController();
@@ -175,10 +53,6 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   #promptPassed = false;
   /** The guard has failed and the policy lets everything through. */
   #unguarded = false;
-  #hasText = false;
-  #heldItems = 0;
-  /** Weight of what is with the guard. */
-  #underway = 0;
   /** The source is at its end, or failed. */
   #sourceEnd: { error?: unknown } | null = null;
   /** What the reader gets once all that passed is read. */
@@ -234,7 +108,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   }
 
   get stats(): Readonly<GateStats> {
-    return { ...this.#stats, lag: this.#lag };
+    return { ...this.#stats, lag: this.#passage.lag };
   }
 
   [Symbol.asyncIterator](): this {
@@ -259,14 +133,14 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   async next(): Promise<IteratorResult<Part<T>, undefined>> {
     this.start();
     for (;;) {
-      const part = this.#outgoing.take();
+      const part = this.#passage.read();
       if (part) {
         this.#stats.released += lengthOf(part);
         this.#changed.notify();
         return { done: false, value: part };
       }
       if (this.#ended) break;
-      await this.#changed.until(() => this.#outgoing.size > 0 || this.#ended);
+      await this.#changed.until(() => this.#passage.isReadable || this.#ended);
     }
     const { parts, thrown } = this.#ending;
     const instead = parts.shift();
@@ -278,7 +152,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
 
   /** Stops everything: the source is told, the guard's slot is free. Idempotent. */
   async return(): Promise<IteratorResult<Part<T>, undefined>> {
-    this.#outgoing.clear();
+    this.#passage.dropUnread();
     this.#finish("cancelled");
     return { done: true, value: undefined };
   }
@@ -286,17 +160,12 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   #abort = (): void => {
     const cause = this.#options.signal?.reason;
     const error = new ClosedError("STREAM_ABORTED", "The stream was aborted by its signal.", { cause });
-    this.#outgoing.clear();
+    this.#passage.dropUnread();
     this.#finish("cancelled", { error, ending: { error } });
   };
 
   get #ended(): boolean {
     return this.#over.signal.aborted;
-  }
-
-  /** What came and has no verdict yet. */
-  get #lag(): number {
-    return this.#incoming.weight + this.#underway;
   }
 
   async #run(): Promise<void> {
@@ -315,24 +184,23 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     await this.#judgePrompt(stream);
     if (this.#options.promptFirst) void this.#read();
     while (await this.#arrival(batches)) {
-      const { text, ids, boundary } = this.#takeIncoming();
-      const now = boundary || this.#suspicion || this.#lag >= HIGH_WATER;
+      const { text, ids, boundary } = this.#passage.take();
+      const now = boundary || this.#suspicion || this.#passage.lag >= HIGH_WATER;
       await this.#review(stream, batches.push(text, ids, now));
       if (boundary) await this.#settle(stream, batches);
       this.#releaseClear();
-      // The guard has ruled on all that came, and took none of it for harmful.
-      if (this.#incoming.size === 0 && this.#buffer.isEmpty) this.#suspicion = false;
-      if (batches.waiting === 0) this.#underway = 0;
+      if (this.#isAllClear) this.#suspicion = false;
+      if (batches.waiting === 0) this.#passage.settleLag();
       this.#changed.notify();
     }
     await this.#settle(stream, batches);
-    if (!this.#buffer.complete) {
+    if (!this.#passage.isComplete) {
       throw new GuardError(
         "INTERNAL",
         "Text is left that no token stands for. Please report the text as a bug.",
       );
     }
-    this.#release(this.#buffer.releaseAll());
+    this.#passage.releaseAll();
     this.#conclude({ decision: this.#stats.tokens > 0 ? await this.#live(stream.end()) : null });
   }
 
@@ -361,45 +229,21 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     this.#resolvePrompt(ruling);
     if (ruling.violation) this.#flag(ruling.violation, null);
     this.#promptPassed = true;
-    if (this.#leavesAtOnce) for (const part of this.#incoming) this.#handAhead(part);
+    if (this.#leavesAtOnce) this.#passage.passIncomingAhead();
+    this.#changed.notify();
   }
 
   /** Waits for something to judge. False when all has come. */
   async #arrival(batches: Batches): Promise<boolean> {
-    const something = () => this.#incoming.size > 0 || batches.isDue;
+    const something = () => this.#passage.hasIncoming || batches.isDue;
     await this.#until(() => something() || this.#sourceEnd !== null || this.#streamClosed !== null);
     if (this.#streamClosed) throw this.#streamClosed;
     return something();
   }
 
-  /** Takes what has come, up to the first boundary or a bound. */
-  #takeIncoming(): { text: string; ids: number[]; boundary: boolean } {
-    let text = "";
-    const ids: number[] = [];
-    let boundary = false;
-    while (this.#incoming.size > 0 && !boundary && text.length < PUSH_TEXT && ids.length < PUSH_IDS) {
-      const part = this.#incoming.take(PUSH_TEXT - text.length, PUSH_IDS - ids.length) as Part<T>;
-      this.#underway += weightOf(part);
-      if (part.kind === "ids" && !(this.#buffer instanceof IdsHoldBuffer))
-        this.#buffer = new IdsHoldBuffer<T>();
-      this.#buffer.append(part);
-      if (part.kind === "text") text += part.text;
-      else if (part.kind === "ids") ids.push(...part.ids);
-      else {
-        this.#heldItems++;
-        boundary = part.boundary === true;
-      }
-    }
-    if (this.#heldItems > MAX_HELD_ITEMS) {
-      throw new GuardError("HELD_TOO_MUCH", "Too many events wait behind text whose verdict is still open.");
-    }
-    this.#hasText ||= text !== "";
-    return { text, ids, boundary };
-  }
-
   /** Settles what was judged so far, as if the text ended here. */
   async #settle(stream: VerdictStream, batches: Batches): Promise<void> {
-    if (this.#hasText || batches.waiting > 0) await this.#review(stream, batches.settle());
+    if (this.#passage.hasText || batches.waiting > 0) await this.#review(stream, batches.settle());
   }
 
   /** Lets the reviewer rule on new verdicts. */
@@ -407,43 +251,33 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     const verdicts = await this.#live(judging);
     const { flag, observed } = this.#reviewer.review(verdicts, stream.settled, (verdict) => {
       this.#stats.tokens++;
-      return this.#buffer.judge(verdict);
+      return this.#passage.judge(verdict);
     });
-    this.#stats.judged = this.#buffer.judged;
+    this.#stats.judged = this.#passage.judged;
     this.#stats.slides = stream.slides;
     this.#observe(observed);
     if (!flag) return;
     this.#releaseClear();
-    this.#flag(flag, this.#buffer.span());
+    this.#flag(flag, this.#passage.span());
   }
 
   #releaseClear(): void {
     const { clear, likelyClear } = this.#reviewer;
     const ahead = this.#options.release === "judged" || this.#mode === "scout-first" ? likelyClear : [];
-    this.#release(this.#buffer.release(clear, ahead));
+    this.#passage.release(clear, ahead);
+    this.#changed.notify();
   }
 
-  #release(parts: Part<T>[]): void {
-    for (const part of parts) {
-      if (part.kind === "item") this.#heldItems--;
-      const rest = this.#ahead.rest(part);
-      if (rest) this.#hand(rest);
-    }
+  /** Whether the guard has ruled on all that came, and takes none of it for harmful. */
+  get #isAllClear(): boolean {
+    // What leaves at once must not overtake what is still held.
+    if (this.#mode === "scout-first") return this.#passage.isEmpty;
+    return !this.#passage.hasIncoming && this.#reviewer.isLikelyClear;
   }
 
   /** Whether what comes leaves before the guard has judged it. */
   get #leavesAtOnce(): boolean {
     return this.#mode === "stream-first" || (this.#mode === "scout-first" && !this.#suspicion);
-  }
-
-  #handAhead(part: Part<T>): void {
-    this.#ahead.add(part);
-    this.#hand(part);
-  }
-
-  #hand(part: Part<T>): void {
-    this.#outgoing.push(part);
-    this.#changed.notify();
   }
 
   async #read(): Promise<void> {
@@ -467,22 +301,21 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     this.#stats.received += lengthOf(part);
     if (suspicious) this.#stats.suspicions++;
     this.#suspicion ||= suspicious;
-    if (this.#unguarded) {
-      this.#hand(part);
-      return;
+    if (this.#unguarded) this.#passage.pass(part);
+    else {
+      this.#passage.receive(part);
+      this.#stats.peakLag = Math.max(this.#stats.peakLag, this.#passage.lag);
+      if (this.#promptPassed && this.#leavesAtOnce) this.#passage.passAhead(part);
     }
-    this.#incoming.push(part);
-    this.#stats.peakLag = Math.max(this.#stats.peakLag, this.#lag);
-    if (this.#promptPassed && this.#leavesAtOnce) this.#handAhead(part);
     this.#changed.notify();
   }
 
   /** Waits until the source may give more. */
   async #room(): Promise<void> {
-    while (this.#lag >= HIGH_WATER || this.#outgoing.weight >= HIGH_WATER) {
-      const [behind, since] = [this.#lag >= HIGH_WATER, performance.now()];
+    while (this.#passage.lag >= HIGH_WATER || this.#passage.unread >= HIGH_WATER) {
+      const [behind, since] = [this.#passage.lag >= HIGH_WATER, performance.now()];
       await this.#until(
-        () => this.#lag >= HIGH_WATER !== behind || (!behind && this.#outgoing.weight < HIGH_WATER),
+        () => this.#passage.lag >= HIGH_WATER !== behind || (!behind && this.#passage.unread < HIGH_WATER),
       );
       if (behind) this.#stats.waitedForGuardMs += performance.now() - since;
     }
@@ -497,9 +330,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     this.#over.signal.throwIfAborted();
     this.#unguarded = true;
     this.#resolvePrompt({ action: "pass", violation: null, observed: [] });
-    this.#release(this.#buffer.releaseAll());
-    this.#release(this.#incoming.takeAll());
-    this.#underway = 0;
+    this.#passage.releaseAll();
     if (this.#options.promptFirst && !this.#promptPassed) void this.#read();
     this.#changed.notify();
     await this.#until(() => this.#sourceEnd !== null);
@@ -528,7 +359,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
 
   /** With stream-first what nobody has read yet was not judged either. */
   #dropUnjudged(): void {
-    if (this.#mode !== "hold-back" && !this.#ended) this.#outgoing.clear();
+    if (this.#mode !== "hold-back" && !this.#ended) this.#passage.dropUnread();
   }
 
   /** The source is at its end. */
@@ -556,9 +387,10 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
   #finish(end: Outcome["end"], result: Result<T> = {}): void {
     if (this.#ended) return;
     const { error = null, violation = null, decision = null, ending = { parts: [] } } = result;
-    if (end === "complete" || end === "failed") this.#outgoing.pushHalf();
+    const stats = this.stats;
+    this.#passage.close(end === "complete" || end === "failed");
     // What has passed is still handed to the reader.
-    const stats = { ...this.stats, released: this.#stats.released + this.#outgoing.length };
+    const released = stats.released + this.#passage.unreadLength;
     if ("parts" in ending) this.#ending.parts.push(...ending.parts);
     else this.#ending.thrown = ending;
     this.#options.signal?.removeEventListener("abort", this.#abort);
@@ -567,7 +399,6 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     this.#scout?.close();
     const reason = violation ?? error ?? new ClosedError("STREAM_CLOSED", "Nobody reads on.");
     if (end !== "complete") this.#source.cancel(reason);
-    this.#incoming.takeAll();
     this.#over.abort(reason);
     this.#resolvePrompt(null);
     this.#resolveDone({
@@ -578,7 +409,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
       failedOpen: this.#unguarded,
       scoutError: this.#scout?.error ?? null,
       decision,
-      stats,
+      stats: { ...stats, released },
     });
     this.#changed.notify();
   }

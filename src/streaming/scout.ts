@@ -1,7 +1,7 @@
 import { severityOf } from "../moderation/labels.js";
 import type { Strictness } from "../moderation/policy.js";
 import type { Verdict } from "../moderation/verdict.js";
-import type { VerdictStream } from "./gate.js";
+import type { VerdictStream } from "./gate-options.js";
 import type { Part } from "./parts.js";
 
 /** What a gate needs to have a small guard read ahead of the one that rules. */

@@ -34,7 +34,7 @@ describe("a scout", () => {
       {},
       scout((word) => word.includes("SUS")),
     );
-    expect(stream.judgedAfter[0]).toBe(" a b c SUS");
+    expect(stream.judgedAfter).toEqual([" a b c SUS", " a b c SUS d e"]);
     expect(outcome.stats.suspicions).toBe(1);
     expect(outcome.scoutError).toBeNull();
   });
