@@ -35,7 +35,7 @@ import { aText, checkOptions } from "./options.js";
 import { placeName } from "./ort/devices/place.js";
 import { Prompt } from "./prompt.js";
 import { scoutFor } from "./scouting.js";
-import type { Chunk } from "./streaming/chunks.js";
+import type { Chunk, Typed } from "./streaming/chunks.js";
 import { ModeratedStream } from "./streaming/moderate.js";
 import type { Source } from "./streaming/source.js";
 import { promptTooLong } from "./tokenizer/limits.js";
@@ -183,7 +183,7 @@ export class Guard {
    *   CHUNK_INVALID or CHUNK_NOT_TEXT where the source gives what is not taken
    * @throws {InputError} PROMPT_EMPTY, POLICY_INVALID, OPTION_INVALID
    */
-  moderate<C extends Chunk>(source: Source<C>, options: ModerateOptions<C>): ModeratedStream<C> {
+  moderate<C extends Chunk>(source: Source<C>, options: ModerateOptions<C>): ModeratedStream<Typed<C>> {
     checkOptions(options, "guard.moderate", MODERATE_OPTIONS);
     requireConversation(options);
     const {
@@ -217,7 +217,7 @@ export class Guard {
       replacement,
       signal,
     };
-    return new ModeratedStream(source, open, gate, scout);
+    return new ModeratedStream<C>(source, open, gate, scout) as ModeratedStream<Typed<C>>;
   }
 
   /**

@@ -23,6 +23,9 @@ export type Chunk = string | Uint8Array | number | readonly number[] | ModelEven
 /** What comes out for what goes in: lists of ids for ids, text for all else. */
 export type Released<C extends Chunk> = C extends number | readonly number[] ? number[] : string;
 
+/** What has no type is taken for text. */
+export type Typed<C extends Chunk> = 0 extends 1 & C ? string : C;
+
 export interface ChunkOptions<C> {
   /** Whether the reasoning that objects tell apart is part of the text, between `<think>` and `</think>`. */
   reasoning?: boolean;

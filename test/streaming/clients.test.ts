@@ -203,3 +203,9 @@ describe("a model that says nothing is stopped at once, where the prompt is flag
     expect(await (await asked).aborted).toBe(true);
   });
 });
+
+test("chunks of no type are taken for text: what comes out is text", async () => {
+  const untyped: unknown = BREAD;
+  // biome-ignore lint/suspicious/noExplicitAny: as code without types has them
+  expect(await read(guard.moderate(untyped as any[], options))).toBe(BREAD.join(""));
+});
