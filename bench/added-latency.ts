@@ -14,7 +14,7 @@ import { parseArgs } from "node:util";
 import type { Dtype } from "../src/export/manifest.js";
 import type { Guard } from "../src/guard.js";
 import type { DeviceName } from "../src/ort/devices/place.js";
-import type { Release } from "../src/streaming/gate.js";
+import type { Release } from "../src/streaming/gate-options.js";
 import { addedLatency, gapsOf, type Reading, readResponse, usualGaps } from "./arrivals.js";
 import { Endpoint } from "./generator/endpoint.js";
 import type { Generator } from "./generator/generator.js";

@@ -47,7 +47,7 @@ export type { Prompt } from "./prompt.js";
 export type { BatchOptions } from "./streaming/batches.js";
 export type { Chunk, ModelEvent } from "./streaming/chunks.js";
 export type { Delivery, ResponseOptions } from "./streaming/delivery.js";
-export type { GateStats, Mode, Outcome, Release } from "./streaming/gate.js";
+export type { GateStats, Mode, Outcome, Release } from "./streaming/gate-options.js";
 export type { ModeratedStream } from "./streaming/moderate.js";
 export type { Source } from "./streaming/source.js";
 export { ModerationViolation, type Span } from "./streaming/violation.js";

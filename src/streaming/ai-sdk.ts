@@ -23,7 +23,8 @@ import {
 } from "./ai-sdk/types.js";
 import { AnswerFormatter } from "./answer-formatter.js";
 import type { BatchOptions } from "./batches.js";
-import { checkMode, GATE_OPTIONS, Gate, type Mode, type Release } from "./gate.js";
+import { Gate } from "./gate.js";
+import { checkMode, GATE_OPTIONS, type Mode, type Release } from "./gate-options.js";
 import type { Part } from "./parts.js";
 import { ModerationViolation } from "./violation.js";
 

@@ -1,6 +1,6 @@
 import { GuardError, InputError } from "../errors.js";
 import { checkOptions, oneOf } from "../options.js";
-import type { Outcome } from "./gate.js";
+import type { Outcome } from "./gate-options.js";
 
 /**
  * text: the text itself; a violation breaks the stream off, unless there is a replacement.

@@ -2,14 +2,14 @@ import { Readable } from "node:stream";
 import { aFunction, aText, type OptionCheck } from "../options.js";
 import { type Chunk, type ChunkOptions, ChunkReader, type Released } from "./chunks.js";
 import { type Delivery, delivered, type ResponseOptions, responseOf } from "./delivery.js";
+import { Gate } from "./gate.js";
 import {
   GATE_OPTIONS,
-  Gate,
   type GateOptions,
   type GateStats,
   type Outcome,
   type VerdictStream,
-} from "./gate.js";
+} from "./gate-options.js";
 import type { Part } from "./parts.js";
 import type { ScoutOptions } from "./scout.js";
 import { type Chunks, isPromise, type Source } from "./source.js";

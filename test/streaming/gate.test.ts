@@ -7,7 +7,8 @@ import { ClosedError, ContextLengthError, GuardError, InputError, QueueFullError
 import type { PolicyData } from "../../src/moderation/policy.js";
 import { ruleResponse } from "../../src/moderation/ruling.js";
 import type { Chunk } from "../../src/streaming/chunks.js";
-import { Gate, type GateOptions, type Mode } from "../../src/streaming/gate.js";
+import { Gate } from "../../src/streaming/gate.js";
+import type { GateOptions, Mode } from "../../src/streaming/gate-options.js";
 import { ModeratedStream, type ModerationOptions } from "../../src/streaming/moderate.js";
 import type { Part } from "../../src/streaming/parts.js";
 import type { Source } from "../../src/streaming/source.js";

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { Gate, type Mode } from "../../src/streaming/gate.js";
+import { Gate } from "../../src/streaming/gate.js";
+import type { Mode } from "../../src/streaming/gate-options.js";
 import type { Part } from "../../src/streaming/parts.js";
 import type { ScoutOptions } from "../../src/streaming/scout.js";
 import { begins, cases, read } from "./pacing.js";

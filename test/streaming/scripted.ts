@@ -3,7 +3,7 @@ import type { Guard, PromptInput, StreamInput } from "../../src/guard.js";
 import { type Decision, decide } from "../../src/moderation/decision.js";
 import { type PolicyData, resolvePolicy } from "../../src/moderation/policy.js";
 import type { TurnVerdict, Verdict } from "../../src/moderation/verdict.js";
-import type { VerdictStream } from "../../src/streaming/gate.js";
+import type { VerdictStream } from "../../src/streaming/gate-options.js";
 
 export const LABELS = {
   promptRisk: ["Safe", "Unsafe", "Controversial"],

@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { PolicyData } from "../../moderation/policy.js";
-import type { Mode } from "../../streaming/gate.js";
+import type { Mode } from "../../streaming/gate-options.js";
 import { isLoopbackName } from "../../streaming/proxy/loopback.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";

@@ -1,6 +1,7 @@
 import { AnswerFormatter } from "../answer-formatter.js";
 import { Channel } from "../channel.js";
-import { Gate, type GateOptions, type VerdictStream } from "../gate.js";
+import { Gate } from "../gate.js";
+import type { GateOptions, VerdictStream } from "../gate-options.js";
 import type { TextPart } from "../parts.js";
 import type { ScoutOptions } from "../scout.js";
 import { ModerationViolation } from "../violation.js";

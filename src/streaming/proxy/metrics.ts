@@ -1,7 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { Guard } from "../../guard.js";
 import type { Finding } from "../../moderation/ruling.js";
-import type { Outcome } from "../gate.js";
+import type { Outcome } from "../gate-options.js";
 import type { LogEntry } from "./record.js";
 
 /** How a request ended; unjudged: its path is one that the guard has no part in. */

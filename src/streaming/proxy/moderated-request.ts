@@ -6,7 +6,7 @@ import type { Finding } from "../../moderation/ruling.js";
 import type { Prompt } from "../../prompt.js";
 import { type ScoutChoice, scoutFor } from "../../scouting.js";
 import type { BatchOptions } from "../batches.js";
-import type { Mode, Outcome, Release } from "../gate.js";
+import type { Mode, Outcome, Release } from "../gate-options.js";
 import type { ModerationViolation } from "../violation.js";
 import { OpenFields, Slot } from "./allow-list.js";
 import type { Annotations } from "./annotations.js";

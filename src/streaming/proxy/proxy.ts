@@ -3,7 +3,7 @@ import { bodyLimit } from "hono/body-limit";
 import type { Guard } from "../../guard.js";
 import { type Policy, replacementOf, resolvePolicy } from "../../moderation/policy.js";
 import { mostBytes } from "../../tokenizer/limits.js";
-import { checkMode, type Outcome } from "../gate.js";
+import { checkMode, type Outcome } from "../gate-options.js";
 import { ModerationViolation } from "../violation.js";
 import { access } from "./access.js";
 import { type Admission, AdmissionControl } from "./admission.js";

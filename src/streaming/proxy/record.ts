@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { ClosedError } from "../../errors.js";
 import type { Finding } from "../../moderation/ruling.js";
-import type { Outcome } from "../gate.js";
+import type { Outcome } from "../gate-options.js";
 import { ModerationViolation } from "../violation.js";
 import { type Facts, RequestError, toRequestError } from "./api-error.js";
 import type { Json } from "./json.js";

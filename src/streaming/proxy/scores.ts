@@ -6,7 +6,7 @@ import type { Policy } from "../../moderation/policy.js";
 import { Reviewer } from "../../moderation/reviewer.js";
 import { type Finding, rulePrompt, turnsInScope } from "../../moderation/ruling.js";
 import type { TurnVerdict, Verdict } from "../../moderation/verdict.js";
-import type { VerdictStream } from "../gate.js";
+import type { VerdictStream } from "../gate-options.js";
 
 /** What the guard says of one text. */
 export interface Scores {

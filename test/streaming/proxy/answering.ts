@@ -1,5 +1,5 @@
 import type { PolicyData } from "../../../src/moderation/policy.js";
-import type { Mode } from "../../../src/streaming/gate.js";
+import type { Mode } from "../../../src/streaming/gate-options.js";
 import { type RequestError, toRequestError } from "../../../src/streaming/proxy/api-error.js";
 import { ENDPOINTS } from "../../../src/streaming/proxy/endpoints.js";
 import { JSON_LINES } from "../../../src/streaming/proxy/media.js";

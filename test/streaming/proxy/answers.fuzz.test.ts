@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Mode } from "../../../src/streaming/gate.js";
+import type { Mode } from "../../../src/streaming/gate-options.js";
 import { answered, DONE } from "./answering.js";
 
 /** Cases a kind of answer; FUZZ_RUNS asks for more. */
