@@ -11,10 +11,10 @@
  * --release judged: held back, text leaves once it is judged clear, and need not wait for what might still change it.
  */
 import { parseArgs } from "node:util";
-import type { Dtype } from "../src/export/manifest.js";
+import type { Release } from "../src/gate/gate-options.js";
 import type { Guard } from "../src/guard.js";
-import type { DeviceName } from "../src/ort/devices/place.js";
-import type { Release } from "../src/streaming/gate-options.js";
+import type { Dtype } from "../src/model/manifest.js";
+import type { DeviceName } from "../src/runtime/devices/device-id.js";
 import { addedLatency, gapsOf, type Reading, readResponse, usualGaps } from "./arrivals.js";
 import { Endpoint } from "./generator/endpoint.js";
 import type { Generator } from "./generator/generator.js";

@@ -1,9 +1,9 @@
-import type { Manifest } from "../src/export/manifest.js";
-import { type Handle, ortApi } from "../src/ort/api.js";
-import { cpu } from "../src/ort/devices/cpu.js";
-import type { Memory } from "../src/ort/memory.js";
-import type { Session } from "../src/ort/session.js";
-import { ELEMENT, type ElementType, Tensor } from "../src/ort/tensor.js";
+import type { Manifest } from "../src/model/manifest.js";
+import { type Handle, ortApi } from "../src/runtime/api.js";
+import { cpu } from "../src/runtime/devices/cpu.js";
+import type { Memory } from "../src/runtime/memory.js";
+import type { Session } from "../src/runtime/session.js";
+import { ELEMENT, type ElementType, Tensor } from "../src/runtime/tensor.js";
 
 /**
  * The least a program can do on the same graph: one sequence, one binding for each step length, RunWithBinding called

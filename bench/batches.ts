@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Mode } from "../src/gate/gate-options.js";
 import type { Guard } from "../src/guard.js";
-import type { Mode } from "../src/streaming/gate-options.js";
 import { round, summarize } from "./stats.js";
 
 /** How a gate judges: every token at once, in batches of so many, and with a scout or without. */

@@ -1,5 +1,5 @@
-import { CONVERSATIONS } from "../src/conversion/conversations.js";
-import type { Message } from "../src/tokenizer/messages.js";
+import { CONVERSATIONS } from "../src/calibration/conversations.js";
+import type { Message } from "../src/tokenizer/chat-template/messages.js";
 
 /** Words of harmless English, as many as there are to be. */
 const WORDS = CONVERSATIONS.filter(({ response }) => /^[\x20-\x7e\n]*$/.test(response))

@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import { Engine } from "../src/engine/engine.js";
 import { Guard } from "../src/guard.js";
-import { ChatTemplate } from "../src/tokenizer/template.js";
+import { ChatTemplate } from "../src/tokenizer/chat-template/template.js";
 import { Tokenizer } from "../src/tokenizer/tokenizer.js";
 import { benchIds, benchModel, parseFormat } from "./model.js";
 import { report } from "./report.js";

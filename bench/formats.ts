@@ -8,7 +8,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { sampleIds } from "../src/conversion/samples.js";
+import { sampleIds } from "../src/calibration/samples.js";
 import type { Engine } from "../src/engine/engine.js";
 import { memoryBandwidth } from "./bandwidth.js";
 import { BareLoop } from "./bare-loop.js";

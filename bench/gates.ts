@@ -4,9 +4,9 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import type { Mode, Release } from "../src/gate/gate-options.js";
 import type { Guard } from "../src/guard.js";
 import { loadGuard } from "../src/guard.js";
-import type { Mode, Release } from "../src/streaming/gate-options.js";
 import { loadBenchGuard } from "./guard.js";
 import { benchModel, parseFormat } from "./model.js";
 import { report } from "./report.js";

@@ -1,7 +1,7 @@
 import { basename } from "node:path";
 import { Engine, type EngineOptions } from "../src/engine/engine.js";
 import { Guard, type LoadOptions, loadGuard } from "../src/guard.js";
-import { ChatTemplate } from "../src/tokenizer/template.js";
+import { ChatTemplate } from "../src/tokenizer/chat-template/template.js";
 import { Tokenizer } from "../src/tokenizer/tokenizer.js";
 import { benchModel, parseFormat } from "./model.js";
 

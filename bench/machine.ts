@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg, totalmem } from "node:os";
-import { ortApi } from "../src/ort/api.js";
+import { ortApi } from "../src/runtime/api.js";
 
 /** Where and with what a result was measured. */
 export interface Machine {

@@ -1,4 +1,4 @@
 /** To be imported before anything that loads ONNX Runtime by itself. */
-import { disableTelemetry } from "../src/ort/telemetry.js";
+import { disableTelemetry } from "../src/runtime/telemetry.js";
 
 disableTelemetry();

@@ -5,9 +5,9 @@
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { GuardProxy } from "../src/gateway/proxy.js";
+import { listen } from "../src/gateway/server.js";
 import { loadGuard } from "../src/guard.js";
-import { GuardProxy } from "../src/streaming/proxy/proxy.js";
-import { listen } from "../src/streaming/proxy/server.js";
 import { ANSWERS } from "./request-cases.js";
 
 const PERIOD = 2;

@@ -10,13 +10,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Engine } from "../src/engine/engine.js";
-import { resolveModel } from "../src/export/resolve.js";
+import { ModerationViolation } from "../src/gate/violation.js";
 import { Guard } from "../src/guard.js";
 import { resolvePolicy } from "../src/moderation/policy.js";
 import { ruleResponse } from "../src/moderation/ruling.js";
 import type { Verdict } from "../src/moderation/verdict.js";
-import { ModerationViolation } from "../src/streaming/violation.js";
-import { ChatTemplate } from "../src/tokenizer/template.js";
+import { resolveModel } from "../src/resolve-model.js";
+import { ChatTemplate } from "../src/tokenizer/chat-template/template.js";
 import { Tokenizer } from "../src/tokenizer/tokenizer.js";
 import { BareLoop } from "./bare-loop.js";
 import { report } from "./report.js";

@@ -1,22 +1,22 @@
-import type { GuardConfig } from "./checkpoint/config.js";
 import { Engine } from "./engine/engine.js";
 import type { Sequence } from "./engine/sequence.js";
 import { ClosedError, InputError, ModelError } from "./errors.js";
 import { requireKind } from "./export/heads.js";
-import type { Manifest } from "./export/manifest.js";
-import { readManifest } from "./export/read-manifest.js";
-import { resolveModel } from "./export/resolve.js";
 import { CLASSIFY_OPTIONS, LOAD_OPTIONS, type LoadOptions } from "./guard-options.js";
+import type { GuardConfig } from "./model/config.js";
+import type { Manifest } from "./model/manifest.js";
+import { readManifest } from "./model/read-manifest.js";
 import type { Classification, ClassifyInput } from "./moderation/classification.js";
 import { AnswerForms } from "./moderation/gen/answer-forms.js";
 import { AnswerReader, likeliest, logProbabilities } from "./moderation/gen/answer-reader.js";
 import { judgeByWords } from "./moderation/gen/judge.js";
 import { resolvePolicy } from "./moderation/policy.js";
 import { aText, checkOptions, wholeFrom } from "./options.js";
-import { placeName } from "./ort/devices/place.js";
-import { type GenPrompt, GenTemplate } from "./tokenizer/gen-template.js";
+import { resolveModel } from "./resolve-model.js";
+import { deviceName } from "./runtime/devices/device-id.js";
+import { type GenPrompt, GenTemplate } from "./tokenizer/chat-template/gen-template.js";
+import { TURN_END } from "./tokenizer/chat-template/turns.js";
 import { Tokenizer } from "./tokenizer/tokenizer.js";
-import { TURN_END } from "./tokenizer/turns.js";
 
 /** A token of an answer, and what else the model might have said in its place. */
 export interface TokenLogprob {
@@ -72,7 +72,7 @@ export class GenGuard {
 
   /** Where it runs: "cpu" or "cuda:0". */
   get device(): string {
-    return placeName(this.#engine.place);
+    return deviceName(this.#engine.deviceId);
   }
 
   /** Conversations judged at once; more wait in order. */

@@ -1,6 +1,6 @@
 import type { EngineOptions } from "./engine/engine.js";
 import { InputError } from "./errors.js";
-import type { ResolveOptions } from "./export/resolve.js";
+import { MODERATION_OPTIONS, type ModerationOptions } from "./gate/moderate.js";
 import type { ClassifyInput } from "./moderation/classification.js";
 import type { Overflow } from "./moderation/context-window.js";
 import type { PolicyData, PromptScope } from "./moderation/policy.js";
@@ -15,9 +15,9 @@ import {
   wholeFrom,
 } from "./options.js";
 import { Prompt } from "./prompt.js";
+import type { ResolveOptions } from "./resolve-model.js";
 import { aScout, type ScoutChoice } from "./scouting.js";
-import { MODERATION_OPTIONS, type ModerationOptions } from "./streaming/moderate.js";
-import type { Message } from "./tokenizer/messages.js";
+import type { Message } from "./tokenizer/chat-template/messages.js";
 
 export interface LoadOptions extends EngineOptions, ResolveOptions {
   /**

@@ -1,13 +1,12 @@
-import type { GuardConfig } from "./checkpoint/config.js";
 import { Engine } from "./engine/engine.js";
 import { type Ahead, ReadAhead } from "./engine/read-ahead.js";
 import type { RecordingReport } from "./engine/recording.js";
 import type { Sequence } from "./engine/sequence.js";
 import { ClosedError, ModelError } from "./errors.js";
 import { requireKind } from "./export/heads.js";
-import type { Manifest } from "./export/manifest.js";
-import { readManifest } from "./export/read-manifest.js";
-import { resolveModel } from "./export/resolve.js";
+import type { Chunk, Typed } from "./gate/chunks.js";
+import { ModeratedStream } from "./gate/moderate.js";
+import type { Source } from "./gate/source.js";
 import {
   CLASSIFY_OPTIONS,
   LOAD_OPTIONS,
@@ -20,6 +19,9 @@ import {
   STREAM_OPTIONS,
   type StreamInput,
 } from "./guard-options.js";
+import type { GuardConfig } from "./model/config.js";
+import type { Manifest } from "./model/manifest.js";
+import { readManifest } from "./model/read-manifest.js";
 import {
   type Classification,
   type ClassifyInput,
@@ -32,14 +34,17 @@ import { rulePrompt } from "./moderation/ruling.js";
 import { SlotWatch } from "./moderation/slot-watch.js";
 import { GuardStream } from "./moderation/stream.js";
 import { aText, checkOptions } from "./options.js";
-import { placeName } from "./ort/devices/place.js";
 import { Prompt } from "./prompt.js";
+import { resolveModel } from "./resolve-model.js";
+import { deviceName } from "./runtime/devices/device-id.js";
 import { scoutFor } from "./scouting.js";
-import type { Chunk, Typed } from "./streaming/chunks.js";
-import { ModeratedStream } from "./streaming/moderate.js";
-import type { Source } from "./streaming/source.js";
+import {
+  ChatTemplate,
+  type Prefix,
+  type PrefixOptions,
+  prefixOf,
+} from "./tokenizer/chat-template/template.js";
 import { promptTooLong } from "./tokenizer/limits.js";
-import { ChatTemplate, type Prefix, type PrefixOptions, prefixOf } from "./tokenizer/template.js";
 import { Tokenizer } from "./tokenizer/tokenizer.js";
 
 export type { LoadOptions, ModerateOptions, PromptInput, StreamInput } from "./guard-options.js";
@@ -86,7 +91,7 @@ export class Guard {
 
   /** Where it runs: "cpu" or "cuda:0". */
   get device(): string {
-    return placeName(this.#engine.place);
+    return deviceName(this.#engine.deviceId);
   }
 
   /** How steps are recorded on a GPU (CUDA graphs), and what came of it; null on the CPU. */

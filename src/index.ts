@@ -1,7 +1,6 @@
 import "./unbundled.js";
 
-export type { GuardConfig } from "./checkpoint/config.js";
-export { type PullOptions, pull } from "./checkpoint/hub.js";
+export { type PullOptions, pull } from "./download/hub.js";
 export {
   CheckpointError,
   ClosedError,
@@ -15,7 +14,13 @@ export {
   StorageError,
 } from "./errors.js";
 export { type ExportOptions, exportCheckpoint } from "./export/export.js";
-export { type Device, DTYPES, type Dtype, type Manifest } from "./export/manifest.js";
+export type { BatchOptions } from "./gate/batches.js";
+export type { Chunk, ModelEvent } from "./gate/chunks.js";
+export type { Delivery, ResponseOptions } from "./gate/delivery.js";
+export type { GateStats, Mode, Outcome, Release } from "./gate/gate-options.js";
+export type { ModeratedStream } from "./gate/moderate.js";
+export type { Source } from "./gate/source.js";
+export { ModerationViolation, type Span } from "./gate/violation.js";
 export { type GenerateInput, type GenGuard, loadGenGuard, type TokenLogprob } from "./gen-guard.js";
 export {
   type Guard,
@@ -25,6 +30,8 @@ export {
   type PromptInput,
   type StreamInput,
 } from "./guard.js";
+export type { GuardConfig } from "./model/config.js";
+export { type Device, DTYPES, type Dtype, type Manifest } from "./model/manifest.js";
 export type { Classification, ClassificationRuling, ClassifyInput } from "./moderation/classification.js";
 export type { Overflow } from "./moderation/context-window.js";
 export { type Decision, decide, type Judged, type Reading } from "./moderation/decision.js";
@@ -42,13 +49,6 @@ export {
 export { type Finding, type Ruling, rulePrompt, ruleResponse } from "./moderation/ruling.js";
 export type { GuardStream } from "./moderation/stream.js";
 export type { Judgement, TurnVerdict, Verdict } from "./moderation/verdict.js";
-export type { DeviceName } from "./ort/devices/place.js";
 export type { Prompt } from "./prompt.js";
-export type { BatchOptions } from "./streaming/batches.js";
-export type { Chunk, ModelEvent } from "./streaming/chunks.js";
-export type { Delivery, ResponseOptions } from "./streaming/delivery.js";
-export type { GateStats, Mode, Outcome, Release } from "./streaming/gate-options.js";
-export type { ModeratedStream } from "./streaming/moderate.js";
-export type { Source } from "./streaming/source.js";
-export { ModerationViolation, type Span } from "./streaming/violation.js";
-export type { ContentPart, Message } from "./tokenizer/messages.js";
+export type { DeviceName } from "./runtime/devices/device-id.js";
+export type { ContentPart, Message } from "./tokenizer/chat-template/messages.js";

@@ -1,7 +1,7 @@
 import { InputError } from "./errors.js";
+import type { ScoutOptions } from "./gate/scout.js";
 import type { Guard, StreamInput } from "./guard.js";
 import type { OptionCheck } from "./options.js";
-import type { ScoutOptions } from "./streaming/scout.js";
 import { IncrementalDecoder } from "./tokenizer/incremental.js";
 
 /** true: the embedded guard, loaded when it is first wanted. Or another small guard, which its owner closes. */

@@ -3,9 +3,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { genOdd, genTiny } from "../scripts/checkpoint/random.js";
 import { exportCheckpoint } from "../src/export/export.js";
-import type { Dtype } from "../src/export/manifest.js";
 import { type GenGuard, loadGenGuard } from "../src/gen-guard.js";
 import { type Classification, loadGuard, type Message } from "../src/index.js";
+import type { Dtype } from "../src/model/manifest.js";
 import { randomGen } from "./support/gen.js";
 import { DEFAULT_MODEL, randomModel, reseal, temporaryFolder } from "./support/model.js";
 

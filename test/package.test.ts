@@ -60,7 +60,7 @@ test("types and code name no package that a user has not", async () => {
       }
     }
   }
-  const ENTRIES = ["index.d.ts", "streaming/ai-sdk.d.ts", "index.js", "streaming/ai-sdk.js", "cli/main.js"];
+  const ENTRIES = ["index.d.ts", "adapters/ai-sdk.d.ts", "index.js", "adapters/ai-sdk.js", "cli/main.js"];
   for (const entry of ENTRIES) await follow(join(ROOT, "dist", entry));
   expect([...strangers]).toEqual([]);
   expect(seen.size).toBeGreaterThan(100);
@@ -78,7 +78,7 @@ test("a platform that native functions cannot be called on is named at import", 
 
 test("a platform that ONNX Runtime is not there for is named", async () => {
   const program = `
-    const { findLibrary } = await import(${JSON.stringify(built("ort/library.js"))});
+    const { findLibrary } = await import(${JSON.stringify(built("runtime/library.js"))});
     Object.defineProperty(process, "arch", { value: "mips" });
     try { findLibrary(); } catch ({ code, message }) { console.log(code, message); }
   `;
@@ -87,7 +87,7 @@ test("a platform that ONNX Runtime is not there for is named", async () => {
 
 test.runIf(process.platform === "linux")("a Linux without glibc is told what to do", async () => {
   const program = `
-    const { loadLibrary } = await import(${JSON.stringify(built("ort/library.js"))});
+    const { loadLibrary } = await import(${JSON.stringify(built("runtime/library.js"))});
     process.report.getReport = () => ({ header: {} });
     try { loadLibrary("/nowhere.so"); } catch ({ code, message }) { console.log(code, message); }
   `;

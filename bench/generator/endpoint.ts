@@ -1,4 +1,4 @@
-import { sseText } from "../../src/streaming/inputs/sse.js";
+import { sseText } from "../../src/gate/inputs/sse.js";
 import type { Generator } from "./generator.js";
 
 /** A model behind OpenAI's chat completions API: vLLM, llama.cpp, Ollama, a hosted one. */

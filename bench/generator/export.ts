@@ -1,6 +1,6 @@
 import { exportModel } from "../../src/export/export.js";
-import type { Device, Dtype, Manifest } from "../../src/export/manifest.js";
 import type { WeightSource } from "../../src/export/weights.js";
+import type { Device, Dtype, Manifest } from "../../src/model/manifest.js";
 import { addGreedyHead } from "./greedy-head.js";
 
 /** Writes a causal LM: the guard's own exporter, with a greedy head in place of the moderators. */

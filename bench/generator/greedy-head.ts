@@ -1,4 +1,5 @@
-import { type AddOutputs, addOutput, type ModelOutput } from "../../src/export/outputs.js";
+import { type AddOutputs, addOutput } from "../../src/export/outputs.js";
+import type { ModelOutput } from "../../src/model/outputs.js";
 
 /** The id as a float: exact up to 2^24. */
 const NEXT_ID: ModelOutput = { name: "next_id", width: 1, position: "last" };

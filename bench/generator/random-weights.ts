@@ -1,6 +1,6 @@
-import { expectedTensors } from "../../src/checkpoint/architecture.js";
-import type { GuardConfig } from "../../src/checkpoint/config.js";
 import type { WeightSource } from "../../src/export/weights.js";
+import { expectedTensors } from "../../src/model/architecture.js";
+import type { GuardConfig } from "../../src/model/config.js";
 
 /** A prime, so that rows of any usual width are not cut from the same places again. */
 const POOL_VALUES = 4_194_301;

@@ -1,5 +1,5 @@
 import { type RawConfig, shape4B, shape8B, shape06B } from "../../scripts/checkpoint/presets.js";
-import { type GuardConfig, parseConfig } from "../../src/checkpoint/config.js";
+import { type GuardConfig, parseConfig } from "../../src/model/config.js";
 
 /** Qwen3's dense models, as in their config.json (Qwen/Qwen3-0.6B and so on). */
 const SHAPES: Record<string, RawConfig> = {

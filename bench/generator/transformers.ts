@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
-import { disableTelemetry } from "../../src/ort/telemetry.js";
+import { disableTelemetry } from "../../src/runtime/telemetry.js";
 import type { Generator } from "./generator.js";
 
 /** A text-generation model in transformers.js, in this very process: a folder, or an id of the hub. */

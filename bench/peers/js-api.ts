@@ -3,9 +3,9 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 // biome-ignore lint/style/noRestrictedImports: telemetry is off, by the first import
 import ort from "onnxruntime-node";
-import type { GuardConfig } from "../../src/checkpoint/config.js";
-import { type Manifest, MODEL_FILE } from "../../src/export/manifest.js";
-import { readManifest } from "../../src/export/read-manifest.js";
+import type { GuardConfig } from "../../src/model/config.js";
+import { type Manifest, MODEL_FILE } from "../../src/model/manifest.js";
+import { readManifest } from "../../src/model/read-manifest.js";
 import { benchIds } from "../model.js";
 
 /** onnxruntime-node's session.run, with the present tensors of one step as the past of the next. */

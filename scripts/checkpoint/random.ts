@@ -3,10 +3,10 @@ import { copyFile, mkdir, open, readFile, stat, writeFile } from "node:fs/promis
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { setFloat16 } from "@petamoriken/float16";
-import { expectedTensors } from "../../src/checkpoint/architecture.js";
-import { isCausalLm, parseConfig } from "../../src/checkpoint/config.js";
 import { BYTES_PER_VALUE, type SourceDtype } from "../../src/checkpoint/dtype.js";
-import { labelsOf } from "../../src/tokenizer/gen-form.js";
+import { expectedTensors } from "../../src/model/architecture.js";
+import { isCausalLm, parseConfig } from "../../src/model/config.js";
+import { labelsOf } from "../../src/tokenizer/chat-template/gen-form.js";
 import { writeByteTokenizer } from "./byte-tokenizer.js";
 import { type RawConfig, tiny } from "./presets.js";
 

@@ -7,7 +7,7 @@ const at = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.
 
 const ENTRIES: [name: string, file: string][] = [
   ["qwen3guard-stream", at("dist/index.d.ts")],
-  ["qwen3guard-stream/ai-sdk", at("dist/streaming/ai-sdk.d.ts")],
+  ["qwen3guard-stream/ai-sdk", at("dist/adapters/ai-sdk.d.ts")],
 ];
 const GROUPS: [title: string, belongs: (declaration: Declaration) => boolean][] = [
   ["Functions", ({ kind }) => kind === "function"],

@@ -5,8 +5,8 @@
  */
 import { ProgressBars } from "../../src/cli/progress-bars.js";
 import { createTerminal } from "../../src/cli/terminal.js";
-import { installCuda, missingWheels } from "../../src/ort/devices/cuda/install/install.js";
-import { NVIDIA_PACKAGES } from "../../src/ort/devices/cuda/packages.js";
+import { installCuda, missingWheels } from "../../src/runtime/devices/cuda/install/install.js";
+import { NVIDIA_PACKAGES } from "../../src/runtime/devices/cuda/packages.js";
 
 const named = process.argv.slice(2);
 const known = NVIDIA_PACKAGES.map(({ project }) => project);

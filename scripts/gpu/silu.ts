@@ -1,13 +1,13 @@
-import { encodeFloats } from "../../src/export/float.js";
-import { Graph } from "../../src/export/graph.js";
-import { encodeModel } from "../../src/export/onnx.js";
 import { addSilu, type Target } from "../../src/export/qwen3.js";
-import { Binding } from "../../src/ort/binding.js";
-import { openDevice } from "../../src/ort/devices/open.js";
-import type { Place } from "../../src/ort/devices/place.js";
-import { Inbox } from "../../src/ort/inbox.js";
-import { Session } from "../../src/ort/session.js";
-import { ELEMENT, Tensor } from "../../src/ort/tensor.js";
+import { encodeFloats } from "../../src/onnx/float.js";
+import { Graph } from "../../src/onnx/graph.js";
+import { encodeModel } from "../../src/onnx/model.js";
+import { Binding } from "../../src/runtime/binding.js";
+import type { DeviceId } from "../../src/runtime/devices/device-id.js";
+import { openDevice } from "../../src/runtime/devices/open.js";
+import { InputBuffer } from "../../src/runtime/input-buffer.js";
+import { Session } from "../../src/runtime/session.js";
+import { ELEMENT, Tensor } from "../../src/runtime/tensor.js";
 
 /** How far SiLU is from the exact one, over −12, −11.875, … 12. */
 export interface SiluError {
@@ -22,7 +22,7 @@ export interface SiluError {
 const VALUES = Float32Array.from({ length: 193 }, (_, i) => (i - 96) / 8);
 
 /** Runs the graph's own SiLU alone, in the activations' type of the target, on a device. */
-export async function probeSilu(place: Place, target: Target): Promise<SiluError> {
+export async function probeSilu(id: DeviceId, target: Target): Promise<SiluError> {
   const { activation } = target;
   const graph = new Graph();
   graph.input("gate", activation, ["count"]);
@@ -34,9 +34,9 @@ export async function probeSilu(place: Place, target: Target): Promise<SiluError
     opsets: graph.opsets,
     graph: { nodes: graph.nodes, inputs: graph.inputs, outputs: graph.outputs },
   });
-  const device = await openDevice(place);
+  const device = await openDevice(id);
   const session = await Session.loadBytes(model, { threads: 1, device });
-  const input = new Inbox(VALUES.length * ELEMENT[activation].bytes, device);
+  const input = new InputBuffer(VALUES.length * ELEMENT[activation].bytes, device);
   const output = device.shared(VALUES.length * ELEMENT.float32.bytes);
   const binding = new Binding(session);
   const tensors = [

@@ -1,5 +1,5 @@
-import { writeManifest } from "../../src/export/manifest.js";
-import { readManifest } from "../../src/export/read-manifest.js";
+import { writeManifest } from "../../src/model/manifest.js";
+import { readManifest } from "../../src/model/read-manifest.js";
 
 /** Takes the self-test out of an exported model, to see what it says where it is known or feared to be wrong. */
 export async function leaveSelfTestOut(dir: string): Promise<void> {

@@ -4,18 +4,17 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.js";
 import { parseJson } from "../json.js";
+import { expectedTensors } from "../model/architecture.js";
+import { type GuardConfig, isCausalLm, parseConfig } from "../model/config.js";
 import { quoted } from "../quoted.js";
 import { fileProblem, openRegular, readText } from "../regular-file.js";
-import { genLabels } from "../tokenizer/gen-form.js";
-import { expectedTensors } from "./architecture.js";
-import { type GuardConfig, isCausalLm, parseConfig } from "./config.js";
+import { genLabels } from "../tokenizer/chat-template/gen-form.js";
+import { TOKENIZER_FILES } from "../tokenizer/tokenizer-file.js";
 import { BYTES_PER_VALUE, widen } from "./dtype.js";
 import { SafetensorsFile, shapeText, type TensorInfo, unreadable } from "./safetensors.js";
 
 const WEIGHTS = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
-/** Files beside the weights that decide what the model says: text → ids. Their absence is the exporter's to judge. */
-export const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 /** In bytes. An index takes 100 a tensor; parsing takes some thirty times as much memory. */
 export const LARGEST_JSON = 8 << 20;
 const VALUES_PER_BLOCK = 1 << 20;

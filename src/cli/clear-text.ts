@@ -1,6 +1,6 @@
 import { GuardError } from "../errors.js";
+import { TextHoldBuffer } from "../gate/hold-buffer.js";
 import type { Verdict } from "../moderation/verdict.js";
-import { TextHoldBuffer } from "../streaming/hold-buffer.js";
 import type { Report } from "./report.js";
 
 /** A scan that shows only what the policy lets pass: what no flag can reach any more, as its source wrote it. */

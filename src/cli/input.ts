@@ -1,7 +1,7 @@
 import { InputError } from "../errors.js";
-import { jsonlText } from "../streaming/inputs/jsonl.js";
-import { ollamaText } from "../streaming/inputs/ollama.js";
-import { sseText } from "../streaming/inputs/sse.js";
+import { jsonlText } from "../gate/inputs/jsonl.js";
+import { ollamaText } from "../gate/inputs/ollama.js";
+import { sseText } from "../gate/inputs/sse.js";
 
 /** UTF-16 units, or ids. */
 const PIECE = 1024;

@@ -2,10 +2,10 @@ import { readFile } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import type { RecordingReport } from "../engine/recording.js";
 import { GuardError } from "../errors.js";
-import { modelCache } from "../export/resolve.js";
 import type { Guard } from "../guard.js";
-import { ortApi } from "../ort/api.js";
-import { ACCELERATORS, DEVICE_KINDS } from "../ort/devices/kinds.js";
+import { modelCache } from "../resolve-model.js";
+import { ortApi } from "../runtime/api.js";
+import { ACCELERATORS, DEVICE_KINDS } from "../runtime/devices/kinds.js";
 import { loadModel, type ModelOptions } from "./model-options.js";
 
 export interface Check {

@@ -1,4 +1,4 @@
-import type { Message } from "../tokenizer/messages.js";
+import type { Message } from "../tokenizer/chat-template/messages.js";
 import { readJsonFile } from "./json-file.js";
 
 /**

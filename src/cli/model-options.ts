@@ -1,8 +1,8 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { DTYPES, type Dtype } from "../export/manifest.js";
 import type { GenGuard } from "../gen-guard.js";
 import type { Guard, LoadOptions } from "../guard.js";
-import { type DeviceName, parseDevice } from "../ort/devices/place.js";
+import { DTYPES, type Dtype } from "../model/manifest.js";
+import { type DeviceName, parseDevice } from "../runtime/devices/device-id.js";
 import { whole } from "./numbers.js";
 import { StageProgress } from "./stage-progress.js";
 import { createTerminal } from "./terminal.js";
@@ -46,8 +46,8 @@ export async function loadAnyModel(
   const { model, device, dtype, threads } = options;
   if (model === undefined) return loadModel(options, { signal, ...others });
   const [{ resolveModel }, { readManifest }] = await Promise.all([
-    import("../export/resolve.js"),
-    import("../export/read-manifest.js"),
+    import("../resolve-model.js"),
+    import("../model/read-manifest.js"),
   ]);
   const progress = new StageProgress(createTerminal(process.stderr));
   const onProgress = (stage: "fetch" | "hash" | "write", done: number, total: number) =>

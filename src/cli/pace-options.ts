@@ -1,6 +1,6 @@
 import { Option } from "commander";
-import type { BatchOptions } from "../streaming/batches.js";
-import type { Release } from "../streaming/gate-options.js";
+import type { BatchOptions } from "../gate/batches.js";
+import type { Release } from "../gate/gate-options.js";
 import { whole } from "./numbers.js";
 
 export interface PaceOptions {

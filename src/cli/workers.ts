@@ -34,7 +34,7 @@ export function runsWorkers(options: WorkersOptions): boolean {
 
 /** Starts workers, which run this same command line, and waits until the process is asked to stop. */
 export async function runWorkers(options: WorkersOptions, say: (url: string) => void): Promise<void> {
-  const { WorkerPool } = await import("../streaming/cluster/worker-pool.js");
+  const { WorkerPool } = await import("../gateway/cluster/worker-pool.js");
   const { port, host } = options;
   const log = (line: string) => process.stderr.write(`${line}\n`);
   const pool = await WorkerPool.start({ workers: countOf(options), port, host, log });

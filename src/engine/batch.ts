@@ -1,11 +1,11 @@
-import type { ModelOutput } from "../export/outputs.js";
-import { Binding } from "../ort/binding.js";
-import { cpu } from "../ort/devices/cpu.js";
-import type { Recorder, Recording, RecordingMode } from "../ort/devices/device.js";
-import { Inbox } from "../ort/inbox.js";
-import type { Memory } from "../ort/memory.js";
-import type { Session } from "../ort/session.js";
-import { ELEMENT, Tensor } from "../ort/tensor.js";
+import type { ModelOutput } from "../model/outputs.js";
+import { Binding } from "../runtime/binding.js";
+import { cpu } from "../runtime/devices/cpu.js";
+import type { Recorder, Recording, RecordingMode } from "../runtime/devices/device.js";
+import { InputBuffer } from "../runtime/input-buffer.js";
+import type { Memory } from "../runtime/memory.js";
+import type { Session } from "../runtime/session.js";
+import { ELEMENT, Tensor } from "../runtime/tensor.js";
 import { type BoundRows, bindShape, releaseBound, releaseShape, type StepShape } from "./bound-rows.js";
 import type { KvCache } from "./cache.js";
 import type { Logits } from "./logits.js";
@@ -78,7 +78,7 @@ export class BatchRunner {
   readonly #outputs: readonly ModelOutput[];
   /** The most tokens a step may hold. */
   readonly maxTokens: number;
-  readonly #inbox: Inbox;
+  readonly #inbox: InputBuffer;
   readonly #lengths: Int32Array;
   readonly #ids: BigInt64Array;
   readonly #idsAt: number;
@@ -101,7 +101,7 @@ export class BatchRunner {
     this.#outputs = outputs;
     this.maxTokens = maxBatchTokens;
     this.#idsAt = aligned(cache.shape.slots * ELEMENT.int32.bytes);
-    this.#inbox = new Inbox(this.#idsAt + maxBatchTokens * ELEMENT.int64.bytes, session.device);
+    this.#inbox = new InputBuffer(this.#idsAt + maxBatchTokens * ELEMENT.int64.bytes, session.device);
     this.#lengths = new Int32Array(this.#inbox.view(), 0, cache.shape.slots);
     this.#ids = new BigInt64Array(this.#inbox.view(), this.#idsAt, maxBatchTokens);
     // The kernels' own launch depends on it, so it is read on the host even where they run on a GPU.

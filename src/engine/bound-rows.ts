@@ -1,5 +1,5 @@
-import type { Binding } from "../ort/binding.js";
-import type { Tensor } from "../ort/tensor.js";
+import type { Binding } from "../runtime/binding.js";
+import type { Tensor } from "../runtime/tensor.js";
 
 /** Rows of the cache, bound as past and present of the steps that they take together. */
 export interface BoundRows {

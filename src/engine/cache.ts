@@ -1,6 +1,6 @@
-import type { Device } from "../ort/devices/device.js";
-import type { Memory } from "../ort/memory.js";
-import { ELEMENT, type ElementType, Tensor } from "../ort/tensor.js";
+import type { Device } from "../runtime/devices/device.js";
+import type { Memory } from "../runtime/memory.js";
+import { ELEMENT, type ElementType, Tensor } from "../runtime/tensor.js";
 
 /** What is copied at once: about a millisecond's worth. */
 const COPY_BYTES = 4 * 2 ** 20;

@@ -1,25 +1,25 @@
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { ClosedError, DeviceError, InputError, ModelError } from "../errors.js";
-import { verifyFiles } from "../export/file-hashes.js";
-import { mustWidenBytes } from "../export/integer-kernels.js";
-import { type Dtype, type Manifest, MODEL_FILE, WEIGHTS_FILE } from "../export/manifest.js";
-import { readManifest } from "../export/read-manifest.js";
-import { modelCache } from "../export/resolve.js";
-import type { DeviceMemory } from "../ort/devices/device.js";
-import { openDevice } from "../ort/devices/open.js";
-import { CPU, type DeviceName, type Place, parseDevice } from "../ort/devices/place.js";
-import { Session } from "../ort/session.js";
-import type { ElementType } from "../ort/tensor.js";
+import { verifyFiles } from "../model/file-hashes.js";
+import { type Dtype, type Manifest, MODEL_FILE, WEIGHTS_FILE } from "../model/manifest.js";
+import { readManifest } from "../model/read-manifest.js";
+import { modelCache } from "../resolve-model.js";
+import type { DeviceMemory } from "../runtime/devices/device.js";
+import { CPU, type DeviceId, type DeviceName, parseDevice } from "../runtime/devices/device-id.js";
+import { openDevice } from "../runtime/devices/open.js";
+import { mustWidenBytes } from "../runtime/integer-kernels.js";
+import { Session } from "../runtime/session.js";
+import type { ElementType } from "../runtime/tensor.js";
 import { BatchRunner, type StepRange } from "./batch.js";
 import { type CacheShape, KvCache, slotBytes } from "./cache.js";
 import { longRanges, longStepLengths } from "./long-steps.js";
 import { type RecordingReport, recordSteps } from "./recording.js";
-import { HalvedRows, NearbyRows } from "./rows.js";
+import { BuddyRanges, NearbyRows } from "./rows.js";
 import { Scheduler, type SchedulerOptions } from "./scheduler.js";
 import { runSelfTest } from "./self-test.js";
 import { Sequence, type SequenceLimits } from "./sequence.js";
-import { defaultSlots, requireRoom, roomAt } from "./sizing.js";
+import { defaultSlots, memoryBudget, requireMemory } from "./sizing.js";
 import type { PrefixTotals } from "./slots.js";
 
 export interface EngineOptions {
@@ -63,7 +63,7 @@ export class Engine {
   readonly maxStreams: number;
   readonly maxTokens: number;
   readonly threads: number;
-  readonly place: Place;
+  readonly deviceId: DeviceId;
   /** The loaded graph. Benches run it beside the engine, to see what the engine costs. */
   readonly session: Session;
   readonly #cache: KvCache;
@@ -91,13 +91,13 @@ export class Engine {
     this.threads = threads;
     this.session = session;
     const { device } = session;
-    this.place = device.place;
+    this.deviceId = device.id;
     this.#cache = new KvCache(shape, device);
     const { chunks } = device.defaults;
     const largest = Math.max(Math.min(chunks.loneChunk, maxTokens), shape.slots);
     this.#runner = new BatchRunner(session, this.#cache, outputs, largest);
     const affordable = tokensAsLargeAsWeights(manifest, shape);
-    const halved = new HalvedRows(shape.slots, affordable);
+    const halved = new BuddyRanges(shape.slots, affordable);
     const longSteps = device.recorder ? longStepLengths() : [];
     this.#ranges = [...halved.ranges(), ...longRanges(shape.slots, longSteps)];
     this.#scheduling = {
@@ -122,7 +122,7 @@ export class Engine {
    */
   static async load(dir: string, options: EngineOptions = {}): Promise<Engine> {
     const manifest = await readManifest(dir);
-    const place = choosePlace(dir, manifest, options.device ?? "auto");
+    const deviceId = chooseDevice(dir, manifest, options.device ?? "auto");
     const { config } = manifest;
     const maxTokens = whole("maxTokens", options.maxTokens ?? config.maxPositions, config.maxPositions);
     const wanted = whole("maxStreams", options.maxStreams ?? 1, 4096);
@@ -141,12 +141,12 @@ export class Engine {
     };
     // Before native code reads them.
     const requireUnchanged = await verifyFiles(dir, manifest, options.cacheDir ?? modelCache());
-    const session = await loadSession(dir, manifest, place, threads);
+    const session = await loadSession(dir, manifest, deviceId, threads);
     let engine: Engine | undefined;
     try {
       await requireUnchanged();
-      const room = roomAt(session.device);
-      requireRoom(wanted, slotBytes(slot), room);
+      const room = memoryBudget(session.device);
+      requireMemory(wanted, slotBytes(slot), room);
       const slots = options.maxStreams ?? defaultSlots(slotBytes(slot), room);
       const shape = { ...slot, slots };
       const kept = keptTokens(options.prefixCache, shape, room);
@@ -263,11 +263,16 @@ export class Engine {
   }
 }
 
-async function loadSession(dir: string, manifest: Manifest, place: Place, threads: number): Promise<Session> {
+async function loadSession(
+  dir: string,
+  manifest: Manifest,
+  deviceId: DeviceId,
+  threads: number,
+): Promise<Session> {
   const widenBytes = manifest.dtype === "w8a8" && (await mustWidenBytes());
   try {
     return await Session.load(join(dir, MODEL_FILE), {
-      device: await openDevice(place),
+      device: await openDevice(deviceId),
       threads,
       widenBytes,
       // Over an int8 cache the kernel without tiling is the faster one for single tokens (bench/results).
@@ -284,7 +289,7 @@ async function loadSession(dir: string, manifest: Manifest, place: Place, thread
 }
 
 /** @throws {InputError} UNKNOWN_DEVICE, DEVICE_MISMATCH */
-function choosePlace(dir: string, { device }: Manifest, name: DeviceName): Place {
+function chooseDevice(dir: string, { device }: Manifest, name: DeviceName): DeviceId {
   const asked = parseDevice(name);
   if (asked === "auto") return device === CPU.kind ? CPU : { kind: device, index: 0 };
   if (asked.kind === device) return asked;

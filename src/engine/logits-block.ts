@@ -1,6 +1,6 @@
-import type { ModelOutput } from "../export/outputs.js";
-import type { Memory } from "../ort/memory.js";
-import { ELEMENT, Tensor } from "../ort/tensor.js";
+import type { ModelOutput } from "../model/outputs.js";
+import type { Memory } from "../runtime/memory.js";
+import { ELEMENT, Tensor } from "../runtime/tensor.js";
 import type { Logits } from "./logits.js";
 
 /** Where each tensor's part of a block may begin: no kernel wants more. */

@@ -1,4 +1,4 @@
-import type { ModelOutput } from "../export/outputs.js";
+import type { ModelOutput } from "../model/outputs.js";
 
 /**
  * A step's results by the output's name, float32, rows of the output's width one after the other: a row for each token

@@ -1,8 +1,8 @@
 import { debuglog } from "node:util";
 import { GuardError } from "../errors.js";
-import type { ModelOutput } from "../export/outputs.js";
-import type { Device } from "../ort/devices/device.js";
-import { placeName } from "../ort/devices/place.js";
+import type { ModelOutput } from "../model/outputs.js";
+import type { Device } from "../runtime/devices/device.js";
+import { deviceName } from "../runtime/devices/device-id.js";
 import type { BatchRunner, Row, StepRange } from "./batch.js";
 import type { Logits } from "./logits.js";
 
@@ -94,7 +94,7 @@ export async function recordSteps(
 function warn(device: Device, { failed }: RecordingReport): void {
   const problems = failed.map(({ mode, problem }) => `${mode}: ${problem}`).join("; ");
   process.emitWarning(
-    `Steps could not be recorded on ${placeName(device.place)}, so tokens take longer. ${problems}`,
+    `Steps could not be recorded on ${deviceName(device.id)}, so tokens take longer. ${problems}`,
     { code: "QWEN3GUARD_NOT_RECORDED" },
   );
 }

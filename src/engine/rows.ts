@@ -53,7 +53,7 @@ const RANGES = 16;
  * Few ranges that serve all rows, for recorded runs: the rows halved again and again, those at the beginning, which are
  * given out first, down to single rows.
  */
-export class HalvedRows implements RowPlan {
+export class BuddyRanges implements RowPlan {
   readonly #slots: number;
   readonly #affordable: number;
 

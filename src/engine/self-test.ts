@@ -1,5 +1,5 @@
 import { ClosedError, ModelError, NumericError } from "../errors.js";
-import type { Manifest } from "../export/manifest.js";
+import type { Manifest } from "../model/manifest.js";
 import {
   cut,
   expectedLogits,
@@ -8,7 +8,7 @@ import {
   testedColumns,
   testedPositions,
   tolerance,
-} from "../export/self-test.js";
+} from "../model/self-test.js";
 import type { Sequence } from "./sequence.js";
 
 /**

@@ -1,5 +1,5 @@
 import { ContextLengthError, GuardError, InputError, NumericError } from "../errors.js";
-import type { ModelOutput } from "../export/outputs.js";
+import type { ModelOutput } from "../model/outputs.js";
 import { areFinite, type Logits, rowOf } from "./logits.js";
 import { type Prefix, type SlotContent, sharedLength } from "./prefix-cache.js";
 

@@ -1,4 +1,4 @@
-import { type ChatTemplate, type Message, promptIndexOf } from "../tokenizer/template.js";
+import { type ChatTemplate, type Message, promptIndexOf } from "../tokenizer/chat-template/template.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { EvaluationType } from "./row.js";
 

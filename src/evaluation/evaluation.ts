@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { InputError } from "../errors.js";
-import type { Manifest } from "../export/manifest.js";
 import { GenGuard } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
+import type { Manifest } from "../model/manifest.js";
 import type { Conversation } from "./conversation.js";
 import { type Judging, judging } from "./judging.js";
 import { Metrics, type Summary } from "./metrics.js";

@@ -1,7 +1,7 @@
 import { GenGuard } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import { NONE } from "../moderation/gen/answer-forms.js";
-import type { Message } from "../tokenizer/template.js";
+import type { Message } from "../tokenizer/chat-template/template.js";
 import { type Conversation, Conversations, type JudgedPart } from "./conversation.js";
 import { type Judgements, judge } from "./prediction.js";
 

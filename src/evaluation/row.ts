@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Severity } from "../moderation/labels.js";
-import type { Message } from "../tokenizer/template.js";
+import type { Message } from "../tokenizer/chat-template/template.js";
 
 export type EvaluationType = "prompt" | "response";
 

@@ -1,5 +1,5 @@
-import type { GuardConfig } from "../checkpoint/config.js";
-import { type Graph, MICROSOFT } from "./graph.js";
+import type { GuardConfig } from "../model/config.js";
+import { type Graph, MICROSOFT } from "../onnx/graph.js";
 
 /** What one step of the int8 cache stands for, [kv_heads, head_dim] float32, for a layer's keys and values. */
 export interface CacheScales {

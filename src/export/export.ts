@@ -1,14 +1,9 @@
 import { existsSync } from "node:fs";
 import { copyFile, readFile, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
-import { Checkpoint, TOKENIZER_FILES } from "../checkpoint/checkpoint.js";
+import { Checkpoint } from "../checkpoint/checkpoint.js";
 import { namingAbort, StorageError } from "../errors.js";
-import type { CacheScales } from "./byte-attention.js";
-import { hashFiles } from "./file-hashes.js";
-import { chooseTarget, createWeights, usualFormat } from "./formats.js";
-import { Graph } from "./graph.js";
-import { addHeads } from "./heads.js";
-import { addLmHead } from "./lm-head.js";
+import { hashFiles } from "../model/file-hashes.js";
 import {
   type Comparison,
   type Device,
@@ -17,12 +12,19 @@ import {
   type Manifest,
   MODEL_FILE,
   writeManifest,
-} from "./manifest.js";
-import type { AddOutputs, ModelOutput } from "./outputs.js";
+} from "../model/manifest.js";
+import type { ModelOutput } from "../model/outputs.js";
+import { createSelfTest, type SelfTest, selfTestIds } from "../model/self-test.js";
+import { Graph } from "../onnx/graph.js";
+import { TOKENIZER_FILES } from "../tokenizer/tokenizer-file.js";
+import type { CacheScales } from "./byte-attention.js";
+import { chooseTarget, createWeights, usualFormat } from "./formats/formats.js";
+import { addHeads } from "./heads.js";
+import { addLmHead } from "./lm-head.js";
+import type { AddOutputs } from "./outputs.js";
 import { padHeads } from "./padded-heads.js";
 import { addBackbone } from "./qwen3.js";
 import { referenceLogits } from "./reference.js";
-import { createSelfTest, type SelfTest, selfTestIds } from "./self-test.js";
 import type { WeightSource } from "./weights.js";
 import { rewriteGraph, writeFolder, writeModel } from "./writer.js";
 
@@ -37,7 +39,7 @@ export interface ExportOptions {
   packedQkv?: boolean;
   /**
    * Makes the KV cache int8: gets the finished model with a float cache, and returns what a step of each channel
-   * stands for, one entry a layer. See `calibrate` in conversion/.
+   * stands for, one entry a layer. See `calibrate` in calibration/.
    */
   calibrate?: (modelDir: string) => Promise<CacheScales[]>;
   /**

@@ -1,11 +1,12 @@
 import { isDeepStrictEqual } from "node:util";
-import { HEAD_NAMES, MODERATORS } from "../checkpoint/architecture.js";
-import type { GuardConfig, GuardKind } from "../checkpoint/config.js";
 import { ModelError } from "../errors.js";
-import { DenseWeights } from "./dense.js";
+import { HEAD_NAMES, MODERATORS } from "../model/architecture.js";
+import type { GuardConfig, GuardKind } from "../model/config.js";
+import type { Manifest } from "../model/manifest.js";
+import type { ModelOutput } from "../model/outputs.js";
+import { DenseWeights } from "./formats/dense.js";
 import { genOutputs } from "./lm-head.js";
-import type { Manifest } from "./manifest.js";
-import { type AddOutputs, addOutput, type ModelOutput } from "./outputs.js";
+import { type AddOutputs, addOutput } from "./outputs.js";
 import { vector } from "./weights.js";
 
 /** What a guard's graph gives: for each token as many logits as a head has labels; or what a Gen guard would say next. */

@@ -1,7 +1,8 @@
-import { lmHeadTensor } from "../checkpoint/architecture.js";
-import type { GuardConfig } from "../checkpoint/config.js";
-import { ELEMENT } from "../ort/tensor.js";
-import { type AddOutputs, addOutput, type ModelOutput } from "./outputs.js";
+import { lmHeadTensor } from "../model/architecture.js";
+import type { GuardConfig } from "../model/config.js";
+import type { ModelOutput } from "../model/outputs.js";
+import { ELEMENT } from "../runtime/tensor.js";
+import { type AddOutputs, addOutput } from "./outputs.js";
 
 /** The name of a Gen guard's one output: a logit for each token of its vocabulary. */
 export const NEXT_TOKEN = "nextToken";

@@ -1,11 +1,5 @@
+import { paddedHeadSize } from "../model/config.js";
 import type { WeightSource } from "./weights.js";
-
-/** GroupQueryAttention rotates heads whose size is a multiple of this, and no others. */
-const HEAD_SIZE_STEP = 16;
-
-export function paddedHeadSize(size: number): number {
-  return Math.ceil(size / HEAD_SIZE_STEP) * HEAD_SIZE_STEP;
-}
 
 /**
  * A checkpoint as the attention kernel can take it: heads of any even size are padded with zeros to the next multiple

@@ -1,10 +1,10 @@
 import { availableParallelism } from "node:os";
-import { Binding } from "../ort/binding.js";
-import { cpu } from "../ort/devices/cpu.js";
-import type { Memory } from "../ort/memory.js";
-import { Session } from "../ort/session.js";
-import { Tensor } from "../ort/tensor.js";
-import { encodeModel } from "./onnx.js";
+import { encodeModel } from "../onnx/model.js";
+import { Binding } from "../runtime/binding.js";
+import { cpu } from "../runtime/devices/cpu.js";
+import type { Memory } from "../runtime/memory.js";
+import { Session } from "../runtime/session.js";
+import { Tensor } from "../runtime/tensor.js";
 import type { WeightSource } from "./weights.js";
 
 const MAX_THREADS = 8;

@@ -1,8 +1,8 @@
-import type { GuardConfig } from "../checkpoint/config.js";
-import { ELEMENT } from "../ort/tensor.js";
+import type { GuardConfig } from "../model/config.js";
+import { encodeFloats, type FloatType } from "../onnx/float.js";
+import { type Graph, MICROSOFT } from "../onnx/graph.js";
+import { ELEMENT } from "../runtime/tensor.js";
 import { addByteAttention, type CacheScales } from "./byte-attention.js";
-import { encodeFloats, type FloatType } from "./float.js";
-import { type Graph, MICROSOFT } from "./graph.js";
 import { type Matrix, vector, type WeightFormat, type WeightSource } from "./weights.js";
 
 /** What differs between one device's kernels and another's. */

@@ -1,7 +1,7 @@
-import { lmHeadTensor, MODERATORS } from "../checkpoint/architecture.js";
+import { lmHeadTensor, MODERATORS } from "../model/architecture.js";
+import { testedColumns, testedPositions } from "../model/self-test.js";
 import { genOutputs } from "./lm-head.js";
 import { Product } from "./product.js";
-import { testedColumns, testedPositions } from "./self-test.js";
 import type { WeightSource } from "./weights.js";
 
 /** Rows of numbers, one for each token: [tokens, width]. */

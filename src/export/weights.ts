@@ -1,6 +1,6 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.js";
-import { encodeFloats, type FloatType } from "./float.js";
-import type { Graph } from "./graph.js";
+import { encodeFloats, type FloatType } from "../onnx/float.js";
+import type { Graph } from "../onnx/graph.js";
 
 /** Where weights come from: a checkpoint, or one made fit for the kernels. */
 export type WeightSource = Pick<Checkpoint, "config" | "rows" | "read">;

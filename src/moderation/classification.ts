@@ -1,5 +1,5 @@
 import { InputError } from "../errors.js";
-import { contentText, type Message } from "../tokenizer/messages.js";
+import { contentText, type Message } from "../tokenizer/chat-template/messages.js";
 import { severityOf } from "./labels.js";
 import type { Policy, PolicyData } from "./policy.js";
 import { type Ruling, rulePrompt, ruleResponse } from "./ruling.js";

@@ -1,6 +1,6 @@
-import type { GuardConfig } from "../checkpoint/config.js";
 import { InputError } from "../errors.js";
 import { parseJson } from "../json.js";
+import type { GuardConfig } from "../model/config.js";
 import { quoted } from "../quoted.js";
 import { type Severity, severityOf } from "./labels.js";
 

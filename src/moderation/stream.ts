@@ -1,10 +1,10 @@
-import type { GuardConfig } from "../checkpoint/config.js";
 import type { LogitsReader, Sequence } from "../engine/sequence.js";
 import { ClosedError, type GuardError, InputError } from "../errors.js";
+import type { GuardConfig } from "../model/config.js";
+import type { Prefix } from "../tokenizer/chat-template/template.js";
 import { IncrementalEncoder, type Revision } from "../tokenizer/incremental.js";
 import { MOST_UNSETTLED } from "../tokenizer/limits.js";
 import { inTurns, SLICE } from "../tokenizer/slices.js";
-import type { Prefix } from "../tokenizer/template.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { CallOrder } from "./call-order.js";
 import { ContextWindow, type Overflow } from "./context-window.js";

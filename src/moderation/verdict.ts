@@ -1,5 +1,5 @@
-import type { GuardConfig } from "../checkpoint/config.js";
 import type { Logits } from "../engine/logits.js";
+import type { GuardConfig } from "../model/config.js";
 import { severityOf } from "./labels.js";
 
 /** What the model says of one token, or of the prompt. */

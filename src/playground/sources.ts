@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { InputError } from "../errors.js";
-import { ollamaText } from "../streaming/inputs/ollama.js";
-import { sseText } from "../streaming/inputs/sse.js";
+import { ollamaText } from "../gate/inputs/ollama.js";
+import { sseText } from "../gate/inputs/sse.js";
 import type { AnswerSource, Turn } from "./protocol.js";
 
 /** Characters of an endpoint's refusal that the page shows. */

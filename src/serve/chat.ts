@@ -1,8 +1,8 @@
+import { RequestError } from "../gateway/api-error.js";
+import { isRecord, type Json } from "../gateway/json.js";
 import type { GenGuard, TokenLogprob } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { Classification } from "../moderation/classification.js";
-import { RequestError } from "../streaming/proxy/api-error.js";
-import { isRecord, type Json } from "../streaming/proxy/json.js";
 import { type Asking, type Judge, modelOf } from "./judge.js";
 
 /** What would change the text that is judged, or put more beside it: the guard's template shows none of it. */

@@ -1,11 +1,11 @@
+import { RequestError } from "../gateway/api-error.js";
+import { isRecord, type Json } from "../gateway/json.js";
 import type { GenGuard, TokenLogprob } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { Classification } from "../moderation/classification.js";
 import { severityOf } from "../moderation/labels.js";
 import type { PolicyData } from "../moderation/policy.js";
-import { RequestError } from "../streaming/proxy/api-error.js";
-import { isRecord, type Json } from "../streaming/proxy/json.js";
-import type { Message } from "../tokenizer/messages.js";
+import type { Message } from "../tokenizer/chat-template/messages.js";
 
 /** Who asks, and until when. */
 export interface Asking {

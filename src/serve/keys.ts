@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { RequestError } from "../streaming/proxy/api-error.js";
+import { RequestError } from "../gateway/api-error.js";
 
 const MINUTE_MS = 60_000;
 

@@ -1,6 +1,6 @@
 import type { WebSocket } from "ws";
-import { RequestError, toRequestError } from "../streaming/proxy/api-error.js";
-import { isRecord, type Json } from "../streaming/proxy/json.js";
+import { RequestError, toRequestError } from "../gateway/api-error.js";
+import { isRecord, type Json } from "../gateway/json.js";
 import type { TokenStream } from "./token-stream.js";
 
 /** Messages of a client's that wait; then it is not read on before some are judged. */

@@ -1,9 +1,9 @@
 import { ClosedError } from "../errors.js";
+import { RequestError } from "../gateway/api-error.js";
+import type { Json } from "../gateway/json.js";
 import type { GenGuard } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { PolicyData } from "../moderation/policy.js";
-import { RequestError } from "../streaming/proxy/api-error.js";
-import type { Json } from "../streaming/proxy/json.js";
 import { TokenStream } from "./token-stream.js";
 
 /** How often idle streams are looked for, at the most. */

@@ -1,12 +1,12 @@
 import type { ClosedError } from "../errors.js";
+import { RequestError } from "../gateway/api-error.js";
+import type { Json } from "../gateway/json.js";
 import type { Guard } from "../guard.js";
 import type { Decision } from "../moderation/decision.js";
 import type { PolicyData } from "../moderation/policy.js";
 import type { GuardStream } from "../moderation/stream.js";
 import type { Judgement, Verdict } from "../moderation/verdict.js";
-import { RequestError } from "../streaming/proxy/api-error.js";
-import type { Json } from "../streaming/proxy/json.js";
-import type { Message } from "../tokenizer/messages.js";
+import type { Message } from "../tokenizer/chat-template/messages.js";
 
 /** Characters or ids of one push: more would keep others waiting. */
 const MOST_PUSHED = 1 << 16;

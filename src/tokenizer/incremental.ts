@@ -1,7 +1,7 @@
 import { ClosedError } from "../errors.js";
-import { Composition } from "./composition.js";
-import { normalize } from "./normalization.js";
-import { Pieces } from "./pieces.js";
+import { PreTokenizer } from "./bpe/pre-tokenizer.js";
+import { NfcStream } from "./normalization/nfc-stream.js";
+import { normalize } from "./normalization/normalize.js";
 import { slicesOf } from "./slices.js";
 import { type Tokenizer, wellFormed } from "./tokenizer.js";
 
@@ -29,16 +29,16 @@ export class IncrementalEncoder {
   #half = "";
   /** Text that may be the beginning of an added token. */
   #held = "";
-  readonly #composition = new Composition();
+  readonly #composition = new NfcStream();
   /** All text that is certain, and on top of it what follows, as if nothing came after. */
-  readonly #certain: Pieces;
-  #ahead: Pieces;
+  readonly #certain: PreTokenizer;
+  #ahead: PreTokenizer;
   readonly #ids: number[] = [];
   #ended = false;
 
   constructor(tokenizer: Tokenizer) {
     this.#tokenizer = tokenizer;
-    this.#certain = new Pieces(tokenizer.merges);
+    this.#certain = new PreTokenizer(tokenizer.merges);
     this.#ahead = this.#certain.fork();
   }
 

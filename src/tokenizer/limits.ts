@@ -1,6 +1,6 @@
 import { ContextLengthError } from "../errors.js";
-import { MOST_MARKS } from "./composition.js";
-import type { Message } from "./messages.js";
+import type { Message } from "./chat-template/messages.js";
+import { MOST_MARKS } from "./normalization/nfc-stream.js";
 
 /**
  * Tokens at a text's end that later text may still change. Of what people and models write it is a handful; a line break

@@ -2,9 +2,11 @@ import { CheckpointError } from "../errors.js";
 import { parseJson } from "../json.js";
 import { quoted } from "../quoted.js";
 import { fileProblem, readText } from "../regular-file.js";
-import { isWritten } from "./byte-alphabet.js";
-import { QWEN_SPLIT } from "./pieces.js";
+import { isWritten } from "./bpe/byte-alphabet.js";
+import { QWEN_SPLIT } from "./bpe/pre-tokenizer.js";
 
+/** Files beside the weights that decide what the model says: text → ids. Their absence is the exporter's to judge. */
+export const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 /** Qwen3's has 11 MB. */
 const LARGEST_FILE = 32 << 20;
 /** Qwen3 adds 26. Each is looked for at each character. */

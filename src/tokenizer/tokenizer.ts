@@ -1,11 +1,11 @@
 import { join } from "node:path";
 import { InputError } from "../errors.js";
 import { AddedTokens } from "./added-tokens.js";
-import { Composition } from "./composition.js";
-import { Merges } from "./merges.js";
-import { Pieces } from "./pieces.js";
+import { Merges } from "./bpe/merges.js";
+import { PreTokenizer } from "./bpe/pre-tokenizer.js";
+import { Vocabulary } from "./bpe/vocabulary.js";
+import { NfcStream } from "./normalization/nfc-stream.js";
 import { readTokenizerFile, type TokenizerFile } from "./tokenizer-file.js";
-import { Vocabulary } from "./vocabulary.js";
 
 /**
  * One checkpoint's tokenizer: text ↔ ids. The same machinery encodes text at once and as it comes
@@ -92,8 +92,8 @@ export class Tokenizer {
   }
 
   #encode(text: string, added: AddedTokens): number[] {
-    const pieces = new Pieces(this.merges);
-    const composition = new Composition();
+    const pieces = new PreTokenizer(this.merges);
+    const composition = new NfcStream();
     added.split(
       wellFormed(text),
       true,

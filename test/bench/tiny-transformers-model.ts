@@ -2,11 +2,11 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { RandomWeights } from "../../bench/generator/random-weights.js";
 import { tiny } from "../../scripts/checkpoint/presets.js";
-import { parseConfig } from "../../src/checkpoint/config.js";
-import { DenseWeights } from "../../src/export/dense.js";
-import { Graph, MICROSOFT } from "../../src/export/graph.js";
-import { encodeModel, type OnnxTensor } from "../../src/export/onnx.js";
+import { DenseWeights } from "../../src/export/formats/dense.js";
 import { addBackbone } from "../../src/export/qwen3.js";
+import { parseConfig } from "../../src/model/config.js";
+import { Graph, MICROSOFT } from "../../src/onnx/graph.js";
+import { encodeModel, type OnnxTensor } from "../../src/onnx/model.js";
 
 const LETTERS = [..."abcdefghijklmnopqrstuvwxyz"];
 /** Two letters with a space before them: every token is a word. */

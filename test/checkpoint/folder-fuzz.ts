@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { GuardError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
-import { ChatTemplate } from "../../src/tokenizer/template.js";
+import { ChatTemplate } from "../../src/tokenizer/chat-template/template.js";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.js";
 import { Dice, mutateBytes, mutateJson } from "../support/mutate.js";
 

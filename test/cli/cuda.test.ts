@@ -4,11 +4,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { cudaCommand } from "../../src/cli/commands/cuda.js";
-import { makeWheels } from "../ort/devices/cuda/install/wheels.js";
+import { makeWheels } from "../runtime/devices/cuda/install/wheels.js";
 import { runCli, runHere } from "../support/cli.js";
 import { temporaryFolder } from "../support/model.js";
 
-const DRIVER = fileURLToPath(new URL("../ort/devices/cuda/install/driver.c", import.meta.url));
+const DRIVER = fileURLToPath(new URL("../runtime/devices/cuda/install/driver.c", import.meta.url));
 // Whatever CUDA the machine has must not be seen.
 const NO_CUDA = {
   LD_LIBRARY_PATH: "",

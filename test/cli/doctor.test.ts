@@ -1,7 +1,7 @@
 import { copyFile, mkdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { expect, test } from "vitest";
-import { findLibrary } from "../../src/ort/library.js";
+import { findLibrary } from "../../src/runtime/library.js";
 import { runCli, runHere } from "../support/cli.js";
 import { temporaryFolder } from "../support/model.js";
 

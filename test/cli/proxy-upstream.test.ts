@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { scriptedUpstream } from "../streaming/proxy/upstream.js";
+import { scriptedUpstream } from "../gateway/upstream.js";
 import { MAIN, runHere } from "../support/cli.js";
 import { temporaryFolder } from "../support/model.js";
 

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { pullCommand } from "../../src/cli/commands/pull.js";
-import { FakeHub } from "../checkpoint/fake-hub.js";
+import { FakeHub } from "../download/fake-hub.js";
 
 let hub: FakeHub;
 let home: string;

@@ -6,7 +6,7 @@ import { createTerminal } from "../../src/cli/terminal.js";
 import type { GuardError } from "../../src/errors.js";
 import { decide } from "../../src/moderation/decision.js";
 import { ruleResponse } from "../../src/moderation/ruling.js";
-import { policyOf, verdict } from "../streaming/scripted.js";
+import { policyOf, verdict } from "../gate/scripted.js";
 
 const finding = ruleResponse([verdict(0, "Unsafe"), verdict(1, "Unsafe")], policyOf()).violation!;
 

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import OpenAI from "openai";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { scriptedUpstream, sse } from "../streaming/proxy/upstream.js";
+import { scriptedUpstream, sse } from "../gateway/upstream.js";
 import { MAIN, runCli, runHere } from "../support/cli.js";
 import { temporaryFolder } from "../support/model.js";
 

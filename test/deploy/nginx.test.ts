@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { scriptedUpstream, sse } from "../streaming/proxy/upstream.js";
+import { scriptedUpstream, sse } from "../gateway/upstream.js";
 import { MAIN } from "../support/cli.js";
 import { temporaryFolder } from "../support/model.js";
 

@@ -2,8 +2,8 @@ import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { apiPage } from "../../scripts/docs/api.js";
+import * as aiSdk from "../../src/adapters/ai-sdk.js";
 import * as main from "../../src/index.js";
-import * as aiSdk from "../../src/streaming/ai-sdk.js";
 
 const PAGE = fileURLToPath(new URL("../../docs/api.md", import.meta.url));
 

@@ -3,10 +3,10 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { odd, tiny, twoLayers06B } from "../../scripts/checkpoint/random.js";
-import { HEAD_NAMES, type HeadName } from "../../src/checkpoint/architecture.js";
 import { Engine } from "../../src/engine/engine.js";
 import type { LogitsReader, Sequence } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
+import { HEAD_NAMES, type HeadName } from "../../src/model/architecture.js";
 import { OFFICIAL_TOKENIZER, randomModel, readGolden } from "../support/model.js";
 
 /** Written by scripts/golden/logits.py with PyTorch in float32. */

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { odd, tiny, twoLayers06B } from "../../scripts/checkpoint/random.js";
-import { HEAD_NAMES, type HeadName } from "../../src/checkpoint/architecture.js";
 import { Engine } from "../../src/engine/engine.js";
 import type { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
-import type { Dtype } from "../../src/export/manifest.js";
+import { HEAD_NAMES, type HeadName } from "../../src/model/architecture.js";
+import type { Dtype } from "../../src/model/manifest.js";
 import { randomModel, readGolden } from "../support/model.js";
 
 type Recorded = Record<HeadName, number[][]>;

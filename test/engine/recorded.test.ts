@@ -1,20 +1,20 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { tiny } from "../../scripts/checkpoint/random.js";
-import { HEAD_NAMES, type HeadName } from "../../src/checkpoint/architecture.js";
 import { BatchRunner } from "../../src/engine/batch.js";
 import { KvCache } from "../../src/engine/cache.js";
 import { type RecordingReport, recordSteps } from "../../src/engine/recording.js";
-import { HalvedRows } from "../../src/engine/rows.js";
+import { BuddyRanges } from "../../src/engine/rows.js";
 import { Scheduler } from "../../src/engine/scheduler.js";
 import { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
-import { MODEL_FILE } from "../../src/export/manifest.js";
-import type { ModelOutput } from "../../src/export/outputs.js";
-import { readManifest } from "../../src/export/read-manifest.js";
-import { cpu } from "../../src/ort/devices/cpu.js";
-import type { Memory } from "../../src/ort/memory.js";
-import { Session } from "../../src/ort/session.js";
+import { HEAD_NAMES, type HeadName } from "../../src/model/architecture.js";
+import { MODEL_FILE } from "../../src/model/manifest.js";
+import type { ModelOutput } from "../../src/model/outputs.js";
+import { readManifest } from "../../src/model/read-manifest.js";
+import { cpu } from "../../src/runtime/devices/cpu.js";
+import type { Memory } from "../../src/runtime/memory.js";
+import { Session } from "../../src/runtime/session.js";
 import { randomModel, readGolden } from "../support/model.js";
 import { type Fault, MODES, RecordingCpu } from "./recording-cpu.js";
 
@@ -49,7 +49,7 @@ beforeAll(async () => {
   cache = new KvCache({ layers, kvHeads, headDim, type: "float32", slots: SLOTS, capacity }, cpu);
 
   runner = new BatchRunner(session, cache, outputs, MAX_TOKENS);
-  const rows = new HalvedRows(SLOTS, 100);
+  const rows = new BuddyRanges(SLOTS, 100);
   await runner.warmUp(MAX_TOKENS);
   await runner.record(rows.ranges(), MODES[0]);
   expect(runner.recorded).toBe(rows.ranges().length);
@@ -88,7 +88,7 @@ test("many streams at different lengths share recorded steps", async () => {
 describe("the way to record", () => {
   /** Records anew, with these faults, and puts things back as they were. */
   async function recordWith(faults: RecordingCpu["faults"], use: (report: RecordingReport) => Promise<void>) {
-    const ranges = new HalvedRows(SLOTS, 100).ranges();
+    const ranges = new BuddyRanges(SLOTS, 100).ranges();
     runner.forget();
     Object.assign(recorder.faults, faults);
     recorder.log.length = 0;
@@ -146,7 +146,7 @@ describe("the way to record", () => {
   });
 
   test("makes few recordings where they take much memory, those for few streams first", async () => {
-    const ranges = new HalvedRows(SLOTS, 100).ranges();
+    const ranges = new BuddyRanges(SLOTS, 100).ranges();
     const record = vi.spyOn(runner, "record");
     const taken = vi.spyOn(recorder.device, "memory");
     let free = 1000;
@@ -174,11 +174,11 @@ test("steps of several tokens of one stream, where they are recorded too, give t
   const long = lengths.map((length) => ({ first: 0, count: 1, length }));
   runner.forget();
   recorder.keepsNumbers = false;
-  const ranges = [...new HalvedRows(SLOTS, 100).ranges(), ...long];
+  const ranges = [...new BuddyRanges(SLOTS, 100).ranges(), ...long];
   const plan = { ranges, slots: SLOTS, maxTokens: MAX_TOKENS, vocabSize, outputs };
   const report = await recordSteps(runner, recorder.device, plan);
   expect(report).toMatchObject({ mode: "first", steps: ranges.length });
-  const rows = new HalvedRows(SLOTS, 100);
+  const rows = new BuddyRanges(SLOTS, 100);
   const options = {
     maxWaiting: 1,
     rows,

@@ -1,7 +1,7 @@
 import { DeviceError } from "../../src/errors.js";
-import { cpu } from "../../src/ort/devices/cpu.js";
-import type { Device, Recording, RecordingMode } from "../../src/ort/devices/device.js";
-import type { Memory } from "../../src/ort/memory.js";
+import { cpu } from "../../src/runtime/devices/cpu.js";
+import type { Device, Recording, RecordingMode } from "../../src/runtime/devices/device.js";
+import type { Memory } from "../../src/runtime/memory.js";
 
 /** What goes wrong with a way of recording: it cannot, it plays something else, or it does so once a prompt ran. */
 export type Fault = "throws" | "wrong" | "wrong after a prompt";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { HalvedRows, NearbyRows, type RowPlan, type RowRange } from "../../src/engine/rows.js";
+import { BuddyRanges, NearbyRows, type RowPlan, type RowRange } from "../../src/engine/rows.js";
 
 const nothing = () => 0;
 const rowsOf = (ranges: RowRange[]) =>
@@ -21,7 +21,7 @@ const cases = fc
 
 describe.each<[string, (slots: number, affordable: number) => RowPlan]>([
   ["NearbyRows", (_, affordable) => new NearbyRows(affordable % 20)],
-  ["HalvedRows", (slots, affordable) => new HalvedRows(slots, affordable)],
+  ["BuddyRanges", (slots, affordable) => new BuddyRanges(slots, affordable)],
 ])("%s", (_, make) => {
   test("every row runs once, and no range leaves the slots or meets another", () => {
     fc.assert(
@@ -45,11 +45,11 @@ describe("NearbyRows", () => {
   });
 });
 
-describe("HalvedRows", () => {
+describe("BuddyRanges", () => {
   test("only recorded ranges are used, and they are few", () => {
     fc.assert(
       fc.property(cases, ({ slots, rows, affordable }) => {
-        const plan = new HalvedRows(slots, affordable);
+        const plan = new BuddyRanges(slots, affordable);
         const ranges = text(plan.ranges());
         expect(ranges).toEqual([...new Set(ranges)]);
         expect(ranges.length).toBeLessThan(50);
@@ -59,27 +59,27 @@ describe("HalvedRows", () => {
   });
 
   test("larger ranges come first: memory they take serves the smaller", () => {
-    const counts = new HalvedRows(100, 0).ranges().map(({ count }) => count);
+    const counts = new BuddyRanges(100, 0).ranges().map(({ count }) => count);
     expect(counts).toEqual(counts.toSorted((a, b) => b - a));
     expect(counts.at(0)).toBe(100);
     expect(counts.at(-1)).toBe(1);
   });
 
   test("a lone row runs alone; among many slots with a few neighbours", () => {
-    expect(text(new HalvedRows(16, 0).group([9], nothing))).toEqual(["9+1"]);
-    expect(text(new HalvedRows(256, 0).group([0], nothing))).toEqual(["0+1"]);
-    expect(text(new HalvedRows(256, 0).group([200], nothing))).toEqual(["192+16"]);
+    expect(text(new BuddyRanges(16, 0).group([9], nothing))).toEqual(["9+1"]);
+    expect(text(new BuddyRanges(256, 0).group([0], nothing))).toEqual(["0+1"]);
+    expect(text(new BuddyRanges(256, 0).group([200], nothing))).toEqual(["192+16"]);
   });
 
   test("all rows are one run", () => {
     for (const slots of [1, 5, 64, 100]) {
       const all = Array.from({ length: slots }, (_, row) => row);
-      expect(text(new HalvedRows(slots, 0).group(all, () => 1000))).toEqual([`0+${slots}`]);
+      expect(text(new BuddyRanges(slots, 0).group(all, () => 1000))).toEqual([`0+${slots}`]);
     }
   });
 
   test("idle rows are run along while they hold less than all weights weigh", () => {
-    const plan = new HalvedRows(8, 3000);
+    const plan = new BuddyRanges(8, 3000);
     expect(text(plan.group([0, 7], () => 500))).toEqual(["0+8"]);
     expect(text(plan.group([0, 7], () => 501))).toEqual(["0+1", "7+1"]);
     expect(text(plan.group([0, 1, 5], (row) => (row === 4 ? 9000 : 0)))).toEqual(["0+2", "5+1"]);

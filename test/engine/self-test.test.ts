@@ -2,17 +2,17 @@ import { cp, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
-import { convertCheckpoint } from "../../src/conversion/convert.js";
+import { convertCheckpoint } from "../../src/convert-checkpoint.js";
 import { Engine } from "../../src/engine/engine.js";
 import { exportCheckpoint } from "../../src/export/export.js";
-import { type Dtype, WEIGHTS_FILE } from "../../src/export/manifest.js";
-import { expectedLogits, logitDistance, tolerance } from "../../src/export/self-test.js";
+import { type Dtype, WEIGHTS_FILE } from "../../src/model/manifest.js";
+import { expectedLogits, logitDistance, tolerance } from "../../src/model/self-test.js";
 import { randomModel, reseal, temporaryFolder } from "../support/model.js";
 
 /** A fault in the exporter: rows of a matrix leave it in another order. */
 const fault = vi.hoisted(() => ({ rowsTurned: false }));
-vi.mock("../../src/export/quantize.js", async (original) => {
-  const real = await original<typeof import("../../src/export/quantize.js")>();
+vi.mock("../../src/export/formats/quantize.js", async (original) => {
+  const real = await original<typeof import("../../src/export/formats/quantize.js")>();
   return {
     ...real,
     quantizeRows: (...args: Parameters<typeof real.quantizeRows>) => {

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { Conversations } from "../../src/evaluation/conversation.js";
-import { ChatTemplate, type Message } from "../../src/tokenizer/template.js";
+import { ChatTemplate, type Message } from "../../src/tokenizer/chat-template/template.js";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.js";
 import { OFFICIAL_TOKENIZER } from "../support/model.js";
 

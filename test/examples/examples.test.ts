@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { readdir, readFile } from "node:fs/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { scriptedUpstream, sse } from "../streaming/proxy/upstream.js";
+import { scriptedUpstream, sse } from "../gateway/upstream.js";
 import { temporaryFolder } from "../support/model.js";
 
 const EXAMPLES = fileURLToPath(new URL("../../examples/", import.meta.url));

@@ -7,8 +7,8 @@ import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js"
 import { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { CheckpointError, InputError, StorageError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
-import type { Device, Dtype } from "../../src/export/manifest.js";
-import { readManifest } from "../../src/export/read-manifest.js";
+import type { Device, Dtype } from "../../src/model/manifest.js";
+import { readManifest } from "../../src/model/read-manifest.js";
 import { expectError } from "../support/errors.js";
 import { DEFAULT_MODEL, OFFICIAL_TOKENIZER, temporaryFolder } from "../support/model.js";
 

@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { odd, tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
-import { HEAD_NAMES, type HeadName } from "../../src/checkpoint/architecture.js";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { referenceLogits } from "../../src/export/reference.js";
+import { HEAD_NAMES, type HeadName } from "../../src/model/architecture.js";
 import { readGolden, temporaryFolder } from "../support/model.js";
 
 const CHECKPOINTS = {

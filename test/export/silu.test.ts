@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { Graph } from "../../src/export/graph.js";
 import { addSilu } from "../../src/export/qwen3.js";
+import { Graph } from "../../src/onnx/graph.js";
 
 const operators = (target: Parameters<typeof addSilu>[3]) => {
   const graph = new Graph();

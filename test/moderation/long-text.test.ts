@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
+import { JinjaTemplate } from "../../src/tokenizer/chat-template/jinja-template.js";
 import { IncrementalEncoder } from "../../src/tokenizer/incremental.js";
-import { JinjaTemplate } from "../../src/tokenizer/jinja-template.js";
 import { MOST_UNSETTLED } from "../../src/tokenizer/limits.js";
 import { SLICE } from "../../src/tokenizer/slices.js";
 import { temporaryFolder } from "../support/model.js";

@@ -12,7 +12,7 @@ import {
 } from "../../src/moderation/policy.js";
 import { type Evidence, rulePrompt, ruleResponse, turnsInScope } from "../../src/moderation/ruling.js";
 import type { TurnVerdict } from "../../src/moderation/verdict.js";
-import { LABELS, policyOf, verdict } from "../streaming/scripted.js";
+import { LABELS, policyOf, verdict } from "../gate/scripted.js";
 
 const RISK: Record<string, string> = { s: "Safe", u: "Unsafe", c: "Controversial" };
 

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import type { StreamInput } from "../../src/guard-options.js";
-import type { Message } from "../../src/tokenizer/messages.js";
+import type { Message } from "../../src/tokenizer/chat-template/messages.js";
 
 const SYSTEM = {
   role: "system",

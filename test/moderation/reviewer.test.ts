@@ -4,7 +4,7 @@ import type { PolicyData } from "../../src/moderation/policy.js";
 import { Reviewer } from "../../src/moderation/reviewer.js";
 import { type Finding, ruleResponse } from "../../src/moderation/ruling.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
-import { LABELS, policyOf, verdict } from "../streaming/scripted.js";
+import { LABELS, policyOf, verdict } from "../gate/scripted.js";
 
 const policies = fc.record({
   reading: fc.constantFrom("strict", "loose"),

@@ -2,15 +2,15 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { type Listening, listen } from "../../src/gateway/server.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import { resolvePolicy } from "../../src/moderation/policy.js";
 import { EXAMPLES } from "../../src/playground/examples.js";
 import { describeGuard } from "../../src/playground/guard-info.js";
 import type { RunEvent, RunRequest } from "../../src/playground/protocol.js";
 import { PlaygroundServer } from "../../src/playground/server.js";
-import { type Listening, listen } from "../../src/streaming/proxy/server.js";
 import { ruleRun } from "../../src/ui/playground/ruled.js";
-import { reply, scriptedUpstream } from "../streaming/proxy/upstream.js";
+import { reply, scriptedUpstream } from "../gateway/upstream.js";
 import { temporaryFolder } from "../support/model.js";
 
 const KEY = "sk-secret-of-the-tester";

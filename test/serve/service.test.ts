@@ -1,9 +1,9 @@
 import OpenAI from "openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Listening, listen } from "../../src/gateway/server.js";
 import { type GenGuard, loadGenGuard } from "../../src/gen-guard.js";
 import { type Guard, loadGuard } from "../../src/index.js";
 import { GuardService, type ServiceOptions } from "../../src/serve/service.js";
-import { type Listening, listen } from "../../src/streaming/proxy/server.js";
 import { randomGen } from "../support/gen.js";
 
 let gen: GenGuard;

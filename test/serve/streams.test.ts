@@ -5,9 +5,9 @@ import { fileURLToPath } from "node:url";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
+import { type Listening, listen } from "../../src/gateway/server.js";
 import { type Guard, loadGuard } from "../../src/index.js";
 import { GuardService, type ServiceOptions } from "../../src/serve/service.js";
-import { type Listening, listen } from "../../src/streaming/proxy/server.js";
 
 const QUESTION = [{ role: "user", content: "Write a card." }];
 const INSULT =

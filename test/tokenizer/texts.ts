@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { MOST_MARKS } from "../../src/tokenizer/composition.js";
+import { MOST_MARKS } from "../../src/tokenizer/normalization/nfc-stream.js";
 
 /** Strings that the stages of encoding trip over; a case draws from a few groups. */
 const GROUPS: string[][] = [

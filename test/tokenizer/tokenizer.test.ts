@@ -2,9 +2,9 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { BYTE_LETTERS } from "../../src/tokenizer/byte-alphabet.js";
+import { BYTE_LETTERS } from "../../src/tokenizer/bpe/byte-alphabet.js";
+import { QWEN_SPLIT } from "../../src/tokenizer/bpe/pre-tokenizer.js";
 import { IncrementalEncoder } from "../../src/tokenizer/incremental.js";
-import { QWEN_SPLIT } from "../../src/tokenizer/pieces.js";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.js";
 import { qwen3 } from "./qwen3.js";
 

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { type Listening, listen } from "../../src/gateway/server.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import { describeGuard } from "../../src/playground/guard-info.js";
 import { PlaygroundServer } from "../../src/playground/server.js";
-import { type Listening, listen } from "../../src/streaming/proxy/server.js";
 import { accessibilityProblems, CHROMIUM, launchBrowser } from "../support/browser.js";
 import { temporaryFolder } from "../support/model.js";
 

@@ -1,7 +1,7 @@
 import { Command, Option } from "commander";
 import type { Classification } from "../../moderation/classification.js";
 import { severityOf } from "../../moderation/labels.js";
-import type { Message } from "../../tokenizer/messages.js";
+import type { Message } from "../../tokenizer/chat-template/messages.js";
 import { interruptSignal } from "../interrupt.js";
 import { readMessages } from "../messages-file.js";
 import { addModelOptions, loadAnyModel, type ModelOptions } from "../model-options.js";

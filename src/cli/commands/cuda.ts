@@ -1,9 +1,9 @@
 import { Command } from "commander";
 import { InputError } from "../../errors.js";
-import { cudaFolder, inspectCuda } from "../../ort/devices/cuda/files.js";
-import type { WheelSource } from "../../ort/devices/cuda/install/install.js";
-import { CUDA_MAJOR } from "../../ort/devices/cuda/packages.js";
-import { driverText, nextStep } from "../../ort/devices/cuda/report.js";
+import { cudaFolder, inspectCuda } from "../../runtime/devices/cuda/files.js";
+import type { WheelSource } from "../../runtime/devices/cuda/install/install.js";
+import { CUDA_MAJOR } from "../../runtime/devices/cuda/packages.js";
+import { driverText, nextStep } from "../../runtime/devices/cuda/report.js";
 import { interruptSignal } from "../interrupt.js";
 import { ProgressBars } from "../progress-bars.js";
 import { createTerminal, visible, visibleLine } from "../terminal.js";
@@ -45,7 +45,7 @@ Environment:
             `version. Driver 580 or later serves CUDA ${CUDA_MAJOR}; programs for CUDA 12 run on it too.`,
         );
       }
-      const { installCuda, missingWheels } = await import("../../ort/devices/cuda/install/install.js");
+      const { installCuda, missingWheels } = await import("../../runtime/devices/cuda/install/install.js");
       const signal = interruptSignal();
       const wheels = await missingWheels(from, signal);
       announce(wheels, from);

@@ -1,6 +1,6 @@
 import { Command, Option } from "commander";
-import { type Comparison, type Device, DTYPES, type Dtype } from "../../export/manifest.js";
-import { DEVICE_KIND_NAMES } from "../../ort/devices/kinds.js";
+import { type Comparison, type Device, DTYPES, type Dtype } from "../../model/manifest.js";
+import { DEVICE_KIND_NAMES } from "../../runtime/devices/kinds.js";
 import { interruptSignal } from "../interrupt.js";
 import { StageProgress } from "../stage-progress.js";
 import { createTerminal, visibleLine } from "../terminal.js";
@@ -58,8 +58,8 @@ Examples:
     )
     .action(async (checkpoint: string, out: string, { dtype, device, kvCache, verify }: Options) => {
       const [{ cachedCheckpoint, isHubId, pull }, { convertCheckpoint }] = await Promise.all([
-        import("../../checkpoint/hub.js"),
-        import("../../conversion/convert.js"),
+        import("../../download/hub.js"),
+        import("../../convert-checkpoint.js"),
       ]);
       const signal = interruptSignal();
       const progress = new StageProgress(createTerminal(process.stderr));

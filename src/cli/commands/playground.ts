@@ -38,7 +38,7 @@ async function playground(options: Options): Promise<void> {
   const [{ PlaygroundServer }, { describeGuard }, { listen }] = await Promise.all([
     import("../../playground/server.js"),
     import("../../playground/guard-info.js"),
-    import("../../streaming/proxy/server.js"),
+    import("../../gateway/server.js"),
   ]);
   const terminal = createTerminal(process.stderr);
   const guard = await loadModel(options);

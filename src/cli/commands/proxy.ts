@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
+import type { Mode } from "../../gate/gate-options.js";
+import { isLoopbackName } from "../../gateway/loopback.js";
 import type { PolicyData } from "../../moderation/policy.js";
-import type { Mode } from "../../streaming/gate-options.js";
-import { isLoopbackName } from "../../streaming/proxy/loopback.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { whole } from "../numbers.js";
@@ -163,9 +163,9 @@ async function proxy(options: Options): Promise<void> {
     return runWorkers(options, say);
   }
   const [{ GuardProxy }, { listen }, { isWorker, pooledMetrics, serveInPool }] = await Promise.all([
-    import("../../streaming/proxy/proxy.js"),
-    import("../../streaming/proxy/server.js"),
-    import("../../streaming/cluster/worker.js"),
+    import("../../gateway/proxy.js"),
+    import("../../gateway/server.js"),
+    import("../../gateway/cluster/worker.js"),
   ]);
   const policy = options.policy && (await readJsonFile(options.policy, "POLICY", POLICY_HINT));
   const guard = await loadModel(shareOf(options), { maxStreams: options.maxStreams });

@@ -1,5 +1,5 @@
 import { Command, Option } from "commander";
-import type { HubSource } from "../../checkpoint/hub.js";
+import type { HubSource } from "../../download/hub.js";
 import { ProgressBars } from "../progress-bars.js";
 import { createTerminal, visibleLine } from "../terminal.js";
 
@@ -46,7 +46,7 @@ Environment:
   MODELSCOPE_ENDPOINT   a mirror of ModelScope`,
     )
     .action(async (repo: string, { revision, source }: { revision?: string; source?: HubSource }) => {
-      const { pull } = await import("../../checkpoint/hub.js");
+      const { pull } = await import("../../download/hub.js");
       const progress = new ProgressBars(createTerminal(process.stderr));
       const folder = await pull(repo, {
         revision,

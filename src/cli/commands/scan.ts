@@ -1,5 +1,7 @@
 import { Command, Option } from "commander";
 import { ClosedError } from "../../errors.js";
+import { Batches, type BatchOptions } from "../../gate/batches.js";
+import { ModerationViolation } from "../../gate/violation.js";
 import type { Guard } from "../../guard.js";
 import type { Overflow } from "../../moderation/context-window.js";
 import type { Decision } from "../../moderation/decision.js";
@@ -9,9 +11,7 @@ import { Reviewer } from "../../moderation/reviewer.js";
 import { type Finding, rulePrompt, turnsInScope } from "../../moderation/ruling.js";
 import type { GuardStream } from "../../moderation/stream.js";
 import type { Verdict } from "../../moderation/verdict.js";
-import { Batches, type BatchOptions } from "../../streaming/batches.js";
-import { ModerationViolation } from "../../streaming/violation.js";
-import type { Message } from "../../tokenizer/messages.js";
+import type { Message } from "../../tokenizer/chat-template/messages.js";
 import { ClearText } from "../clear-text.js";
 import { INPUT_KINDS, type InputKind, readInput } from "../input.js";
 import { interruptSignal } from "../interrupt.js";

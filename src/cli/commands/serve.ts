@@ -2,9 +2,9 @@ import { existsSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { Command, Option } from "commander";
 import { InputError } from "../../errors.js";
+import { isLoopbackName } from "../../gateway/loopback.js";
 import type { PolicyData } from "../../moderation/policy.js";
 import { readText } from "../../regular-file.js";
-import { isLoopbackName } from "../../streaming/proxy/loopback.js";
 import { signalled } from "../interrupt.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { addModelOptions, loadAnyModel, type ModelOptions } from "../model-options.js";
@@ -91,7 +91,7 @@ Log: one JSON object a request on standard error, without anybody's text.`,
 async function serve(options: Options): Promise<void> {
   const [{ GuardService }, { listen }] = await Promise.all([
     import("../../serve/service.js"),
-    import("../../streaming/proxy/server.js"),
+    import("../../gateway/server.js"),
   ]);
   const policy = options.policy && (await readJsonFile(options.policy, "POLICY", POLICY_HINT));
   const apiKeys = [...options.apiKey, ...(options.apiKeyFile ? await readKeys(options.apiKeyFile) : [])];

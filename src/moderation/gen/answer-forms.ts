@@ -1,5 +1,5 @@
 import { CheckpointError } from "../../errors.js";
-import { type GenLabels, REFUSALS } from "../../tokenizer/gen-form.js";
+import { type GenLabels, REFUSALS } from "../../tokenizer/chat-template/gen-form.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 
 /** What a Gen guard calls no category. */

@@ -1,4 +1,4 @@
-import type { GenLabels } from "../../tokenizer/gen-form.js";
+import type { GenLabels } from "../../tokenizer/chat-template/gen-form.js";
 import type { Classification, ClassificationRuling } from "../classification.js";
 import { severityOf } from "../labels.js";
 import type { Policy } from "../policy.js";

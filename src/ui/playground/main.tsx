@@ -1,6 +1,6 @@
 import { render } from "preact";
 import { useMemo, useRef, useState } from "preact/hooks";
-import type { GuardConfig } from "../../checkpoint/config.js";
+import type { GuardConfig } from "../../model/config.js";
 import { type Policy, type PolicyData, resolvePolicy } from "../../moderation/policy.js";
 import type { Example, PageData, RunEvent, Turn } from "../../playground/protocol.js";
 import { Answer, Readers } from "./answer.js";

@@ -1,0 +1,82 @@
+import { AnswerFormatter } from "../gate/answer-formatter.js";
+import { Channel } from "../gate/channel.js";
+import { Gate } from "../gate/gate.js";
+import type { GateOptions, VerdictStream } from "../gate/gate-options.js";
+import type { TextPart } from "../gate/parts.js";
+import type { ScoutOptions } from "../gate/scout.js";
+import { ModerationViolation } from "../gate/violation.js";
+import { Slot } from "./allow-list.js";
+import type { Event, Released, TextTarget } from "./codec.js";
+
+/** One choice of an answer on its way through its gate. */
+export class Lane {
+  readonly input = new Channel<Released>();
+  readonly formatter: AnswerFormatter<Event | TextTarget | Slot>;
+  readonly gate: Gate<Event | TextTarget | Slot>;
+
+  /** @param json the answer is to be JSON: its escapes are read as their characters */
+  constructor(
+    prefill: string,
+    json: boolean,
+    open: () => VerdictStream,
+    options: GateOptions,
+    scout: ScoutOptions | null,
+  ) {
+    this.formatter = new AnswerFormatter(prefill, { json });
+    this.gate = new Gate<Event | TextTarget | Slot>(this.input, open, options, { scout });
+    this.gate.start();
+  }
+
+  /** Lets the guard read what a server says of its failure; what passes comes out in the slot. */
+  async quote(slot: Slot, text: string): Promise<void> {
+    await this.#write(slot, text);
+  }
+
+  /**
+   * Judges texts, and leaves in each slot what passes of it.
+   *
+   * @returns the violation that stopped them, if one did
+   * @throws what the guard failed of
+   */
+  async judge(slots: readonly Slot[]): Promise<ModerationViolation | null> {
+    const texts = slots.map(({ text }) => text);
+    for (const slot of slots) slot.text = "";
+    void this.#fill(slots, texts);
+    const passed: TextPart<Event | TextTarget | Slot>[] = [];
+    try {
+      for await (const part of this.gate) if (part.kind === "text") passed.push(part);
+      this.#set(passed, Number.POSITIVE_INFINITY);
+      return null;
+    } catch (error) {
+      if (!(error instanceof ModerationViolation)) throw error;
+      // With stream-first more has passed than was judged.
+      this.#set(passed, error.span?.start ?? 0);
+      return error;
+    }
+  }
+
+  /** Puts so many units of what passed into the slots. */
+  #set(passed: readonly TextPart<Event | TextTarget | Slot>[], most: number): void {
+    let left = most;
+    for (const { text, tag } of passed) {
+      const own = { text: text.slice(0, left), tag };
+      if (tag instanceof Slot) tag.text += this.formatter.source({ kind: "text", ...own });
+      left -= own.text.length;
+    }
+  }
+
+  async #fill(slots: readonly Slot[], texts: readonly string[]): Promise<void> {
+    let failure: { error: unknown } | undefined;
+    try {
+      for (const [i, slot] of slots.entries()) await this.#write(slot, texts[i]);
+    } catch (error) {
+      failure = { error };
+    }
+    this.input.close(failure);
+  }
+
+  async #write(slot: Slot, text: string): Promise<void> {
+    const parts = [...this.formatter.text(slot.channel, text, slot, slot), ...this.formatter.end(slot, slot)];
+    for (const part of parts) await this.input.write(part);
+  }
+}

@@ -1,0 +1,18 @@
+import type { Json } from "../json.js";
+import type { ParsedRequest } from "../parsed-request.js";
+import { promptOf } from "../request/beside.js";
+import type { FieldReader } from "../request/fields.js";
+import { chatMessages } from "../request/messages.js";
+import { countOf, moderationAsked, streamOf } from "../request/settings.js";
+import { CHAT_BODY } from "../request/tables.js";
+
+/** Of `/v1/chat/completions`. @throws {InputError} {RequestError} where the request holds what cannot be judged */
+export function parseChat(body: Json, reader: FieldReader): ParsedRequest {
+  const texts = reader.texts(body, CHAT_BODY, "the request");
+  const prompt = promptOf(chatMessages(body.messages, reader), texts, reader);
+  return {
+    choices: Array(countOf(body.n)).fill(prompt),
+    stream: streamOf(body.stream),
+    moderation: moderationAsked(body.moderation),
+  };
+}

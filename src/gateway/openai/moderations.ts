@@ -1,0 +1,59 @@
+import type { Guard } from "../../guard.js";
+import type { Policy } from "../../moderation/policy.js";
+import { rulePrompt } from "../../moderation/ruling.js";
+import { RequestError } from "../api-error.js";
+import { isRecord, type Json } from "../json.js";
+import { scoresOf } from "../scores.js";
+import { categoriesOf } from "./annotations.js";
+
+/** They take turns in one place: more would hold it for long. */
+const MOST_INPUTS = 256;
+/**
+ * `/v1/moderations`: each text is judged as a prompt. Categories have the checkpoint's names, and OpenAI's beside them
+ * where they mean the same; a score is the probability of not being safe times that of the category.
+ */
+export async function moderations(
+  body: Json,
+  guard: Guard,
+  policy: Policy,
+  options: { signal: AbortSignal; cacheKey: string },
+): Promise<Json> {
+  const results: Json[] = [];
+  for (const content of inputs(body.input)) {
+    const stream = guard.stream({ messages: [{ role: "user", content }], ...options });
+    try {
+      const verdict = await stream.prompt;
+      if (verdict === null) throw new RequestError(500, "internal_error", "The guard gave no verdict.");
+      const violation = rulePrompt(verdict, policy).violation;
+      const { promptRisk, promptCategory } = guard.labels;
+      const probable = scoresOf(verdict.probabilities, promptRisk);
+      const scores = Object.fromEntries(promptCategory.map((label, i) => [label, probable[i]]));
+      const flagged = new Set(violation ? [violation.category] : []);
+      results.push({ flagged: violation !== null, ...categoriesOf({ scores, flagged }), risk: verdict.risk });
+    } finally {
+      stream.close();
+    }
+  }
+  return {
+    id: `modr-${crypto.randomUUID()}`,
+    model: typeof body.model === "string" ? body.model : "qwen3guard",
+    results,
+  };
+}
+
+function inputs(input: unknown): string[] {
+  const items = Array.isArray(input) ? input : [input];
+  if (items.length > MOST_INPUTS) {
+    throw new RequestError(400, "too_many_inputs", `input must hold no more than ${MOST_INPUTS} texts.`);
+  }
+  // A list of parts is one input, a list of texts is as many.
+  if (items.length > 0 && items.every((item) => typeof item === "string")) return items;
+  if (items.length > 0 && items.every((item) => isRecord(item) && typeof item.text === "string")) {
+    return [items.map((item) => item.text).join("\n")];
+  }
+  throw new RequestError(
+    400,
+    "input_unreadable",
+    "input must be a text, a list of texts, or a list of text parts.",
+  );
+}

@@ -1,0 +1,228 @@
+import { GuardError } from "../errors.js";
+import { ModerationViolation } from "../gate/violation.js";
+import { invalid, Slot } from "./allow-list.js";
+import { RequestError, toRequestError } from "./api-error.js";
+import type { Event, Released, Routed, StreamCodec, TextTarget } from "./codec.js";
+import { isRecord, type Json } from "./json.js";
+import type { Lane } from "./lane.js";
+import type { Media } from "./media.js";
+import { errorIn, UpstreamError } from "./upstream-error.js";
+
+interface Context {
+  media: Media;
+  /** Seconds without a word after which the client is told that there is one to come; 0: it never is. */
+  keepAlive: number;
+  /** Fires when nobody wants more. */
+  signal: AbortSignal;
+  /** Called when every choice was stopped. */
+  stop(): void;
+  /** Called when nothing more goes to the client: whoever still reads or judges is to end. */
+  end(): void;
+  /** Why it ended, where the gates only know that it was aborted. */
+  reason(error: unknown): unknown;
+  /** Called with what the model's server failed of. */
+  failed(failure: RequestError): void;
+}
+
+/** Relays a model's event stream through the gates of its choices. Never rejects. */
+export async function relay(
+  body: AsyncIterable<Uint8Array>,
+  answer: StreamCodec,
+  lanes: Lane[],
+  writer: WritableStreamDefaultWriter<Uint8Array>,
+  context: Context,
+): Promise<void> {
+  const stream = new Relay(answer, lanes, writer, context);
+  stream.keepAlive();
+  const opening = stream.open();
+  const reading = stream.read(body);
+  const sending = lanes.map(async (_, choice) => {
+    await opening;
+    await stream.send(choice);
+  });
+  try {
+    await Promise.all(sending);
+    await reading;
+    await stream.end();
+  } catch (error) {
+    await stream.fail(error).catch(() => {});
+  }
+  stream.silence();
+  context.end();
+  await Promise.allSettled([...sending, reading]);
+}
+
+class Relay {
+  readonly #answer: StreamCodec;
+  readonly #lanes: Lane[];
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #context: Context;
+  readonly #encoder = new TextEncoder();
+  /** The event that tells of all choices, after everything else. */
+  #last: Event | null = null;
+  #terminated = false;
+  /** Choices that were stopped. */
+  #stopped = 0;
+  #failure: RequestError | null = null;
+  #timer: NodeJS.Timeout | undefined;
+  /** Nothing was sent since the timer looked last. */
+  #silent = false;
+  /** Where the server's own words of its failure come out, once they are judged. */
+  readonly #quote = new Slot("", "content");
+  /** Whose gate judges it. */
+  #quoting: Lane | undefined;
+
+  constructor(
+    answer: StreamCodec,
+    lanes: Lane[],
+    writer: WritableStreamDefaultWriter<Uint8Array>,
+    context: Context,
+  ) {
+    this.#answer = answer;
+    this.#lanes = lanes;
+    this.#writer = writer;
+    this.#context = context;
+  }
+
+  /** Reads the model's events into the gates. Never rejects: what fails is told to each gate, which passes it on. */
+  async read(body: AsyncIterable<Uint8Array>): Promise<void> {
+    try {
+      await this.#events(body);
+      const open = this.#lanes.findIndex(({ input }, choice) => !input.left && !this.#answer.ended(choice));
+      if (open >= 0 && !this.#terminated) {
+        throw new RequestError(502, "upstream_failed", "The model's stream ended before its answer did.");
+      }
+      for (const { input } of this.#lanes) input.close();
+    } catch (cause) {
+      await this.#close(cause);
+    }
+  }
+
+  /** Sends what comes before the answer. */
+  async open(): Promise<void> {
+    for (const event of this.#answer.opening()) await this.#write(event);
+  }
+
+  /** Hands on what passes of a choice. */
+  async send(choice: number): Promise<void> {
+    const { gate, formatter } = this.#lanes[choice];
+    try {
+      for await (const part of gate) await this.#hand(part, formatter);
+    } catch (error) {
+      if (error === this.#failure) return;
+      if (!(error instanceof ModerationViolation)) throw error;
+      this.#stopped++;
+      // With stream-first it may have come out before it was judged.
+      if (this.#lanes[choice] === this.#quoting) this.#quote.text = "";
+      if (this.#lanes.every(({ input }) => input.left)) this.#context.stop();
+      for (const event of this.#answer.stop(choice, error)) await this.#write(event);
+    }
+  }
+
+  /** Keeps the connection open while nothing else is sent: text may be held, or the model may think. */
+  keepAlive(): void {
+    const { keepAlive } = this.#context;
+    if (keepAlive === 0) return;
+    this.#timer = setInterval(() => {
+      const reads = (this.#writer.desiredSize ?? 0) > 0;
+      if (this.#silent && reads) {
+        this.#writer.write(this.#encoder.encode(this.#answer.keepAlive())).catch(() => {});
+      }
+      this.#silent = true;
+    }, keepAlive * 1000).unref();
+  }
+
+  silence(): void {
+    clearInterval(this.#timer);
+  }
+
+  async end(): Promise<void> {
+    this.silence();
+    // Where every choice was stopped, that the stream ended early takes nothing from the client.
+    const over = this.#stopped === this.#lanes.length && !(this.#failure instanceof UpstreamError);
+    if (this.#failure && !over) throw this.#failure;
+    for (const event of this.#answer.closing()) await this.#write(event);
+    if (this.#last) await this.#write(this.#last);
+    const { terminator } = this.#answer;
+    if ((this.#terminated || this.#stopped > 0) && terminator !== null) {
+      await this.#writer.write(this.#encoder.encode(`data: ${terminator}\n\n`));
+    }
+    await this.#writer.close();
+  }
+
+  async fail(error: unknown): Promise<void> {
+    this.silence();
+    const failure = toRequestError(this.#context.reason(error));
+    if (failure instanceof UpstreamError && this.#quote.text === failure.quote && failure.quote !== "")
+      failure.tell();
+    await this.#write(this.#answer.fail(failure));
+    await this.#writer.close();
+  }
+
+  async #events(body: AsyncIterable<Uint8Array>): Promise<void> {
+    for await (const { event: name, data } of this.#context.media.events(body)) {
+      const said = data.trim();
+      if (said === "[DONE]") this.#terminated = true;
+      else if (said !== "" || name === "error") {
+        for (const routed of this.#answer.read(parse(said, name))) await this.#route(routed);
+      }
+      if (this.#terminated || this.#lanes.every(({ input }) => input.left)) return;
+    }
+  }
+
+  /** Ends the gates' input with what failed, after all that came before. */
+  async #close(cause: unknown): Promise<void> {
+    const error =
+      cause instanceof RequestError || this.#context.signal.aborted
+        ? cause
+        : cause instanceof GuardError
+          ? invalid("texts that the guard cannot read", { cause })
+          : new RequestError(502, "upstream_failed", "The model's stream broke off.", { cause });
+    if (error instanceof RequestError && !this.#context.signal.aborted) {
+      this.#failure = error;
+      this.#context.failed(error);
+    }
+    if (error instanceof UpstreamError && error.quote !== "") {
+      this.#quoting = this.#lanes.find(({ input }) => !input.left);
+      await this.#quoting?.quote(this.#quote, error.quote).catch(() => {});
+    }
+    for (const { input } of this.#lanes) input.close({ error });
+  }
+
+  async #route({ choice, part }: Routed): Promise<void> {
+    if (choice !== null) await this.#lanes[choice].input.write(part);
+    else if (part.kind === "item") this.#last = part.item as Event;
+  }
+
+  async #hand(part: Released, formatter: Lane["formatter"]): Promise<void> {
+    if (part.kind === "item") await this.#write(part.item as Event);
+    else if (part.kind === "text") {
+      const text = formatter.source(part);
+      if (part.tag instanceof Slot) part.tag.text += text;
+      else await this.#write((part.tag as TextTarget).write(text));
+    }
+  }
+
+  async #write(event: Event): Promise<void> {
+    this.#silent = false;
+    await this.#writer.write(this.#encoder.encode(this.#answer.frame(event)));
+  }
+}
+
+/** An event's object. @throws {RequestError} where it is none, or tells of an error */
+function parse(data: string, name: string | undefined): Json {
+  let event: unknown;
+  try {
+    event = JSON.parse(data);
+  } catch (cause) {
+    if (name === "error") event = { error: data || "unknown" };
+    else throw invalid("an event that is not JSON", { cause });
+  }
+  if (!isRecord(event)) {
+    if (name === "error") event = { error: String(event) };
+    else throw invalid("an event that is not an object");
+  }
+  const error = errorIn(event as Json, name);
+  if (error) throw error;
+  return event as Json;
+}

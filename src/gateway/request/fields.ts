@@ -1,0 +1,156 @@
+import type { Policy } from "../../moderation/policy.js";
+import { RequestError } from "../api-error.js";
+import { isRecord, type Json, list } from "../json.js";
+
+/**
+ * What becomes of a known field. Numbers, booleans and null pass under any name that is one.
+ *
+ * read: taken by its reader. word: an identifier passes, a text in its place is judged. text: judged, with the names of
+ * its fields. settings: words; a text is judged, and so are a list and an object. unread: steers decoding and is read by no
+ * model; what it makes a model say is judged. sealed: encrypted or signed by the server that made it, passes and is counted.
+ * refused: cannot be judged.
+ */
+export type Rule = "read" | "word" | "settings" | "text" | "unread" | "sealed" | "refused" | Fields;
+/** The fields of an object, or of each object in a list. */
+export interface Fields {
+  readonly [field: string]: Rule;
+}
+
+/** Why something went on that nobody judged. */
+export type Unjudged = "field" | "part" | "attachment" | "sealed" | "stored" | "tool";
+
+/** No spaces, and short: names, ids, settings. */
+const WORD = /^[!-~]{0,128}$/;
+const MOST_SHOWN = 64;
+
+/** Names in JSON schemas and tools that say nothing. */
+const SCHEMA_WORDS = new Set(
+  `type function custom name description parameters strict json_schema schema format grammar syntax definition properties
+  required items prefixItems enum const title default examples additionalProperties patternProperties anyOf oneOf allOf not
+  if then else $ref $defs $schema $id definitions pattern minimum maximum exclusiveMinimum exclusiveMaximum multipleOf
+  minLength maxLength minItems maxItems uniqueItems minProperties maxProperties nullable readOnly writeOnly deprecated
+  content text`.split(/\s+/),
+);
+/** Types and formats that say nothing. */
+const TYPE_WORDS = new Set(
+  `json string number integer boolean object array null function custom text json_schema json_object grammar content
+  summary_text reasoning_text reasoning.text reasoning.summary url_citation`.split(/\s+/),
+);
+
+/** Goes through what stands in a request beside its messages: finds its texts, refuses what cannot be judged. */
+export class FieldReader {
+  /** What went on unjudged. */
+  readonly unjudged: Unjudged[] = [];
+  readonly policy: Policy;
+  readonly #passed: readonly string[];
+
+  /** @param passed names of fields that pass unjudged on purpose */
+  constructor(policy: Policy, passed: readonly string[] = []) {
+    this.policy = policy;
+    this.#passed = passed;
+  }
+
+  /**
+   * The texts among an object's fields, in order.
+   *
+   * @param where the object, for messages: "the request", "message 2"
+   * @throws {RequestError} body_invalid, field_unjudged
+   */
+  texts(object: Json, fields: Fields, where: string): string[] {
+    return Object.entries(object).flatMap(([name, value]) => {
+      if (Object.hasOwn(fields, name)) return this.#known(name, value, fields[name], where);
+      rejectSpelling(name, fields, where);
+      return this.#unknown(name, value, where);
+    });
+  }
+
+  /** Lets something go unjudged where the policy says so. @throws {RequestError} field_unjudged */
+  pass(kind: Unjudged, what: string, name?: string): void {
+    if (this.policy.unjudged !== "pass" && !(name !== undefined && this.#passed.includes(name))) {
+      const way = name === undefined ? "" : `with --pass-fields ${name.slice(0, MOST_SHOWN)}, or anything `;
+      throw refusal(
+        `${kind}_unjudged`,
+        `The guard cannot judge ${what}. Leave it out, or let it pass unjudged: ${way}with "unjudged": "pass" in the policy.`,
+      );
+    }
+    this.unjudged.push(kind);
+  }
+
+  #known(name: string, value: unknown, rule: Rule, where: string): string[] {
+    if (typeof rule === "object") {
+      if (typeof value === "string" && value !== "") return WORD.test(value) ? [] : [value];
+      const objects = Array.isArray(value) ? value : [value];
+      return objects.flatMap((object) =>
+        isRecord(object) ? this.texts(object, rule, `${name} of ${where}`) : textsIn(object),
+      );
+    }
+    // A format is a word or a schema.
+    if (rule === "text") return TYPE_WORDS.has(value as string) ? [] : textsIn(value);
+    if (rule === "settings") return settingsIn(value);
+    if (rule === "word") return textsIn(value).filter((text) => !WORD.test(text));
+    if (rule === "sealed" && holdsText(value)) this.unjudged.push("sealed");
+    if (rule === "refused") return this.#unknown(name, value, where);
+    return [];
+  }
+
+  #unknown(name: string, value: unknown, where: string): [] {
+    // A name can be a text as well.
+    if (holdsText(value) || !WORD.test(name))
+      this.pass("field", `the field ${shown(name)} of ${where}`, name);
+    return [];
+  }
+}
+
+/** The texts among settings. Words in a list or an object may be those of a text, and are one. */
+function settingsIn(value: unknown): string[] {
+  if (!isRecord(value)) return textsIn(value);
+  return Object.entries(value).flatMap(([name, own]) => {
+    if (typeof own !== "object") return textsIn([name, own]).filter((text) => !WORD.test(text));
+    return textsIn([textsIn({ [name]: own }).join(" ")]);
+  });
+}
+
+/** Every text in a value, at any depth, and the names of its fields but for those that say nothing. */
+export function textsIn(value: unknown): string[] {
+  if (typeof value === "string") return value.trim() === "" ? [] : [value];
+  if (Array.isArray(value)) return value.flatMap(textsIn);
+  if (!isRecord(value)) return [];
+  return Object.entries(value).flatMap(([name, field]) => {
+    const own = SCHEMA_WORDS.has(name) ? [] : textsIn(name);
+    if (name === "type" && typeof field === "string" && TYPE_WORDS.has(field)) return own;
+    return [...own, ...textsIn(field)];
+  });
+}
+
+/** Whether there may be text in a value: lists of numbers may be token ids. */
+function holdsText(value: unknown): boolean {
+  if (typeof value === "string" || Array.isArray(value)) return value.length > 0;
+  return isRecord(value) && Object.keys(value).length > 0;
+}
+
+/** Refuses a field in capitals: servers in Go, Ollama for one, take it for the field that is known. */
+function rejectSpelling(name: string, fields: Fields, where: string): void {
+  // There and back, as some letters have two small or two capital forms.
+  const folded = name.toLowerCase().toUpperCase().toLowerCase();
+  if (folded === name || !Object.hasOwn(fields, folded)) return;
+  throw refusal("body_invalid", `The field ${shown(name)} of ${where} must be spelled "${folded}".`);
+}
+
+/** The objects of a list. @throws {RequestError} body_invalid */
+export function objectsOf(value: unknown, what: string): Json[] {
+  if (value === undefined || value === null) return [];
+  const objects = list(value);
+  if (Array.isArray(value) && objects.every(isRecord)) return objects;
+  throw refusal("body_invalid", `${what} must be a list of objects.`);
+}
+
+/** An error whose message may quote the request: it goes to the client, and into no log. */
+export function refusal(code: string, message: string): RequestError {
+  return new RequestError(400, code, "The request holds what the guard cannot judge.", { told: { message } });
+}
+
+/** A stranger's name for a message to that stranger. */
+export function shown(name: unknown): string {
+  if (typeof name !== "string") return "that is no text";
+  return JSON.stringify(name.length > MOST_SHOWN ? `${name.slice(0, MOST_SHOWN)}…` : name);
+}

@@ -1,0 +1,130 @@
+import type { IncomingMessage } from "node:http";
+import type { AddressInfo, ListenOptions } from "node:net";
+import type { Duplex } from "node:stream";
+import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
+import { InputError } from "../errors.js";
+
+/**
+ * Milliseconds that a client may take to send a request's head, and all of it; a connection that says nothing counts from
+ * its beginning. Node looks at them every so often.
+ */
+const TIMEOUTS = { headersTimeout: 20_000, requestTimeout: 120_000, connectionsCheckingInterval: 5_000 };
+/** Bytes of a body that nobody wants, and milliseconds, before its connection is given up. */
+const MOST_UNWANTED = 64 * 2 ** 20;
+const UNWANTED_MS = 5_000;
+/** Milliseconds for an aborted request to say so. */
+const TELL_MS = 500;
+
+export interface Listening {
+  /** Address to reach it at. */
+  url: string;
+  /** Takes no more requests, lets those under way end for so long, then ends them. A second call can shorten that. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** What answers requests, and can stop. */
+export interface Service {
+  fetch(request: Request): Response | Promise<Response>;
+  /** Takes no more requests. */
+  drain(): void;
+  /** Ends those under way. */
+  abort(): void;
+  /** Takes over connections that ask to become sockets. Without it they are answered like any other. */
+  upgrade?(incoming: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>;
+}
+
+/** Answers HTTP requests. @throws {InputError} PORT_UNAVAILABLE */
+export function listen(
+  service: Service,
+  port: number,
+  hostname: string,
+  timeouts = TIMEOUTS,
+): Promise<Listening> {
+  return listenAt(service, { port, host: hostname }, timeouts);
+}
+
+/** Answers HTTP requests, also where another process passes them on. @throws {InputError} PORT_UNAVAILABLE */
+export async function listenAt(
+  service: Service,
+  where: ListenOptions,
+  timeouts = TIMEOUTS,
+): Promise<Listening> {
+  const server = createAdaptorServer({
+    fetch: (request, env) => answer(service, request, (env as HttpBindings).incoming),
+    serverOptions: timeouts,
+  });
+  if (service.upgrade) {
+    server.on("upgrade", (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
+      service.upgrade?.(incoming, socket, head).catch(() => socket.destroy());
+    });
+  }
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (cause: NodeJS.ErrnoException) => {
+      const place = where.path ?? `${where.host}:${where.port}`;
+      const message = `Cannot listen on ${place} (${cause.code}). Choose another with --host and --port.`;
+      reject(new InputError("PORT_UNAVAILABLE", message, { cause }));
+    });
+    server.listen(where, resolve);
+  });
+  let closed: Promise<void> | null = null;
+  return {
+    url: urlOf(server.address()),
+    close(graceMs) {
+      closed ??= new Promise<void>((resolve) => {
+        service.drain();
+        server.close(() => resolve());
+        if ("closeIdleConnections" in server) server.closeIdleConnections();
+      });
+      const timer = setTimeout(end, graceMs);
+      return closed.finally(() => clearTimeout(timer));
+    },
+  };
+
+  function end(): void {
+    service.abort();
+    // What was aborted still tells its client.
+    setTimeout(() => "closeAllConnections" in server && server.closeAllConnections(), TELL_MS).unref();
+  }
+}
+
+/**
+ * A refusal goes out once the body has come, though nobody wants it: on a connection with an unread rest the client might
+ * not get it, and would lose what it asks next.
+ */
+async function answer(service: Service, request: Request, incoming: IncomingMessage): Promise<Response> {
+  const response = await service.fetch(request);
+  const unread = response.status === 413 || (response.status >= 400 && !request.bodyUsed);
+  if (!unread || (await readToEnd(incoming))) return response;
+  const headers = new Headers(response.headers);
+  headers.set("connection", "close");
+  return new Response(response.body, { status: response.status, headers });
+}
+
+/** Whether a request's body is at its end, after dropping the rest of it. */
+function readToEnd(incoming: IncomingMessage): Promise<boolean> {
+  return new Promise((resolve) => {
+    if (incoming.readableEnded || incoming.destroyed) return resolve(incoming.readableEnded);
+    const timer = setTimeout(() => end(false), UNWANTED_MS);
+    const end = (whole: boolean) => {
+      clearTimeout(timer);
+      resolve(whole);
+    };
+    let bytes = 0;
+    // Who began to read it would pause it.
+    incoming.removeAllListeners("data");
+    incoming.on("data", ({ length }: Buffer) => {
+      bytes += length;
+      if (bytes > MOST_UNWANTED) end(false);
+    });
+    incoming.once("close", () => end(false));
+    incoming.once("end", () => end(true));
+    incoming.resume();
+  });
+}
+
+/** Of what listens on a path the path. */
+function urlOf(address: AddressInfo | string | null): string {
+  if (address === null || typeof address === "string") return address ?? "";
+  const host = address.family === "IPv6" ? `[${address.address}]` : address.address;
+  return `http://${host}:${address.port}`;
+}

@@ -1,0 +1,311 @@
+import { CheckpointError } from "../errors.js";
+import { quoted } from "../quoted.js";
+
+/**
+ * What a guard says its verdict with. stream: heads over each token, which a Qwen3Guard-Stream has. gen: the words that
+ * it goes on with, as Qwen3Guard-Gen does.
+ */
+export type GuardKind = "stream" | "gen";
+
+/** What the graph, the engine and the verdicts need to know of a guard's checkpoint. */
+export interface GuardConfig {
+  kind: GuardKind;
+  hiddenSize: number;
+  layers: number;
+  heads: number;
+  kvHeads: number;
+  /** Width of one attention head; not always hiddenSize / heads. */
+  headDim: number;
+  intermediateSize: number;
+  vocabSize: number;
+  rmsNormEps: number;
+  ropeTheta: number;
+  /** Longest context the model was made for, in tokens. */
+  maxPositions: number;
+  tieWordEmbeddings: boolean;
+  /** Width of the layer between the last hidden state and the heads; null where there are none. */
+  guardInnerSize: number | null;
+  /**
+   * Label names in id order: `labels.responseRisk[2]` names logit 2 of the response's risk head. Of a Gen guard, whose
+   * chat template names them, in the template's order.
+   */
+  labels: {
+    promptRisk: string[];
+    promptCategory: string[];
+    responseRisk: string[];
+    responseCategory: string[];
+  };
+}
+
+const ARCHITECTURE = "Qwen3ForGuardModel";
+const CAUSAL_LM = "Qwen3ForCausalLM";
+/** The exported model holds two tables of rotations with a row for each; Qwen3 was trained with up to 262,144. */
+const MOST_POSITIONS = 1 << 18;
+const LONGEST_LABEL = 200;
+/** Labels go to terminals, logs and headers. */
+const UNSEEN = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_Control}]/u;
+const RELEASED = "Qwen/Qwen3Guard-Stream-0.6B (or -4B, -8B)";
+const RELEASED_GEN = "Qwen/Qwen3Guard-Gen-0.6B (or -4B, -8B)";
+
+/**
+ * Reads config.json's content. `source` names the file in error messages; `genLabels` are those that a Gen guard's chat
+ * template names, null where it is none.
+ * Throws CheckpointError: CONFIG_INVALID, ARCHITECTURE_UNSUPPORTED, GUARD_HEADS_MISSING, LABELS_MISSING,
+ * LABELS_INVALID, CONFIG_UNSUPPORTED.
+ */
+export function parseConfig(
+  json: unknown,
+  source: string,
+  genLabels: GuardConfig["labels"] | null = null,
+): GuardConfig {
+  if (!isObject(json)) {
+    throw new CheckpointError(
+      "CONFIG_INVALID",
+      `${source} must hold a JSON object. Fetch the checkpoint again, for example ${RELEASED}.`,
+    );
+  }
+  const fields = new Fields(json, source);
+  const kind = architecture(json, source, genLabels !== null);
+  checkFeatures(json, source);
+
+  const heads = fields.integer("num_attention_heads", 1, 4096);
+  const kvHeads = fields.integer("num_key_value_heads", 1, 4096);
+  const hiddenSize = fields.integer("hidden_size", 1, 1 << 20);
+  if (heads % kvHeads !== 0) {
+    throw fields.invalid(
+      "num_attention_heads",
+      `is ${heads}, which num_key_value_heads (${kvHeads}) does not divide`,
+    );
+  }
+  if (json.head_dim == null && hiddenSize % heads !== 0) {
+    throw fields.invalid("head_dim", `is missing, and hidden_size / num_attention_heads is not whole`);
+  }
+  const headDim = json.head_dim == null ? hiddenSize / heads : fields.integer("head_dim", 2, 1 << 16);
+  if (headDim % 2 !== 0)
+    throw fields.invalid("head_dim", `is ${headDim}, but rotary positions need an even size`);
+
+  return {
+    kind,
+    hiddenSize,
+    layers: fields.integer("num_hidden_layers", 1, 1024),
+    heads,
+    kvHeads,
+    headDim,
+    intermediateSize: fields.integer("intermediate_size", 1, 1 << 22),
+    vocabSize: fields.integer("vocab_size", 1, 1 << 20),
+    rmsNormEps: fields.positive("rms_norm_eps", 1),
+    ropeTheta: ropeTheta(fields, json),
+    maxPositions: fields.integer("max_position_embeddings", 2, MOST_POSITIONS),
+    tieWordEmbeddings: json.tie_word_embeddings === true,
+    guardInnerSize: kind === "gen" ? null : fields.integer("guard_inner_size", 1, 1 << 20),
+    labels: kind === "gen" ? templateLabels(genLabels, source) : mappedLabels(fields),
+  };
+}
+
+/** Whether a config.json is a causal LM's: a Gen guard's, if its chat template is one's. */
+export function isCausalLm(json: unknown): boolean {
+  return isObject(json) && Array.isArray(json.architectures) && json.architectures.includes(CAUSAL_LM);
+}
+
+function mappedLabels(fields: Fields): GuardConfig["labels"] {
+  return {
+    promptRisk: riskLabels(fields, "query_risk_level_map", "num_query_risk_level"),
+    promptCategory: labels(fields, "query_category_map", "num_query_category"),
+    responseRisk: riskLabels(fields, "response_risk_level_map", "num_risk_level"),
+    responseCategory: labels(fields, "response_category_map", "num_category"),
+  };
+}
+
+/** The same checks for the labels that a chat template names. @throws {CheckpointError} LABELS_INVALID */
+function templateLabels(given: unknown, source: string): GuardConfig["labels"] {
+  const named = isObject(given) ? given : {};
+  const maps = Object.fromEntries(Object.entries(named).map(([name, list]) => [name, labelMap(list)]));
+  const fields = new Fields(maps, `${source}, chat template`);
+  return {
+    promptRisk: riskLabels(fields, "promptRisk", ""),
+    promptCategory: labels(fields, "promptCategory", ""),
+    responseRisk: riskLabels(fields, "responseRisk", ""),
+    responseCategory: labels(fields, "responseCategory", ""),
+  };
+}
+
+function labelMap(names: unknown): unknown {
+  return Array.isArray(names) ? Object.fromEntries(names.map((name, id) => [id, name])) : names;
+}
+
+/** The fields of a config.json that reads so: to have the same checks for what was taken from one. */
+export function rawConfig(config: GuardConfig): Record<string, unknown> {
+  return {
+    architectures: [config.kind === "gen" ? CAUSAL_LM : ARCHITECTURE],
+    hidden_size: config.hiddenSize,
+    num_hidden_layers: config.layers,
+    num_attention_heads: config.heads,
+    num_key_value_heads: config.kvHeads,
+    head_dim: config.headDim,
+    intermediate_size: config.intermediateSize,
+    vocab_size: config.vocabSize,
+    rms_norm_eps: config.rmsNormEps,
+    rope_theta: config.ropeTheta,
+    max_position_embeddings: config.maxPositions,
+    tie_word_embeddings: config.tieWordEmbeddings,
+    guard_inner_size: config.guardInnerSize,
+    query_risk_level_map: labelMap(config.labels?.promptRisk),
+    query_category_map: labelMap(config.labels?.promptCategory),
+    response_risk_level_map: labelMap(config.labels?.responseRisk),
+    response_category_map: labelMap(config.labels?.responseCategory),
+  };
+}
+
+/** Is this the name of the risk level that means "nothing found"? */
+export function isSafeLabel(label: string): boolean {
+  return label.toLowerCase() === "safe";
+}
+
+type Json = Record<string, unknown>;
+
+function isObject(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+class Fields {
+  constructor(
+    readonly json: Json,
+    readonly source: string,
+  ) {}
+
+  invalid(field: string, complaint: string): CheckpointError {
+    return new CheckpointError(
+      "CONFIG_INVALID",
+      `${this.source}: ${field} ${complaint}. Restore the config.json that came with the checkpoint.`,
+    );
+  }
+
+  integer(field: string, min: number, max: number, from: Json = this.json): number {
+    const value = from[field];
+    if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
+      throw this.invalid(field, `must be a whole number from ${min} to ${max}, not ${quoted(value)}`);
+    }
+    return value as number;
+  }
+
+  positive(field: string, max: number, from: Json = this.json): number {
+    const value = from[field];
+    if (typeof value !== "number" || !(value > 0) || !(value <= max)) {
+      throw this.invalid(field, `must be a number above 0 and at most ${max}, not ${quoted(value)}`);
+    }
+    return value;
+  }
+}
+
+function architecture(json: Json, source: string, hasGenTemplate: boolean): GuardKind {
+  const architectures = Array.isArray(json.architectures) ? json.architectures : [];
+  if (architectures.includes(ARCHITECTURE)) return "stream";
+  if (isCausalLm(json)) {
+    if (hasGenTemplate) return "gen";
+    throw new CheckpointError(
+      "GUARD_HEADS_MISSING",
+      `${source} describes a plain Qwen3 (${CAUSAL_LM}): it has no moderation heads, and its chat template is not that of ` +
+        `a Qwen3Guard-Gen, which asks for a verdict. Use a guard: ${RELEASED}, or ${RELEASED_GEN} with its own template.`,
+    );
+  }
+  throw new CheckpointError(
+    "ARCHITECTURE_UNSUPPORTED",
+    `${source}: architectures is ${quoted(json.architectures)}, but only ${ARCHITECTURE} and ${CAUSAL_LM} are ` +
+      `supported. Use a guard's checkpoint: ${RELEASED}, or ${RELEASED_GEN}.`,
+  );
+}
+
+/** Options of a Qwen3 config that would change the computation: unread, they would give wrong verdicts. */
+function checkFeatures(json: Json, source: string): void {
+  const refuse = (field: string, supported: string) => {
+    throw new CheckpointError(
+      "CONFIG_UNSUPPORTED",
+      `${source}: ${field} is ${quoted(json[field])}, but only ${supported} is supported. ` +
+        `Use a checkpoint without it, for example ${RELEASED}.`,
+    );
+  };
+  if (json.model_type !== undefined && json.model_type !== "qwen3") refuse("model_type", '"qwen3"');
+  if (json.hidden_act != null && json.hidden_act !== "silu") refuse("hidden_act", '"silu"');
+  if (json.attention_bias != null && json.attention_bias !== false) refuse("attention_bias", "false");
+  if (json.use_sliding_window != null && json.use_sliding_window !== false)
+    refuse("use_sliding_window", "false");
+  if (Array.isArray(json.layer_types) && json.layer_types.some((type) => type !== "full_attention")) {
+    refuse("layer_types", '"full_attention" in every layer');
+  }
+  if (json.quantization_config != null) refuse("quantization_config", "an unquantized checkpoint");
+  for (const field of ["rope_scaling", "rope_parameters"]) {
+    const rope = json[field];
+    if (rope == null) continue;
+    const type = isObject(rope) ? (rope.rope_type ?? rope.type ?? "default") : rope;
+    if (type !== "default") refuse(field, 'null or the type "default"');
+  }
+}
+
+/** Older configs keep rope_theta at the top, those of transformers 5 in rope_parameters. */
+function ropeTheta(fields: Fields, json: Json): number {
+  const places = [json, json.rope_parameters, json.rope_scaling].filter(
+    (place): place is Json => isObject(place) && place.rope_theta != null,
+  );
+  const values = places.map((place) => fields.positive("rope_theta", 1e12, place));
+  if (values.length === 0) throw fields.invalid("rope_theta", "is missing");
+  if (values.some((value) => value !== values[0])) {
+    throw fields.invalid("rope_theta", `is given twice with different values (${values.join(", ")})`);
+  }
+  return values[0];
+}
+
+function labels(fields: Fields, mapField: string, countField: string): string[] {
+  const { json, source } = fields;
+  const map = json[mapField];
+  const invalid = (complaint: string) =>
+    new CheckpointError(
+      "LABELS_INVALID",
+      `${source}: ${mapField} ${complaint}. Restore the config.json that came with the checkpoint.`,
+    );
+  if (map == null) {
+    throw new CheckpointError(
+      "LABELS_MISSING",
+      `${source} has no ${mapField}, so the heads' outputs have no names. ` +
+        `Add the label maps of the original checkpoint's config.json ({"0": "Safe", …}).`,
+    );
+  }
+  if (!isObject(map)) throw invalid(`must map ids to names ({"0": "Safe", …}), not ${quoted(map)}`);
+  const count = Object.keys(map).length;
+  if (count === 0) throw invalid("is empty");
+  if (count > 4096) throw invalid(`has ${count} labels; at most 4096 are supported`);
+  if (json[countField] != null && json[countField] !== count) {
+    throw invalid(`has ${count} labels, but ${countField} is ${quoted(json[countField])}`);
+  }
+  const names: string[] = [];
+  for (let id = 0; id < count; id++) {
+    const name = map[String(id)];
+    if (name === undefined) throw invalid(`must have exactly the ids 0 to ${count - 1}; ${id} is missing`);
+    if (typeof name !== "string" || name.trim() === "" || name.length > LONGEST_LABEL || UNSEEN.test(name)) {
+      throw invalid(`names id ${id} ${quoted(name)}, which is no usable name`);
+    }
+    if (names.includes(name)) throw invalid(`names two ids ${quoted(name)}`);
+    names.push(name);
+  }
+  return names;
+}
+
+function riskLabels(fields: Fields, mapField: string, countField: string): string[] {
+  const names = labels(fields, mapField, countField);
+  const safe = names.filter(isSafeLabel).length;
+  if (safe !== 1 || names.length < 2) {
+    throw new CheckpointError(
+      "LABELS_INVALID",
+      `${fields.source}: ${mapField} must have at least two levels, exactly one of them named "Safe" ` +
+        `(it has ${quoted(names)}). Restore the config.json that came with the checkpoint.`,
+    );
+  }
+  return names;
+}
+
+/** GroupQueryAttention rotates heads whose size is a multiple of this, and no others. */
+const HEAD_SIZE_STEP = 16;
+
+/** Size of a head in the graph and its cache. */
+export function paddedHeadSize(size: number): number {
+  return Math.ceil(size / HEAD_SIZE_STEP) * HEAD_SIZE_STEP;
+}

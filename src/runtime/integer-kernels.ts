@@ -1,0 +1,107 @@
+import { DeviceError } from "../errors.js";
+import { Graph, MICROSOFT } from "../onnx/graph.js";
+import { encodeModel, type OnnxTensor } from "../onnx/model.js";
+import { Binding } from "./binding.js";
+import { cpu } from "./devices/cpu.js";
+import type { Memory } from "./memory.js";
+import { Session } from "./session.js";
+import { ELEMENT, type ElementType, Tensor } from "./tensor.js";
+
+const DEPTH = 256;
+const WIDTH = 64;
+/** One row takes another kernel than several do. */
+const ROWS = [1, 16];
+
+/** Whether sessions need `widenBytes` here. Found out once in a process. */
+let needed: Promise<boolean> | undefined;
+
+/**
+ * Finds the kernels that multiply bytes exactly. Processors without VNNI add pairs of u8 × s8 products in 16 bits, where
+ * the largest are cut off without notice: there, the slower u8 × u8 kernels must do. Trying out beats reading the
+ * processor's flags: what counts is which kernel ONNX Runtime takes.
+ *
+ * @returns whether sessions that multiply bytes must be loaded with `widenBytes`
+ * @throws {DeviceError} KERNEL_INEXACT
+ */
+export function mustWidenBytes(): Promise<boolean> {
+  needed ??= findKernels();
+  return needed;
+}
+
+/** The same, without a memory of earlier answers. */
+export async function findKernels(): Promise<boolean> {
+  for (const widenBytes of [false, true]) if (await areExact(widenBytes)) return widenBytes;
+  throw new DeviceError(
+    "KERNEL_INEXACT",
+    "This processor multiplies bytes inexactly, so w8a8 would judge wrongly. " +
+      "Export the checkpoint with --dtype int8 or int4 instead.",
+  );
+}
+
+/** Multiplies the largest bytes there are. */
+async function areExact(widenBytes: boolean): Promise<boolean> {
+  // A column of the largest, one of the smallest, one of mixed weights, and so on: [DEPTH, WIDTH].
+  const weights = Int8Array.from({ length: DEPTH * WIDTH }, (_, i) => {
+    const column = i % WIDTH;
+    return column % 3 === 0 ? 127 : column % 3 === 1 ? -127 : ((i * 37) % 255) - 127;
+  });
+  const session = await Session.loadBytes(buildProduct(weights), { threads: 1, widenBytes });
+  try {
+    for (const rows of ROWS) {
+      for (const value of [255, 1]) {
+        const product = await multiply(session, rows, value);
+        for (let i = 0; i < product.length; i++) {
+          let expected = 0;
+          for (let k = 0; k < DEPTH; k++) expected += (value - 128) * weights[k * WIDTH + (i % WIDTH)];
+          if (product[i] !== expected) return false;
+        }
+      }
+    }
+    return true;
+  } finally {
+    session.release();
+  }
+}
+
+function buildProduct(weights: Int8Array): Uint8Array {
+  const graph = new Graph();
+  graph.input("a", "uint8", ["rows", DEPTH]);
+  graph.output("y", "float32", ["rows", WIDTH]);
+  graph.node("MatMulIntegerToFloat", ["a", "b", "one", "one", "zero"], ["y"], {}, MICROSOFT);
+  const tensors: OnnxTensor[] = [
+    { name: "b", type: "int8", dims: [DEPTH, WIDTH], data: new Uint8Array(weights.buffer) },
+    { name: "one", type: "float32", dims: [], data: new Uint8Array(Float32Array.of(1).buffer) },
+    { name: "zero", type: "uint8", dims: [], data: Uint8Array.of(128) },
+  ];
+  return encodeModel({
+    producer: "",
+    producerVersion: "",
+    opsets: graph.opsets,
+    graph: { nodes: graph.nodes, tensors, inputs: graph.inputs, outputs: graph.outputs },
+  });
+}
+
+/** Rows of one and the same byte times the weights. */
+async function multiply(session: Session, rows: number, value: number): Promise<Float32Array> {
+  const memories: Memory[] = [];
+  const allocate = (type: ElementType, dims: number[]) => {
+    const memory = cpu.allocate(dims.reduce((n, dim) => n * dim, ELEMENT[type].bytes));
+    memories.push(memory);
+    return { memory, tensor: Tensor.view(memory, 0, type, dims) };
+  };
+  const binding = new Binding(session);
+  const input = allocate("uint8", [rows, DEPTH]);
+  const output = allocate("float32", [rows, WIDTH]);
+  try {
+    new Uint8Array(input.memory.view()).fill(value);
+    binding.input("a", input.tensor);
+    binding.output("y", output.tensor);
+    await binding.run();
+    return Float32Array.from(new Float32Array(output.memory.view()));
+  } finally {
+    binding.release();
+    input.tensor.release();
+    output.tensor.release();
+    for (const memory of memories) memory.free();
+  }
+}

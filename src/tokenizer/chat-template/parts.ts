@@ -1,0 +1,76 @@
+import { IncrementalEncoder } from "../incremental.js";
+import { leastBytes, promptTooLong } from "../limits.js";
+import { SLICE, slicesOf } from "../slices.js";
+import type { Tokenizer } from "../tokenizer.js";
+
+/** A templated conversation's control tokens, as ids, and the content between them, as text. */
+export type Part = number | string;
+
+/**
+ * Ids of a templated conversation, in steps of about a slice. Gives up as soon as it is plain that there are `most` ids or
+ * more: by the text's length before the first step, later by the ids that stand.
+ *
+ * @throws {ContextLengthError} PROMPT_TOO_LONG, at once or in a step
+ * @throws {InputError} MARKS_TOO_MANY, in a step
+ */
+export function encodeParts(
+  parts: readonly Part[],
+  tokenizer: Tokenizer,
+  most = Number.POSITIVE_INFINITY,
+): Generator<void, number[]> {
+  const bytes = parts.map((part) => (typeof part === "string" ? leastBytes(part) : tokenizer.longest));
+  const total = bytes.reduce((sum, one) => sum + one, 0);
+  if (total / tokenizer.longest >= most) throw promptTooLong(Math.ceil(total / tokenizer.longest), most);
+  return steps(parts, tokenizer, total, (stand, left) => {
+    const least = stand + left / tokenizer.longest;
+    if (least >= most) throw promptTooLong(Math.ceil(least), most);
+  });
+}
+
+/**
+ * @param left the fewest bytes that all parts take in NFC, a control token counted as the longest
+ * @param check told how many ids stand, and what is left after them
+ */
+function* steps(
+  parts: readonly Part[],
+  tokenizer: Tokenizer,
+  left: number,
+  check: (stand: number, left: number) => void,
+): Generator<void, number[]> {
+  const ids: number[] = [];
+  let units = 0;
+  for (const part of parts) {
+    if (typeof part === "number") {
+      ids.push(part);
+      left -= tokenizer.longest;
+      continue;
+    }
+    if (part.length > SLICE) {
+      const base = ids.length;
+      const encoder = new IncrementalEncoder(tokenizer);
+      for (const slice of slicesOf(part)) {
+        const { from, ids: others, provisional } = encoder.push(slice);
+        replace(ids, base + from, others);
+        left -= leastBytes(slice);
+        check(ids.length - provisional, left);
+        yield;
+      }
+      const last = encoder.end();
+      replace(ids, base + last.from, last.ids);
+    } else {
+      for (const id of tokenizer.encode(part)) ids.push(id);
+      left -= leastBytes(part);
+      units += part.length;
+    }
+    check(ids.length, left);
+    if (units < SLICE) continue;
+    units = 0;
+    yield;
+  }
+  return ids;
+}
+
+function replace(ids: number[], from: number, others: readonly number[]): void {
+  ids.length = from;
+  for (const id of others) ids.push(id);
+}

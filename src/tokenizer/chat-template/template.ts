@@ -1,0 +1,253 @@
+import { join } from "node:path";
+import { CheckpointError } from "../../errors.js";
+import { checkSize } from "../limits.js";
+import { Marks } from "../normalization/marks.js";
+import { atOnce, inTurns, SLICE } from "../slices.js";
+import type { Tokenizer } from "../tokenizer.js";
+import { JinjaTemplate } from "./jinja-template.js";
+import {
+  invalid,
+  type Message,
+  type MessageOptions,
+  plain,
+  ROLES,
+  type TemplateMessage,
+  templateMessages,
+  withReasoningApart,
+  withReasoningInText,
+} from "./messages.js";
+import { encodeParts } from "./parts.js";
+import { readTemplates, type TemplateSources } from "./template-files.js";
+import { promptIndexOf, type Turn, turnsOf } from "./turns.js";
+
+export type { Message } from "./messages.js";
+export { promptIndexOf } from "./turns.js";
+
+export interface PrefixOptions extends MessageOptions {
+  /** The response itself begins with the model's `<think>`. Default false: the prefix ends with an empty one. */
+  reasoning?: boolean;
+  /** Tool definitions that the conversation's model was given, as JSON schemas. */
+  tools?: readonly unknown[];
+  /** Shows the reasoning of earlier answers, which the template leaves out. Default false. */
+  keepReasoning?: boolean;
+}
+
+/** A templated conversation up to the first token of the response. */
+export interface Prefix {
+  ids: number[];
+  /**
+   * Index in `ids` of the `<|im_end|>` that closes the last user turn; where there is none, the last turn. Null where no
+   * turn is closed.
+   */
+  promptIndex: number | null;
+  /** The turns that are closed, in order. */
+  turns: Turn[];
+}
+
+const THINK = "<think>";
+
+/**
+ * A checkpoint's own chat template. Its control tokens are tokens; the same written out in a message, a tool's
+ * answer or a tool call stay plain text, so that no content can forge a turn.
+ *
+ * To tell the two apart the template is rendered with marks in place of its control tokens: random for each
+ * template, so content cannot hold them. Content itself goes through the template's own string handling as it is.
+ */
+export class ChatTemplate {
+  readonly #tokenizer: Tokenizer;
+  readonly #template: Form;
+  /** The template for conversations with tools, where the checkpoint has a separate one. */
+  readonly #toolTemplate: Form;
+  readonly #marks: Marks;
+  /** How many tokens a message without content takes, by role. */
+  readonly #leastTokens: ReadonlyMap<string, number>;
+
+  private constructor(tokenizer: Tokenizer, sources: TemplateSources, file: string) {
+    this.#tokenizer = tokenizer;
+    this.#marks = new Marks(tokenizer);
+    const marked = (text: string) => this.#marks.mark(text);
+    const variables = Object.fromEntries(
+      Object.entries(sources.tokens).map(([name, token]) => [name, marked(token)]),
+    );
+    try {
+      this.#template = { template: new JinjaTemplate(marked(sources.template)), variables };
+      this.#toolTemplate = { template: new JinjaTemplate(marked(sources.toolTemplate)), variables };
+    } catch (cause) {
+      throw new CheckpointError("TEMPLATE_INVALID", `The chat template in ${file} does not parse.`, {
+        cause,
+      });
+    }
+    const refused =
+      this.#trial(this.#template, sources.template, sources) ??
+      this.#trial(this.#toolTemplate, sources.toolTemplate, sources);
+    if (refused !== null) {
+      throw new CheckpointError(
+        "TEMPLATE_INVALID",
+        `The chat template in ${file} ${refused}. Use the one that comes with Qwen3Guard-Stream.`,
+      );
+    }
+    this.#leastTokens = new Map(Object.entries(ROLES).map(([name, role]) => [name, this.#least(role)]));
+  }
+
+  /**
+   * Reads the chat template of a checkpoint or model directory, as `readTemplates` does.
+   * Throws CheckpointError: TEMPLATE_MISSING, TEMPLATE_INVALID.
+   */
+  static async load(dir: string, tokenizer: Tokenizer): Promise<ChatTemplate> {
+    return new ChatTemplate(tokenizer, await readTemplates(dir), join(dir, "tokenizer_config.json"));
+  }
+
+  /**
+   * Ids of a conversation up to the response that is about to be streamed. System messages, several turns, tool
+   * calls and tool answers go where the template puts them; a tool's answer is a user turn, as it is in Qwen3's.
+   * Throws InputError (MESSAGES_INVALID): no messages, one that is not what `Message` says, a role that templates
+   * would drop, an assistant's message at the end, or messages that the template refuses.
+   */
+  prefix(messages: readonly Message[], options: PrefixOptions = {}): Prefix {
+    return prefixOf(atOnce(this.#encode(this.#beforeAnswer(messages, options))), this.#tokenizer);
+  }
+
+  /**
+   * As `prefix`, of fewer than `most` ids. What is sure to be too long by its length alone is refused before it is
+   * templated and encoded. Of a long conversation comes a promise: it is encoded in slices, between which the event loop
+   * goes on.
+   *
+   * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE; MARKS_TOO_MANY, or the promise rejects with it
+   * @throws {ContextLengthError} PROMPT_TOO_LONG, or the promise rejects with it
+   */
+  prefixWithin(
+    most: number,
+    messages: readonly Message[],
+    options: PrefixOptions = {},
+  ): Prefix | Promise<Prefix> {
+    const { longest } = this.#tokenizer;
+    checkSize(messages, options.tools, {
+      most,
+      longest,
+      perMessage: (role) => this.#leastTokens.get(role) ?? 1,
+    });
+    const text = this.#beforeAnswer(messages, options);
+    const steps = this.#encode(text, most);
+    if (text.length <= SLICE) return prefixOf(atOnce(steps), this.#tokenizer);
+    return inTurns(steps).then((ids) => prefixOf(ids, this.#tokenizer));
+  }
+
+  /**
+   * What a conversation begins with when its user goes on after an answer, whatever he says: what two such have in
+   * common. Encoded in slices, between which the event loop goes on.
+   *
+   * @param most ids at most
+   * @throws as `prefixWithin`, by rejecting
+   */
+  async goingOn(
+    most: number,
+    messages: readonly Message[],
+    answer: string,
+    options: PrefixOptions = {},
+  ): Promise<Prefix> {
+    const [text, other] = ["a", "b"].map((content) =>
+      this.#beforeAnswer(
+        [...messages, { role: "assistant", content: answer }, { role: "user", content }],
+        options,
+      ),
+    );
+    let common = 0;
+    while (common < text.length && text[common] === other[common]) common++;
+    return prefixOf(await inTurns(this.#encode(text.slice(0, common), most)), this.#tokenizer);
+  }
+
+  /**
+   * Ids of a conversation as a whole, the last answer and its end included, as in training and evaluation.
+   * Throws InputError (MESSAGES_INVALID) as `prefix` does, but takes an assistant's message at the end.
+   */
+  conversation(messages: readonly Message[]): number[] {
+    return atOnce(this.#encode(this.#render(this.#template, templateMessages(messages), {})));
+  }
+
+  /** The rendered conversation with its control tokens marked, up to where the response begins. */
+  #beforeAnswer(messages: readonly Message[], options: PrefixOptions): string {
+    const handed = options.keepReasoning ? withReasoningInText : withReasoningApart;
+    const conversation = templateMessages(messages, options).map(handed);
+    if (conversation.at(-1)?.role === "assistant") {
+      throw invalid("the last one is the assistant's. Leave it out: its answer is what you stream");
+    }
+    const form = options.tools?.length ? this.#toolTemplate : this.#template;
+    const text = this.#upToAnswer(form, conversation, options);
+    return options.reasoning ? this.#beforeThinking(text) : text;
+  }
+
+  /** The rendered conversation with its control tokens marked, up to an assistant's answer. */
+  #upToAnswer(form: Form, messages: TemplateMessage[], options: PrefixOptions): string {
+    const response = `${this.#marks.nonce}response`;
+    const text = this.#render(form, [...messages, { role: "assistant", content: response }], options);
+    const end = text.lastIndexOf(response);
+    if (end === -1) throw invalid("the chat template drops the assistant's answer after them");
+    return text.slice(0, end);
+  }
+
+  #render({ template, variables }: Form, messages: TemplateMessage[], options: PrefixOptions): string {
+    try {
+      return template.render({
+        ...variables,
+        messages,
+        ...(options.tools?.length ? { tools: plain(options.tools) } : {}),
+        add_generation_prompt: false,
+        enable_thinking: false,
+      });
+    } catch (cause) {
+      const reason = (cause as Error).message;
+      throw invalid(`the chat template refuses them (${reason}). Check their order and fields`, { cause });
+    }
+  }
+
+  /** The text up to the think block that the template put before the answer, if it did. */
+  #beforeThinking(text: string): string {
+    const lastMark = text.lastIndexOf(this.#marks.nonce);
+    const think = text.indexOf(THINK, lastMark);
+    return think === -1 ? text : text.slice(0, think);
+  }
+
+  #encode(text: string, most?: number): Generator<void, number[]> {
+    return encodeParts(this.#marks.parts(text), this.#tokenizer, most);
+  }
+
+  /** How many tokens the template adds for one more message of a role. */
+  #least(role: string): number {
+    const count = (times: number): number => {
+      const messages = [{ role: "user", content: "" }, ...Array(times).fill({ role, content: "" })];
+      return atOnce(this.#encode(this.#upToAnswer(this.#template, messages, {}))).length;
+    };
+    try {
+      return Math.max(1, count(3) - count(2));
+    } catch {
+      // It does not take them in a row: nothing is known.
+      return 1;
+    }
+  }
+
+  /** What is wrong with the template: it must take an ordinary conversation, and marks must be all it takes. */
+  #trial(form: Form, source: string, { tokens }: TemplateSources): string | null {
+    const messages = ["system", "user", "assistant", "user"].map((role) => ({ role, content: role }));
+    try {
+      const marked = atOnce(this.#encode(this.#upToAnswer(form, messages, {})));
+      const plainly = { template: new JinjaTemplate(source), variables: tokens };
+      const whole = this.#tokenizer.encodeTemplated(this.#upToAnswer(plainly, messages, {}));
+      const same = marked.length === whole.length && marked.every((id, i) => id === whole[i]);
+      return same ? null : "puts its control tokens together from parts";
+    } catch (error) {
+      return `does not take a conversation of system, user and assistant: ${(error as Error).message}`;
+    }
+  }
+}
+
+/** Ids that a caller has templated, and where in them there is something to judge. */
+export function prefixOf(ids: number[], tokenizer: Tokenizer): Prefix {
+  const turns = turnsOf(ids, tokenizer);
+  return { ids, promptIndex: promptIndexOf(ids, tokenizer) ?? turns.at(-1)?.end ?? null, turns };
+}
+
+/** A template and the values of the variables that name tokens. */
+interface Form {
+  template: JinjaTemplate;
+  variables: Record<string, string>;
+}

@@ -1,0 +1,66 @@
+import { beforeEach, expect, test, vi } from "vitest";
+import { CudaStream } from "../../../../src/runtime/devices/cuda/stream.js";
+
+const calls = vi.hoisted(() => [] as string[]);
+vi.mock("../../../../src/runtime/devices/cuda/runtime.js", () => {
+  const call = (name: string) => void calls.push(name);
+  const create = (name: string) => {
+    calls.push(name);
+    return BigInt(calls.length);
+  };
+  const runtime = { call, create, callAsync: async (name: string) => call(name) };
+  return { cudaRuntime: () => runtime, onDevice: () => runtime };
+});
+vi.mock("../../../../src/runtime/devices/cuda/files.js", async (original) => ({
+  ...(await original<typeof import("../../../../src/runtime/devices/cuda/files.js")>()),
+  inspectCuda: () => ({ driver: { devices: [{ index: 0, name: "NVIDIA H200", capability: "9.0" }] } }),
+}));
+
+beforeEach(() => {
+  calls.length = 0;
+});
+
+test("a GPU that is not there is named, with those that are", async () => {
+  await expect(CudaStream.create({ kind: "cuda", index: 1 })).rejects.toMatchObject({
+    code: "CUDA_UNAVAILABLE",
+    message: "There is no cuda:1. The driver shows cuda:0 (NVIDIA H200).",
+  });
+  expect(calls).toEqual([]);
+});
+
+test("every worker thread gets the device, whatever the number of threads", async () => {
+  vi.stubEnv("UV_THREADPOOL_SIZE", "7");
+  try {
+    await CudaStream.create({ kind: "cuda", index: 0 });
+    expect(calls).toEqual([...new Array(7).fill("cudaSetDevice"), "cudaStreamCreateWithFlags"]);
+  } finally {
+    vi.unstubAllEnvs();
+  }
+});
+
+test("recorded work is done by one call", async () => {
+  const stream = await CudaStream.create({ kind: "cuda", index: 0 });
+  calls.length = 0;
+  const graph = stream.capture(() => stream.upload(1n, 2n, 3), 1);
+  expect(calls).toEqual([
+    "cudaStreamBeginCapture",
+    "cudaMemcpyAsync",
+    "cudaStreamEndCapture",
+    "cudaGraphInstantiate",
+    "cudaGraphUpload",
+    "cudaGraphDestroy",
+  ]);
+  calls.length = 0;
+  await graph.run();
+  expect(calls).toEqual(["cudaGraphLaunch", "cudaStreamSynchronize"]);
+});
+
+test("a recording that fails ends, and the stream can be used again", async () => {
+  const stream = await CudaStream.create({ kind: "cuda", index: 0 });
+  calls.length = 0;
+  const fail = () => {
+    throw new Error("no kernel");
+  };
+  expect(() => stream.capture(fail, 2)).toThrow("no kernel");
+  expect(calls).toEqual(["cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphDestroy"]);
+});

@@ -1,0 +1,162 @@
+import { readFile } from "node:fs/promises";
+import { expect, test } from "vitest";
+import { JinjaTemplate } from "../../../src/tokenizer/chat-template/jinja-template.js";
+import { QWEN3 } from "../qwen3.js";
+
+const render = (source: string, variables: Record<string, unknown> = {}) =>
+  new JinjaTemplate(source).render({ messages: [{ role: "user", content: "Hi, you" }], ...variables });
+const repeated = (times: number, piece: string) => piece.repeat(times);
+
+test.each([
+  [
+    "loops inside loops",
+    "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
+    /more work/,
+  ],
+  ["a loop over a billion numbers", "{% for a in range(1000000000) %}{% endfor %}", /range/],
+  ["a range of endless steps", "{% for a in range(0, 5, 0) %}{% endfor %}", /range/],
+  [
+    "a text doubled in a loop",
+    "{% set ns = namespace(x='aaaa') %}{% for a in range(64) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    /too large|more work/,
+  ],
+  [
+    "a text doubled in a line",
+    `{% set x = 'aaaaaaaaaaaaaaaa' %}${repeated(60, "{% set x = x ~ x %}")}`,
+    /too large|more work/,
+  ],
+  [
+    "a list of itself, twice each time",
+    `{% set x = [1] %}${repeated(60, "{% set x = [x, x] %}")}{{ x | tojson }}`,
+    /too large/,
+  ],
+  [
+    "an object of itself, printed",
+    `{% set x = [1] %}${repeated(60, "{% set x = {'a': x, 'b': x} %}")}{{ x }}`,
+    /too large/,
+  ],
+  [
+    "namespaces that hold each other",
+    "{% set a = namespace() %}{% set b = namespace(x=a, y=a) %}{% set c = namespace(x=b, y=b) %}{{ c }}",
+    /namespace into another/,
+  ],
+  [
+    "a namespace in a list that is filled later",
+    "{% set a = namespace() %}{% set x = [a, a] %}{{ x }}",
+    /namespace into another/,
+  ],
+  [
+    "arguments handed on, twice each time",
+    "{% macro f(n) %}{% if n > 0 %}{{ f(n - 1, a=kwargs, b=kwargs) }}{% else %}{{ kwargs }}{% endif %}{% endmacro %}{{ f(40) }}",
+    /too large|more work/,
+  ],
+  ["a macro that calls itself", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", /./],
+  [
+    "a macro that calls itself twice",
+    "{% macro f(n) %}{% if n > 0 %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    /more work/,
+  ],
+  [
+    "a long replacement",
+    `{% set x = '${repeated(2000, "a")}' %}{{ x.replace('a', x) | length }}`,
+    /too long/,
+  ],
+  [
+    "a long replacement by filter",
+    `{% set x = '${repeated(2000, "a")}' %}{{ x | replace('a', x) | length }}`,
+    /too long/,
+  ],
+  [
+    "a long replacement in a block's filter",
+    `{% set x = '${repeated(2000, "a")}' %}{% filter replace('a', x) %}aaaa{% endfilter %}`,
+    /too long/,
+  ],
+  [
+    "a long replacement by a list of arguments",
+    `{% set x = '${repeated(2000, "a")}' %}{{ x.replace(*['a', x]) | length }}`,
+    /too long/,
+  ],
+  ["a method under another name", `{% set f = messages[0].content.replace %}{{ f('a', 'b') }}`, /roundabout/],
+  ["a method by its name's text", "{{ messages[0].content['replace']('a', 'b') }}", /roundabout/],
+  ["an indent of a billion", "{{ 'a\nb' | indent(1000000000) }}", /too long/],
+  ["JSON indented by a billion", "{{ messages | tojson(indent=1000000000) }}", /too long/],
+  ["a long separator", `{{ range(9000) | join('${repeated(2000, "a")}') }}`, /too long/],
+  [
+    "a search for a long text",
+    `{% set x = '${repeated(2000, "a")}' %}{{ x in messages[0].content }}`,
+    /too long/,
+  ],
+  [
+    "printing all messages again and again",
+    "{% for a in range(9999) %}{{ messages }}{% endfor %}",
+    /more work/,
+  ],
+  [
+    "comparing all messages again and again",
+    "{% for a in range(9999) %}{% if messages == '' %}{% endif %}{% endfor %}",
+    /more work/,
+  ],
+  [
+    "a macro's definition come upon again and again",
+    `{% for a in range(9999) %}{% macro f() %}${repeated(9999, "{{ 1 }}")}{% endmacro %}{% endfor %}`,
+    /more work/,
+  ],
+  [
+    "names that nobody declared",
+    `{% for a in range(9999) %}${repeated(99, "{{ x }}")}{% endfor %}`,
+    /more work/,
+  ],
+])("%s is refused", (_name, source, message) => {
+  const content = "Some words. ".repeat(300);
+  expect(() => render(source, { messages: [{ role: "user", content }] })).toThrow(message);
+});
+
+test.each([
+  ["parentheses without end", `{{ ${"(".repeat(100_000)}1${")".repeat(100_000)} }}`],
+  ["a source of megabytes", " ".repeat(1_000_000)],
+])("%s are no template", (_name, source) => {
+  expect(() => new JinjaTemplate(source)).toThrow();
+});
+
+test("nothing of JavaScript's own can be reached", () => {
+  expect(() => render("{{ ''.constructor.constructor('return process')() }}")).toThrow();
+  expect(render("{{ messages.__proto__ }}{{ messages.constructor }}")).toBe("");
+});
+
+test.each([
+  ["{{ 'a-b'.replace('-', '+') }}{{ 'a' | replace('a', 'b') }}", "a+bb"],
+  ["{{ [1, 2] | join(', ') }}{{ ['b', 'a'] | sort | join }}", "1, 2ab"],
+  ["{{ {'a': [1]} | tojson(indent=2) }}", '{\n  "a": [\n    1\n  ]\n}'],
+  ["{% for k, v in {'a': 1}.items() %}{{ k }}{{ v }}{% endfor %}", "a1"],
+  ["{% macro f(x, y=2) %}{{ x }}{{ y }}{% endmacro %}{{ f(1) }}{{ f(*[3, 4]) }}", "1234"],
+  ["{% set m = messages | selectattr('role', 'equalto', 'user') | list %}{{ m | length }}", "1"],
+  ["{{ messages[-1].content.split(',')[1].strip() | upper }}", "YOU"],
+  ["{{ 'Hi' in messages[0].content }}{{ 'user' in messages | map(attribute='role') }}", "truetrue"],
+  ["{{ range(3) | join }}{{ range(1, 6, 2) | join }}{{ range(3, 0, -1) | join }}", "012135321"],
+  ["{{ {'a': ' \n x '.lstrip('\n ')}.a }}|", "x |"],
+  ["{{ missing | default('none') }}{% if not tools %}!{% endif %}", "none!"],
+  ["{% call f() %}x{% endcall %}", ""],
+])("%s is rendered", (source, text) => {
+  const macro = source.includes("call f") ? "{% macro f() %}{% endmacro %}" : "";
+  expect(render(macro + source)).toBe(text);
+});
+
+test.each([
+  ["of 20,000 short messages", 20_000, 2],
+  ["of one with a million characters", 1, 1_000_000],
+  ["of 500 with 1,000 characters", 500, 1000],
+])("Qwen3's template takes a conversation %s", async (_name, count, length) => {
+  const { chat_template } = JSON.parse(await readFile(`${QWEN3}/tokenizer_config.json`, "utf8"));
+  const roles = ["user", "assistant", "tool"];
+  const messages = Array.from({ length: count }, (_, i) => ({
+    role: roles[i % 3],
+    content: "x".repeat(length),
+    tool_calls: i % 3 === 1 ? [{ name: "f", arguments: { a: "b" } }] : undefined,
+  }));
+  const tools = Array.from({ length: 50 }, (_, i) => ({
+    name: `f${i}`,
+    description: "What it does. ".repeat(20),
+  }));
+  const text = new JinjaTemplate(chat_template).render({ messages, tools });
+  expect(text.split("<|im_start|>").length).toBeGreaterThan((count * 2) / 3);
+});
