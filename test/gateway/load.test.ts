@@ -4,7 +4,8 @@ import { GuardProxy } from "../../src/gateway/proxy.js";
 import { type Listening, listen } from "../../src/gateway/server.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import { temporaryFolder } from "../support/model.js";
-import { chunk, scriptedUpstream, sse } from "./upstream.js";
+import { PROTOCOLS } from "./protocols.js";
+import { scriptedUpstream } from "./upstream.js";
 
 const STREAMS = 1000;
 const AT_ONCE = 12;
@@ -27,27 +28,39 @@ afterAll(async () => {
   await guard?.close();
 });
 
-/** The answer to the n-th request: every word names it. */
-function answerTo(n: number): string[] {
-  return Array.from({ length: 1 + (n % 6) }, (_, i) => `${n} says ${i}. `);
+/** What the n-th request is, and what becomes of it: the same in each run. */
+function plan(n: number) {
+  const seed = random(n * 7919 + 7);
+  const dies = seed() < 0.15;
+  const answer = Array.from({ length: 1 + (n % 6) }, (_, i) => `${n} says ${i}. `);
+  return {
+    protocol: PROTOCOLS[n % PROTOCOLS.length],
+    streamed: seed() < 0.8,
+    /** Every word of the answer names the request. */
+    answer,
+    /** The server dies after so many events. */
+    deathAfter: dies ? Math.floor(seed() * answer.length) : Number.POSITIVE_INFINITY,
+    /** The client leaves after so many reads. */
+    leaveAfter: !dies && seed() < 0.35 ? Math.floor(seed() * 6) : Number.POSITIVE_INFINITY,
+  };
 }
 
-test("1,000 streams, many of them left midway: no slot leaks, no text crosses over, memory stays", {
+test("1,000 requests of every protocol, servers dying and clients leaving midway: no slot leaks, no text crosses over, memory stays", {
   timeout: 240_000,
 }, async () => {
   upstream.answerWith(({ body }) => {
-    const n = Number(JSON.parse(body).messages[0].content.split(" ")[1]);
+    const n = Number(/request (\d+)/.exec(body)?.[1]);
+    const { protocol, streamed, answer, deathAfter } = plan(n);
+    const [type, events] = streamed
+      ? [protocol.contentType, protocol.stream(answer)]
+      : ["application/json", [JSON.stringify(protocol.whole(answer.join("")))]];
     return {
-      script: [
-        ...answerTo(n).map((content) => sse(chunk({ content }))),
-        sse(chunk({}, "stop")),
-        "data: [DONE]\n\n",
-      ],
+      type,
+      script: deathAfter < Number.POSITIVE_INFINITY ? [...events.slice(0, deathAfter), "die"] : events,
     };
   });
   const agent = new Agent({ keepAlive: true, maxSockets: AT_ONCE });
-  const seed = random(7);
-  const ends = { whole: 0, left: 0 };
+  const ends = { whole: 0, left: 0, died: 0 };
   let next = 0;
   const rss: number[] = [];
 
@@ -55,52 +68,53 @@ test("1,000 streams, many of them left midway: no slot leaks, no text crosses ov
     while (next < STREAMS) {
       const n = next++;
       if (n % 100 === 0) rss.push(process.memoryUsage().rss);
-      const leaveAfter = seed() < 0.4 ? Math.floor(seed() * 6) : Number.POSITIVE_INFINITY;
-      const { text, left } = await ask(agent, server.url, n, leaveAfter);
-      const expected = answerTo(n).join("");
-      if (left) {
-        ends.left++;
-        expect(expected.startsWith(text)).toBe(true);
-      } else {
-        ends.whole++;
-        expect(text).toBe(expected);
-      }
+      const { answer, deathAfter } = plan(n);
+      const { text, left, failed } = await ask(agent, server.url, n);
+      const expected = answer.join("");
+      if (left || failed) expect(expected.startsWith(text), `${n}: ${text}`).toBe(true);
+      else expect(text, `request ${n}`).toBe(expected);
+      if (failed) expect(deathAfter, `request ${n} failed`).toBeLessThan(Number.POSITIVE_INFINITY);
+      else if (!left) expect(deathAfter, `request ${n} came out whole`).toBe(Number.POSITIVE_INFINITY);
+      ends[failed ? "died" : left ? "left" : "whole"]++;
     }
   }
   await Promise.all(Array.from({ length: AT_ONCE }, client));
   agent.destroy();
 
-  expect(ends.whole + ends.left).toBe(STREAMS);
-  expect(ends.left).toBeGreaterThan(100);
+  expect(ends.whole + ends.left + ends.died).toBe(STREAMS);
+  expect(Math.min(ends.left, ends.died)).toBeGreaterThan(100);
   await expect.poll(() => proxy.streams, { timeout: 10_000 }).toBe(0);
   await expect.poll(() => guard.load, { timeout: 10_000 }).toMatchObject({ active: 0, waiting: 0 });
   // Far from a measurement, which the soak bench makes: a stream that stayed would hold more than this.
   expect(rss.at(-1)! - rss[3]).toBeLessThan(200e6);
 });
 
-/** Asks as request n, and leaves after so many reads. */
-function ask(
-  agent: Agent,
-  url: string,
-  n: number,
-  leaveAfter: number,
-): Promise<{ text: string; left: boolean }> {
+interface Outcome {
+  text: string;
+  /** By the client. */
+  left: boolean;
+  /** An error in the protocol's own form, in the stream or in place of an answer. */
+  failed: boolean;
+}
+
+/** Asks as request n, and leaves when its plan says so. */
+function ask(agent: Agent, url: string, n: number): Promise<Outcome> {
+  const { protocol, streamed, leaveAfter } = plan(n);
   return new Promise((resolve, reject) => {
-    const body = JSON.stringify({
-      model: "m",
-      stream: true,
-      messages: [{ role: "user", content: `request ${n}` }],
-    });
     let raw = "";
     let reads = 0;
+    let status = 200;
     const done = (left: boolean) => {
       try {
-        resolve({ text: textOf(raw), left });
+        resolve({
+          left,
+          ...(streamed && status === 200 ? protocol.read(raw) : readWhole(n, status, raw, left)),
+        });
       } catch (error) {
         reject(error);
       }
     };
-    const outgoing = request(`${url}/v1/chat/completions`, {
+    const outgoing = request(`${url}${protocol.path}`, {
       agent,
       method: "POST",
       headers: { "content-type": "application/json" },
@@ -110,7 +124,7 @@ function ask(
       done(true);
     };
     outgoing.on("response", (response) => {
-      if (response.statusCode !== 200) return reject(new Error(`status ${response.statusCode}`));
+      status = response.statusCode ?? 0;
       response.setEncoding("utf8");
       response.on("data", (data) => {
         raw += data;
@@ -120,22 +134,17 @@ function ask(
       response.on("error", () => {});
     });
     outgoing.on("error", (error) => (reads > leaveAfter || leaveAfter === 0 ? undefined : reject(error)));
-    outgoing.end(body);
+    outgoing.end(JSON.stringify(protocol.request(`request ${n}`, streamed)));
     if (leaveAfter === 0) setTimeout(leave, n % 20);
   });
 }
 
-function textOf(raw: string): string {
-  return raw
-    .split("\n\n")
-    .slice(0, -1)
-    .filter((event) => event.startsWith("data: {"))
-    .map((event) => {
-      const { error, choices } = JSON.parse(event.slice(6));
-      if (error) throw new Error(error.message);
-      return choices[0]?.delta.content ?? "";
-    })
-    .join("");
+function readWhole(n: number, status: number, raw: string, left: boolean): { text: string; failed: boolean } {
+  if (left) return { text: "", failed: false };
+  const body = JSON.parse(raw);
+  if (status === 200) return { text: plan(n).protocol.textOf(body as never), failed: false };
+  if (status !== 502 || !body.error) throw new Error(`request ${n}: ${status} ${raw}`);
+  return { text: "", failed: true };
 }
 
 function random(seed: number): () => number {
