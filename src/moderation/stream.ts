@@ -16,6 +16,7 @@ import type { Policy } from "./policy.js";
 import { Reviewer } from "./reviewer.js";
 import { type Finding, type Ruling, rulePrompt } from "./ruling.js";
 import { judgePrompt, judgeResponse, type TurnVerdict, type Verdict } from "./verdict.js";
+import { VerdictMemory } from "./verdict-memory.js";
 
 export interface StreamOptions {
   signal?: AbortSignal;
@@ -27,6 +28,8 @@ export interface StreamOptions {
   idleMs?: number;
   /** Called with the text of a response that ended and was clear, as its prompt was, and that never slid. */
   onClear?: (response: string) => void;
+  /** Keeps the verdicts, so that after `restart` what comes again as it was is not run again. Default false. */
+  restarts?: boolean;
 }
 
 /**
@@ -71,6 +74,8 @@ export class GuardStream {
   #staged: Revision | null = null;
   #input: "ids" | "text" | null = null;
   readonly #tokens: JudgedTokens;
+  readonly #memory: VerdictMemory | null;
+  readonly #policy: Policy | undefined;
   #reviewer: Reviewer | null = null;
   #promptRuling: Ruling | null = null;
   readonly #observed: Finding[] = [];
@@ -85,7 +90,7 @@ export class GuardStream {
     tokenizer: Tokenizer,
     labels: GuardConfig["labels"],
     prefix: Prefix | Promise<Prefix>,
-    { signal, overflow = "error", spare = () => null, policy, idleMs, onClear }: StreamOptions = {},
+    { signal, overflow = "error", spare = () => null, policy, idleMs, onClear, restarts }: StreamOptions = {},
   ) {
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
@@ -97,6 +102,8 @@ export class GuardStream {
     this.#tokens = new JudgedTokens(tokenizer);
     this.#signal = signal;
     this.#onClear = onClear;
+    this.#memory = restarts ? new VerdictMemory() : null;
+    this.#policy = policy;
     signal?.addEventListener("abort", this.#abort);
     const { prompt, turns } = this.#prefill(prefix);
     this.prompt = prompt;
@@ -144,6 +151,11 @@ export class GuardStream {
   /** How often the context was full and slid on (`overflow: "slide"`). */
   get slides(): number {
     return this.#window.slides;
+  }
+
+  /** Of the response since it last began again (`restart`), tokens from the first that had been judged before. */
+  get recalled(): number {
+    return this.#memory?.recalled ?? 0;
   }
 
   /**
@@ -198,6 +210,25 @@ export class GuardStream {
     if (this.#end)
       throw new ClosedError("STREAM_ENDED", "The stream has ended. Open another with guard.stream().");
     return this.#flush();
+  }
+
+  /**
+   * Begins the response again, as text; once all pushes so far have resolved. The prompt stays, and of the text that
+   * comes, what is as it was before is not run again where the stream keeps its verdicts.
+   *
+   * @throws as `pushText`
+   */
+  restart(): void {
+    this.#acceptText("", "restart");
+    this.#encoder = new IncrementalEncoder(this.#tokenizer);
+    this.#encoderBase = 0;
+    this.#staged = null;
+    this.#settled = 0;
+    this.#tokens.rewind(0);
+    this.#memory?.restart();
+    if (!this.#policy) return;
+    this.#reviewer = new Reviewer(this.#policy.response);
+    this.#observed.length = 0;
   }
 
   /**
@@ -312,10 +343,10 @@ export class GuardStream {
     return gone;
   }
 
-  async #judgeText(encode: () => Revision): Promise<Verdict[]> {
+  async #judgeText(encode: () => Revision, complete = false): Promise<Verdict[]> {
     const revision = this.#revise(encode);
     this.#staged = null;
-    return this.#judge(revision);
+    return this.#judge(revision, complete);
   }
 
   /** What more text does to all tokens that were judged, with what waits. */
@@ -332,17 +363,16 @@ export class GuardStream {
     }
   }
 
-  async #judge({ from, ids, provisional }: Revision): Promise<Verdict[]> {
+  /** @param complete nothing comes that goes on from these tokens */
+  async #judge({ from, ids, provisional }: Revision, complete = false): Promise<Verdict[]> {
     const settled = from + ids.length - provisional;
-    const verdicts: Verdict[] = [];
+    const verdicts = this.#recall(from, ids, settled);
+    const next = from + verdicts.length;
     this.#idle.begin();
     try {
-      const fed = this.#window.feed(from, ids, (logits, step, index) => {
-        const tokenId = ids[index - from];
-        const judgement = judgeResponse(logits, step, this.#labels);
-        const text = this.#tokens.take(index, tokenId, judgement);
-        verdicts.push({ index, tokenId, text, ...judgement, provisional: index >= settled });
-      });
+      const goesOn = complete || next < from + ids.length || !this.#memory?.follows;
+      const rest = next === from ? ids : ids.slice(next - from);
+      const fed = goesOn ? this.#feed(next, rest, settled, verdicts) : Promise.resolve();
       fed.catch(() => {});
       // Feeds that share a step end at the same moment, however many promises lie between.
       this.#judging = this.#judging.then(() => fed);
@@ -359,6 +389,25 @@ export class GuardStream {
     return verdicts;
   }
 
+  /** The verdicts of the first of these tokens, where the response has begun again and they were there before. */
+  #recall(from: number, ids: readonly number[], settled: number): Verdict[] {
+    const known = this.#memory?.recall(from, ids) ?? [];
+    for (const verdict of known) this.#tokens.take(verdict.index, verdict.tokenId, verdict);
+    return known.map((verdict) => ({ ...verdict, provisional: verdict.index >= settled }));
+  }
+
+  #feed(from: number, ids: readonly number[], settled: number, verdicts: Verdict[]): Promise<void> {
+    this.#memory?.leave(from);
+    return this.#window.feed(from, ids, (logits, step, index) => {
+      const tokenId = ids[index - from];
+      const judgement = judgeResponse(logits, step, this.#labels);
+      const text = this.#tokens.take(index, tokenId, judgement);
+      const verdict = { index, tokenId, text, ...judgement, provisional: index >= settled };
+      this.#memory?.keep(verdict);
+      verdicts.push(verdict);
+    });
+  }
+
   #flush(): Promise<Verdict[]> {
     return this.#calls.run(() => this.#settleText());
   }
@@ -367,7 +416,7 @@ export class GuardStream {
     if (this.#window.failure) throw this.#window.failure;
     if (!this.#encoder) return this.#judge({ from: this.#window.length, ids: [], provisional: 0 });
     const encoder = this.#encoder;
-    const judged = this.#judgeText(() => encoder.end());
+    const judged = this.#judgeText(() => encoder.end(), true);
     this.#encoder = null;
     this.#encoderBase = this.#window.length;
     const verdicts = await judged;
