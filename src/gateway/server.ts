@@ -1,4 +1,4 @@
-import type { IncomingMessage } from "node:http";
+import { IncomingMessage } from "node:http";
 import type { AddressInfo, ListenOptions } from "node:net";
 import type { Duplex } from "node:stream";
 import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
@@ -51,7 +51,7 @@ export async function listenAt(
 ): Promise<Listening> {
   const server = createAdaptorServer({
     fetch: (request, env) => answer(service, request, (env as HttpBindings).incoming),
-    serverOptions: timeouts,
+    serverOptions: { ...timeouts, IncomingMessage: Http1Message },
   });
   if (service.upgrade) {
     server.on("upgrade", (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
@@ -84,6 +84,26 @@ export async function listenAt(
     service.abort();
     // What was aborted still tells its client.
     setTimeout(() => "closeAllConnections" in server && server.closeAllConnections(), TELL_MS).unref();
+  }
+}
+
+/**
+ * An offer of another protocol may be left alone (RFC 9110, 7.8): a request that offers HTTP/2, as Java's HttpClient does
+ * by default, is one like any other. Where a server listens for sockets, Node would hand it over with them.
+ */
+class Http1Message extends IncomingMessage {
+  /** As Node's parser sets it. No private field: it is set while the object is made. */
+  declare asksUpgrade: boolean | null;
+
+  get upgrade(): boolean {
+    const { method, headers } = this;
+    return (
+      this.asksUpgrade === true && (method === "CONNECT" || headers.upgrade?.toLowerCase() === "websocket")
+    );
+  }
+
+  set upgrade(asks: boolean | null) {
+    this.asksUpgrade = asks;
   }
 }
 

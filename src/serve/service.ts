@@ -105,6 +105,8 @@ export class GuardService implements Service {
     if (answer instanceof Response) {
       const body = await answer.text();
       const type = answer.headers.get("content-type") ?? "application/json";
+      // Nobody else looks after it any more: a client that keeps it open would have it for ever.
+      socket.once("finish", () => socket.destroy());
       socket.end(
         `HTTP/1.1 ${answer.status} Refused\r\nconnection: close\r\ncontent-type: ${type}\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
       );

@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { connect } from "node:net";
 import OpenAI from "openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Listening, listen } from "../../src/gateway/server.js";
@@ -167,6 +169,24 @@ describe("who may ask", () => {
     expect((await post(`${url}/v1/classify`, { messages: [] })).status).toBe(401);
     expect((await fetch(`${url}/healthz`)).status).toBe(200);
     expect(await (await fetch(`${url}/metrics`)).text()).toContain("qwen3guard_slots");
+  });
+
+  test("a socket that is refused is closed, though its client keeps it open", async () => {
+    const server = await listen(new GuardService(stream, { apiKeys: ["right"] }), 0, "127.0.0.1");
+    const socket = connect({
+      port: Number(new URL(server.url).port),
+      host: "127.0.0.1",
+      allowHalfOpen: true,
+    });
+    socket.write(
+      "GET /v1/streams HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    const [answer] = await once(socket, "data");
+    expect(String(answer)).toMatch(/^HTTP\/1\.1 401 /);
+    // Waits for every connection.
+    await server.close(60_000);
+    socket.destroy();
   });
 
   test("each client has so many requests a minute", async () => {
