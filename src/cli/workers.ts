@@ -32,14 +32,23 @@ export function runsWorkers(options: WorkersOptions): boolean {
   return cluster.isPrimary && countOf(options) > 1;
 }
 
-/** Starts workers, which run this same command line, and waits until the process is asked to stop. */
-export async function runWorkers(options: WorkersOptions, say: (url: string) => void): Promise<void> {
+/**
+ * Starts workers, which run this same command line, and waits until the process is asked to stop.
+ *
+ * @param mayAsk counts clients' requests for all workers
+ */
+export async function runWorkers(
+  options: WorkersOptions,
+  say: (url: string) => void,
+  mayAsk?: (client: string) => boolean,
+): Promise<void> {
   const { WorkerPool } = await import("../gateway/cluster/worker-pool.js");
   const { port, host } = options;
   const log = (line: string) => process.stderr.write(`${line}\n`);
-  const pool = await WorkerPool.start({ workers: countOf(options), port, host, log });
+  const pool = await WorkerPool.start({ workers: countOf(options), port, host, log, mayAsk });
+  const closed = closeWhenAsked(pool, options.grace);
   say(pool.url);
-  await closeWhenAsked(pool, options.grace);
+  await closed;
 }
 
 /** A worker's part of the machine: the cores, unless threads were asked for. */

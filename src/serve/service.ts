@@ -18,8 +18,9 @@ import type { Classification } from "../moderation/classification.js";
 import { type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import { mostBytes } from "../tokenizer/limits.js";
 import { chatCompletion } from "./chat.js";
+import { endpointOf, STREAMS } from "./endpoints.js";
 import { type Asking, Judge } from "./judge.js";
-import { Keys } from "./keys.js";
+import { Keys, type Take } from "./keys.js";
 import { serveSocket } from "./socket.js";
 import { TokenStreams } from "./streams.js";
 
@@ -42,6 +43,12 @@ export interface ServiceOptions extends AccessOptions {
   timeout?: number;
   /** Seconds that a token stream may have nothing to do. Default 60. */
   idle?: number;
+  /** What /metrics says. Default: this process's own. */
+  metrics?: () => Promise<string>;
+  /** Counts a client's requests in place of this process. */
+  take?: Take;
+  /** Ids of token streams. Default: random ones. */
+  newStreamId?: () => string;
   /** One entry a request; it holds nobody's text. */
   log?: (entry: LogEntry) => void;
 }
@@ -49,7 +56,6 @@ export interface ServiceOptions extends AccessOptions {
 const MAX_WAITING = 256;
 const TIMEOUT_SECONDS = 600;
 const IDLE_SECONDS = 60;
-const STREAMS = "/v1/streams";
 
 /** Answers with the guard: chat completions as a served Qwen3Guard-Gen's, moderations, classifications, token streams. */
 export class GuardService implements Service {
@@ -69,13 +75,14 @@ export class GuardService implements Service {
     resolvePolicy(options.policy, guard.labels);
     this.#options = options;
     this.#judge = new Judge(guard, options.policy);
-    this.#keys = new Keys(options.apiKeys ?? [], options.rateLimit ?? null);
+    this.#keys = new Keys(options.apiKeys ?? [], options.rateLimit ?? null, options.take);
     const places = guard.maxStreams + (options.maxWaiting ?? MAX_WAITING);
     this.#admission = new AdmissionControl(places, options.timeout ?? TIMEOUT_SECONDS);
     this.#streams = new TokenStreams(guard, {
       most: Math.min(guard.maxStreams, options.maxStreams ?? Math.max(1, guard.maxStreams - 1)),
       idleMs: 1000 * (options.idle ?? IDLE_SECONDS),
       policy: options.policy,
+      newId: options.newStreamId ?? (() => crypto.randomUUID()),
     });
     const maxBody = options.maxBody ?? mostBytes(guard);
     this.#sockets = new WebSocketServer({ noServer: true, maxPayload: maxBody, perMessageDeflate: false });
@@ -151,7 +158,8 @@ export class GuardService implements Service {
     });
     app.get("/metrics", async (c) => {
       const { registry } = this.metrics;
-      return c.body(await registry.metrics(), 200, { "content-type": registry.contentType });
+      const text = await (this.#options.metrics?.() ?? registry.metrics());
+      return c.body(text, 200, { "content-type": registry.contentType });
     });
     app.use(async (c, next) => {
       c.set("client", this.#keys.check(c.req.raw));
@@ -203,9 +211,9 @@ export class GuardService implements Service {
   /** Token streams for clients without sockets: each request is an increment, judged in the order they come. */
   #streamRoutes(): void {
     const app = this.#app;
-    app.get(STREAMS, (c) => {
+    app.get(STREAMS, async (c) => {
       const owner = tenantOf(c.req.raw);
-      this.#keys.count(c.var.client);
+      await this.#keys.count(c.var.client);
       if (!c.env?.upgrade)
         throw new RequestError(426, "upgrade_required", "Open a WebSocket here, or POST a stream.");
       return new Response(null, { headers: { [OWNER]: owner } });
@@ -235,7 +243,7 @@ export class GuardService implements Service {
   async #work(c: Context<Env>, work: (body: Json, asking: Asking) => Promise<Response>): Promise<Response> {
     const { record } = c.var;
     const cacheKey = tenantOf(c.req.raw);
-    this.#keys.count(c.var.client);
+    await this.#keys.count(c.var.client);
     const body = await readBody(c.req.raw);
     record.asked(isRecord(body) ? body : {}, body.stream === true);
     const admission = this.#admission.admit(1, c.req.raw.signal);
@@ -271,21 +279,6 @@ const OWNER = "x-qwen3guard-owner";
 interface Env {
   Variables: { record: RequestRecord; client: string };
   Bindings: { upgrade?: boolean };
-}
-
-const ENDPOINTS = [
-  "/v1/chat/completions",
-  "/v1/moderations",
-  "/v1/classify",
-  "/v1/models",
-  STREAMS,
-  "/healthz",
-  "/metrics",
-];
-
-/** A name for logs and metrics: the client's path, which may hold a stream's id, stands in neither. */
-function endpointOf(path: string): string {
-  return ENDPOINTS.find((endpoint) => path === endpoint || path.startsWith(`${endpoint}/`)) ?? "other";
 }
 
 function tooLarge(): never {

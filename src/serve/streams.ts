@@ -15,6 +15,8 @@ export interface StreamLimits {
   /** Milliseconds that a stream may have nothing to do. */
   idleMs: number;
   policy: PolicyData | undefined;
+  /** A new stream's id. */
+  newId: () => string;
 }
 
 /** The token streams that clients hold, each with a slot of the guard's: never for longer than they use it. */
@@ -47,7 +49,7 @@ export class TokenStreams {
         `All ${this.#limits.most} streams are taken. Try again in a moment.`,
       );
     }
-    const stream = new TokenStream(this.#guard, body, this.#limits.policy, owner);
+    const stream = new TokenStream(this.#guard, body, this.#limits.policy, owner, this.#limits.newId());
     this.#open.set(stream.id, stream);
     void stream.closed.then(() => this.#open.delete(stream.id));
     this.#timer ??= setInterval(() => this.#closeIdle(), Math.min(LOOK_MS, this.#limits.idleMs)).unref();
@@ -58,11 +60,7 @@ export class TokenStreams {
   of(id: string, owner: string): TokenStream {
     const stream = this.#open.get(id);
     if (stream?.owner === owner) return stream;
-    throw new RequestError(
-      404,
-      "stream_unknown",
-      "There is no such stream: it ended, was idle too long, or never was.",
-    );
+    throw streamUnknown();
   }
 
   closeAll(): void {
@@ -82,4 +80,12 @@ export class TokenStreams {
     clearInterval(this.#timer);
     this.#timer = undefined;
   }
+}
+
+export function streamUnknown(): RequestError {
+  return new RequestError(
+    404,
+    "stream_unknown",
+    "There is no such stream: it ended, was idle too long, or never was.",
+  );
 }

@@ -29,7 +29,7 @@ export interface ToldVerdicts {
 
 /** A stream that a client of the service holds, by socket or by requests. */
 export class TokenStream {
-  readonly id = crypto.randomUUID();
+  readonly id: string;
   readonly owner: string;
   readonly #stream: GuardStream;
   usedAt = performance.now();
@@ -37,8 +37,9 @@ export class TokenStream {
   pending = 0;
 
   /** @throws {RequestError} field_invalid; as `guard.stream` */
-  constructor(guard: Guard, body: Json, policy: PolicyData | undefined, owner: string) {
+  constructor(guard: Guard, body: Json, policy: PolicyData | undefined, owner: string, id: string) {
     this.owner = owner;
+    this.id = id;
     const { messages, ids, overflow } = body;
     if ((messages === undefined) === (ids === undefined)) {
       throw new RequestError(400, "field_invalid", "A stream opens with messages or with ids, one of them.");

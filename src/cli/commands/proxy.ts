@@ -184,8 +184,9 @@ async function proxy(options: Options): Promise<void> {
     if (options.policies) keepPolicies(options.policies, (policies) => service.usePolicies(policies));
     if (isWorker) return await serveInPool(service, service.metrics.registry);
     const server = await listen(service, options.port, host);
+    const closed = closeWhenAsked(server, options.grace);
     say(server.url);
-    await closeWhenAsked(server, options.grace);
+    await closed;
   } finally {
     await guard.close();
   }

@@ -5,15 +5,20 @@ import { InputError } from "../../errors.js";
 import { isLoopbackName } from "../../gateway/loopback.js";
 import type { PolicyData } from "../../moderation/policy.js";
 import { readText } from "../../regular-file.js";
-import { signalled } from "../interrupt.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
-import { addModelOptions, loadAnyModel, type ModelOptions } from "../model-options.js";
+import { addModelOptions, loadAnyModel } from "../model-options.js";
 import { whole } from "../numbers.js";
 import { createTerminal } from "../terminal.js";
+import {
+  closeWhenAsked,
+  runsWorkers,
+  runWorkers,
+  shareOf,
+  type WorkersOptions,
+  workersOption,
+} from "../workers.js";
 
-interface Options extends ModelOptions {
-  port: number;
-  host: string;
+interface Options extends WorkersOptions {
   servedModelName?: string;
   policy?: string;
   apiKey: string[];
@@ -25,7 +30,6 @@ interface Options extends ModelOptions {
   maxBody?: number;
   timeout: number;
   idle: number;
-  grace: number;
 }
 
 /** A file of keys, in bytes. */
@@ -73,6 +77,7 @@ export function serveCommand(): Command {
         .default(30)
         .argParser(whole(0, 3600)),
     )
+    .addOption(workersOption())
     .addHelpText(
       "after",
       `
@@ -89,36 +94,58 @@ Log: one JSON object a request on standard error, without anybody's text.`,
 }
 
 async function serve(options: Options): Promise<void> {
-  const [{ GuardService }, { listen }] = await Promise.all([
-    import("../../serve/service.js"),
-    import("../../gateway/server.js"),
-  ]);
-  const policy = options.policy && (await readJsonFile(options.policy, "POLICY", POLICY_HINT));
+  const { host, rateLimit } = options;
+  const name = options.servedModelName ?? nameOf(options.model);
   const apiKeys = [...options.apiKey, ...(options.apiKeyFile ? await readKeys(options.apiKeyFile) : [])];
-  const { colors } = createTerminal(process.stderr);
-  const guard = await loadAnyModel(options);
-  try {
-    const { host, maxStreams, maxBody, timeout, idle, rateLimit } = options;
-    const openHost = options.allowHost.length === 0 && !isLoopbackName(host);
-    const service = new GuardService(guard, {
-      ...{ maxStreams, maxBody, timeout, idle, rateLimit, apiKeys },
-      name: options.servedModelName ?? nameOf(options.model),
-      policy: policy as PolicyData | undefined,
-      allowHosts: openHost ? ["*"] : options.allowHost,
-      allowOrigins: options.allowOrigin,
-      log: (entry) => process.stderr.write(`${JSON.stringify(entry)}\n`),
-    });
-    const server = await listen(service, options.port, host);
-    const kind = guard.manifest.config.kind === "gen" ? "a Gen guard" : "a Stream guard";
-    const lines = [`${colors.bold(server.url)} serves ${kind} (${guard.manifest.dtype}, ${guard.device})`];
-    if (openHost && apiKeys.length === 0) {
+  const anyHost = options.allowHost.length === 0 && !isLoopbackName(host);
+  const say = (url: string, what: string) => {
+    const { bold } = createTerminal(process.stderr).colors;
+    const lines = [`${bold(url)} serves ${what}`];
+    if (anyHost && apiKeys.length === 0) {
       lines.push(`Warning: Whoever reaches ${host} may use it. --api-key asks for a key.`);
     }
     process.stdout.write(`${lines.join("\n")}\n`);
-    await signalled();
-    // A second signal does not wait.
-    const impatient = signalled().then(() => server.close(0));
-    await Promise.race([server.close(options.grace * 1000), impatient]);
+  };
+  if (runsWorkers(options)) {
+    const { shares } = await import("../../serve/keys.js");
+    return runWorkers(
+      options,
+      (url) => say(url, name),
+      rateLimit === undefined ? undefined : shares(rateLimit),
+    );
+  }
+  const [{ GuardService }, { listen }, { isWorker, ...pool }, { SiblingStreams, streamIdsOf }] =
+    await Promise.all([
+      import("../../serve/service.js"),
+      import("../../gateway/server.js"),
+      import("../../gateway/cluster/worker.js"),
+      import("../../serve/sibling-streams.js"),
+    ]);
+  const policy = options.policy && (await readJsonFile(options.policy, "POLICY", POLICY_HINT));
+  const guard = await loadAnyModel(shareOf(options));
+  try {
+    const { maxStreams, maxBody, timeout, idle } = options;
+    const service = new GuardService(guard, {
+      ...{ maxStreams, maxBody, timeout, idle, rateLimit, apiKeys, name },
+      policy: policy as PolicyData | undefined,
+      allowHosts: anyHost ? ["*"] : options.allowHost,
+      allowOrigins: options.allowOrigin,
+      log: (entry) => process.stderr.write(`${JSON.stringify(entry)}\n`),
+      ...(isWorker && {
+        metrics: pool.pooledMetrics,
+        take: pool.pooledRate,
+        newStreamId: streamIdsOf(pool.workerNumber),
+      }),
+    });
+    if (isWorker) {
+      const shared = new SiblingStreams(service, pool.workerNumber, pool.siblingAt);
+      return await pool.serveInPool(shared, service.metrics.registry);
+    }
+    const server = await listen(service, options.port, host);
+    const kind = guard.manifest.config.kind === "gen" ? "a Gen guard" : "a Stream guard";
+    const closed = closeWhenAsked(server, options.grace);
+    say(server.url, `${kind} (${guard.manifest.dtype}, ${guard.device})`);
+    await closed;
   } finally {
     await guard.close();
   }

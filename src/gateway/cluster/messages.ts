@@ -3,18 +3,24 @@ import type { Registry } from "prom-client";
 /** Metrics of one process, as they travel. */
 export type Measured = Awaited<ReturnType<Registry["getMetricsAsJSON"]>>;
 
+/** What a worker asks the process that started it. */
+export type Question =
+  /** The metrics of all workers, as text. */
+  | { about: "metrics" }
+  /** Whether this client may ask once more, by what it has asked of all workers. */
+  | { about: "rate"; client: string };
+
 /** What a worker tells the process that started it. */
 export type FromWorker =
-  /** It answers requests at this path. */
-  | { kind: "ready"; path: string }
-  /** Somebody asks it for the metrics of all. */
-  | { kind: "scrape"; id: number }
+  /** It answers requests. */
+  | { kind: "ready" }
+  | { kind: "ask"; id: number; question: Question }
   /** Its own metrics, as asked for. */
   | { kind: "metrics"; id: number; metrics: Measured };
 
 /** What a worker is told. */
 export type ToWorker =
   | { kind: "collect"; id: number }
-  | { kind: "scraped"; id: number; text: string }
+  | { kind: "answer"; id: number; answer: string | boolean }
   /** Take no more requests, let those under way end for so long, then end them and yourself. */
   | { kind: "close"; graceMs: number };

@@ -1,19 +1,14 @@
 import { connect, type Socket } from "node:net";
-
-const LOST = {
-  message: "The process that judged this stopped. Ask again.",
-  type: "server_error",
-  param: null,
-  code: "worker_lost",
-};
+import { LOST } from "./lost.js";
+import { SocketFrames } from "./socket-frames.js";
 
 /** Bytes at the end of what was sent that tell where in an answer it stopped. */
 const TAIL = 5;
 
 /**
  * Passes a client's bytes to a worker and the worker's back, until either ends. Where a worker's end cuts an answer short,
- * its client is told: an event stream ends with an error event, a request that nothing was said to yet gets a 503, and
- * all else breaks off, which every client takes for the failure that it is.
+ * its client is told: an event stream ends with an error event, a WebSocket with an error message, a request that nothing
+ * was said to yet gets a 503, and all else breaks off, which every client takes for the failure that it is.
  */
 export function relay(client: Socket, path: string): Promise<void> {
   const worker = connect({ path, allowHalfOpen: true });
@@ -42,12 +37,22 @@ export class AnswerState {
   #streamOpens = false;
   /** Whether the client has said something since. */
   #pending = false;
+  /** Once the connection is a WebSocket. */
+  #frames: SocketFrames | null = null;
 
   asked(): void {
     this.#pending = true;
   }
 
   said(bytes: Buffer): void {
+    if (this.#frames) {
+      this.#frames.said(bytes);
+      return;
+    }
+    if (startsWith(bytes, "HTTP/1.1 101")) {
+      this.#frames = new SocketFrames(bytes);
+      return;
+    }
     this.#pending = false;
     this.#tail = Buffer.concat([this.#tail, bytes.subarray(-TAIL)]).subarray(-TAIL);
     this.#streamOpens = isStreamHead(bytes);
@@ -55,6 +60,7 @@ export class AnswerState {
 
   /** What is left to say to a client whose worker is gone; nothing where its answers were whole, or cannot be mended. */
   conclusion(): Buffer {
+    if (this.#frames) return this.#frames.conclusion();
     // Between two events of a body in chunks: the last one ended, and so did its chunk.
     if (this.#streamOpens || this.#tail.subarray(-4).equals(Buffer.from("\n\n\r\n"))) {
       // Clients of chat completions look for `error`, those of responses for the event's type.
@@ -77,8 +83,12 @@ export class AnswerState {
 }
 
 function isStreamHead(bytes: Buffer): boolean {
-  if (bytes.length > 16_384 || !bytes.subarray(0, 12).equals(Buffer.from("HTTP/1.1 200"))) return false;
+  if (bytes.length > 16_384 || !startsWith(bytes, "HTTP/1.1 200")) return false;
   const head = bytes.toString("latin1").toLowerCase();
   const isWhole = head.indexOf("\r\n\r\n") === head.length - 4;
   return isWhole && head.includes("text/event-stream") && head.includes("transfer-encoding: chunked");
+}
+
+function startsWith(bytes: Buffer, text: string): boolean {
+  return bytes.toString("latin1", 0, text.length) === text;
 }

@@ -1,9 +1,13 @@
 import cluster, { type Worker } from "node:cluster";
 import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { DeviceError, InputError } from "../../errors.js";
-import type { FromWorker, Measured, ToWorker } from "./messages.js";
+import type { FromWorker, Measured, Question, ToWorker } from "./messages.js";
+import { POOL, placeOf } from "./place.js";
 import { type Collect, PooledMetrics } from "./pooled-metrics.js";
 import { relay } from "./relay.js";
 
@@ -19,12 +23,14 @@ export interface WorkerPoolOptions {
   host: string;
   /** A line of a worker's log, or of the pool's own. */
   log: (line: string) => void;
+  /** Counts a request of a client's, whichever worker it came to; false: no more for now. */
+  mayAsk?: (client: string) => boolean;
 }
 
 interface Member {
   worker: Worker;
-  /** Where it answers; null until it does. */
-  path: string | null;
+  /** Whether it answers requests. */
+  ready: boolean;
   connections: number;
   collecting: Map<number, (measured: Measured) => void>;
 }
@@ -36,7 +42,9 @@ interface Member {
 export class WorkerPool {
   readonly url: string;
   readonly #server: Server;
+  readonly #folder: string;
   readonly #log: (line: string) => void;
+  readonly #mayAsk: (client: string) => boolean;
   readonly #members = new Map<number, Member>();
   readonly #waiting: Socket[] = [];
   readonly #open = new Set<Socket>();
@@ -45,13 +53,14 @@ export class WorkerPool {
   #pause = FIRST_PAUSE;
   #closing = false;
 
-  private constructor(server: Server, log: (line: string) => void) {
+  private constructor(server: Server, folder: string, { log, mayAsk = () => true }: WorkerPoolOptions) {
     this.#server = server;
+    this.#folder = folder;
     this.#log = log;
+    this.#mayAsk = mayAsk;
     const { address, family, port } = server.address() as AddressInfo;
     this.url = `http://${family === "IPv6" ? `[${address}]` : address}:${port}`;
     server.on("connection", (socket) => this.#take(socket));
-    // What the first loads or exports, the others find.
     cluster.setupPrimary({ silent: true });
   }
 
@@ -61,14 +70,16 @@ export class WorkerPool {
    * @throws {InputError} PORT_UNAVAILABLE
    * @throws {DeviceError} WORKER_FAILED: one ended before it was ready; it has said why
    */
-  static async start({ workers, port, host, log }: WorkerPoolOptions): Promise<WorkerPool> {
+  static async start(options: WorkerPoolOptions): Promise<WorkerPool> {
+    const { workers, port, host } = options;
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
     server.listen(port, host);
     await once(server, "listening").catch((cause: NodeJS.ErrnoException) => {
       const message = `Cannot listen on ${host}:${port} (${cause.code}). Choose another with --host and --port.`;
       throw new InputError("PORT_UNAVAILABLE", message, { cause });
     });
-    const pool = new WorkerPool(server, log);
+    const folder = await mkdtemp(join(tmpdir(), "qwen3guard-"));
+    const pool = new WorkerPool(server, folder, options);
     try {
       // The first may have a model to export, which the others then find.
       await pool.#fork();
@@ -92,12 +103,13 @@ export class WorkerPool {
     });
     await Promise.all(gone);
     for (const socket of this.#open) socket.destroySoon();
+    await rm(this.#folder, { recursive: true, force: true });
   }
 
   /** Starts a worker. Resolves when it is ready. @throws {DeviceError} WORKER_FAILED */
   #fork(): Promise<Worker> {
-    const worker = cluster.fork();
-    const member: Member = { worker, path: null, connections: 0, collecting: new Map() };
+    const worker = cluster.fork({ [POOL]: this.#folder });
+    const member: Member = { worker, ready: false, connections: 0, collecting: new Map() };
     this.#members.set(worker.id, member);
     // A line at a time: several processes write to one stream.
     const { stderr } = worker.process;
@@ -141,21 +153,24 @@ export class WorkerPool {
 
   #hear(member: Member, message: FromWorker): void {
     if (message.kind === "ready") {
-      member.path = message.path;
+      member.ready = true;
       for (const socket of this.#waiting.splice(0)) this.#take(socket);
     } else if (message.kind === "metrics") {
       member.collecting.get(message.id)?.(message.metrics);
       member.collecting.delete(message.id);
     } else {
-      const { id } = message;
-      void this.#metrics
-        .text(this.#collectors())
-        .then((text) => tell(member.worker, { kind: "scraped", id, text }));
+      const { id, question } = message;
+      void this.#answer(question).then((answer) => tell(member.worker, { kind: "answer", id, answer }));
     }
   }
 
+  async #answer(question: Question): Promise<string | boolean> {
+    if (question.about === "rate") return this.#mayAsk(question.client);
+    return this.#metrics.text(this.#collectors());
+  }
+
   #collectors(): Map<number, Collect> {
-    const ready = [...this.#members].filter(([, { path }]) => path !== null);
+    const ready = [...this.#members].filter(([, { ready }]) => ready);
     return new Map(
       ready.map(([key, { worker, collecting }]) => [
         key,
@@ -169,7 +184,7 @@ export class WorkerPool {
   }
 
   #take(socket: Socket): void {
-    const ready = [...this.#members.values()].filter(({ path }) => path !== null);
+    const ready = [...this.#members.values()].filter(({ ready }) => ready);
     if (ready.length === 0) {
       if (this.#waiting.length < MOST_WAITING) this.#waiting.push(socket);
       else socket.destroy();
@@ -178,7 +193,7 @@ export class WorkerPool {
     const member = ready.reduce((least, next) => (next.connections < least.connections ? next : least));
     member.connections++;
     this.#open.add(socket);
-    void relay(socket, member.path as string).then(() => {
+    void relay(socket, placeOf(this.#folder, member.worker.id)).then(() => {
       member.connections--;
       this.#open.delete(socket);
     });

@@ -1,21 +1,32 @@
 import cluster from "node:cluster";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rmSync } from "node:fs";
 import type { Registry } from "prom-client";
 import { listenAt, type Service } from "../server.js";
-import type { FromWorker, ToWorker } from "./messages.js";
+import type { FromWorker, Question, ToWorker } from "./messages.js";
+import { POOL, placeOf } from "./place.js";
 
 /** Whether this process was started by a `WorkerPool`. */
 export const isWorker = cluster.isWorker;
 
-const scrapes = new Map<number, (text: string) => void>();
+/** This worker's number, which no other of its pool ever has; 0 where there is no pool. */
+export const workerNumber = cluster.worker?.id ?? 0;
+
+const asked = new Map<number, (answer: never) => void>();
+let questions = 0;
 
 /** The metrics of all workers together, for one of them that is asked. */
 export function pooledMetrics(): Promise<string> {
-  const id = scrapes.size === 0 ? 1 : Math.max(...scrapes.keys()) + 1;
-  tell({ kind: "scrape", id });
-  return new Promise((resolve) => scrapes.set(id, resolve));
+  return ask<string>({ about: "metrics" });
+}
+
+/** Whether a client may ask once more, by what it has asked of all workers. */
+export function pooledRate(client: string): Promise<boolean> {
+  return ask<boolean>({ about: "rate", client });
+}
+
+/** Where another worker of this pool answers, or did. */
+export function siblingAt(worker: number): string {
+  return placeOf(process.env[POOL] as string, worker);
 }
 
 /**
@@ -24,32 +35,31 @@ export function pooledMetrics(): Promise<string> {
  */
 export async function serveInPool(service: Service, registry: Registry): Promise<void> {
   for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => {});
-  const folder = await mkdtemp(join(tmpdir(), "qwen3guard-"));
-  // Of this user alone, as the folder is.
-  const path = process.platform === "win32" ? `\\\\.\\pipe\\qwen3guard-${process.pid}` : join(folder, "http");
-  try {
-    const server = await listenAt(service, { path, exclusive: true });
-    const closed = new Promise<void>((resolve, reject) => {
-      const close = (graceMs: number) => server.close(graceMs).then(resolve, reject);
-      // Nobody is left to pass anything on.
-      process.once("disconnect", () => close(0));
-      process.on("message", (message: ToWorker) => {
-        if (message.kind === "close") close(message.graceMs);
-        else if (message.kind === "scraped") scraped(message);
-        else
-          void registry.getMetricsAsJSON().then((metrics) => tell({ ...message, kind: "metrics", metrics }));
-      });
+  // Where the pool died, Node ends its workers at once, and nobody else is left to tidy up.
+  process.once("exit", () => {
+    if (!process.connected) rmSync(process.env[POOL] as string, { recursive: true, force: true });
+  });
+  const server = await listenAt(service, { path: siblingAt(workerNumber), exclusive: true });
+  const closed = new Promise<void>((resolve, reject) => {
+    process.on("message", (message: ToWorker) => {
+      if (message.kind === "close") server.close(message.graceMs).then(resolve, reject);
+      else if (message.kind === "answer") answered(message);
+      else void registry.getMetricsAsJSON().then((metrics) => tell({ ...message, kind: "metrics", metrics }));
     });
-    tell({ kind: "ready", path });
-    await closed;
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  });
+  tell({ kind: "ready" });
+  await closed;
 }
 
-function scraped({ id, text }: { id: number; text: string }): void {
-  scrapes.get(id)?.(text);
-  scrapes.delete(id);
+function ask<A>(question: Question): Promise<A> {
+  const id = ++questions;
+  tell({ kind: "ask", id, question });
+  return new Promise<A>((resolve) => asked.set(id, resolve));
+}
+
+function answered({ id, answer }: { id: number; answer: string | boolean }): void {
+  asked.get(id)?.(answer as never);
+  asked.delete(id);
 }
 
 function tell(message: FromWorker): void {

@@ -1,0 +1,16 @@
+export const STREAMS = "/v1/streams";
+
+const ENDPOINTS = [
+  "/v1/chat/completions",
+  "/v1/moderations",
+  "/v1/classify",
+  "/v1/models",
+  STREAMS,
+  "/healthz",
+  "/metrics",
+];
+
+/** A name for logs and metrics: the client's path, which may hold a stream's id, stands in neither. */
+export function endpointOf(path: string): string {
+  return ENDPOINTS.find((endpoint) => path === endpoint || path.startsWith(`${endpoint}/`)) ?? "other";
+}
