@@ -5,10 +5,11 @@ import type { RequestError } from "../api-error.js";
 import type { CodecOptions, Event, ResponseCodec, Routed, StreamCodec, TextTarget } from "../codec.js";
 import { isRecord, type Json, list, record, text } from "../json.js";
 import { EVENT_STREAM } from "../media.js";
-import { EventReader, judgeCalls, type Said, WholeReader } from "../readers.js";
+import { EventReader, judgeCalls, type Said } from "../readers.js";
+import { wholeAnswer } from "../whole-answer.js";
 import { eventShapes, messageFields } from "./fields.js";
 
-const whole = level(messageFields);
+const wholeMessage = level(messageFields);
 /** The field of a delta, by its type, that brings text. */
 const TEXT_FIELDS: Record<string, string> = { text_delta: "text", thinking_delta: "thinking" };
 
@@ -21,23 +22,13 @@ export const anthropicCodec: ResponseCodec = {
 
   whole(body, options) {
     if (!Array.isArray(body.content)) throw invalid("no content");
-    const hidden = { hidden: false };
-    const reader = new WholeReader(options, hidden);
-    const passed = whole(body, reader) as Json;
-    return {
-      body: passed,
-      slots: [reader.slots],
-      stop([violation]) {
-        if (!violation) return;
-        hidden.hidden = true;
-        const replacement = options.replacement(violation);
-        const content =
-          replacement === null
-            ? list(passed.content).map(record).flatMap(cut)
-            : [{ type: "text", text: replacement, citations: null }];
-        Object.assign(passed, { content, ...refused(violation), qwen3guard: violation.toJSON() });
-      },
-    };
+    return wholeAnswer(body, options, wholeMessage, (passed, replacement, violation) => {
+      const content =
+        replacement === null
+          ? list(passed.content).map(record).flatMap(cut)
+          : [{ type: "text", text: replacement, citations: null }];
+      return { ...passed, content, ...refused(violation), qwen3guard: violation.toJSON() };
+    });
   },
 
   annotate: (body) => body,

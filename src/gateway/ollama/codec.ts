@@ -5,7 +5,8 @@ import type { RequestError } from "../api-error.js";
 import type { CodecOptions, Event, ResponseCodec, Routed, StreamCodec, TextTarget } from "../codec.js";
 import { type Json, record } from "../json.js";
 import { JSON_LINES } from "../media.js";
-import { EventReader, judgeCalls, type Said, WholeReader } from "../readers.js";
+import { EventReader, judgeCalls, type Said } from "../readers.js";
+import { wholeAnswer } from "../whole-answer.js";
 import { chatLineFields, generateLineFields } from "./fields.js";
 
 /** What differs between the two endpoints. */
@@ -39,27 +40,16 @@ function codecOf(form: Form): ResponseCodec {
 
     whole(body, options) {
       if (body.message === undefined && body.response === undefined) throw invalid("no text");
-      const hidden = { hidden: false };
-      const reader = new WholeReader(options, hidden);
-      const passed = line(body, reader) as Json;
-      return {
-        body: passed,
-        slots: [reader.slots],
-        stop([violation]) {
-          if (!violation) return;
-          hidden.hidden = true;
-          const replacement = options.replacement(violation);
-          const { message, thinking, response, tool_calls: _, logprobs: __, ...rest } = passed;
-          for (const name of Object.keys(passed)) delete passed[name];
-          const texts =
-            replacement !== null
-              ? form.write("content", replacement)
-              : message === undefined
-                ? { ...slots({ thinking, response }) }
-                : { message: { role: "assistant", content: "", ...slots(record(message)) } };
-          Object.assign(passed, rest, texts, stopped(violation));
-        },
-      };
+      return wholeAnswer(body, options, line, (passed, replacement, violation) => {
+        const { message, thinking, response, tool_calls: _, logprobs: __, ...rest } = passed;
+        const texts =
+          replacement !== null
+            ? form.write("content", replacement)
+            : message === undefined
+              ? slots({ thinking, response })
+              : { message: { role: "assistant", content: "", ...slots(record(message)) } };
+        return { ...rest, ...texts, ...stopped(violation) };
+      });
     },
 
     annotate: (body) => body,

@@ -14,7 +14,8 @@ import type {
 import { isRecord, type Json, list, record, text } from "../json.js";
 import { EVENT_STREAM } from "../media.js";
 import { OpenItems } from "../open-items.js";
-import { type Call, Echoes, EventReader, judgeCalls, WholeReader } from "../readers.js";
+import { type Call, Echoes, EventReader, judgeCalls } from "../readers.js";
+import { wholeAnswer } from "../whole-answer.js";
 import { responseModeration } from "./annotations.js";
 import { deltaFields, eventFields, responseFields } from "./responses-fields.js";
 
@@ -28,7 +29,7 @@ const delta = level({ ...deltaFields, type: (value) => value });
 const events = new Map(
   Object.entries(eventFields).map(([type, fields]) => [type, level({ type: (value) => value, ...fields })]),
 );
-const whole = level(responseFields);
+const wholeResponse = level(responseFields);
 const CALL_DELTA = /^response\.(\w+_arguments|custom_tool_call_input|code_interpreter_call_code)\.delta$/;
 const ENDS = ["response.completed", "response.incomplete"];
 /** Events that need no text before them to be complete. */
@@ -43,21 +44,11 @@ export const responsesCodec: ResponseCodec = {
 
   whole(body, options) {
     if (!Array.isArray(body.output)) throw invalid("no output");
-    const hidden = { hidden: false };
-    const reader = new WholeReader(options, hidden);
-    const passed = whole(body, reader) as Json;
-    return {
-      body: passed,
-      slots: [reader.slots],
-      stop([violation]) {
-        if (!violation) return;
-        hidden.hidden = true;
-        const replacement = options.replacement(violation);
-        const output =
-          replacement === null ? list(passed.output).map(record).flatMap(cut) : [writtenMessage(replacement)];
-        Object.assign(passed, stopped(passed, output, violation));
-      },
-    };
+    return wholeAnswer(body, options, wholeResponse, (passed, replacement, violation) => {
+      const output =
+        replacement === null ? list(passed.output).map(record).flatMap(cut) : [writtenMessage(replacement)];
+      return stopped(passed, output, violation);
+    });
   },
 
   annotate: (body, annotations) =>
