@@ -18,6 +18,11 @@ export interface SchedulerOptions {
   loneChunk: number;
   /** This many tokens of a sequence cost less one by one than in a chunk of their own. */
   fewTokens: number;
+  /**
+   * Tokens of the cache that attention takes as long for as a run for its weights. A chunk reads its sequence's cache once,
+   * single tokens each anew. Default: a chunk saves nothing there.
+   */
+  weightTokens?: number;
   /** Tokens that free slots keep for sequences that begin alike; 0 keeps none. */
   keptTokens: number;
   /** Chunks of one sequence that are recorded, ascending: more tokens than `fewTokens` and not too many go in these. */
@@ -46,6 +51,7 @@ export class Scheduler implements SequenceOwner {
   #running: Sequence[] = [];
   #loop: Promise<void> | null = null;
   #chunkNext = false;
+  #shortestNext = false;
   /** When sequences last stepped together. */
   #togetherAt = Number.NEGATIVE_INFINITY;
   /** Runs while no other does. */
@@ -165,11 +171,7 @@ export class Scheduler implements SequenceOwner {
     }
   }
 
-  /**
-   * One token of every sequence with few waiting, or one chunk of a sequence with many; in turns where there are both.
-   * Attention takes several tokens a row only for a single row, so a sequence that brings more tokens than there are
-   * sequences to share a step with is better off alone, unless so few that single steps cost less.
-   */
+  /** One token of every sequence with few waiting, or one chunk of a sequence with many; in turns where there are both. */
   #plan(): Step[] {
     const pending = new Map<Sequence, number>();
     for (const sequence of this.#ready) {
@@ -178,23 +180,40 @@ export class Scheduler implements SequenceOwner {
       if (count > 0) pending.set(sequence, count);
       else this.#ready.delete(sequence);
     }
-    const together: Sequence[] = [];
-    let alone: Sequence | undefined;
-    const { sharedChunk, loneChunk, fewTokens } = this.#options;
+    const [together, apart]: Sequence[][] = [[], []];
     for (const [sequence, count] of pending) {
-      if (count <= Math.max(pending.size, fewTokens)) together.push(sequence);
-      else alone ??= sequence;
+      (this.#isBetterApart(sequence, count, pending.size) ? apart : together).push(sequence);
     }
-    if (alone && (this.#chunkNext || together.length === 0)) {
+    if (apart.length > 0 && (this.#chunkNext || together.length === 0)) {
       this.#chunkNext = false;
+      const alone = this.#nextOf(apart, pending);
       const small = alone.background || performance.now() - this.#togetherAt < RECENT_MS;
-      const chunk = small ? sharedChunk : loneChunk;
-      const rows = { first: alone.slot!, count: 1 };
-      return [{ group: [alone], rows, length: this.#chunkLength(pending.get(alone)!, chunk) }];
+      const { sharedChunk, loneChunk } = this.#options;
+      const length = this.#chunkLength(pending.get(alone)!, small ? sharedChunk : loneChunk);
+      return [{ group: [alone], rows: { first: alone.slot!, count: 1 }, length }];
     }
     this.#chunkNext = true;
     if (together.some(({ background }) => !background)) this.#togetherAt = performance.now();
     return this.#shareRuns(together);
+  }
+
+  /**
+   * Whether a sequence runs its tokens in a chunk of their own, since attention takes several tokens a row only for a
+   * single row. A chunk reads all weights and the sequence's cache once; single tokens, in steps that `all` share, read a
+   * share of the weights each, and the cache each anew. Tokens behind the last that somebody waits for come later.
+   */
+  #isBetterApart(sequence: Sequence, count: number, all: number): boolean {
+    const { fewTokens, weightTokens = Number.POSITIVE_INFINITY } = this.#options;
+    if (count <= fewTokens) return false;
+    const cache = sequence.length / weightTokens;
+    return sequence.awaited() * (1 + all * cache) > all * (1 + cache);
+  }
+
+  /** The one with the least to run and the one that has waited longest take turns: few tokens pass by a long prompt. */
+  #nextOf(apart: readonly Sequence[], pending: ReadonlyMap<Sequence, number>): Sequence {
+    this.#shortestNext = !this.#shortestNext;
+    if (!this.#shortestNext) return apart[0];
+    return apart.reduce((least, one) => (pending.get(one)! < pending.get(least)! ? one : least));
   }
 
   #chunkLength(pending: number, chunk: number): number {

@@ -151,6 +151,21 @@ export class Sequence {
     return count;
   }
 
+  /** Of the pending tokens those up to the last whose logits are wanted; all of them where none are. */
+  awaited(): number {
+    let [count, awaited] = [0, 0];
+    let expected = this.length;
+    for (const { at, ids, taken, reads, done } of this.#feeds) {
+      const from = at + taken;
+      if (from !== expected) break;
+      const last = reads === null ? at + ids.length - 1 : reads[reads.length - 1];
+      if (reads === null || done < reads.length) awaited = count + last - from + 1;
+      expected = at + ids.length;
+      count += expected - from;
+    }
+    return awaited || count;
+  }
+
   /** Writes the next `count` ids to `target`. They stay pending until `advance`. */
   copyIds(count: number, target: BigInt64Array, offset: number): void {
     let written = 0;

@@ -1,5 +1,5 @@
 import { isMainThread } from "node:worker_threads";
-import koffi from "./ffi.js";
+import { cFunction } from "./c-library.js";
 
 /** Functions of the C library that a native library's `getenv` sees the work of. */
 interface NativeEnvironment {
@@ -23,13 +23,12 @@ export function setEnvironment(name: string, value: string | undefined): void {
 }
 
 function posixEnvironment(): NativeEnvironment {
-  const library = koffi.load(null);
-  const set = library.func("int setenv(const char* name, const char* value, int overwrite)");
-  const unset = library.func("int unsetenv(const char* name)");
+  const set = cFunction("int setenv(const char* name, const char* value, int overwrite)");
+  const unset = cFunction("int unsetenv(const char* name)");
   return { set: (name, value) => set(name, value, 1), unset: (name) => unset(name) };
 }
 
 function windowsEnvironment(): NativeEnvironment {
-  const put = koffi.load("ucrtbase.dll").func("int _putenv_s(const char* name, const char* value)");
+  const put = cFunction("int _putenv_s(const char* name, const char* value)");
   return { set: (name, value) => put(name, value), unset: (name) => put(name, "") };
 }
