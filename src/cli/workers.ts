@@ -42,10 +42,13 @@ export async function runWorkers(
   say: (url: string) => void,
   mayAsk?: (client: string) => boolean,
 ): Promise<void> {
-  const { WorkerPool } = await import("../gateway/cluster/worker-pool.js");
+  const [{ WorkerPool }, { writeLine }] = await Promise.all([
+    import("../gateway/cluster/worker-pool.js"),
+    import("../gateway/audit/write.js"),
+  ]);
   const { port, host } = options;
   const log = (line: string) => process.stderr.write(`${line}\n`);
-  const pool = await WorkerPool.start({ workers: countOf(options), port, host, log, mayAsk });
+  const pool = await WorkerPool.start({ workers: countOf(options), port, host, log, out: writeLine, mayAsk });
   const closed = closeWhenAsked(pool, options.grace);
   say(pool.url);
   await closed;

@@ -123,7 +123,7 @@ export class AnswerFormatter<T extends object> {
     if (again !== "") parts.push({ kind: "text", text: again, again: true });
     this.#last = { key, ended: false };
     stretch.tail = (stretch.tail + text).slice(-REPEATED);
-    parts.push(tag ? { kind: "text", text, tag } : { kind: "text", text, again: true });
+    parts.push(tag ? { kind: "text", text, tag } : { kind: "text", text, again: true, beside: true });
     return parts;
   }
 

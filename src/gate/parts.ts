@@ -7,6 +7,8 @@ export interface TextPart<T> {
   silent?: boolean;
   /** Its reader has it already: read and judged with what goes on from it, but not passed on. */
   again?: boolean;
+  /** What its reader gets in events of its own, such as a tool's call. */
+  beside?: boolean;
 }
 
 /** Response ids of the guard's own tokenizer. */

@@ -277,10 +277,13 @@ export function either(...shapes: Shape[]): Shape {
 export class Slot {
   text: string;
   readonly channel: Channel;
+  /** It is of a tool's call. */
+  readonly call: boolean;
 
-  constructor(text: string, channel: Channel) {
+  constructor(text: string, channel: Channel, call = false) {
     this.text = text;
     this.channel = channel;
+    this.call = call;
   }
 
   toJSON(): string {

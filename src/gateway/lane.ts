@@ -8,23 +8,55 @@ import { ModerationViolation } from "../gate/violation.js";
 import { Slot } from "./allow-list.js";
 import type { Event, Released, TextTarget } from "./codec.js";
 
+/** As what the guard reads a text: the answer, what a tool is called with, or what is put before, between and over again. */
+export type Received = "answer" | "call" | "framing";
+
+/** Is told of an answer's text: what comes for the guard, and what passes. */
+export interface LaneWatch {
+  received(text: string, as: Received): void;
+  released(text: string): void;
+}
+
 /** One choice of an answer on its way through its gate. */
 export class Lane {
   readonly input = new Channel<Released>();
   readonly formatter: AnswerFormatter<Event | TextTarget | Slot>;
   readonly gate: Gate<Event | TextTarget | Slot>;
+  readonly #watched: LaneWatch | null;
 
-  /** @param json the answer is to be JSON: its escapes are read as their characters */
+  /**
+   * @param json the answer is to be JSON: its escapes are read as their characters
+   * @param watched is told of the answer's text. Default: nobody is
+   */
   constructor(
     prefill: string,
     json: boolean,
     open: () => VerdictStream,
     options: GateOptions,
     scout: ScoutOptions | null,
+    watched: LaneWatch | null = null,
   ) {
+    this.#watched = watched;
     this.formatter = new AnswerFormatter(prefill, { json });
     this.gate = new Gate<Event | TextTarget | Slot>(this.input, open, options, { scout });
     this.gate.start();
+  }
+
+  /** Takes a part of the answer. */
+  async take(part: Released): Promise<void> {
+    if (part.kind === "text") {
+      const call = part.beside || (part.tag instanceof Slot && part.tag.call);
+      this.#watched?.received(part.text, call ? "call" : part.silent || part.again ? "framing" : "answer");
+    }
+    await this.input.write(part);
+  }
+
+  /** What passes. @throws what the gate throws */
+  async *passed(): AsyncGenerator<Released> {
+    for await (const part of this.gate) {
+      if (part.kind === "text") this.#watched?.released(part.text);
+      yield part;
+    }
   }
 
   /** Lets the guard read what a server says of its failure; what passes comes out in the slot. */
@@ -44,7 +76,7 @@ export class Lane {
     void this.#fill(slots, texts);
     const passed: TextPart<Event | TextTarget | Slot>[] = [];
     try {
-      for await (const part of this.gate) if (part.kind === "text") passed.push(part);
+      for await (const part of this.passed()) if (part.kind === "text") passed.push(part);
       this.#set(passed, Number.POSITIVE_INFINITY);
       return null;
     } catch (error) {
@@ -77,6 +109,6 @@ export class Lane {
 
   async #write(slot: Slot, text: string): Promise<void> {
     const parts = [...this.formatter.text(slot.channel, text, slot, slot), ...this.formatter.end(slot, slot)];
-    for (const part of parts) await this.input.write(part);
+    for (const part of parts) await this.take(part);
   }
 }

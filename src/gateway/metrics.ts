@@ -2,6 +2,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom
 import type { Outcome } from "../gate/gate-options.js";
 import type { Guard } from "../guard.js";
 import type { Finding } from "../moderation/ruling.js";
+import type { AuditLog } from "./audit/log.js";
 import type { LogEntry } from "./record.js";
 
 /** How a request ended; unjudged: its path is one that the guard has no part in. */
@@ -20,7 +21,12 @@ export class Metrics {
   readonly requestSeconds: Histogram<"endpoint">;
   readonly waitedSeconds: Counter;
 
-  constructor(guard: Pick<Guard, "load">, streams: () => number) {
+  /** @param audit what becomes of its lines is counted. Default: there is none, and no metrics of it */
+  constructor(
+    guard: Pick<Guard, "load">,
+    streams: () => number,
+    audit?: Pick<AuditLog, "failures" | "waiting">,
+  ) {
     const registers = [this.registry];
     collectDefaultMetrics({ register: this.registry });
     this.requests = new Counter({
@@ -104,6 +110,28 @@ export class Metrics {
         const { active, waiting } = guard.load;
         this.set({ state: "active" }, active);
         this.set({ state: "waiting" }, waiting);
+      },
+    });
+    if (audit) this.#ofAudit(audit);
+  }
+
+  #ofAudit(audit: Pick<AuditLog, "failures" | "waiting">): void {
+    const registers = [this.registry];
+    new Counter({
+      name: "qwen3guard_audit_failures_total",
+      help: "Writes to the audit that failed. While it cannot be written, requests are refused.",
+      registers,
+      collect() {
+        this.reset();
+        this.inc(audit.failures);
+      },
+    });
+    new Gauge({
+      name: "qwen3guard_audit_waiting_lines",
+      help: "Lines of the audit that are not written yet.",
+      registers,
+      collect() {
+        this.set(audit.waiting);
       },
     });
   }

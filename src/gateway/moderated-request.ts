@@ -24,6 +24,8 @@ import type { Unjudged } from "./request/fields.js";
 import { asksForJson } from "./request/settings.js";
 import { ScoreKeeper } from "./scores.js";
 import { errorIn, refusal, type UpstreamError } from "./upstream-error.js";
+import { WatchedChoice } from "./watched-choice.js";
+import type { Watcher } from "./watcher.js";
 
 /** Bytes of a whole answer, and of a refusal. */
 const MOST_ANSWER = 64 * 2 ** 20;
@@ -36,6 +38,8 @@ export interface ModeratedRequestOptions {
   /** Stops everything when it fires. */
   signal: AbortSignal;
   onObserve: (finding: Finding) => void;
+  /** Are told what becomes of the choices. Default: none. */
+  watchers?: readonly Watcher[];
   /** The request's body, as it was judged. */
   request: Json;
   /** Names of fields that pass unread, where no table knows them. Default: none. */
@@ -105,26 +109,36 @@ export class ModeratedRequest {
         once(() => guard.prompt({ messages, reasoning: true, scope })),
       ]),
     );
-    this.#lanes = parsed.choices.map(
-      ({ messages, prefill }, choice) =>
-        new Lane(
-          prefill,
-          asksForJson(request),
-          () => {
-            const prompt = (prompts.get(messages) as () => Prompt)();
-            const stream = guard.stream({ prompt, overflow: "slide", cacheKey });
-            return keepers[choice]?.watch(stream) ?? stream;
+    const { watchers = [] } = options;
+    const replaces = (violation: ModerationViolation) => this.#options.replacement(violation) !== null;
+    this.#lanes = parsed.choices.map(({ messages, prefill }, choice) => {
+      const begun = { messages, policy, replaces };
+      const watched = watchers.length > 0 ? new WatchedChoice(watchers, choice, begun) : null;
+      const lane = new Lane(
+        prefill,
+        asksForJson(request),
+        () => {
+          const prompt = (prompts.get(messages) as () => Prompt)();
+          const stream = guard.stream({ prompt, overflow: "slide", cacheKey });
+          const kept = keepers[choice]?.watch(stream) ?? stream;
+          return watched?.stream(kept) ?? kept;
+        },
+        {
+          policy,
+          // What comes at once goes out at once: nothing is gained by letting it pass first.
+          ...(parsed.stream && { mode, release, batch }),
+          signal: this.#controller.signal,
+          onObserve: (finding) => {
+            watched?.observed(finding);
+            onObserve(finding);
           },
-          {
-            policy,
-            // What comes at once goes out at once: nothing is gained by letting it pass first.
-            ...(parsed.stream && { mode, release, batch }),
-            signal: this.#controller.signal,
-            onObserve,
-          },
-          parsed.stream ? scoutFor(guard, scout, { messages, reasoning: true, scope, cacheKey }) : null,
-        ),
-    );
+        },
+        parsed.stream ? scoutFor(guard, scout, { messages, reasoning: true, scope, cacheKey }) : null,
+        watched,
+      );
+      watched?.follow(lane.gate);
+      return lane;
+    });
   }
 
   /** Fires when nobody wants more from the model. */

@@ -1,5 +1,6 @@
 import type { PolicyData } from "../moderation/policy.js";
 import type { AccessOptions } from "./access.js";
+import type { AuditLog } from "./audit/log.js";
 import type { Pace } from "./moderated-request.js";
 import type { LogEntry } from "./record.js";
 import type { RouteOptions } from "./routes.js";
@@ -47,4 +48,9 @@ export interface ProxyOptions extends RouteOptions, AccessOptions, Pace {
   log?: (entry: LogEntry) => void;
   /** Whether entries hold the text of what was flagged. Default false. */
   logText?: boolean;
+  /**
+   * Takes down each decision. While it cannot, requests are refused. Whoever opened it closes it, after the proxy. Default:
+   * none are.
+   */
+  audit?: AuditLog;
 }

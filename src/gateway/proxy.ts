@@ -9,6 +9,7 @@ import { access } from "./access.js";
 import { type Admission, AdmissionControl } from "./admission.js";
 import { RequestError, toRequestError } from "./api-error.js";
 import { policyAsked } from "./asked-policy.js";
+import { AuditTrail } from "./audit/trail.js";
 import type { Endpoint } from "./codec.js";
 import type { Json } from "./json.js";
 import { Metrics } from "./metrics.js";
@@ -18,9 +19,9 @@ import { moderations } from "./openai/moderations.js";
 import type { ParsedRequest } from "./parsed-request.js";
 import { PolicyTable } from "./policy-table.js";
 import type { ProxyOptions } from "./proxy-options.js";
-import { RequestRecord } from "./record.js";
+import { counted, RequestRecord } from "./record.js";
 import { readBody } from "./request/body.js";
-import { FieldReader } from "./request/fields.js";
+import { FieldReader, type Unjudged } from "./request/fields.js";
 import { codecOf, type Route, Routes, spelledOut } from "./routes.js";
 import { tenantOf } from "./tenant.js";
 import { responseHeaders, Upstream } from "./upstream.js";
@@ -31,6 +32,7 @@ export type { LogEntry } from "./record.js";
 const NOT_HERE =
   "This proxy judges POST …/chat/completions, …/completions, …/responses, …/v1/messages, …/api/chat, …/api/generate " +
   "and …/moderations, and lets pass …/models and POST …/embeddings. Open another path with --allow-path.";
+const UNAUDITED = "What is decided here cannot be written down now, so nothing is. Try again in a moment.";
 /** They would lead past the guard. */
 const REDIRECTIONS = [300, 301, 302, 303, 307, 308];
 const MAX_BODY = 2 ** 20;
@@ -60,22 +62,22 @@ export class GuardProxy {
     this.#routes = new Routes(options);
     const places = Math.min(options.maxStreams ?? guard.maxStreams, guard.maxStreams);
     this.#admission = new AdmissionControl(places, options.timeout ?? TIMEOUT_SECONDS);
-    this.metrics = new Metrics(guard, () => this.streams);
+    this.metrics = new Metrics(guard, () => this.streams, options.audit);
 
     const app = this.#app;
     app.use(async (c, next) => {
       const { pathname } = new URL(c.req.url);
       const route = this.#routes.of(c.req.method, pathname);
       c.set("route", route);
-      c.set("record", new RequestRecord(c.req.raw, route.endpoint));
+      c.set("record", this.#recordOf(c.req.raw, route));
       await next();
     });
     app.use(access(options));
     app.use((c, next) => bodyLimit({ maxSize: this.#maxBody(c.var.route), onError: tooLarge })(c, next));
     app.get("/healthz", (c) => {
       const { active, waiting } = guard.load;
-      const draining = this.#draining;
-      return c.json({ status: draining ? "draining" : "ok", active, waiting }, draining ? 503 : 200);
+      const status = this.#draining ? "draining" : options.audit?.unwritable ? "audit_unwritable" : "ok";
+      return c.json({ status, active, waiting }, status === "ok" ? 200 : 503);
     });
     app.get("/metrics", async (c) => {
       const { registry } = this.metrics;
@@ -101,6 +103,14 @@ export class GuardProxy {
    */
   usePolicies(policies: unknown): void {
     this.#policies = this.#tableOf(policies);
+  }
+
+  #recordOf(request: Request, { endpoint }: Route): RequestRecord {
+    const record = new RequestRecord(request, endpoint);
+    const { audit } = this.#options;
+    if (audit?.unwritable) record.unaudited = true;
+    else if (audit) record.watchers.push(new AuditTrail(audit, record, this.#guard.labels));
+    return record;
   }
 
   #tableOf(policies: unknown): PolicyTable {
@@ -138,6 +148,7 @@ export class GuardProxy {
 
   async #answer({ req: { raw: request }, var: { route, record } }: Context<Env>): Promise<Response> {
     if (this.#draining) throw new RequestError(503, "shutting_down", "The proxy is shutting down.");
+    if (record.unaudited) throw new RequestError(503, "audit_unwritable", UNAUDITED);
     const { pathname, search } = new URL(request.url);
     const path = pathname + search;
     if (route.kind === "moderations") return this.#moderations(request, record);
@@ -171,6 +182,7 @@ export class GuardProxy {
       const answer = await moderations(body, this.#guard, policy, {
         signal: admission.signal,
         cacheKey: tenantOf(request),
+        watchers: record.watchers,
       });
       this.#write(record, 200, []);
       return Response.json(answer);
@@ -205,6 +217,7 @@ export class GuardProxy {
         pace: this.#options,
         signal: admission.signal,
         onObserve: (finding) => this.metrics.found(finding),
+        watchers: record.watchers,
         request: body,
         passFields: this.#options.passFields,
         cacheKey: tenantOf(request),
@@ -261,15 +274,12 @@ export class GuardProxy {
   ): Promise<void> {
     record.concludes = true;
     const outcomes = await moderated.outcomes;
-    record.unjudged = [...record.unjudged, ...moderated.unjudged];
-    record.leftOut = moderated.leftOut;
+    const { unjudged, leftOut, failure } = moderated;
+    record.unjudged = [...record.unjudged, ...unjudged];
+    record.leftOut = leftOut;
     admission.free();
-    this.#write(
-      record,
-      status,
-      outcomes,
-      error ?? moderated.failure ?? outcomes.find((outcome) => outcome.error)?.error ?? null,
-    );
+    const cause = error ?? failure ?? outcomes.find((outcome) => outcome.error)?.error ?? null;
+    this.#write(record, status, outcomes, cause, unjudged);
   }
 
   #fail(error: unknown, { route, record }: Env["Variables"]): Response {
@@ -282,9 +292,17 @@ export class GuardProxy {
     return Response.json(codecOf(route).error(failure), { status: failure.status, headers });
   }
 
-  #write(record: RequestRecord, status: number, outcomes: Outcome[], error: unknown = null): void {
+  #write(
+    record: RequestRecord,
+    status: number,
+    outcomes: Outcome[],
+    error: unknown = null,
+    unjudged: readonly Unjudged[] = [],
+  ): void {
     const entry = record.entry(status, outcomes, error, this.#options.logText === true);
     this.metrics.ended(entry, outcomes);
+    const end = { entry, outcomes, error, unjudged: counted(unjudged) };
+    for (const watcher of record.watchers) watcher.ended(end);
     this.#options.log?.(entry);
   }
 }

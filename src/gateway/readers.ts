@@ -69,7 +69,7 @@ export class WholeReader implements Reader {
   call(text: string, _part: string, json: boolean): void {
     if (this.slots.length === MOST_TEXTS) throw tooMany();
     const read = new JsonText();
-    this.slots.push(new Slot(json ? read.push(text) + read.end() : text, "content"));
+    this.slots.push(new Slot(json ? read.push(text) + read.end() : text, "content", true));
   }
 
   /** What was opened on purpose may still say what was stopped. */

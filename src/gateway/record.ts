@@ -7,6 +7,7 @@ import { type Facts, RequestError, toRequestError } from "./api-error.js";
 import type { Json } from "./json.js";
 import type { RequestEnd } from "./metrics.js";
 import type { Unjudged } from "./request/fields.js";
+import type { Watcher } from "./watcher.js";
 
 /**
  * What a log says of a request: codes, amounts and names of the proxy's own. No text of anybody's but what `logText`
@@ -16,6 +17,8 @@ export interface LogEntry {
   time: string;
   /** The client's X-Request-Id where it is an identifier, else one of the proxy's. */
   requestId: string;
+  /** Of OpenTelemetry's, where an SDK is there; else null. */
+  traceId: string | null;
   /** The judged endpoint, the path that was opened, or "other". */
   endpoint: string;
   /** The rule of the policies file that chose the policy; null: none did. */
@@ -50,6 +53,11 @@ export class RequestRecord {
   readonly startedAt = performance.now();
   readonly endpoint: string;
   readonly id: string;
+  traceId: string | null = null;
+  /** Are told what becomes of it. */
+  readonly watchers: Watcher[] = [];
+  /** What is decided of it could not be written down. */
+  unaudited = false;
   model: string | null = null;
   policy: string | null = null;
   stream = false;
@@ -75,6 +83,7 @@ export class RequestRecord {
     return {
       time: new Date().toISOString(),
       requestId: this.id,
+      traceId: this.traceId,
       endpoint: this.endpoint,
       policy: this.policy,
       model: this.model,
@@ -106,7 +115,8 @@ function nameOf(model: string): string {
   return `sha256:${hash} (${model.length} characters)`;
 }
 
-function counted<K extends string>(kinds: readonly K[]): Partial<Record<K, number>> {
+/** How often each kind comes. */
+export function counted<K extends string>(kinds: readonly K[]): Partial<Record<K, number>> {
   const counts: Partial<Record<K, number>> = {};
   for (const kind of kinds) counts[kind] = (counts[kind] ?? 0) + 1;
   return counts;

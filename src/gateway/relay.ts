@@ -105,15 +105,15 @@ class Relay {
 
   /** Hands on what passes of a choice. */
   async send(choice: number): Promise<void> {
-    const { gate, formatter } = this.#lanes[choice];
+    const lane = this.#lanes[choice];
     try {
-      for await (const part of gate) await this.#hand(part, formatter);
+      for await (const part of lane.passed()) await this.#hand(part, lane.formatter);
     } catch (error) {
       if (error === this.#failure) return;
       if (!(error instanceof ModerationViolation)) throw error;
       this.#stopped++;
       // With stream-first it may have come out before it was judged.
-      if (this.#lanes[choice] === this.#quoting) this.#quote.text = "";
+      if (lane === this.#quoting) this.#quote.text = "";
       if (this.#lanes.every(({ input }) => input.left)) this.#context.stop();
       for (const event of this.#answer.stop(choice, error)) await this.#write(event);
     }
@@ -190,7 +190,7 @@ class Relay {
   }
 
   async #route({ choice, part }: Routed): Promise<void> {
-    if (choice !== null) await this.#lanes[choice].input.write(part);
+    if (choice !== null) await this.#lanes[choice].take(part);
     else if (part.kind === "item") this.#last = part.item as Event;
   }
 

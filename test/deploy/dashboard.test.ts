@@ -6,7 +6,7 @@ test("the dashboard asks for metrics and labels that the proxy has", async () =>
   const file = new URL("../../deploy/compose/grafana/dashboards/qwen3guard.json", import.meta.url);
   const { panels } = JSON.parse(await readFile(file, "utf8"));
   const guard = { load: { active: 0, waiting: 0, reusedTokens: 0, prefilledTokens: 0 } };
-  const { registry } = new Metrics(guard as never, () => 0);
+  const { registry } = new Metrics(guard as never, () => 0, { failures: 0, waiting: 0 });
   const known = registry.getMetricsAsArray() as unknown as { name: string; labelNames?: string[] }[];
   const names = known.flatMap(({ name }) => [name, `${name}_bucket`]);
   const asked: string[] = panels.flatMap((panel: { targets: { expr: string }[] }) =>

@@ -2,6 +2,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import type { Mode } from "../../gate/gate-options.js";
 import { isLoopbackName } from "../../gateway/loopback.js";
 import type { PolicyData } from "../../moderation/policy.js";
+import { type AuditOptions, auditOptions, closeAudit, openAudit } from "../audit-options.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { whole } from "../numbers.js";
@@ -16,7 +17,7 @@ import { keepPolicies, passOnHangup, readPolicies } from "../policies-file.js";
 import { createTerminal } from "../terminal.js";
 import { closeWhenAsked, runsWorkers, runWorkers, shareOf, workersOption } from "../workers.js";
 
-interface Options extends ModelOptions, PaceOptions {
+interface Options extends ModelOptions, PaceOptions, AuditOptions {
   upstream: string;
   port: number;
   host: string;
@@ -133,7 +134,9 @@ export function proxyCommand(): Command {
         .argParser(whole(0, 3600)),
     )
     .addOption(workersOption())
-    .option("--log-text", "let log entries hold the text that was flagged")
+    .option("--log-text", "let log entries hold the text that was flagged");
+  for (const option of auditOptions()) command.addOption(option);
+  command
     .addHelpText(
       "after",
       `
@@ -151,15 +154,14 @@ Log: one JSON object a request on standard error, without anybody's text unless 
 
 async function proxy(options: Options): Promise<void> {
   const { upstream, mode, host } = options;
-  // Standard error is the log's.
+  // Standard error is the log's; standard output may be the audit's.
+  const output = options.audit === "-" ? process.stderr : process.stdout;
   const say = (url: string) => {
     const { bold } = createTerminal(process.stderr).colors;
-    process.stdout.write(
-      `${[`${bold(url)} guards ${upstream} (${mode})`, ...warnings(options)].join("\n")}\n`,
-    );
+    output.write(`${[`${bold(url)} guards ${upstream} (${mode})`, ...warnings(options)].join("\n")}\n`);
   };
   if (runsWorkers(options)) {
-    passOnHangup();
+    if (options.policies || options.audit) passOnHangup();
     return runWorkers(options, say);
   }
   const [{ GuardProxy }, { listen }, { isWorker, pooledMetrics, serveInPool }] = await Promise.all([
@@ -168,6 +170,7 @@ async function proxy(options: Options): Promise<void> {
     import("../../gateway/cluster/worker.js"),
   ]);
   const policy = options.policy && (await readJsonFile(options.policy, "POLICY", POLICY_HINT));
+  const audit = await openAudit(options);
   const guard = await loadModel(shareOf(options), { maxStreams: options.maxStreams });
   try {
     const service = new GuardProxy(guard, {
@@ -179,6 +182,7 @@ async function proxy(options: Options): Promise<void> {
       allowOrigins: options.allowOrigin,
       allowHosts: hostsOf(options),
       metrics: isWorker ? pooledMetrics : undefined,
+      audit,
       log: (entry) => process.stderr.write(`${JSON.stringify(entry)}\n`),
     });
     if (options.policies) keepPolicies(options.policies, (policies) => service.usePolicies(policies));
@@ -189,6 +193,7 @@ async function proxy(options: Options): Promise<void> {
     await closed;
   } finally {
     await guard.close();
+    await closeAudit(audit);
   }
 }
 

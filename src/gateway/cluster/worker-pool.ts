@@ -5,6 +5,7 @@ import { type AddressInfo, createServer, type Server, type Socket } from "node:n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 import { DeviceError, InputError } from "../../errors.js";
 import type { FromWorker, Measured, Question, ToWorker } from "./messages.js";
 import { POOL, placeOf } from "./place.js";
@@ -23,6 +24,8 @@ export interface WorkerPoolOptions {
   host: string;
   /** A line of a worker's log, or of the pool's own. */
   log: (line: string) => void;
+  /** A line of a worker's standard output. Where it rejects, that worker's is closed. Default: they are dropped. */
+  out?: (line: string) => Promise<void>;
   /** Counts a request of a client's, whichever worker it came to; false: no more for now. */
   mayAsk?: (client: string) => boolean;
 }
@@ -44,6 +47,7 @@ export class WorkerPool {
   readonly #server: Server;
   readonly #folder: string;
   readonly #log: (line: string) => void;
+  readonly #out: (line: string) => Promise<void>;
   readonly #mayAsk: (client: string) => boolean;
   readonly #members = new Map<number, Member>();
   readonly #waiting: Socket[] = [];
@@ -53,10 +57,12 @@ export class WorkerPool {
   #pause = FIRST_PAUSE;
   #closing = false;
 
-  private constructor(server: Server, folder: string, { log, mayAsk = () => true }: WorkerPoolOptions) {
+  private constructor(server: Server, folder: string, options: WorkerPoolOptions) {
+    const { log, out = () => Promise.resolve(), mayAsk = () => true } = options;
     this.#server = server;
     this.#folder = folder;
     this.#log = log;
+    this.#out = out;
     this.#mayAsk = mayAsk;
     const { address, family, port } = server.address() as AddressInfo;
     this.url = `http://${family === "IPv6" ? `[${address}]` : address}:${port}`;
@@ -112,8 +118,9 @@ export class WorkerPool {
     const member: Member = { worker, ready: false, connections: 0, collecting: new Map() };
     this.#members.set(worker.id, member);
     // A line at a time: several processes write to one stream.
-    const { stderr } = worker.process;
+    const { stderr, stdout } = worker.process;
     if (stderr) createInterface({ input: stderr }).on("line", this.#log);
+    if (stdout) this.#passOn(stdout).catch(() => stdout.destroy());
     worker.on("message", (message: FromWorker) => this.#hear(member, message));
     return new Promise((resolve, reject) => {
       worker.on("message", ({ kind }: FromWorker) => kind === "ready" && resolve(worker));
@@ -125,6 +132,10 @@ export class WorkerPool {
         reject(new DeviceError("WORKER_FAILED", message));
       });
     });
+  }
+
+  async #passOn(stdout: Readable): Promise<void> {
+    for await (const line of createInterface({ input: stdout })) await this.#out(line);
   }
 
   /** Starts another when this one ends. */

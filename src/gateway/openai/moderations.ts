@@ -4,6 +4,7 @@ import { rulePrompt } from "../../moderation/ruling.js";
 import { RequestError } from "../api-error.js";
 import { isRecord, type Json } from "../json.js";
 import { scoresOf } from "../scores.js";
+import type { Watcher } from "../watcher.js";
 import { categoriesOf } from "./annotations.js";
 
 /** They take turns in one place: more would hold it for long. */
@@ -16,15 +17,19 @@ export async function moderations(
   body: Json,
   guard: Guard,
   policy: Policy,
-  options: { signal: AbortSignal; cacheKey: string },
+  { watchers = [], ...options }: { signal: AbortSignal; cacheKey: string; watchers?: readonly Watcher[] },
 ): Promise<Json> {
   const results: Json[] = [];
-  for (const content of inputs(body.input)) {
-    const stream = guard.stream({ messages: [{ role: "user", content }], ...options });
+  for (const [i, content] of inputs(body.input).entries()) {
+    const messages = [{ role: "user", content }];
+    const stream = guard.stream({ messages, ...options });
     try {
       const verdict = await stream.prompt;
       if (verdict === null) throw new RequestError(500, "internal_error", "The guard gave no verdict.");
-      const violation = rulePrompt(verdict, policy).violation;
+      const ruling = rulePrompt(verdict, policy);
+      const { violation } = ruling;
+      const turns = [{ ...verdict, role: "user", empty: false }];
+      for (const watcher of watchers) watcher.input(i, { messages, policy, ruling, turns, unguarded: false });
       const { promptRisk, promptCategory } = guard.labels;
       const probable = scoresOf(verdict.probabilities, promptRisk);
       const scores = Object.fromEntries(promptCategory.map((label, i) => [label, probable[i]]));
