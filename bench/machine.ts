@@ -9,6 +9,8 @@ export interface Machine {
   cpu: string;
   cores: number;
   features: string[];
+  /** What the processor has and ONNX Runtime was not shown (bench/older-processor). */
+  hidden?: string[];
   memoryGB: number;
   /** Processes that wanted a core in the last minute, before the measurement: above 0.5 the machine was shared. */
   loadBefore: number;
@@ -30,12 +32,21 @@ export interface Gpu {
 
 const FEATURES = ["avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16"];
 
+/** The only one that ONNX Runtime is shown where its processor is to be an older one. */
+const OLDER = "avx2";
+
+/** Whether ONNX Runtime takes an older processor's kernels here. */
+export const isOlder = process.env.OLDER_PROCESSOR_LIBRARY !== undefined;
+
 export function describeMachine(): Machine {
+  const features = cpuFeatures();
+  const shown = features.filter((feature) => !isOlder || feature === OLDER);
   return {
     date: new Date().toISOString(),
     cpu: cpus()[0].model.trim(),
     cores: availableParallelism(),
-    features: cpuFeatures(),
+    features: shown,
+    hidden: isOlder ? features.filter((feature) => !shown.includes(feature)) : undefined,
     memoryGB: Math.round(totalmem() / 2 ** 30),
     loadBefore: loadavg()[0],
     gpus: gpus(),

@@ -24,7 +24,7 @@ export interface ResolveOptions {
   device?: DeviceName;
   /**
    * Format of the weights when a checkpoint is exported. Default on a GPU: bf16. On the CPU: fp32 for small models; above
-   * 256 MiB w8a8, or int8 where the processor lacks fast and exact kernels for w8a8.
+   * 256 MiB w8a8, or int8 where the processor lacks exact kernels for w8a8.
    */
   dtype?: Dtype;
   /** Where exports of checkpoints are kept. Default: the user's cache folder, or QWEN3GUARD_CACHE. */
@@ -184,8 +184,10 @@ function isSmall(checkpoint: Checkpoint): boolean {
 
 async function defaultDtype(checkpoint: Checkpoint): Promise<Dtype> {
   if (isSmall(checkpoint)) return "fp32";
-  const slow = await mustWidenBytes().catch(() => true);
-  return slow ? "int8" : "w8a8";
+  return mustWidenBytes(true).then(
+    () => "w8a8",
+    () => "int8",
+  );
 }
 
 /**

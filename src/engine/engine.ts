@@ -278,7 +278,7 @@ async function loadSession(
   deviceId: DeviceId,
   threads: number,
 ): Promise<Session> {
-  const widenBytes = manifest.dtype === "w8a8" && (await mustWidenBytes());
+  const widenBytes = manifest.dtype === "w8a8" && (await mustWidenBytes(manifest.sumsFit16Bits));
   try {
     return await Session.load(join(dir, MODEL_FILE), {
       device: await openDevice(deviceId),

@@ -150,6 +150,7 @@ async function write(
       exporter: `${producer.name} ${producer.version}`,
       dtype,
       kvCache: KV_CACHES[target.activation] as Manifest["kvCache"],
+      ...(dtype === "w8a8" && { sumsFit16Bits: true as const }),
       device,
       config: checkpoint.config,
       cachedHeadSize: source.config.headDim,

@@ -38,7 +38,7 @@ export function checkManifest(manifest: { [K in keyof Manifest]?: unknown }): st
 
 type Unchecked = { [K in keyof Manifest]?: unknown };
 
-function checkChoices({ dtype, device, kvCache, exporter, digest }: Unchecked): string | null {
+function checkChoices({ dtype, device, kvCache, sumsFit16Bits, exporter, digest }: Unchecked): string | null {
   const one = (name: string, value: unknown, known: readonly string[]) =>
     known.includes(value as string)
       ? null
@@ -48,6 +48,9 @@ function checkChoices({ dtype, device, kvCache, exporter, digest }: Unchecked): 
   const formats: Partial<Record<Dtype, FloatType>> = DEVICE_KINDS[device as Device].graph.formats;
   const activation = formats[dtype as Dtype];
   if (!activation) return `says dtype ${show(dtype)}, which ${show(device)} has no kernels for`;
+  if (sumsFit16Bits !== undefined && !(sumsFit16Bits === true && dtype === "w8a8")) {
+    return `says sumsFit16Bits ${show(sumsFit16Bits)}, and only w8a8 has such sums`;
+  }
   const caches = [KV_CACHES[activation], ...(device === "cpu" ? ["int8"] : [])];
   return (
     one("kvCache", kvCache, caches) ??

@@ -45,6 +45,11 @@ export interface Manifest {
   dtype: Dtype;
   /** Element type of the KV cache. */
   kvCache: (typeof KV_CACHES)[FloatType] | "int8";
+  /**
+   * Whether sums of two neighbouring products fit 16 bits, so that the fast byte kernels of any processor are exact. True for
+   * w8a8, absent for all else and in early exports of w8a8.
+   */
+  sumsFit16Bits?: true;
   /** The execution provider the graph was built for. */
   device: Device;
   config: GuardConfig;

@@ -9,28 +9,35 @@ import { ELEMENT, type ElementType, Tensor } from "./tensor.js";
 
 const DEPTH = 256;
 const WIDTH = 64;
-/** One row takes another kernel than several do. */
-const ROWS = [1, 16];
+/** One row takes another kernel than several do, and few another than many. */
+const ROWS = [1, 3, 16];
 
-/** Whether sessions need `widenBytes` here. Found out once in a process. */
-let needed: Promise<boolean> | undefined;
+/** Whether sessions need `widenBytes` here, for weights whose sums fit 16 bits and for others. Found out once in a process. */
+const needed = new Map<boolean, Promise<boolean>>();
 
 /**
  * Finds the kernels that multiply bytes exactly. Processors without VNNI add pairs of u8 × s8 products in 16 bits, where
- * the largest are cut off without notice: there, the slower u8 × u8 kernels must do. Trying out beats reading the
- * processor's flags: what counts is which kernel ONNX Runtime takes.
+ * the largest are cut off without notice: there, the weights must be such that none is too large (`quantizeRows`), or the
+ * slower u8 × u8 kernels must do. Trying out beats reading the processor's flags: what counts is which kernel ONNX Runtime
+ * takes, and which products it pairs.
  *
+ * @param sumsFit16Bits whether the weights are such
  * @returns whether sessions that multiply bytes must be loaded with `widenBytes`
  * @throws {DeviceError} KERNEL_INEXACT
  */
-export function mustWidenBytes(): Promise<boolean> {
-  needed ??= findKernels();
-  return needed;
+export function mustWidenBytes(sumsFit16Bits = false): Promise<boolean> {
+  let answer = needed.get(sumsFit16Bits);
+  if (!answer) {
+    answer = findKernels(sumsFit16Bits);
+    needed.set(sumsFit16Bits, answer);
+  }
+  return answer;
 }
 
 /** The same, without a memory of earlier answers. */
-export async function findKernels(): Promise<boolean> {
-  for (const widenBytes of [false, true]) if (await areExact(widenBytes)) return widenBytes;
+export async function findKernels(sumsFit16Bits = false): Promise<boolean> {
+  const weights = sumsFit16Bits ? largestInPairs() : largest();
+  for (const widenBytes of [false, true]) if (await areExact(weights, widenBytes)) return widenBytes;
   throw new DeviceError(
     "KERNEL_INEXACT",
     "This processor multiplies bytes inexactly, so w8a8 would judge wrongly. " +
@@ -38,13 +45,29 @@ export async function findKernels(): Promise<boolean> {
   );
 }
 
-/** Multiplies the largest bytes there are. */
-async function areExact(widenBytes: boolean): Promise<boolean> {
-  // A column of the largest, one of the smallest, one of mixed weights, and so on: [DEPTH, WIDTH].
-  const weights = Int8Array.from({ length: DEPTH * WIDTH }, (_, i) => {
+/** A column of the largest weights, one of the smallest, one of mixed ones, and so on: [DEPTH, WIDTH]. */
+function largest(): Int8Array {
+  return Int8Array.from({ length: DEPTH * WIDTH }, (_, i) => {
     const column = i % WIDTH;
     return column % 3 === 0 ? 127 : column % 3 === 1 ? -127 : ((i * 37) % 255) - 127;
   });
+}
+
+/** The same where each pair of rows sums to 128 at most, and the pairs that begin at odd rows to 254. */
+function largestInPairs(): Int8Array {
+  const pairs = [
+    [127, 1, 1, 127],
+    [-127, -1, -1, -127],
+    [64, 64, 127, -127],
+  ];
+  return Int8Array.from(
+    { length: DEPTH * WIDTH },
+    (_, i) => pairs[(i % WIDTH) % 3][Math.floor(i / WIDTH) % 4],
+  );
+}
+
+/** Multiplies the largest bytes there are with such weights. */
+async function areExact(weights: Int8Array, widenBytes: boolean): Promise<boolean> {
   const session = await Session.loadBytes(buildProduct(weights), { threads: 1, widenBytes });
   try {
     for (const rows of ROWS) {

@@ -44,6 +44,7 @@ test.each<[string, string, (dir: string) => Promise<unknown>]>([
   ["no dtype", "MODEL_INVALID", (dir) => edit(dir, { dtype: undefined })],
   ["an unknown dtype", "MODEL_INVALID", (dir) => edit(dir, { dtype: "int3" })],
   ["an unknown cache", "MODEL_INVALID", (dir) => edit(dir, { kvCache: "int3" })],
+  ["sums of another format that fit 16 bits", "MODEL_INVALID", (dir) => edit(dir, { sumsFit16Bits: true })],
   ["an older format", "MODEL_TOO_OLD", (dir) => edit(dir, { format: 1, outputs: undefined })],
   ["no outputs", "MODEL_INVALID", (dir) => edit(dir, { outputs: undefined })],
   ["an output that is null", "MODEL_INVALID", (dir) => edit(dir, { outputs: [null] })],

@@ -78,6 +78,28 @@ test("rows: no value is further off than half a step, and −128 never appears",
   );
 });
 
+test("rows: products of two neighbours with unsigned bytes sum to 16 bits", () => {
+  fc.assert(
+    fc.property(matrices, ({ rows, columns, data }) => {
+      const { values } = quantizeRows(data, rows, columns);
+      for (let row = 0; row < rows; row++) {
+        for (let column = 0; column + 1 < columns; column += 2) {
+          const [a, b] = values.subarray(row * columns + column);
+          expect(255 * (Math.max(a, 0) + Math.max(b, 0))).toBeLessThan(2 ** 15);
+          expect(255 * (Math.min(a, 0) + Math.min(b, 0))).toBeGreaterThanOrEqual(-(2 ** 15));
+        }
+      }
+    }),
+  );
+});
+
+test("rows: a large pair costs no more steps than it must", () => {
+  // 100 + 27 fill the range; of one sign and the other, each counts alone.
+  expect([...quantizeRows(Float32Array.of(100, 27, 0, -127), 1, 4).values]).toEqual([100, 27, 0, -127]);
+  expect([...quantizeRows(Float32Array.of(127, -127), 1, 2).values]).toEqual([127, -127]);
+  expect([...quantizeRows(Float32Array.of(2, 2, 3), 1, 3).values]).toEqual([64, 64, 95]);
+});
+
 test("a block divides the row wherever it can", () => {
   expect([1024, 3072, 64, 80, 176, 48, 50].map(blockSize)).toEqual([128, 128, 64, 16, 16, 16, 32]);
 });
