@@ -114,6 +114,8 @@ export class Engine {
       // An int8 cache's kernel turns keys into floats anew for each token of a short chunk as well.
       ...(manifest.kvCache !== "int8" && { weightTokens: affordable / CACHE_OVER_WEIGHTS }),
       ...chunks,
+      // Of a Gen guard nobody waits for the next token of a text.
+      ...(config.kind === "gen" && { sharedChunk: chunks.loneChunk }),
       ...(longSteps.length > 0 && { fewTokens: 1, recordedChunks: longSteps }),
     };
     this.#scheduler = new Scheduler(this.#runner, this.#cache, this.#scheduling);

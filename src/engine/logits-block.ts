@@ -1,4 +1,4 @@
-import type { ModelOutput } from "../model/outputs.js";
+import { type ModelOutput, rowsOf } from "../model/outputs.js";
 import type { Memory } from "../runtime/memory.js";
 import { ELEMENT, Tensor } from "../runtime/tensor.js";
 import type { Logits } from "./logits.js";
@@ -17,10 +17,13 @@ export class LogitsLayout {
   readonly #counts: number[];
   readonly #at: number[] = [];
 
-  /** @param tokens the most that a step holds. @param rows the most that it has */
+  /** @param tokens the most that a step holds. @param rows the most that it has; where it is one alone, it may bring all */
   constructor(outputs: readonly ModelOutput[], tokens: number, rows: number) {
     this.#outputs = outputs;
-    this.#counts = outputs.map(({ width, position }) => width * (position === "each" ? tokens : rows));
+    this.#counts = outputs.map(
+      (output) =>
+        output.width * (output.position === "each" ? tokens : Math.max(rows, rowsOf(output, tokens))),
+    );
     let end = 0;
     for (const count of this.#counts) {
       this.#at.push(end);
@@ -41,9 +44,11 @@ export class LogitsLayout {
 
   /** To be bound as the outputs of a step of `length` tokens a row. */
   tensors(memory: Memory, rows: number, length: number): [string, Tensor][] {
-    return this.#outputs.map(({ name, width, position }, i) => {
-      const dims = [rows, position === "each" ? length : 1, width];
-      return [name, Tensor.view(memory, this.#at[i], "float32", dims)];
+    return this.#outputs.map((output, i) => {
+      const dims = [rows, rowsOf(output, length), output.width];
+      if (rows * dims[1] * output.width > this.#counts[i])
+        throw new RangeError(`no room for ${rows} × ${length}`);
+      return [output.name, Tensor.view(memory, this.#at[i], "float32", dims)];
     });
   }
 }

@@ -43,11 +43,11 @@ export async function runSelfTest(
   let at = 0;
   for (const run of cut(selfTest.runs, tokens)) {
     const last = at + run - 1;
-    const fed = sequence.feed(selfTest.ids.slice(at, at + run), (logits, index, position, row) => {
+    const fed = sequence.feed(selfTest.ids.slice(at, at + run), (logits, index, position, ending) => {
       for (const { name, width, position: given, positions, columns, found, compared } of tested) {
         const place = positions.indexOf(position);
-        if (place === -1 || (given === "last" && position !== last)) continue;
-        const from = (given === "last" ? row : index) * width;
+        if (place === -1 || (given !== "each" && position !== last)) continue;
+        const from = (given === "each" ? index : ending) * width;
         for (const column of columns) found.push(logits[name][from + column]);
         compared.push(place);
       }

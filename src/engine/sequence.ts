@@ -1,14 +1,14 @@
 import { ContextLengthError, GuardError, InputError, NumericError } from "../errors.js";
 import type { ModelOutput } from "../model/outputs.js";
-import { areFinite, type Logits, rowOf } from "./logits.js";
+import { areFinite, type Logits, rowOf, tailOfAll, tailPlace } from "./logits.js";
 import { type Prefix, type SlotContent, sharedLength } from "./prefix-cache.js";
 
 /**
  * Called once for each token, in order, with the logits of the step that held it. `index` is the token's place in
- * the step's logits, `position` its place in the sequence, `row` the sequence's place in the step: there lies what is
- * given for the last token of a run alone. The arrays are reused: read them before returning.
+ * the step's logits, `position` its place in the sequence, `place` where what is given for a run's last tokens alone lies,
+ * or -1 where it is none of them. The arrays are reused: read them before returning.
  */
-export type LogitsReader = (logits: Logits, index: number, position: number, row: number) => void;
+export type LogitsReader = (logits: Logits, index: number, position: number, place: number) => void;
 
 export interface SequenceLimits {
   /** Tokens the sequence may hold. */
@@ -59,6 +59,7 @@ export class Sequence {
   prefix: Prefix | null = null;
   readonly limits: SequenceLimits;
   readonly #owner: SequenceOwner;
+  readonly #tail: number;
   readonly #feeds: Feed[] = [];
   /** The ids in its row of the cache, `length` of them. */
   #ids: number[] = [];
@@ -72,6 +73,7 @@ export class Sequence {
   constructor(limits: SequenceLimits, owner: SequenceOwner, key: string | null = null, background = false) {
     this.limits = limits;
     this.#owner = owner;
+    this.#tail = tailOfAll(limits.outputs);
     this.key = key;
     this.background = background;
   }
@@ -182,15 +184,16 @@ export class Sequence {
       const feed = this.#feeds[0];
       const position = this.length;
       const index = row * count + i;
+      const place = tailPlace(i, count, row, this.#tail);
       try {
-        if (!areFinite(logits, outputs, index, row, i === count - 1)) {
+        if (!areFinite(logits, outputs, index, place)) {
           throw new NumericError(
             "LOGITS_NOT_FINITE",
             `The model gave NaN or infinite logits at position ${position}, so there is no verdict. ` +
               "Check the checkpoint, or export it with --dtype fp32.",
           );
         }
-        this.#read(feed, logits, index, position, row);
+        this.#read(feed, logits, index, position, place);
       } catch (error) {
         this.#fail(error);
         return;
@@ -246,15 +249,15 @@ export class Sequence {
     return Math.min(known, missing - at);
   }
 
-  #read(feed: Feed, logits: Logits, index: number, position: number, row: number): void {
+  #read(feed: Feed, logits: Logits, index: number, position: number, place: number): void {
     const { reads } = feed;
     if (reads) {
       this.prefilled++;
       if (reads[feed.done] !== position) return;
       feed.done++;
-      this.#logits.set(position, rowOf(logits, this.limits.outputs, index, row));
+      this.#logits.set(position, rowOf(logits, this.limits.outputs, index, place));
     }
-    feed.read(logits, index, position, row);
+    feed.read(logits, index, position, place);
   }
 
   #fail(error: unknown): void {

@@ -14,6 +14,8 @@ export type AddOutputs = (
   backbone: { weights: WeightFormat; headWeights: WeightFormat; target: Target },
 ) => ModelOutput[];
 
+const LENGTHS = { each: "length", last: 1, tail: "tail" };
+
 export function addOutput(graph: Graph, { name, width, position }: ModelOutput): void {
-  graph.output(name, "float32", ["batch", position === "each" ? "length" : 1, width]);
+  graph.output(name, "float32", ["batch", LENGTHS[position], width]);
 }

@@ -13,7 +13,7 @@ import {
   MODEL_FILE,
   WEIGHTS_FILE,
 } from "./manifest.js";
-import { POSITIONS } from "./outputs.js";
+import { POSITIONS, tailOf } from "./outputs.js";
 import { selfTestComplaint } from "./self-test.js";
 
 /** A folder without one of these is no model. */
@@ -22,6 +22,7 @@ const REQUIRED = [MODEL_FILE, WEIGHTS_FILE];
 const KNOWN = [...REQUIRED, ...TOKENIZER_FILES];
 /** No vocabulary is larger. */
 const MAX_WIDTH = 2 ** 24;
+const MAX_TAIL = 64;
 const SHA256 = /^[0-9a-f]{64}$/;
 
 /**
@@ -82,12 +83,15 @@ function checkOutputs({ outputs }: Unchecked): string | null {
     isObject(output) &&
     typeof output.name === "string" &&
     isWhole(output.width, 1, MAX_WIDTH) &&
-    (POSITIONS as readonly unknown[]).includes(output.position);
+    (POSITIONS as readonly unknown[]).includes(output.position) &&
+    (output.position === "tail" ? isWhole(output.tail, 1, MAX_TAIL) : output.tail === undefined);
   if (!Array.isArray(outputs) || outputs.length === 0 || !outputs.every(readable)) {
     return `lists outputs that this version cannot read: ${show(outputs)}`;
   }
   const names = new Set(outputs.map(({ name }) => name));
-  return names.size === outputs.length ? null : "lists an output twice";
+  if (names.size !== outputs.length) return "lists an output twice";
+  const tails = new Set(outputs.map(tailOf).filter(Number.isFinite));
+  return tails.size < 2 ? null : "lists outputs of different numbers of last tokens";
 }
 
 function checkFiles({ files, hashes, sources }: Unchecked): string | null {

@@ -138,7 +138,8 @@ export class ContextWindow {
   #feedStep(from: number, ids: readonly number[], read: LogitsReader): Promise<void> {
     const offset = this.#prefix.length - this.#start;
     const sequence = this.#sequence;
-    const reader: LogitsReader = (logits, step, position, row) => read(logits, step, position - offset, row);
+    const reader: LogitsReader = (logits, step, position, place) =>
+      read(logits, step, position - offset, place);
     return this.#afterHandover(() => sequence.feed(ids, reader, from + offset));
   }
 

@@ -140,6 +140,16 @@ test.each<[string, (manifest: Manifest) => unknown]>([
   ["a hash that is none", ({ hashes }) => set(hashes, { "model.onnx": "abc" })],
   ["sources that are null", (manifest) => set(manifest, { sources: null })],
   ["an output twice", ({ outputs }) => outputs.push(outputs[0])],
+  ["an output of last tokens, and not of how many", ({ outputs }) => set(outputs[0], { position: "tail" })],
+  ["an output of a million last tokens", ({ outputs }) => set(outputs[0], { position: "tail", tail: 1e6 })],
+  ["a number of last tokens where each has one", ({ outputs }) => set(outputs[0], { tail: 2 })],
+  [
+    "outputs of different numbers of last tokens",
+    ({ outputs }) => {
+      set(outputs[0], { position: "tail", tail: 4 });
+      set(outputs[1], { position: "last" });
+    },
+  ],
   ["a self-test that is null", (manifest) => set(manifest, { selfTest: null })],
   ["a self-test without tokens", ({ selfTest }) => set(selfTest!, { ids: [], runs: [] })],
   ["a self-test of tokens that the model has not", ({ selfTest }) => selfTest!.ids.fill(512)],

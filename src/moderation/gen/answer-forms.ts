@@ -24,6 +24,9 @@ export interface AnswerText {
  */
 export class AnswerForms {
   readonly #tokenizer: Tokenizer;
+  /** What an answer begins with, and what stands before the refusal. */
+  readonly riskLine: readonly number[];
+  readonly refusalLine: readonly number[];
   /** The most tokens that an answer takes. */
   readonly longest: number;
 
@@ -33,6 +36,8 @@ export class AnswerForms {
     { promptRisk, promptCategory, responseRisk, responseCategory }: GenLabels,
   ) {
     this.#tokenizer = tokenizer;
+    this.riskLine = tokenizer.encode("Safety:");
+    this.refusalLine = tokenizer.encode("\nRefusal:");
     const risks = [...new Set([...promptRisk, ...responseRisk])];
     const categories = [...new Set([...promptCategory, ...responseCategory, NONE])];
     let longest = 0;

@@ -3,7 +3,7 @@ import type { Classification, ClassificationRuling } from "../classification.js"
 import { severityOf } from "../labels.js";
 import type { Policy } from "../policy.js";
 import { assess, countingRisk } from "../ruling.js";
-import { type AnswerForms, textOf } from "./answer-forms.js";
+import { type AnswerForms, NONE, textOf } from "./answer-forms.js";
 import type { AnswerReader } from "./answer-reader.js";
 import { scoreNames } from "./names.js";
 
@@ -27,6 +27,8 @@ export async function judgeByWords(
   const risks = part === "prompt" ? labels.promptRisk : labels.responseRisk;
   const categories = part === "prompt" ? labels.promptCategory : labels.responseCategory;
   const rules = policy?.[part];
+  // Most answers are safe: then the refusal is known from the same run.
+  if (part === "response") await expectSafe(reader, forms, risks);
   const scored = await scoreNames(reader, forms.risks(risks), false);
   const risk = risks[scored.written];
   const isSafe = severityOf(risk) === "safe";
@@ -40,6 +42,7 @@ export async function judgeByWords(
       reader,
       forms.categories(asked, categories),
       true,
+      part === "response" && !isSafe ? forms.refusalLine : undefined,
     );
     probabilities.category = each.slice(0, categories.length);
     if (!isSafe && written < categories.length) category = written;
@@ -59,6 +62,13 @@ export async function judgeByWords(
     text: textOf({ risk, category: name, refusal: refusal?.said }),
   };
   return policy ? { ...found, ruling: ruled(found, policy) } : found;
+}
+
+async function expectSafe(reader: AnswerReader, forms: AnswerForms, risks: readonly string[]): Promise<void> {
+  const safe = risks.find((label) => severityOf(label) === "safe");
+  if (safe === undefined) return;
+  const answer = [...forms.ids({ risk: safe, category: NONE }), ...forms.refusalLine];
+  await reader.expect(answer, [forms.riskLine.length, answer.length]);
 }
 
 async function readRefusal(

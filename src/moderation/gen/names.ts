@@ -24,14 +24,17 @@ interface Node {
 
 /**
  * The probability of each name at an answer's next place. The names are a tree of tokens, gone through depth first, the
- * likelier branch before the others: the first name that is reached is the one that greedy decoding writes.
+ * likelier branch before the others: the first name that is reached is the one that greedy decoding writes. Tokens that
+ * have no other beside them are read in one run.
  *
  * @param whole each name's probability is that of all its tokens; else of those that tell it from the others
+ * @param sequel ids behind which a question follows, whatever the name: they are read along with the one that is written
  */
 export async function scoreNames(
   reader: AnswerReader,
   { names, answers }: Choice,
   whole: boolean,
+  sequel?: readonly number[],
 ): Promise<Scores> {
   const logs = new Array<number>(names.length).fill(Number.NEGATIVE_INFINITY);
   let written = -1;
@@ -40,23 +43,45 @@ export async function scoreNames(
     for (const name of node.names) logs[name] = log - Math.log(node.names.length);
   };
   const visit = async (node: Node, answer: readonly number[], log: number): Promise<void> => {
-    if (node.children.size === 0 || (!whole && node.names.length === 1)) {
-      if (written === -1) written = node.names[0];
-      best = Math.max(best, log);
-      settle(node, log);
-      return;
-    }
     if (log < best - Math.log(NEGLIGIBLE)) return settle(node, log);
-    const ids = [...node.children.keys()];
-    const found = await reader.after(answer, (logits) => logProbabilities(logits, ids));
-    const branches = ids.map((id, i) => ({ id, log: log + found[i] })).sort((a, b) => b.log - a.log);
-    for (const branch of branches) {
-      await visit(node.children.get(branch.id) as Node, [...answer, branch.id], branch.log);
+    const { ids, end } = straight(node, whole);
+    const text = [...answer, ...ids];
+    const branches = [...end.children.keys()];
+    const isName = branches.length === 0 || (!whole && end.names.length === 1);
+    const reads = [...ids.keys()].map((i) => answer.length + i);
+    if (!isName) reads.push(text.length);
+    else if (written === -1 && sequel) {
+      await reader.expect([...text, ...sequel], [...reads, text.length + sequel.length]);
     }
+    let branchLogs: number[] = [];
+    await reader.along(text, reads, (logits, read) => {
+      if (read < text.length) log += logProbabilities(logits, [text[read]])[0];
+      else branchLogs = logProbabilities(logits, branches);
+    });
+    if (isName) {
+      if (written === -1) written = end.names[0];
+      best = Math.max(best, log);
+      return settle(end, log);
+    }
+    const children = branches.map((id, i) => ({ id, log: log + branchLogs[i] }));
+    for (const child of children.sort((a, b) => b.log - a.log))
+      await visit(end.children.get(child.id) as Node, [...text, child.id], child.log);
   };
   const { root, lead } = treeOf(answers);
   await visit(root, lead, 0);
   return { probabilities: shares(logs), written };
+}
+
+/** The tokens that come after a node whatever the name, and where they lead. */
+function straight(node: Node, whole: boolean): { ids: number[]; end: Node } {
+  const ids: number[] = [];
+  let end = node;
+  while (end.children.size === 1 && (whole || end.names.length > 1)) {
+    const [[id, next]] = end.children;
+    ids.push(id);
+    end = next;
+  }
+  return { ids, end };
 }
 
 /** The tree of the answers behind what all of them begin with. */

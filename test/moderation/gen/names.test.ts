@@ -1,15 +1,31 @@
 import { describe, expect, test } from "vitest";
-import { type AnswerReader, likeliest, logProbabilities } from "../../../src/moderation/gen/answer-reader.js";
+import type { LogitsReader, Sequence } from "../../../src/engine/sequence.js";
+import { AnswerReader, likeliest, logProbabilities } from "../../../src/moderation/gen/answer-reader.js";
 import { scoreNames } from "../../../src/moderation/gen/names.js";
 
-/** A model of six tokens: the logits after a beginning, by its ids; where none are given, all are alike. */
-function scripted(table: Record<string, number[]>): { reader: AnswerReader; asked: string[] } {
-  const asked: string[] = [];
-  const after = async <T>(answer: readonly number[], take: (logits: Float32Array) => T): Promise<T> => {
-    asked.push(answer.join(" "));
-    return take(Float32Array.from(table[answer.join(" ")] ?? [0, 0, 0, 0, 0, 0]));
+/** Of the prompt, which no answer has. */
+const PROMPT = 8;
+
+/**
+ * A model of six tokens: the logits after a beginning, by its ids; where none are given, all are alike. `runs` has what each
+ * run brought.
+ *
+ * @param tail how many of a run's last tokens have logits
+ */
+function scripted(table: Record<string, number[]>, tail = 10): { reader: AnswerReader; runs: string[] } {
+  const runs: string[] = [];
+  let held: number[] = [];
+  const feed = async (ids: readonly number[], read: LogitsReader, at = held.length) => {
+    runs.push(ids.filter((id) => id !== PROMPT).join(" "));
+    held = [...held.slice(0, at), ...ids];
+    ids.forEach((_, i) => {
+      const text = held.slice(1, at + i + 1).join(" ");
+      const nextToken = Float32Array.from(table[text] ?? [0, 0, 0, 0, 0, 0]);
+      read({ nextToken }, i, at + i, i >= ids.length - tail ? 0 : -1);
+    });
   };
-  return { reader: { after } as AnswerReader, asked };
+  const limits = { vocabSize: 6, outputs: [{ name: "nextToken", width: 6, position: "tail", tail }] };
+  return { reader: new AnswerReader({ feed, limits } as unknown as Sequence, [PROMPT]), runs };
 }
 
 const names = ["a", "b", "c"];
@@ -37,29 +53,88 @@ describe("the probabilities of names", () => {
   });
 
   test("to tell names apart their first tokens do, where those differ: one look at the model", async () => {
-    const { reader, asked } = scripted({ "7": [0, 1, 2, 3, 0, 0] });
+    const { reader, runs } = scripted({ "7": [0, 1, 2, 3, 0, 0] });
     const answers = [
       [7, 1, 5, 5],
       [7, 2, 5],
       [7, 3],
     ];
     const { probabilities, written } = await scoreNames(reader, { names, answers }, false);
-    expect(asked).toEqual(["7"]);
+    expect(runs).toEqual(["7"]);
     expect(written).toBe(2);
     expect(probabilities[2] / probabilities[1]).toBeCloseTo(Math.E, 5);
   });
 
   test("what cannot matter any more is not read to its end", async () => {
-    const { reader, asked } = scripted({ "7": [0, 20, 0, 10, 0, 0], "7 1": [0, 0, 0, 0, 0, 20] });
+    const { reader, runs } = scripted({ "7": [0, 20, 0, 10, 0, 0], "7 1": [0, 0, 0, 0, 0, 20] });
     const answers = [
       [7, 1, 5],
       [7, 2, 5],
       [7, 3, 5],
     ];
     const { probabilities } = await scoreNames(reader, { names, answers }, true);
-    expect(asked).toEqual(["7", "7 1"]);
+    expect(runs).toEqual(["7", "1"]);
     expect(probabilities[0]).toBeGreaterThan(0.999);
     expect(probabilities[2]).toBeGreaterThan(0);
+  });
+
+  test.each([10, 3, 1])(
+    "of a model that gives a run's last %i tokens, as few runs as that takes; the same numbers",
+    async (tail) => {
+      const table = {
+        "7": [0, 3, 2, 0, 0, 0],
+        "7 1": [0, 0, 0, 0, 0, 2],
+        "7 1 5": [0, 0, 1, 0, 0, 0],
+        "7 1 5 2": [0, 0, 0, 4, 0, 0],
+      };
+      const { reader, runs } = scripted(table, tail);
+      const answers = [
+        [7, 1, 5, 2, 3],
+        [7, 2, 5],
+      ];
+      const { probabilities, written } = await scoreNames(
+        reader,
+        { names: ["a", "b"], answers },
+        true,
+        [4, 4],
+      );
+      const p = (logits: number[], id: number) =>
+        Math.exp(logProbabilities(Float32Array.from(logits), [id])[0]);
+      const a = p(table["7"], 1) * p(table["7 1"], 5) * p(table["7 1 5"], 2) * p(table["7 1 5 2"], 3);
+      const b = p(table["7"], 2) * (1 / 6);
+      expect(probabilities[0]).toBeCloseTo(a / (a + b), 6);
+      expect(written).toBe(0);
+      const expected = {
+        10: ["7", "1 5 2 3 4 4", "2"],
+        3: ["7", "1 5 2", "3 4 4", "2"],
+        1: ["7", "1", "5", "2", "3 4 4", "2"],
+      };
+      expect(runs).toEqual(expected[tail as 10]);
+      // What follows the name that is written is known already.
+      await reader.after([...answers[0], 4, 4], () => {});
+      expect(runs).toHaveLength(expected[tail as 10].length);
+    },
+  );
+
+  test("what was expected and is asked for costs no run; what was not does", async () => {
+    const { reader, runs } = scripted({ "7": [0, 2, 1, 0, 0, 0] });
+    await reader.expect([7, 1, 5], [1, 3]);
+    const { written } = await scoreNames(
+      reader,
+      {
+        names: ["a", "b"],
+        answers: [
+          [7, 1],
+          [7, 2],
+        ],
+      },
+      false,
+    );
+    expect(written).toBe(0);
+    await reader.after([7, 1, 5], () => {});
+    expect(runs).toEqual(["7 1 5"]);
+    await reader.after([7, 2, 5], () => {});
+    expect(runs).toEqual(["7 1 5", "2 5"]);
   });
 });
 
