@@ -26,6 +26,11 @@ export interface LoadOptions extends EngineOptions, ResolveOptions {
    */
   idleMs?: number;
   /**
+   * Windows of the model's context in which a conversation, or an answer that is classified, is judged at most where it is
+   * longer than that. 1: what is longer is refused, as a Gen guard does in any case. Default 8.
+   */
+  maxWindows?: number;
+  /**
    * After a stream has ended, and while nothing else runs, the answer is read once more as it will stand in the
    * conversation's next turn, which then pays for what is new in it alone. Default false.
    */
@@ -37,8 +42,9 @@ export type StreamInput = {
   /** Closes the stream when it fires. */
   signal?: AbortSignal;
   /**
-   * When the response outgrows the model's context: "error" fails with CONTEXT_EXCEEDED, "slide" keeps the prompt and
-   * the newest tokens and judges on. Default "error".
+   * When conversation or response outgrow the model's context: "error" fails with PROMPT_TOO_LONG or CONTEXT_EXCEEDED.
+   * "slide" judges a longer conversation in windows, and of a longer response keeps the prompt and the newest tokens and
+   * judges on. Default "error".
    */
   overflow?: Overflow;
   /** What `stream.ruling` goes by. It stops nothing by itself: `moderate` does. */
@@ -92,6 +98,9 @@ export type ModerateOptions<C = unknown> = StreamInput &
     scout?: ScoutChoice;
   };
 
+/** Of a model with a context of 8,192 tokens some 42,000. */
+export const USUAL_WINDOWS = 8;
+
 /** The most that a timer of Node takes. */
 const LONGEST_MS = 2 ** 31 - 1;
 
@@ -107,6 +116,7 @@ export const LOAD_OPTIONS = {
   cudaGraphs: aBoolean,
   prefixCache: anything,
   idleMs: wholeFrom(1, LONGEST_MS),
+  maxWindows: wholeFrom(1, 1024),
   readAhead: aBoolean,
 } satisfies Record<keyof LoadOptions, OptionCheck>;
 
@@ -116,13 +126,13 @@ export const PROMPT_OPTIONS = {
   tools: anything,
   scope: oneOf("turn", "conversation"),
   policy: anything,
-} satisfies Record<keyof PromptInput | "policy", OptionCheck>;
+  overflow: oneOf("error", "slide"),
+} satisfies Record<keyof PromptInput | "policy" | "overflow", OptionCheck>;
 
 export const STREAM_OPTIONS = {
   ...PROMPT_OPTIONS,
   prompt: anything,
   promptIds: anything,
-  overflow: oneOf("error", "slide"),
   signal: aSignal,
   cacheKey: aText,
 } satisfies Record<keyof StreamInput, OptionCheck>;

@@ -18,6 +18,7 @@ import {
   requireConversation,
   STREAM_OPTIONS,
   type StreamInput,
+  USUAL_WINDOWS,
 } from "./guard-options.js";
 import type { GuardConfig } from "./model/config.js";
 import type { Manifest } from "./model/manifest.js";
@@ -29,10 +30,11 @@ import {
   classifyResponse,
   splitAnswer,
 } from "./moderation/classification.js";
-import { type Policy, type PolicyData, resolvePolicy } from "./moderation/policy.js";
+import { type Policy, type PromptScope, resolvePolicy } from "./moderation/policy.js";
+import { longestConversation, type WindowSizes, windowSizes } from "./moderation/prompt-windows.js";
 import { rulePrompt } from "./moderation/ruling.js";
 import { SlotWatch } from "./moderation/slot-watch.js";
-import { GuardStream } from "./moderation/stream.js";
+import { GuardStream, type StreamOptions } from "./moderation/stream.js";
 import { aText, checkOptions } from "./options.js";
 import { Prompt } from "./prompt.js";
 import { resolveModel } from "./resolve-model.js";
@@ -41,10 +43,11 @@ import { scoutFor } from "./scouting.js";
 import {
   ChatTemplate,
   type Prefix,
+  type PrefixLimits,
   type PrefixOptions,
   prefixOf,
 } from "./tokenizer/chat-template/template.js";
-import { promptTooLong } from "./tokenizer/limits.js";
+import { checkAnswer, promptTooLong, textBytes } from "./tokenizer/limits.js";
 import { Tokenizer } from "./tokenizer/tokenizer.js";
 
 export type { LoadOptions, ModerateOptions, PromptInput, StreamInput } from "./guard-options.js";
@@ -59,6 +62,7 @@ export class Guard {
   readonly template: ChatTemplate;
   readonly #engine: Engine;
   readonly #idleMs: number | undefined;
+  readonly #windows: WindowSizes | null;
   readonly #ahead: ReadAhead | null;
   readonly #streams: SlotWatch<GuardStream>;
   #scout: Promise<Guard> | null = null;
@@ -68,13 +72,18 @@ export class Guard {
     engine: Engine,
     tokenizer: Tokenizer,
     template: ChatTemplate,
-    { idleMs, readAhead = false }: Pick<LoadOptions, "idleMs" | "readAhead"> = {},
+    {
+      idleMs,
+      readAhead = false,
+      maxWindows = USUAL_WINDOWS,
+    }: Pick<LoadOptions, "idleMs" | "readAhead" | "maxWindows"> = {},
   ) {
     this.modelDir = modelDir;
     this.tokenizer = tokenizer;
     this.template = template;
     this.#engine = engine;
     this.#idleMs = idleMs;
+    this.#windows = windowSizes(engine.maxTokens, maxWindows);
     this.#ahead = readAhead ? new ReadAhead(engine) : null;
     this.#streams = new SlotWatch(idleMs !== undefined);
   }
@@ -104,9 +113,14 @@ export class Guard {
     return this.#engine.maxStreams;
   }
 
-  /** Tokens a stream may hold, prefix and response. */
+  /** Tokens that a stream holds at once, prefix and response. */
   get maxTokens(): number {
     return this.#engine.maxTokens;
+  }
+
+  /** Tokens of a conversation that are judged at most, in windows where `overflow` is "slide". */
+  get maxPromptTokens(): number {
+    return this.#windows ? longestConversation(this.#windows) : this.maxTokens - 1;
   }
 
   /**
@@ -134,14 +148,15 @@ export class Guard {
   }
 
   /** @param goesOn whether the conversation may have a next turn */
-  #stream(input: StreamInput, goesOn: boolean): GuardStream {
+  #stream(input: StreamInput, goesOn: boolean, more: Pick<StreamOptions, "mostSlides"> = {}): GuardStream {
     checkOptions(input, "guard.stream", STREAM_OPTIONS);
     requireConversation(input);
     const policy = input.policy && resolvePolicy(input.policy, this.labels);
     const prefix = this.#prefix(input, policy);
     // Known before anything has run. Messages always have a turn.
     if (policy && !(prefix instanceof Promise) && prefix.turns.length === 0) rulePrompt(null, policy);
-    return this.#open(input, prefix, policy, goesOn ? this.#goingOn(input, policy) : null);
+    const goingOn = goesOn ? this.#goingOn(input, policy) : null;
+    return this.#open(input, prefix, { ...more, policy, scope: scopeOf(input, policy) }, goingOn);
   }
 
   /**
@@ -149,26 +164,32 @@ export class Guard {
    * too long is refused at once; a long conversation is encoded in slices, between which the event loop goes on, and what
    * is wrong with it then is said by its streams.
    *
+   * @param input `overflow` as for its streams: "slide" lets it be longer than the context
    * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE, POLICY_INVALID, OPTION_INVALID, MARKS_TOO_MANY
    * @throws {ContextLengthError} PROMPT_TOO_LONG
    */
-  prompt(input: PromptInput & { policy?: PolicyData }): Prompt {
+  prompt(input: PromptInput & Pick<StreamInput, "overflow" | "policy">): Prompt {
     checkOptions(input, "guard.prompt", PROMPT_OPTIONS);
     const policy = input.policy && resolvePolicy(input.policy, this.labels);
-    return new Prompt(this.#template(input, policy), this.#goingOn(input, policy));
+    return new Prompt(
+      this.#template(input, policy),
+      this.#goingOn(input, policy),
+      input.scope ?? policy?.prompt.scope,
+    );
   }
 
   #open(
     input: StreamInput,
     prefix: Prefix | Promise<Prefix>,
-    policy?: Policy,
-    goingOn: Prompt["goingOn"] = null,
+    options: Pick<StreamOptions, "policy" | "scope" | "mostSlides">,
+    goingOn: Prompt["goingOn"],
   ): GuardStream {
     const { cacheKey = "" } = input;
     const stream = new GuardStream(this.#engine.open(cacheKey), this.tokenizer, this.labels, prefix, {
+      ...options,
       signal: input.signal,
       overflow: input.overflow,
-      policy,
+      windows: this.#windows,
       spare: () => this.#spare(cacheKey),
       idleMs: this.#idleMs,
       onClear: goingOn ? (answer) => this.#ahead?.add(cacheKey, () => goingOn(answer)) : undefined,
@@ -208,7 +229,12 @@ export class Guard {
     const scout = scoutFor(this, options.scout, input);
     // It rules on its own.
     const open = () =>
-      this.#open(input, this.#prefix(input, policy), undefined, this.#goingOn(input, policy));
+      this.#open(
+        input,
+        this.#prefix(input, policy),
+        { scope: scopeOf(input, policy) },
+        this.#goingOn(input, policy),
+      );
     const gate = {
       policy,
       mode,
@@ -226,10 +252,11 @@ export class Guard {
   }
 
   /**
-   * Judges a finished conversation at once: its answer where the last message is the assistant's, else its prompt.
+   * Judges a finished conversation at once: its answer where the last message is the assistant's, else its prompt. What is
+   * longer than the context is judged in windows.
    *
    * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE, PROMPT_UNJUDGED, EMPTY_RESPONSE
-   * @throws {ContextLengthError} PROMPT_TOO_LONG; CONTEXT_EXCEEDED for an answer that does not fit beside its prompt
+   * @throws {ContextLengthError} PROMPT_TOO_LONG, CONTEXT_EXCEEDED for an answer: it takes more than `maxWindows`
    * @throws as `stream`, and what made the stream fail
    */
   async classify(input: ClassifyInput): Promise<Classification> {
@@ -237,7 +264,12 @@ export class Guard {
     const { messages, tools, signal, cacheKey } = input ?? {};
     const policy = input?.policy && resolvePolicy(input.policy, this.labels);
     const { before, answer, reasoning } = splitAnswer(messages);
-    const stream = this.#stream({ messages: before, tools, reasoning, signal, cacheKey }, false);
+    if (answer !== null) checkAnswer(answer, this);
+    const stream = this.#stream(
+      { messages: before, tools, reasoning, signal, cacheKey, overflow: "slide", scope: "turn" },
+      false,
+      { mostSlides: (this.#windows?.most ?? 1) - 1 },
+    );
     try {
       if (answer === null) return await classifyPrompt(stream, policy);
       return await classifyResponse(stream, answer, this.labels.responseRisk, policy);
@@ -280,13 +312,33 @@ export class Guard {
     if (input.messages) return this.#template(input, policy);
     if (input.prompt) return input.prompt.prefix;
     const ids = input.promptIds as readonly number[];
-    if (ids.length >= this.maxTokens) throw promptTooLong(ids.length, this.maxTokens);
+    const { most } = this.#limits(input, policy);
+    if (ids.length >= most) throw promptTooLong(ids.length, most);
     for (const id of ids) this.tokenizer.tokenBytes(id);
     return prefixOf([...ids], this.tokenizer);
   }
 
-  #template(input: PromptInput, policy: Policy | undefined): Prefix | Promise<Prefix> {
-    return this.template.prefixWithin(this.maxTokens, input.messages, templateOptions(input, policy));
+  #template(
+    input: PromptInput & Pick<StreamInput, "overflow">,
+    policy: Policy | undefined,
+  ): Prefix | Promise<Prefix> {
+    return this.template.prefixWithin(
+      this.#limits(input, policy),
+      input.messages,
+      templateOptions(input, policy),
+    );
+  }
+
+  #limits(input: Partial<Pick<StreamInput, "overflow" | "scope">>, policy: Policy | undefined): PrefixLimits {
+    const { maxTokens: context, tokenizer } = this;
+    if (input.overflow !== "slide" || !this.#windows) {
+      return { most: context, context, bytes: context * tokenizer.longest };
+    }
+    const bytes = textBytes(this);
+    const counting = this.maxPromptTokens + 1;
+    // Earlier turns that do not count are encoded, but not judged.
+    const most = scopeOf(input, policy) === "turn" ? Math.max(counting, bytes / BYTES_OF_FEWEST) : counting;
+    return { most: Math.ceil(most), context, bytes };
   }
 
   /** How the conversation's next turn will begin; null where nobody asks, or it is not known. */
@@ -304,6 +356,16 @@ export class Guard {
       return { ids, reads: turns.map(({ end }) => end) };
     };
   }
+}
+
+/** Of a usual token, so that a conversation with as many bytes as are read seldom has more. */
+const BYTES_OF_FEWEST = 4;
+
+function scopeOf(
+  { scope, prompt }: Partial<Pick<StreamInput, "scope" | "prompt">>,
+  policy: Policy | undefined,
+): PromptScope | undefined {
+  return scope ?? prompt?.scope ?? policy?.prompt.scope;
 }
 
 function templateOptions(

@@ -13,6 +13,7 @@ export interface ModelOptions {
   device: DeviceName;
   dtype?: Dtype;
   threads?: number;
+  maxWindows?: number;
 }
 
 /** The options by which all commands that run a guard name it. */
@@ -31,6 +32,14 @@ export function addModelOptions(command: Command): Command {
       new Option("--threads <n>", "of the processor, for a step (default: one a core, 8 at most)").argParser(
         whole(1, 1024),
       ),
+    )
+    .addOption(
+      new Option(
+        "--max-windows <n>",
+        "of the model's context, in which longer texts are judged at most; 1 refuses them",
+      )
+        .default(undefined, "8")
+        .argParser(whole(1, 1024)),
     );
 }
 
@@ -62,7 +71,7 @@ export async function loadAnyModel(
 
 /** Loads the guard, with progress on standard error for what takes long. @throws as `loadGuard` */
 export async function loadModel(
-  { model, device, dtype, threads }: ModelOptions,
+  { model, device, dtype, threads, maxWindows }: ModelOptions,
   options: Pick<LoadOptions, "maxStreams" | "signal"> = {},
 ): Promise<Guard> {
   const { loadGuard } = await import("../guard.js");
@@ -71,6 +80,7 @@ export async function loadModel(
     device,
     dtype,
     threads,
+    maxWindows,
     ...options,
     onProgress: (stage, done, total) => progress.update(stage, done, total),
   }).finally(() => progress.stop());

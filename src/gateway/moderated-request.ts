@@ -106,7 +106,7 @@ export class ModeratedRequest {
     const prompts = new Map(
       parsed.choices.map(({ messages }) => [
         messages,
-        once(() => guard.prompt({ messages, reasoning: true, scope })),
+        once(() => guard.prompt({ messages, reasoning: true, scope, overflow: "slide" })),
       ]),
     );
     const { watchers = [] } = options;

@@ -4,7 +4,7 @@ import { severityOf } from "./labels.js";
 import type { Policy, PolicyData } from "./policy.js";
 import { type Ruling, rulePrompt, ruleResponse } from "./ruling.js";
 import type { GuardStream } from "./stream.js";
-import type { Judgement, Verdict } from "./verdict.js";
+import { type Judgement, type Verdict, verdictsOfTurn } from "./verdict.js";
 
 /** What a guard says of a finished conversation. */
 export interface Classification {
@@ -79,7 +79,8 @@ export async function classifyPrompt(stream: GuardStream, policy?: Policy): Prom
   const verdict = await stream.prompt;
   if (verdict) {
     const found = classification("prompt", verdict, null);
-    return policy ? { ...found, ruling: summaryOf(rulePrompt(verdict, policy)) } : found;
+    const judged = verdictsOfTurn(await stream.turns, verdict);
+    return policy ? { ...found, ruling: summaryOf(rulePrompt(judged, policy)) } : found;
   }
   throw new InputError("PROMPT_UNJUDGED", "The conversation holds no turn that could be judged.");
 }

@@ -1,7 +1,8 @@
 import type { LogitsReader, Sequence } from "../engine/sequence.js";
-import { ClosedError, type GuardError } from "../errors.js";
+import { ClosedError, ContextLengthError, type GuardError } from "../errors.js";
+import type { PromptWindow, WindowRead } from "./prompt-windows.js";
 
-/** What a stream does when its response outgrows the model's context. */
+/** What a stream does when its conversation, or the response to it, outgrows the model's context. */
 export type Overflow = "error" | "slide";
 
 /** A stretch of a response, `from` to `to`, and the index of the first token that the context holds with it. */
@@ -32,6 +33,16 @@ export function plan(start: number, room: number, from: number, count: number): 
 /** Share of the room for a response from which on a window prepares to slide. */
 const PREPARE_AT = 0.75;
 
+/** What a window of a prompt gives where a verdict is read. `row` and `index` are as for a `LogitsReader`. */
+export type PromptReader = (logits: Parameters<LogitsReader>[0], index: number, read: WindowRead) => void;
+
+export interface PromptInWindows {
+  /** The answer comes behind the last of them. */
+  windows: readonly PromptWindow[];
+  /** Takes the last one's place once the answer outgrows the context: it leaves more room. null: that has room. */
+  short: readonly number[] | null;
+}
+
 /**
  * The stretch of a response that the model's context holds, behind the prompt. When the context is full, the window slides
  * on: the prompt stays, and of the response the newer half. Where a slot is free, another sequence reads that half along
@@ -43,6 +54,12 @@ export class ContextWindow {
   readonly #spare: () => Sequence | null;
   readonly #first: Sequence;
   #prefix: readonly number[] = [];
+  #short: readonly number[] | null = null;
+  readonly #mostSlides: number;
+  /** Reads a window of the prompt in place of the first. */
+  #reading: Sequence | null = null;
+  /** Of sequences that read windows of the prompt. */
+  #reused = 0;
   /** All response ids so far, judged or not. */
   readonly #ids: number[] = [];
   /** Response index of the first token that the context holds. */
@@ -55,12 +72,21 @@ export class ContextWindow {
   /** While one sequence ends and another begins: what is to be fed to the next waits for it. */
   #handover: Promise<void> | null = null;
 
-  /** @param spare opens another sequence where a slot is free and nobody waits for it */
-  constructor(sequence: Sequence, overflow: Overflow, spare: () => Sequence | null) {
+  /**
+   * @param spare opens another sequence where a slot is free and nobody waits for it
+   * @param mostSlides how often it may slide. Default: without end
+   */
+  constructor(
+    sequence: Sequence,
+    overflow: Overflow,
+    spare: () => Sequence | null,
+    mostSlides = Number.POSITIVE_INFINITY,
+  ) {
     this.#sequence = sequence;
     this.#first = sequence;
     this.#overflow = overflow;
     this.#spare = spare;
+    this.#mostSlides = mostSlides;
   }
 
   /** Response tokens given so far. */
@@ -68,14 +94,9 @@ export class ContextWindow {
     return this.#ids.length;
   }
 
-  /** Tokens of the prompt; 0 before it is given. */
-  get promptTokens(): number {
-    return this.#prefix.length;
-  }
-
-  /** Of these, those that the cache held already. */
+  /** Of the prompt's tokens, those that the cache held already. */
   get reusedTokens(): number {
-    return this.#first.reused;
+    return this.#reused + this.#first.reused;
   }
 
   /** How often the context was full and slid on. */
@@ -88,35 +109,41 @@ export class ContextWindow {
     return this.#sequence.slot === null && this.#sequence.failure === null;
   }
 
+  /** What the context holds, prompt and response. */
+  get maxTokens(): number {
+    return this.#sequence.limits.maxTokens;
+  }
+
   get failure(): GuardError | null {
     return this.#sequence.failure;
   }
 
-  /**
-   * Gives it the prompt; before anything else.
-   *
-   * @param reads the positions whose logits are wanted, ascending
-   */
-  prefill(ids: readonly number[], read: LogitsReader, reads: readonly number[]): Promise<void> {
-    this.#prefix = ids;
-    return this.#sequence.feed(ids, read, 0, reads);
+  /** Gives it the prompt; before anything else. Its windows are read one after the other. */
+  prefill({ windows, short }: PromptInWindows, read: PromptReader): Promise<void> {
+    const last = windows[windows.length - 1];
+    this.#prefix = last.ids;
+    this.#short = short;
+    if (windows.length > 1) this.#handover = this.#readWindows(windows.slice(0, -1), read);
+    return this.#afterHandover(() => feedWindow(this.#first, last, read));
   }
 
   /**
    * Gives it response tokens from an index on, in place of all that were there. `read` gets each token's response index.
    *
-   * @throws {ContextLengthError} CONTEXT_EXCEEDED where it must not slide
+   * @throws {ContextLengthError} CONTEXT_EXCEEDED where it must not slide, or not so often
    * @throws as `Sequence.feed`
    */
   async feed(from: number, ids: readonly number[], read: LogitsReader): Promise<void> {
+    const slides = this.#overflow === "slide";
+    const done: Promise<void>[] = [];
+    if (slides && this.#short && from + ids.length > this.#room) done.push(this.#shorten(this.#short, from));
     this.#ids.length = from;
     for (const id of ids) this.#ids.push(id);
-    const steps =
-      this.#overflow === "slide"
-        ? plan(this.#start, this.#room, from, ids.length)
-        : [{ start: 0, from, to: from + ids.length }];
-    if (this.#overflow === "slide" && steps[0].start === this.#start) this.#readAhead(from, steps[0].to);
-    const done: Promise<void>[] = [];
+    const steps = slides
+      ? plan(this.#start, this.#room, from, ids.length)
+      : [{ start: 0, from, to: from + ids.length }];
+    if (steps.length > this.#mostSlides + 1 - this.#slides) throw tooLong(this.#mostSlides);
+    if (slides && !this.#short && steps[0].start === this.#start) this.#readAhead(from, steps[0].to);
     for (const step of steps) {
       if (step.start !== this.#start) done.push(this.#slide(step));
       done.push(this.#feedStep(step.from, ids.slice(step.from - from, step.to - from), read));
@@ -126,13 +153,38 @@ export class ContextWindow {
 
   /** Ends all that it holds. */
   close(reason: GuardError): void {
-    for (const sequence of [...this.#retiring, this.#successor?.sequence, this.#sequence])
-      sequence?.close(reason);
+    const held = [...this.#retiring, this.#reading, this.#successor?.sequence, this.#sequence];
+    for (const sequence of held) sequence?.close(reason);
   }
 
   /** Response tokens that the context holds. */
   get #room(): number {
     return this.#sequence.limits.maxTokens - this.#prefix.length;
+  }
+
+  /**
+   * Reads windows of the prompt that are not the last. Where a slot is free, in that: then it stays warm, and what the
+   * conversation's next turn has in common with it need not be read again.
+   */
+  async #readWindows(windows: readonly PromptWindow[], read: PromptReader): Promise<void> {
+    for (const window of windows) {
+      const sequence = this.failure ? null : this.#spare();
+      this.#reading = sequence;
+      await feedWindow(sequence ?? this.#first, window, read);
+      this.#reading = null;
+      this.#reused += sequence?.reused ?? 0;
+      sequence?.close(new ClosedError("STREAM_CLOSED", "The window was read."));
+    }
+  }
+
+  /** Puts what leaves more room in the prompt's place. */
+  #shorten(prefix: readonly number[], to: number): Promise<void> {
+    this.#slides++;
+    this.#prefix = prefix;
+    this.#short = null;
+    const sequence = this.#sequence;
+    const kept = [...prefix, ...this.#ids.slice(0, to)];
+    return this.#afterHandover(() => sequence.feed(kept, () => {}, 0, []));
   }
 
   #feedStep(from: number, ids: readonly number[], read: LogitsReader): Promise<void> {
@@ -206,6 +258,25 @@ export class ContextWindow {
     this.#sequence = next;
     return ended;
   }
+}
+
+function feedWindow(sequence: Sequence, { ids, reads }: PromptWindow, read: PromptReader): Promise<void> {
+  let next = 0;
+  const reader: LogitsReader = (logits, index) => read(logits, index, reads[next++]);
+  return sequence.feed(
+    ids,
+    reader,
+    0,
+    reads.map(({ at }) => at),
+  );
+}
+
+function tooLong(mostSlides: number): ContextLengthError {
+  return new ContextLengthError(
+    "CONTEXT_EXCEEDED",
+    `The response needs more than ${mostSlides + 1} windows of the model's context. ` +
+      "Judge it in parts, or raise maxWindows, or maxTokens up to the model's context.",
+  );
 }
 
 /** Where that fails, there is no successor when its time comes. */

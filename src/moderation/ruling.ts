@@ -165,13 +165,17 @@ export function rulePrompt(prompt: Evidence | readonly TurnVerdict[] | null, pol
  * The turns that count for a scope. The last one before the answer that has something in it counts whoever's it is: a
  * verdict sees what stands before it, and none of the user's sees what comes after the user has spoken.
  */
-export function turnsInScope(turns: readonly TurnVerdict[], scope: PromptScope): TurnVerdict[] {
+export function turnsInScope<T extends Pick<TurnVerdict, "role" | "empty"> & { turn?: number }>(
+  turns: readonly T[],
+  scope: PromptScope,
+): T[] {
   if (scope === "conversation") return [...turns];
   const answer = turns.findLastIndex(({ role }) => role === "assistant");
-  const asked = turns.filter(({ role }, i) => role === "user" && i > answer);
   const last = turns.findLast(({ role }) => role === "user");
   const told = turns.findLast(({ role, empty }) => !empty && role !== "assistant") ?? turns.at(-1);
-  return turns.filter((turn) => asked.includes(turn) || turn === last || turn === told);
+  const isOf = (own: T, other: T | undefined) =>
+    own === other || (own.turn !== undefined && own.turn === other?.turn);
+  return turns.filter((own, i) => (own.role === "user" && i > answer) || isOf(own, last) || isOf(own, told));
 }
 
 function isList(prompt: Evidence | readonly TurnVerdict[] | null): prompt is readonly TurnVerdict[] {

@@ -1,26 +1,41 @@
-import type { LogitsReader, Sequence } from "../engine/sequence.js";
+import type { Sequence } from "../engine/sequence.js";
 import { ClosedError, type GuardError, InputError } from "../errors.js";
 import type { GuardConfig } from "../model/config.js";
 import type { Prefix } from "../tokenizer/chat-template/template.js";
+import { TURN_END } from "../tokenizer/chat-template/turns.js";
 import { IncrementalEncoder, type Revision } from "../tokenizer/incremental.js";
-import { MOST_UNSETTLED } from "../tokenizer/limits.js";
+import { MOST_UNSETTLED, promptTooLong, tooManyWindows } from "../tokenizer/limits.js";
 import { inTurns, SLICE } from "../tokenizer/slices.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { CallOrder } from "./call-order.js";
-import { ContextWindow, type Overflow } from "./context-window.js";
+import { ContextWindow, type Overflow, type PromptInWindows, type PromptReader } from "./context-window.js";
 import type { Decision } from "./decision.js";
 import { IdleTimer } from "./idle-timer.js";
 import { JudgedTokens } from "./judged-tokens.js";
 import { severityOf } from "./labels.js";
-import type { Policy } from "./policy.js";
+import type { Policy, PromptScope } from "./policy.js";
+import { lastWindow, planWindows, type WindowSizes, wholeWindow } from "./prompt-windows.js";
 import { Reviewer } from "./reviewer.js";
-import { type Finding, type Ruling, rulePrompt } from "./ruling.js";
-import { judgePrompt, judgeResponse, type TurnVerdict, type Verdict } from "./verdict.js";
+import { type Finding, type Ruling, rulePrompt, turnsInScope } from "./ruling.js";
+import {
+  judgePrompt,
+  judgeResponse,
+  type TurnVerdict,
+  type Verdict,
+  verdictsOfTurn,
+  worstOf,
+} from "./verdict.js";
 import { VerdictMemory } from "./verdict-memory.js";
 
 export interface StreamOptions {
   signal?: AbortSignal;
   overflow?: Overflow;
+  /** How a conversation is cut that is longer than the context, where it may be ("slide"). Default: it is refused. */
+  windows?: WindowSizes | null;
+  /** What of such a conversation is judged. Default: all of it. */
+  scope?: PromptScope;
+  /** How often a response may slide on ("slide"). Default: without end. */
+  mostSlides?: number;
   /** Opens another sequence where a slot is free and nobody waits for it. */
   spare?: () => Sequence | null;
   policy?: Policy;
@@ -41,13 +56,14 @@ export class GuardStream {
   /**
    * Verdict of the prompt moderator at the `<|im_end|>` that closes the last user turn; in a conversation without one,
    * the last turn. Null where no turn is closed, which only `promptIds` can bring about. Resolves as soon as that token
-   * is judged.
+   * is judged. Where several windows held that turn, the worst of its verdicts.
    */
   readonly prompt: Promise<Verdict | null>;
 
   /**
    * Verdicts at the end of every turn of the conversation, in order; `rulePrompt` picks those that a policy is about.
-   * Resolves with the last of them.
+   * Resolves with the last of them. Of a conversation that is judged in windows only those that the scope is about, and of
+   * a turn that is cut one for each window.
    */
   readonly turns: Promise<readonly TurnVerdict[]>;
 
@@ -63,6 +79,8 @@ export class GuardStream {
   readonly #tokenizer: Tokenizer;
   readonly #labels: GuardConfig["labels"];
   readonly #signal: AbortSignal | undefined;
+  readonly #cut: Pick<StreamOptions, "overflow" | "windows" | "scope">;
+  #promptTokens = 0;
   /** While the prompt, or a long text, is encoded in slices, what is called meanwhile waits. */
   readonly #calls = new CallOrder();
   /** Tells that the stream was stopped to who waits for a prompt that is not with the sequence yet. */
@@ -90,13 +108,15 @@ export class GuardStream {
     tokenizer: Tokenizer,
     labels: GuardConfig["labels"],
     prefix: Prefix | Promise<Prefix>,
-    { signal, overflow = "error", spare = () => null, policy, idleMs, onClear, restarts }: StreamOptions = {},
+    options: StreamOptions = {},
   ) {
+    const { signal, overflow = "error", spare = () => null, policy, idleMs, onClear, restarts } = options;
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
     });
     this.#idle = new IdleTimer(idleMs, () => this.#stop(idle(idleMs as number)));
-    this.#window = new ContextWindow(sequence, overflow, spare);
+    this.#window = new ContextWindow(sequence, overflow, spare, options.mostSlides);
+    this.#cut = options;
     this.#tokenizer = tokenizer;
     this.#labels = labels;
     this.#tokens = new JudgedTokens(tokenizer);
@@ -140,7 +160,7 @@ export class GuardStream {
 
   /** Tokens of the templated conversation; 0 while it is being encoded. */
   get promptTokens(): number {
-    return this.#window.promptTokens;
+    return this.#promptTokens;
   }
 
   /** Of these, those that were read before, for this stream's or another's sake: they cost nothing. */
@@ -281,31 +301,56 @@ export class GuardStream {
   }
 
   async #feedPrefix(
-    { ids, promptIndex, turns }: Prefix,
+    prefix: Prefix,
     tellPrompt: (verdict: Verdict | null) => void,
     tellTurns: (verdicts: readonly TurnVerdict[]) => void,
   ): Promise<void> {
+    const { ids, promptIndex, turns } = prefix;
+    this.#promptTokens = ids.length;
+    const prompt = this.#inWindows(prefix);
+    const most = prompt.windows.reduce((sum, { reads }) => sum + reads.length, 0);
     const verdicts: TurnVerdict[] = [];
     this.#idle.begin();
-    const read: LogitsReader = (logits, index, position) => {
-      const { role, empty } = turns[verdicts.length];
-      const tokenId = ids[position];
+    const read: PromptReader = (logits, at, { turn, index }) => {
+      const { role, empty, end } = turns[turn];
+      const tokenId = ids[end];
       const verdict = {
-        index: position,
+        index,
         tokenId,
         text: this.#tokenizer.decode([tokenId]),
-        ...judgePrompt(logits, index, this.#labels),
+        ...judgePrompt(logits, at, this.#labels),
         provisional: false,
       };
-      verdicts.push({ ...verdict, role, empty });
-      if (position === promptIndex) tellPrompt(verdict);
-      if (verdicts.length === turns.length) tellTurns(verdicts);
+      verdicts.push({ ...verdict, role, empty, turn });
+      if (index === promptIndex) tellPrompt(promptVerdict(verdicts, index));
+      if (verdicts.length === most) tellTurns(verdicts);
     };
-    const ends = turns.map(({ end }) => end);
-    await this.#window.prefill(ids, read, ends);
+    await this.#window.prefill(prompt, read);
     this.#idle.end();
     tellPrompt(null);
     tellTurns(verdicts);
+  }
+
+  /** @throws {ContextLengthError} PROMPT_TOO_LONG */
+  #inWindows(prefix: Prefix): PromptInWindows {
+    const { maxTokens } = this.#window;
+    const { overflow, windows: sizes, scope = "conversation" } = this.#cut;
+    const length = prefix.ids.length;
+    const cuts = overflow === "slide" && sizes ? sizes : null;
+    if (length < maxTokens) {
+      const short = cuts && length > cuts.length ? lastWindow(prefix, cuts) : null;
+      return { windows: [wholeWindow(prefix)], short };
+    }
+    if (!cuts) throw promptTooLong(length, maxTokens);
+    const scoped = turnsInScope(
+      prefix.turns.map(({ role, empty }, turn) => ({ role, empty, turn })),
+      scope,
+    );
+    const counting = new Set(scoped.map(({ turn }) => turn));
+    const close = this.#tokenizer.tokenId(TURN_END) as number;
+    const windows = planWindows(prefix, cuts, (turn) => counting.has(turn), close);
+    if (windows.length > cuts.most) throw tooManyWindows(windows.length, cuts.most);
+    return { windows, short: null };
   }
 
   /** Lets calls wait until something is encoded. */
@@ -490,6 +535,11 @@ export class GuardStream {
 function joined(first: Revision, { from, ids, provisional }: Revision): Revision {
   if (from <= first.from) return { from, ids, provisional };
   return { from: first.from, ids: [...first.ids.slice(0, from - first.from), ...ids], provisional };
+}
+
+function promptVerdict(turns: readonly TurnVerdict[], index: number): Verdict {
+  const { role: _, empty: __, turn: ___, ...verdict } = worstOf(verdictsOfTurn(turns, { index }));
+  return verdict;
 }
 
 function idle(ms: number): ClosedError {

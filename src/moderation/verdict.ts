@@ -35,6 +35,31 @@ export interface TurnVerdict extends Verdict {
   role: string;
   /** Whether there is nothing but white space in the turn. */
   empty: boolean;
+  /**
+   * Which of the conversation's turns, from 0. A turn that is judged in several windows has a verdict at the end of each:
+   * their `index` is where the window ends.
+   */
+  turn: number;
+}
+
+/** The verdicts on the turn that one of them is about: more than one where it was judged in several windows. */
+export function verdictsOfTurn(
+  turns: readonly TurnVerdict[],
+  { index }: Pick<Verdict, "index">,
+): TurnVerdict[] {
+  const own = turns.find((verdict) => verdict.index === index);
+  return turns.filter(({ turn }) => turn === own?.turn);
+}
+
+/** The worst of several verdicts on one text; of equally bad ones the most certain, of safe ones the least. */
+export function worstOf<V extends Pick<Verdict, "risk" | "riskProbability">>(verdicts: readonly V[]): V {
+  const gravity = ({ risk }: V) => ["safe", "controversial", "unsafe"].indexOf(severityOf(risk));
+  const sureness = ({ risk, riskProbability }: V) =>
+    severityOf(risk) === "safe" ? -riskProbability : riskProbability;
+  return verdicts.reduce((worst, verdict) => {
+    const graver = gravity(verdict) - gravity(worst) || sureness(verdict) - sureness(worst);
+    return graver > 0 ? verdict : worst;
+  });
 }
 
 /** The judgement alone, without the token it is about. */

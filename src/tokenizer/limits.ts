@@ -20,12 +20,28 @@ const VALUES_PER_TOKEN = 4;
  */
 const UNITS_PER_BYTE = 2;
 
+/** What a token of a long text takes at the most, on average: it is three or four bytes in English, and fewer than ten in code. */
+const BYTES_PER_TOKEN = 16;
+
 /** Bytes of a request that are not the conversation's: other fields, names, quotes; or those of other prompts. */
 const BESIDE_TEXT = 1 << 18;
 
-/** Bytes of a request that hold more than a guard can read: its context, in the longest tokens there are. */
-export function mostBytes(guard: { maxTokens: number; tokenizer: { longest: number } }): number {
-  return guard.maxTokens * guard.tokenizer.longest + BESIDE_TEXT;
+/** What a guard can read: the tokens of its context, and of a conversation that is judged in windows. */
+export interface Readable {
+  maxTokens: number;
+  tokenizer: { longest: number };
+  /** Default: `maxTokens`. */
+  maxPromptTokens?: number;
+}
+
+/** Bytes of text that a guard can read: its context in the longest tokens there are, or all windows in usual ones. */
+export function textBytes({ maxTokens, tokenizer, maxPromptTokens = maxTokens }: Readable): number {
+  return Math.max(maxTokens * tokenizer.longest, maxPromptTokens * BYTES_PER_TOKEN);
+}
+
+/** Bytes of a request that hold more than a guard can read. */
+export function mostBytes(guard: Readable): number {
+  return textBytes(guard) + BESIDE_TEXT;
 }
 
 /**
@@ -40,21 +56,42 @@ export function leastBytes(text: string): number {
   return ascii + (bytes - ascii) / 4;
 }
 
-/** @param least how many tokens the prompt has at any rate; `most`: how many there may be, one of the response's included */
+/** @param least how many tokens the prompt has at any rate; `most`: fewer are read, as one at least is the response's */
 export function promptTooLong(least: number, most: number): ContextLengthError {
   return new ContextLengthError(
     "PROMPT_TOO_LONG",
-    `The prompt takes at least ${least} tokens, and a stream holds ${most}, response included. ` +
-      "Drop older turns, or raise maxTokens up to the model's context.",
+    `The prompt takes at least ${least} tokens, and fewer than ${most} are read. Drop older turns, let it be judged in ` +
+      'windows (overflow: "slide", maxWindows), or raise maxTokens up to the model\'s context.',
+  );
+}
+
+/** Refuses an answer by its length alone, before it is encoded. @throws {ContextLengthError} CONTEXT_EXCEEDED */
+export function checkAnswer(answer: string, guard: Readable): void {
+  const most = UNITS_PER_BYTE * textBytes(guard);
+  if (answer.length <= most) return;
+  throw new ContextLengthError(
+    "CONTEXT_EXCEEDED",
+    `The response has ${answer.length} characters, and ${most} are read. Judge it in parts, or raise maxWindows, or ` +
+      "maxTokens up to the model's context.",
+  );
+}
+
+export function tooManyWindows(windows: number, most: number): ContextLengthError {
+  return new ContextLengthError(
+    "PROMPT_TOO_LONG",
+    `The prompt takes ${windows} windows of the model's context, and at most ${most} are read. ` +
+      "Drop older turns, or raise maxWindows, or maxTokens up to the model's context.",
   );
 }
 
 /** What bounds a conversation before it is templated, which takes time for each message, value and character. */
 export interface ConversationLimits {
-  /** Tokens that a stream may hold. */
+  /** Tokens that it may take. */
   most: number;
-  /** Bytes of the longest token. */
-  longest: number;
+  /** Tokens that the context holds. */
+  context: number;
+  /** Bytes of text. */
+  bytes: number;
   /** How many tokens a message takes at least, by the role that the template calls it. */
   perMessage: (role: string) => number;
 }
@@ -68,7 +105,7 @@ export interface ConversationLimits {
 export function checkSize(
   messages: readonly Message[],
   tools: unknown,
-  { most, longest, perMessage }: ConversationLimits,
+  { most, context, bytes, perMessage }: ConversationLimits,
 ): void {
   if (!Array.isArray(messages)) return;
   if (messages.length > MOST_MESSAGES) {
@@ -79,14 +116,14 @@ export function checkSize(
   }
   const tokens = messages.reduce((sum, message) => sum + perMessage(String(message?.role)), 0);
   if (tokens >= most) throw promptTooLong(tokens, most);
-  const left = { values: VALUES_PER_TOKEN * most, units: UNITS_PER_BYTE * most * longest };
+  const left = { values: VALUES_PER_TOKEN * context, units: UNITS_PER_BYTE * bytes };
   for (const shown of shownValues(messages, tools)) {
     if (typeof shown === "string") left.units -= shown.length;
     if (left.units < 0) throw promptTooLong(most, most);
     if (--left.values < 0) {
       throw new ContextLengthError(
         "PROMPT_TOO_LONG",
-        `The prompt holds more values than a stream of ${most} tokens can: ${VALUES_PER_TOKEN * most} texts, parts of ` +
+        `The prompt holds more values than a stream of ${context} tokens can: ${VALUES_PER_TOKEN * context} texts, parts of ` +
           "content, and values in tool calls and tools. Leave out what the answer does not need.",
       );
     }

@@ -82,7 +82,7 @@ export class ScriptedStream implements VerdictStream {
     });
     const prompt = (script.promptAfter ?? Promise.resolve()).then(() => verdict(3, script.prompt ?? "Safe"));
     this.prompt = prompt;
-    this.turns = prompt.then((last) => [{ ...last, role: "user", empty: false }]);
+    this.turns = prompt.then((last) => [{ ...last, role: "user", empty: false, turn: 0 }]);
     for (const judged of [this.prompt, this.turns]) judged.catch(() => {});
   }
 

@@ -159,6 +159,7 @@ function turns(text: string): TurnVerdict[] {
     ...verdict(index, mark === "!" ? "Unsafe" : mark === "?" ? "Controversial" : "Safe"),
     role: roles[letter],
     empty: bracket !== undefined,
+    turn: index,
   }));
 }
 

@@ -257,8 +257,8 @@ test("each turn's verdict is that of the conversation up to it", async () => {
 
 test("a conversation without a user turn is judged at the end of its last turn", async () => {
   const stream = guard.stream({ messages: [{ role: "system", content: "Be brief." }] });
-  const [{ role, empty, ...verdict }] = await stream.turns;
-  expect({ role, empty }).toEqual({ role: "system", empty: false });
+  const [{ role, empty, turn, ...verdict }] = await stream.turns;
+  expect({ role, empty, turn }).toEqual({ role: "system", empty: false, turn: 0 });
   expect(await stream.prompt).toEqual(verdict);
   stream.close();
 });

@@ -53,7 +53,7 @@ test("each line has what guard.classify finds of its conversation, whatever stan
 });
 
 test("a blank line stays blank, a line that cannot be judged has its error, and the rest their verdicts", async () => {
-  const long = "word ".repeat(guard.maxTokens + 10);
+  const long = "word ".repeat(guard.maxPromptTokens + 10);
   const { written, totals } = await scored(guard, [
     row("Hi").trim(),
     "",
@@ -72,6 +72,14 @@ test("a blank line stays blank, a line that cannot be judged has its error, and 
     "Safe",
   ]);
   expect(totals).toEqual({ lines: 6, risks: new Map([["Safe", 2]]), errors: 3, firstError: 3 });
+});
+
+test("a line longer than the guard's context is judged in windows", async () => {
+  const { written, totals } = await scored(guard, [
+    JSON.stringify({ prompt: "A word or two. ".repeat(guard.maxTokens) }),
+  ]);
+  expect(JSON.parse(written[0]).found).toMatchObject({ risk: "Safe", category: null });
+  expect(totals).toMatchObject({ lines: 1, errors: 0 });
 });
 
 test("a verdict is written while the next line is still to come", async () => {

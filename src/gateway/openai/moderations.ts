@@ -1,6 +1,7 @@
 import type { Guard } from "../../guard.js";
 import type { Policy } from "../../moderation/policy.js";
 import { rulePrompt } from "../../moderation/ruling.js";
+import { verdictsOfTurn } from "../../moderation/verdict.js";
 import { RequestError } from "../api-error.js";
 import { isRecord, type Json } from "../json.js";
 import { scoresOf } from "../scores.js";
@@ -9,8 +10,9 @@ import { categoriesOf } from "./annotations.js";
 
 /** They take turns in one place: more would hold it for long. */
 const MOST_INPUTS = 256;
+
 /**
- * `/v1/moderations`: each text is judged as a prompt. Categories have the checkpoint's names, and OpenAI's beside them
+ * `/v1/moderations`: each text is judged as a prompt, in windows where it is longer than the context; the worst counts. Categories have the checkpoint's names, and OpenAI's beside them
  * where they mean the same; a score is the probability of not being safe times that of the category.
  */
 export async function moderations(
@@ -22,16 +24,18 @@ export async function moderations(
   const results: Json[] = [];
   for (const [i, content] of inputs(body.input).entries()) {
     const messages = [{ role: "user", content }];
-    const stream = guard.stream({ messages, ...options });
+    const stream = guard.stream({ messages, overflow: "slide", scope: "turn", ...options });
     try {
       const verdict = await stream.prompt;
       if (verdict === null) throw new RequestError(500, "internal_error", "The guard gave no verdict.");
-      const ruling = rulePrompt(verdict, policy);
+      const judged = verdictsOfTurn(await stream.turns, verdict);
+      const ruling = rulePrompt(judged, policy);
       const { violation } = ruling;
-      const turns = [{ ...verdict, role: "user", empty: false }];
-      for (const watcher of watchers) watcher.input(i, { messages, policy, ruling, turns, unguarded: false });
+      const told = { messages, policy, ruling, turns: judged, unguarded: false };
+      for (const watcher of watchers) watcher.input(i, told);
       const { promptRisk, promptCategory } = guard.labels;
-      const probable = scoresOf(verdict.probabilities, promptRisk);
+      const scored = judged.map(({ probabilities }) => scoresOf(probabilities, promptRisk));
+      const probable = promptCategory.map((_, i) => Math.max(...scored.map((scores) => scores[i])));
       const scores = Object.fromEntries(promptCategory.map((label, i) => [label, probable[i]]));
       const flagged = new Set(violation ? [violation.category] : []);
       results.push({ flagged: violation !== null, ...categoriesOf({ scores, flagged }), risk: verdict.risk });

@@ -89,7 +89,8 @@ export class GenTemplate {
     messages: readonly Message[],
     options: MessageOptions = {},
   ): GenPrompt | Promise<GenPrompt> {
-    checkSize(messages, undefined, { most, longest: this.#tokenizer.longest, perMessage: () => 1 });
+    const bytes = most * this.#tokenizer.longest;
+    checkSize(messages, undefined, { most, context: most, bytes, perMessage: () => 1 });
     const { text, part } = this.#render(messages, options);
     const steps = encodeParts(this.#marks.parts(text), this.#tokenizer, most);
     if (text.length <= SLICE) return { ids: atOnce(steps), part };

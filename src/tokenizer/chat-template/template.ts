@@ -32,6 +32,16 @@ export interface PrefixOptions extends MessageOptions {
   keepReasoning?: boolean;
 }
 
+/** How long a conversation may be that is judged in windows. */
+export interface PrefixLimits {
+  /** It has fewer ids. */
+  most: number;
+  /** Tokens that the model's context holds. */
+  context: number;
+  /** Bytes of its texts. */
+  bytes: number;
+}
+
 /** A templated conversation up to the first token of the response. */
 export interface Prefix {
   ids: number[];
@@ -116,14 +126,15 @@ export class ChatTemplate {
    * @throws {ContextLengthError} PROMPT_TOO_LONG, or the promise rejects with it
    */
   prefixWithin(
-    most: number,
+    limits: number | PrefixLimits,
     messages: readonly Message[],
     options: PrefixOptions = {},
   ): Prefix | Promise<Prefix> {
-    const { longest } = this.#tokenizer;
+    const { most, context, bytes } = typeof limits === "number" ? this.#withinContext(limits) : limits;
     checkSize(messages, options.tools, {
       most,
-      longest,
+      context,
+      bytes,
       perMessage: (role) => this.#leastTokens.get(role) ?? 1,
     });
     const text = this.#beforeAnswer(messages, options);
@@ -209,6 +220,10 @@ export class ChatTemplate {
 
   #encode(text: string, most?: number): Generator<void, number[]> {
     return encodeParts(this.#marks.parts(text), this.#tokenizer, most);
+  }
+
+  #withinContext(most: number): PrefixLimits {
+    return { most, context: most, bytes: most * this.#tokenizer.longest };
   }
 
   /** How many tokens the template adds for one more message of a role. */

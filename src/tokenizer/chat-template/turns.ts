@@ -7,6 +7,10 @@ export const TURN_END = "<|im_end|>";
 export interface Turn {
   /** As the template writes it: a tool's answer is a turn of the user. "" where the turn has no beginning. */
   role: string;
+  /** Index of its `<|im_start|>`, or of its first token where it has none. */
+  start: number;
+  /** Index of what comes after its role and the line break there. */
+  body: number;
   /** Index of the `<|im_end|>` that closes it. */
   end: number;
   /** Whether there is nothing but white space in it. */
@@ -22,13 +26,17 @@ export function turnsOf(ids: readonly number[], tokenizer: Tokenizer): Turn[] {
   for (let end = 0; end < ids.length; end++) {
     if (ids[end] !== close) continue;
     let role = "";
+    let first = from;
     let body = from;
     for (let i = from; i < end; i++) {
       // In a turn that never ended and runs into another, the user's part is not to be lost.
       if (ids[i] !== start || role === "user") continue;
+      first = i;
       ({ role, body } = header(ids, i + 1, end, tokenizer));
     }
-    turns.push({ role, end, empty: isBlank(ids, body, end, tokenizer) });
+    const empty = isBlank(ids, body, end, tokenizer);
+    if (role !== "" && body < end && isBlank(ids, body, body + 1, tokenizer)) body++;
+    turns.push({ role, start: first, body, end, empty });
     from = end + 1;
   }
   return turns;

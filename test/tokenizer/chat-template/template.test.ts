@@ -136,10 +136,10 @@ describe("the turns of a conversation", () => {
 
   test("of ids: one without a beginning has no role, one that runs into the user's is the user's", () => {
     const of = (text: string) => turnsOf(tokenizer.encodeTemplated(text), tokenizer);
-    expect(of("a<|im_end|>b")).toEqual([{ role: "", end: 1, empty: false }]);
+    expect(of("a<|im_end|>b")).toEqual([{ role: "", start: 0, body: 0, end: 1, empty: false }]);
     expect(of("<|im_start|>user\na<|im_start|>assistant\nb<|im_end|>")).toMatchObject([{ role: "user" }]);
     expect(of("<|im_start|>system\na<|im_start|>user\nb<|im_end|>")).toMatchObject([{ role: "user" }]);
-    expect(of("<|im_end|>")).toEqual([{ role: "", end: 0, empty: true }]);
+    expect(of("<|im_end|>")).toEqual([{ role: "", start: 0, body: 0, end: 0, empty: true }]);
     expect(of("<|im_start|>user\na")).toEqual([]);
   });
 });
