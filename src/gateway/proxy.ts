@@ -24,6 +24,7 @@ import { readBody } from "./request/body.js";
 import { FieldReader, type Unjudged } from "./request/fields.js";
 import { codecOf, type Route, Routes, spelledOut } from "./routes.js";
 import { tenantOf } from "./tenant.js";
+import { beginTrace } from "./tracing.js";
 import { responseHeaders, Upstream } from "./upstream.js";
 
 export type { ProxyOptions } from "./proxy-options.js";
@@ -146,7 +147,15 @@ export class GuardProxy {
     return kind === "judged" ? mostBytes(this.#guard) : MAX_BODY;
   }
 
-  async #answer({ req: { raw: request }, var: { route, record } }: Context<Env>): Promise<Response> {
+  #answer({ req: { raw: request }, var: { route, record } }: Context<Env>): Promise<Response> {
+    const begun = beginTrace(request, record);
+    if (!begun) return this.#route(request, route, record);
+    record.trace = begun;
+    if (begun.watcher) record.watchers.push(begun.watcher);
+    return begun.within(() => this.#route(request, route, record));
+  }
+
+  async #route(request: Request, route: Route, record: RequestRecord): Promise<Response> {
     if (this.#draining) throw new RequestError(503, "shutting_down", "The proxy is shutting down.");
     if (record.unaudited) throw new RequestError(503, "audit_unwritable", UNAUDITED);
     const { pathname, search } = new URL(request.url);
@@ -162,7 +171,8 @@ export class GuardProxy {
   /** What the guard has no part in. */
   async #pass(request: Request, record: RequestRecord, path: string): Promise<Response> {
     record.unjudged = ["path"];
-    const { method, headers, body, signal } = request;
+    const { method, body, signal } = request;
+    const headers = headersOf(request, record);
     const response = await this.#upstream.send(path, { method, headers, body, signal });
     if (REDIRECTIONS.includes(response.status)) {
       await response.body?.cancel();
@@ -226,7 +236,8 @@ export class GuardProxy {
         replacement: ({ category }) => replacementOf(own, category) ?? this.#options.replacement ?? null,
         keepAlive: this.#options.keepAlive ?? KEEP_ALIVE_SECONDS,
       });
-      const response = await this.#forward(moderated, request, path, parsed, body);
+      const headers = headersOf(request, record);
+      const response = await this.#forward(moderated, headers, path, parsed, body);
       void this.#conclude(moderated, record, response.status, admission);
       return response;
     } catch (error) {
@@ -243,7 +254,7 @@ export class GuardProxy {
 
   async #forward(
     moderated: ModeratedRequest,
-    request: Request,
+    headers: Headers,
     path: string,
     parsed: ParsedRequest,
     asked: Json,
@@ -251,12 +262,10 @@ export class GuardProxy {
     const prompts = moderated.promptsPass();
     prompts.catch(() => {});
     if (this.#options.promptFirst || parsed.promptFirst) await prompts;
-    const { method } = request;
-    const headers = new Headers(request.headers);
     headers.set("content-type", "application/json");
     // What was judged, not the text it was read from: of a field that comes twice, others may read the first.
     const body = JSON.stringify(asked);
-    const answered = this.#upstream.send(path, { method, headers, body, signal: moderated.signal });
+    const answered = this.#upstream.send(path, { method: "POST", headers, body, signal: moderated.signal });
     // Whatever becomes of the request, nobody waits for it once the prompt is blocked.
     answered.catch(() => {});
     const response = await Promise.race([answered, prompts.then(() => answered)]);
@@ -309,6 +318,13 @@ export class GuardProxy {
 
 interface Env {
   Variables: { route: Route; record: RequestRecord };
+}
+
+/** A request's headers as they go on: with the trace's, where there is one. */
+function headersOf(request: Request, { trace }: RequestRecord): Headers {
+  const headers = new Headers(request.headers);
+  trace?.inject(headers);
+  return headers;
 }
 
 function tooLarge(): never {

@@ -7,6 +7,7 @@ import { type Facts, RequestError, toRequestError } from "./api-error.js";
 import type { Json } from "./json.js";
 import type { RequestEnd } from "./metrics.js";
 import type { Unjudged } from "./request/fields.js";
+import type { RequestTrace } from "./tracing.js";
 import type { Watcher } from "./watcher.js";
 
 /**
@@ -53,7 +54,8 @@ export class RequestRecord {
   readonly startedAt = performance.now();
   readonly endpoint: string;
   readonly id: string;
-  traceId: string | null = null;
+  /** Null: the process has no OpenTelemetry SDK. */
+  trace: RequestTrace | null = null;
   /** Are told what becomes of it. */
   readonly watchers: Watcher[] = [];
   /** What is decided of it could not be written down. */
@@ -83,7 +85,7 @@ export class RequestRecord {
     return {
       time: new Date().toISOString(),
       requestId: this.id,
-      traceId: this.traceId,
+      traceId: this.trace?.traceId ?? null,
       endpoint: this.endpoint,
       policy: this.policy,
       model: this.model,

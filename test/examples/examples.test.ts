@@ -4,6 +4,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { scriptedUpstream, sse } from "../gateway/upstream.js";
+import { MAIN } from "../support/cli.js";
 import { temporaryFolder } from "../support/model.js";
 
 const EXAMPLES = fileURLToPath(new URL("../../examples/", import.meta.url));
@@ -38,6 +39,7 @@ function start(args: string[]) {
       OPENAI_API_KEY: "none",
       OPENAI_BASE_URL: `${upstream.url}/v1`,
       OLLAMA_HOST: upstream.url,
+      OTEL_EXPORTER_OTLP_ENDPOINT: upstream.url,
     },
   });
   children.add(child);
@@ -49,7 +51,7 @@ function start(args: string[]) {
     told.stderr += text;
   });
   const closed = once(child, "close").then(([code]) => code as number | null);
-  return { told, closed };
+  return { told, closed, child };
 }
 
 const chunk = (content: string, finish: string | null = null) =>
@@ -182,6 +184,28 @@ describe("as a server", () => {
       expect(server.told.stderr).not.toMatch(/Error/);
     });
   });
+});
+
+test("otel.mjs sends the proxy's spans to a collector, the last ones as it ends", async () => {
+  answer();
+  const { told, closed, child } = start([
+    ...["--import", "./otel.mjs", MAIN, "proxy", "--port", "0", "--upstream", upstream.url],
+  ]);
+  await expect.poll(() => told.stdout, { timeout: 30_000 }).toMatch(/http:\/\/\S+/);
+  const [url] = /http:\/\/\S+/.exec(told.stdout) as RegExpExecArray;
+  const answered = await fetch(`${url}/v1/chat/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ model: "m", stream: true, messages: [{ role: "user", content: QUESTION }] }),
+  });
+  await answered.text();
+  child.kill("SIGTERM");
+  expect(await closed, told.stderr).toBe(0);
+  const sent = upstream.asked.filter(({ path }) => path === "/v1/traces").map(({ body }) => JSON.parse(body));
+  const [span] = sent[0].resourceSpans[0].scopeSpans[0].spans;
+  expect(span).toMatchObject({ name: "chat m", events: [{ name: "qwen3guard.prompt.verdict" }, {}] });
+  const asked = upstream.asked.findLast(({ path }) => path === "/v1/chat/completions");
+  expect(asked?.headers.traceparent).toContain(span.spanId);
 });
 
 test("each example is named in examples/README.md, and has 15 to 40 lines", async () => {

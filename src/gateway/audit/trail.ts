@@ -150,7 +150,8 @@ export class AuditTrail implements Watcher {
 
   #write(part: AuditPart, choice: number | null, action: AuditAction, more: Partial<AuditEntry>): void {
     this.#told = true;
-    const { id, traceId, endpoint, model, stream, policy } = this.#record;
+    const { id, trace, endpoint, model, stream, policy } = this.#record;
+    const traceId = trace?.traceId ?? null;
     this.#log.write({
       ...{ time: new Date().toISOString(), requestId: id, traceId, route: endpoint, model, stream, policy },
       ...{ part, choice, action },
