@@ -17,6 +17,7 @@ const QUESTIONS = [
   "streams",
   "conversations",
   "load",
+  "workers",
   "dtype",
   "cpu-time",
   "gates",

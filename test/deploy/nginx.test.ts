@@ -213,7 +213,7 @@ describe.skipIf(!INSTALLED)("three proxies behind nginx", () => {
     proxies[0] = await startProxy(port);
   });
 
-  test("a restart of one after the other loses no request", { retry: 2 }, async () => {
+  test("a restart of one after the other loses no request", async () => {
     answerUntilReleased()();
     let stop = false;
     const ends: string[] = [];
