@@ -1,13 +1,33 @@
+import { readdirSync, readFileSync } from "node:fs";
 import { defineConfig } from "vitest/config";
+import { LongestFirst } from "./test/support/longest-first.js";
+
+/** What leaves traces in a process: modules and globals that are replaced, the environment. */
+const TRACES =
+  /\bvi\.(mock|doMock|resetModules|stubGlobal|useFakeTimers|spyOn)\(|\bprocess\.(env\.\w+ =|chdir|on)\b/;
+
+const files = (readdirSync(new URL("test", import.meta.url), { recursive: true }) as string[])
+  .map((name) => `test/${name.replaceAll("\\", "/")}`)
+  .filter((name) => name.endsWith(".test.ts"));
+const alone = files.filter((name) => TRACES.test(readFileSync(new URL(name, import.meta.url), "utf8")));
+const together = files.filter((name) => !alone.includes(name));
+
+const shared = {
+  testTimeout: 60_000,
+  hookTimeout: 300_000,
+  // Each worker loads an ONNX Runtime of its own: more workers than cores only fight.
+  maxWorkers: Number(process.env.W ?? 2),
+  pool: "forks",
+} as const;
 
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
     globalSetup: "test/support/build.ts",
-    testTimeout: 60_000,
-    hookTimeout: 300_000,
-    // Each worker loads an ONNX Runtime of its own: more workers than cores only fight.
-    maxWorkers: 2,
-    pool: "forks",
+    sequence: { sequencer: LongestFirst },
+    // A process for each file would take half a second of the processor for it, mostly to load modules again.
+    projects: [
+      { test: { ...shared, name: "alone", include: alone } },
+      { test: { ...shared, name: "together", include: together, isolate: false } },
+    ],
   },
 });

@@ -11,7 +11,7 @@ import { exportCheckpoint } from "../src/export/export.js";
 import { HEAD_NAMES, type HeadName } from "../src/model/architecture.js";
 import { readManifest } from "../src/model/read-manifest.js";
 import { expectError } from "./support/errors.js";
-import { DEFAULT_MODEL, OFFICIAL_TOKENIZER, readGolden, temporaryFolder } from "./support/model.js";
+import { DEFAULT_MODEL, readGolden, temporaryFolder } from "./support/model.js";
 
 let root: string;
 let bare: string;
@@ -23,9 +23,9 @@ beforeAll(async () => {
   await writeRandomCheckpoint(bare, { config: tiny, dtype: "BF16" });
   checkpoint = join(root, "checkpoint");
   await writeRandomCheckpoint(checkpoint, {
-    config: { ...tiny, vocab_size: 151936 },
+    config: { ...tiny, vocab_size: 8704 },
     dtype: "BF16",
-    tokenizerDir: OFFICIAL_TOKENIZER,
+    tokenizerDir: DEFAULT_MODEL,
   });
 });
 

@@ -1,11 +1,13 @@
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { odd, tiny, twoLayers06B } from "../../scripts/checkpoint/random.js";
+import { odd, tiny, twoLayers06B, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
 import { Engine } from "../../src/engine/engine.js";
 import type { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
+import { exportCheckpoint } from "../../src/export/export.js";
 import { HEAD_NAMES, type HeadName } from "../../src/model/architecture.js";
 import type { Dtype } from "../../src/model/manifest.js";
-import { randomModel, readGolden } from "../support/model.js";
+import { readGolden, temporaryFolder } from "../support/model.js";
 
 type Recorded = Record<HeadName, number[][]>;
 
@@ -31,6 +33,14 @@ const cases = Object.keys(checkpoints).flatMap((name) =>
   Object.keys(DRIFT).map((dtype) => [name, dtype] as [keyof typeof checkpoints, Dtype]),
 );
 
+let root: string;
+beforeAll(async () => {
+  root = await temporaryFolder();
+  for (const [name, checkpoint] of Object.entries(checkpoints)) {
+    await writeRandomCheckpoint(join(root, name), checkpoint);
+  }
+});
+
 describe.each(cases)("%s as %s", (name, dtype) => {
   let golden: { ids: number[]; logits: Recorded };
   let engine: Engine;
@@ -38,7 +48,8 @@ describe.each(cases)("%s as %s", (name, dtype) => {
 
   beforeAll(async () => {
     golden = await readGolden(name);
-    const { modelDir } = await randomModel(checkpoints[name], dtype);
+    const modelDir = join(root, `${name}-${dtype}`);
+    await exportCheckpoint(join(root, name), modelDir, { dtype });
     engine = await Engine.load(modelDir, { maxStreams: 4, maxTokens: 256 });
     alone = await judge(golden.ids, 1);
   });
