@@ -117,9 +117,12 @@ const runs = fc
   )
   .map(([one, times]) => one.repeat(times));
 
+/** What composes with a character before it: marks, and letters such as Hangul's vowels. */
+const COMPOSING = "[\\p{M}\\u1160-\\u11ff\\u{16d63}-\\u{16d6a}]";
+
 /** A text without more marks in a row than may follow one character. */
 export function fewMarks(text: string): string {
-  return text.replace(new RegExp(`(\\p{M}{${MOST_MARKS}})\\p{M}+`, "gu"), "$1");
+  return text.replace(new RegExp(`(${COMPOSING}{${MOST_MARKS}})${COMPOSING}+`, "gu"), "$1");
 }
 
 /** Any text, the difficult more often. */
