@@ -1,5 +1,5 @@
 import type { Guard } from "../guard.js";
-import type { Verdict } from "../moderation/verdict.js";
+import { indexOfHighest, type Verdict } from "../moderation/verdict.js";
 import type { Conversation } from "./conversation.js";
 import type { EvaluationType, Row } from "./row.js";
 
@@ -80,10 +80,4 @@ export async function judge(
   } finally {
     stream.close();
   }
-}
-
-function indexOfHighest(values: readonly number[]): number {
-  let best = 0;
-  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
-  return best;
 }

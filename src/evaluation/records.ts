@@ -65,7 +65,7 @@ function parse(bytes: Buffer): { value: unknown } | { problem: string } {
   }
 }
 
-export async function* readBytes(path: string): AsyncGenerator<Buffer> {
+async function* readBytes(path: string): AsyncGenerator<Buffer> {
   try {
     const zipped = await isGzip(path);
     const file = createReadStream(path);

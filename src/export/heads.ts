@@ -10,7 +10,7 @@ import { type AddOutputs, addOutput } from "./outputs.js";
 import { vector } from "./weights.js";
 
 /** What a guard's graph gives: for each token as many logits as a head has labels; or what a Gen guard would say next. */
-export function guardOutputs(config: GuardConfig): ModelOutput[] {
+function guardOutputs(config: GuardConfig): ModelOutput[] {
   if (config.kind === "gen") return genOutputs(config);
   return HEAD_NAMES.map((name) => ({ name, width: config.labels[name].length, position: "each" }));
 }

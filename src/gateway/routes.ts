@@ -80,7 +80,7 @@ export class Routes {
  * The judged endpoint that a path stands for, whatever comes before it: spelled as a lenient server would still take it,
  * so that no spelling gets past the guard.
  */
-export function endpointOf(pathname: string): string {
+function endpointOf(pathname: string): string {
   const path = spelledOut(pathname);
   const found = [...Object.keys(ENDPOINTS), MODERATIONS].find((endpoint) => path.endsWith(endpoint));
   return found ?? OTHER;

@@ -157,7 +157,7 @@ export function rawConfig(config: GuardConfig): Record<string, unknown> {
 }
 
 /** Is this the name of the risk level that means "nothing found"? */
-export function isSafeLabel(label: string): boolean {
+function isSafeLabel(label: string): boolean {
   return label.toLowerCase() === "safe";
 }
 

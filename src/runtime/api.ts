@@ -62,7 +62,7 @@ type Out = [Handle | null];
 type Bind = (index: number, prototype: string) => NativeFunction<unknown>;
 
 /** Some of the functions of OrtApi, whose failures are thrown. */
-export class StatusFunctions<Name extends string> {
+class StatusFunctions<Name extends string> {
   readonly #call = {} as Record<Name, NativeFunction<unknown>>;
   readonly #errorMessage: NativeFunction<unknown>;
   readonly #releaseStatus: NativeFunction<unknown>;

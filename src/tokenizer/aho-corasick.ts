@@ -49,17 +49,17 @@ export class AhoCorasick {
   step(node: number, byte: number): number {
     let next = this.#edges.get(node, byte);
     while (next === -1) {
-      node = this.shorter(node);
+      node = this.suffixLink(node);
       next = this.#edges.get(node, byte);
     }
     return next;
   }
 
   /** The next shorter end of the same bytes that begins a token; the root is the last. */
-  shorter(node: number): number {
+  suffixLink(node: number): number {
     if (this.#link[node] === 0) {
       const parent = this.#parent[node];
-      const link = parent === this.root ? this.root : this.step(this.shorter(parent), this.#byte[node]);
+      const link = parent === this.root ? this.root : this.step(this.suffixLink(parent), this.#byte[node]);
       this.#link[node] = link + 1;
     }
     return this.#link[node] - 1;

@@ -18,7 +18,7 @@ export function* slicesOf(text: string): Generator<string> {
 let last: Promise<void> = Promise.resolve();
 
 /** Resolves in a turn of the event loop that no other caller has: many that work in slices hold it no longer than one. */
-export function nextTurn(): Promise<void> {
+function nextTurn(): Promise<void> {
   last = last.then(() => new Promise((resolve) => setImmediate(resolve)));
   return last;
 }

@@ -81,16 +81,16 @@ describe("what a push costs", () => {
   let looked = 0;
   const { append } = PreToken.prototype;
   const { lengthOf } = Merges.prototype;
-  const { shorter } = AhoCorasick.prototype;
+  const { suffixLink } = AhoCorasick.prototype;
   // Counted by hand: spies keep every call.
   beforeEach(() => {
     PreToken.prototype.append = function (byte) {
       appended++;
       append.call(this, byte);
     };
-    AhoCorasick.prototype.shorter = function (node) {
+    AhoCorasick.prototype.suffixLink = function (node) {
       looked++;
-      return shorter.call(this, node);
+      return suffixLink.call(this, node);
     };
     Merges.prototype.lengthOf = function (token) {
       looked++;
@@ -100,7 +100,7 @@ describe("what a push costs", () => {
   afterEach(() => {
     PreToken.prototype.append = append;
     Merges.prototype.lengthOf = lengthOf;
-    AhoCorasick.prototype.shorter = shorter;
+    AhoCorasick.prototype.suffixLink = suffixLink;
   });
 
   test.each([

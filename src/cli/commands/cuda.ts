@@ -1,8 +1,6 @@
 import { Command } from "commander";
-import { InputError } from "../../errors.js";
 import { cudaFolder, inspectCuda } from "../../runtime/devices/cuda/files.js";
 import type { WheelSource } from "../../runtime/devices/cuda/install/install.js";
-import { CUDA_MAJOR } from "../../runtime/devices/cuda/packages.js";
 import { driverText, nextStep } from "../../runtime/devices/cuda/report.js";
 import { interruptSignal } from "../interrupt.js";
 import { ProgressBars } from "../progress-bars.js";
@@ -25,7 +23,6 @@ function installCommand(): Command {
         "checked by its SHA-256. An interrupted installation continues when the command is run again.",
     )
     .option("--from <folder>", "take the wheels from this folder, ask no network")
-    .option("--cuda <major>", "CUDA release to install for", String(CUDA_MAJOR))
     .addHelpText(
       "after",
       `
@@ -37,14 +34,7 @@ Environment:
   QWEN3GUARD_CUDA   where the files go (default: "cuda" in the user's cache folder of qwen3guard)
   PIP_INDEX_URL     another package index or a mirror (default: https://pypi.org/simple)`,
     )
-    .action(async ({ from, cuda }: { from?: string; cuda: string }) => {
-      if (cuda !== String(CUDA_MAJOR)) {
-        throw new InputError(
-          "CUDA_RELEASE",
-          `There is a provider for CUDA ${CUDA_MAJOR} only, not for ${cuda}: the package index holds no other of this ` +
-            `version. Driver 580 or later serves CUDA ${CUDA_MAJOR}; programs for CUDA 12 run on it too.`,
-        );
-      }
+    .action(async ({ from }: { from?: string }) => {
       const { installCuda, missingWheels } = await import("../../runtime/devices/cuda/install/install.js");
       const signal = interruptSignal();
       const wheels = await missingWheels(from, signal);

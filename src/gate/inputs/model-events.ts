@@ -246,7 +246,7 @@ function isFilled(list: unknown): boolean {
   return Array.isArray(list) && list.length > 0;
 }
 
-export function record(value: unknown): Json {
+function record(value: unknown): Json {
   return typeof value === "object" && value !== null ? (value as Json) : {};
 }
 

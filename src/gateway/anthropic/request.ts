@@ -11,7 +11,7 @@ const ROLES = ["user", "assistant", "system"];
 const APART = "\n\n";
 
 /** What a block says, and whose turn it is in. */
-interface Piece {
+interface TurnText {
   role: string;
   text: string;
   /** It is not the continuation of the text before it, nor is the text after it its own. */
@@ -26,7 +26,7 @@ export function parseMessages(body: Json, reader: FieldReader): ParsedRequest {
   const messages = [
     ...(body.system === undefined || body.system === null
       ? []
-      : turnsOf(contentPieces(body.system, "system", "the system prompt", reader))),
+      : turnsOf(contentTexts(body.system, "system", "the system prompt", reader))),
     ...body.messages.flatMap((message, i) => readMessage(message, `message ${i}`, reader)),
   ];
   return { choices: [promptOf(messages, beside, reader)], stream: streamOf(body.stream) };
@@ -39,37 +39,37 @@ function readMessage(message: unknown, where: string, reader: FieldReader): Text
     throw invalid(`the role of ${where} must be one of ${ROLES.join(", ")}`);
   }
   const beside = reader.texts(message, MESSAGE, where).map((text) => ({ role, text, apart: true }));
-  const turns = turnsOf([...contentPieces(content, role, where, reader), ...beside]);
+  const turns = turnsOf([...contentTexts(content, role, where, reader), ...beside]);
   return turns.length > 0 ? turns : [{ role, content: "" }];
 }
 
-/** Pieces of one turn in one message; each result of a tool is a turn of its own. */
-function turnsOf(pieces: readonly Piece[]): TextMessage[] {
+/** Texts of one turn in one message; each result of a tool is a turn of its own. */
+function turnsOf(texts: readonly TurnText[]): TextMessage[] {
   const turns: TextMessage[] = [];
   let apart = false;
-  for (const piece of pieces) {
+  for (const said of texts) {
     const last = turns.at(-1);
-    const calls = piece.call ? [piece.call] : [];
-    if (last && last.role === piece.role && piece.role !== "tool") {
-      const between = last.content !== "" && piece.text !== "" && (apart || piece.apart) ? APART : "";
-      last.content += between + piece.text;
+    const calls = said.call ? [said.call] : [];
+    if (last && last.role === said.role && said.role !== "tool") {
+      const between = last.content !== "" && said.text !== "" && (apart || said.apart) ? APART : "";
+      last.content += between + said.text;
       if (calls.length > 0) last.tool_calls = [...(last.tool_calls ?? []), ...calls];
     } else {
-      const { role, text: content } = piece;
+      const { role, text: content } = said;
       turns.push({ role, content, ...(calls.length > 0 && { tool_calls: calls }) });
     }
-    if (piece.text !== "") apart = piece.apart === true;
+    if (said.text !== "") apart = said.apart === true;
   }
   return turns;
 }
 
-function contentPieces(content: unknown, role: string, where: string, reader: FieldReader): Piece[] {
+function contentTexts(content: unknown, role: string, where: string, reader: FieldReader): TurnText[] {
   if (typeof content === "string") return [{ role, text: content }];
   if (!Array.isArray(content)) throw invalid(`the content of ${where} must be a text or a list of blocks`);
   return content.flatMap((block) => readBlock(block, role, where, reader));
 }
 
-function readBlock(block: unknown, role: string, where: string, reader: FieldReader): Piece[] {
+function readBlock(block: unknown, role: string, where: string, reader: FieldReader): TurnText[] {
   if (!isRecord(block)) throw invalid(`a block of ${where} is not an object`);
   const { type } = block;
   if (typeof type !== "string" || !Object.hasOwn(BLOCKS, type)) {
@@ -109,7 +109,7 @@ function callOf({ name, input }: Json, texts: readonly string[], where: string):
 /** All that a content says, whose blocks are no turns of their own. */
 function textOf(content: unknown, where: string, reader: FieldReader): string {
   if (content === undefined || content === null) return "";
-  const turns = turnsOf(contentPieces(content, "user", where, reader));
+  const turns = turnsOf(contentTexts(content, "user", where, reader));
   return joined(turns.flatMap(({ content: text, tool_calls }) => [text, ...textsIn(tool_calls)]));
 }
 

@@ -96,7 +96,7 @@ export function choiceFilters({ answer, length }: ScoreKeeper): Json {
 }
 
 /** Azure's filters, by category: what was found, how grave, and whether it was stopped. */
-export function filtersOf(scores: Scores | null): Json {
+function filtersOf(scores: Scores | null): Json {
   if (!scores) return { error: { code: "content_filter_error", message: UNJUDGED.message } };
   const { flagged, stopped } = scores;
   return Object.fromEntries(

@@ -133,7 +133,7 @@ const reasoningDetails = optionalList(
 );
 
 /** Of a chat completion's message, and of a delta of it. Servers name reasoning in two ways. */
-export const messageFields: Fields = {
+const messageFields: Fields = {
   role,
   reasoning_content: text("reasoning", "reasoning_content"),
   reasoning: text("reasoning", "reasoning"),

@@ -64,7 +64,7 @@ export class PreToken {
   #find(length = 0): number {
     const merges = this.#merges;
     const tree = merges.tree;
-    for (let node = this.#node; node !== tree.root; node = tree.shorter(node)) {
+    for (let node = this.#node; node !== tree.root; node = tree.suffixLink(node)) {
       const depth = tree.depth(node);
       if (length > 0 && depth !== length) {
         if (depth < length) return -1;
@@ -101,7 +101,7 @@ export class PreToken {
   settled(cut = this.#length): number {
     const { tree } = this.#merges;
     const ends: number[] = [];
-    for (let node = this.#node; node !== tree.root; node = tree.shorter(node)) {
+    for (let node = this.#node; node !== tree.root; node = tree.suffixLink(node)) {
       ends.push(this.#length - tree.depth(node));
     }
     ends.push(this.#length);

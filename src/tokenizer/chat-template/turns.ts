@@ -1,6 +1,6 @@
 import type { Tokenizer } from "../tokenizer.js";
 
-export const TURN_START = "<|im_start|>";
+const TURN_START = "<|im_start|>";
 export const TURN_END = "<|im_end|>";
 
 /** A turn of a templated conversation that ends. */

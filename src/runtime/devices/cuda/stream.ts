@@ -123,7 +123,7 @@ export class CudaStream {
 }
 
 /** Recorded work that one call starts again. */
-export class CudaGraph implements Recording {
+class CudaGraph implements Recording {
   readonly #stream: CudaStream;
   readonly #handle: Handle;
 
