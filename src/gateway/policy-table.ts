@@ -4,6 +4,7 @@ import type { GuardConfig } from "../model/config.js";
 import { type Policy, resolvePolicy } from "../moderation/policy.js";
 import { quoted } from "../quoted.js";
 import { isRecord, text } from "./json.js";
+import { NO_OVERRIDE, type Override, overridden, readOverride } from "./policy-override.js";
 
 /** What tells which policy a request goes by. */
 export interface Asked {
@@ -13,7 +14,7 @@ export interface Asked {
   headers: Headers;
 }
 
-/** A policy, and the name of the rule that chose it; null: none did. */
+/** A policy, and the name of the rule that chose it, "+" and what the request itself has set of it; null: none did. */
 export interface Chosen {
   name: string | null;
   policy: Policy;
@@ -23,9 +24,13 @@ interface Rule {
   name: string;
   matches: (asked: Asked) => boolean;
   policy: Policy;
+  /** As it was written. */
+  data: unknown;
+  /** What a request may set of it. */
+  override: Override;
 }
 
-const RULE_FIELDS = ["name", "when", "policy"];
+const RULE_FIELDS = ["name", "when", "policy", "override"];
 const CONDITIONS = ["model", "path", "key", "header"];
 const NAME = /^[\w.-]{1,64}$/;
 const KEY = /^sha256:[0-9a-f]{64}$/;
@@ -39,14 +44,17 @@ const KEY_HEADERS = ["authorization", "api-key", "x-api-key"];
 export class PolicyTable {
   readonly #rules: readonly Rule[];
   readonly #otherwise: Policy;
+  readonly #labels: GuardConfig["labels"];
 
   /**
-   * @param data `{ "policies": [{ "name": …, "when": { "model": …, "path": …, "key": …, "header": { … } }, "policy": … }] }`
+   * @param data `{ "policies": [{ "name": …, "when": { "model": …, "path": …, "key": …, "header": { … } }, "policy": …,
+   *   "override": { "stricter": […], "any": […] } }] }`
    * @param otherwise for requests that no rule matches
    * @throws {InputError} POLICY_INVALID: the message says which rule
    */
   constructor(data: unknown, labels: GuardConfig["labels"], otherwise: Policy) {
     this.#otherwise = otherwise;
+    this.#labels = labels;
     this.#rules = rulesOf(data ?? { policies: [] }).map((rule, i) => readRule(rule, i, labels));
     const names = this.#rules.map(({ name }) => name);
     const twice = names.find((name, i) => names.indexOf(name) !== i);
@@ -55,14 +63,24 @@ export class PolicyTable {
 
   /** Whether any of them lets attachments pass. */
   get attachments(): boolean {
-    return [this.#otherwise, ...this.#rules.map(({ policy }) => policy)].some(
-      ({ attachments }) => attachments === "ignore",
+    const policies = [this.#otherwise, ...this.#rules.map(({ policy }) => policy)];
+    return (
+      policies.some(({ attachments }) => attachments === "ignore") ||
+      this.#rules.some(({ override }) => override.any.includes("attachments"))
     );
   }
 
+  /** @throws {RequestError} policy_invalid, override_refused: the request asks for another than it may */
   choose(asked: Asked): Chosen {
     const rule = this.#rules.find(({ matches }) => matches(asked));
-    return rule ? { name: rule.name, policy: rule.policy } : { name: null, policy: this.#otherwise };
+    const { name, policy, data, override } = rule ?? {
+      name: null,
+      policy: this.#otherwise,
+      data: {},
+      override: NO_OVERRIDE,
+    };
+    const own = overridden(asked.headers, data, override, this.#labels);
+    return own ? { name: [name, ...own.fields].join("+"), policy: own.policy } : { name, policy };
   }
 }
 
@@ -75,7 +93,7 @@ function rulesOf(data: unknown): unknown[] {
 
 function readRule(rule: unknown, i: number, labels: GuardConfig["labels"]): Rule {
   const where = `policies[${i}]`;
-  const { name, when = {}, policy } = fieldsOf(rule, where, RULE_FIELDS);
+  const { name, when = {}, policy, override } = fieldsOf(rule, where, RULE_FIELDS);
   if (typeof name !== "string" || !NAME.test(name)) {
     throw invalid(`${where}.name must be a word of letters, digits, ".", "_" and "-"`);
   }
@@ -92,7 +110,8 @@ function readRule(rule: unknown, i: number, labels: GuardConfig["labels"]): Rule
     (keys === null || credentials(asked.headers).some((own) => keys.includes(own))) &&
     headers.every(([header, wanted]) => fits(wanted, asked.headers.get(header) ?? ""));
   try {
-    return { name, matches, policy: resolvePolicy(policy, labels) };
+    const own = resolvePolicy(policy, labels);
+    return { name, matches, policy: own, data: policy, override: readOverride(override, "override") };
   } catch (cause) {
     throw invalid(`${where} (${name}): ${(cause as Error).message}`, cause);
   }

@@ -1,4 +1,5 @@
 import { RequestError } from "./api-error.js";
+import { POLICY_HEADER } from "./policy-override.js";
 
 /** Headers about one connection, not about the message. */
 const OF_THE_CONNECTION = [
@@ -10,6 +11,7 @@ const NOT_SENT = [
   ...["host", "expect", "accept-encoding", "cookie"],
   ...["origin", "referer", "access-control-request-method", "access-control-request-headers"],
   ...["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"],
+  POLICY_HEADER,
 ];
 /** What else of an answer stays here: its body has been decoded, and what a web page may do is ours to say. */
 const NOT_ANSWERED = ["content-encoding", "set-cookie", "alt-svc"];

@@ -135,7 +135,8 @@ const SCOPES = ["turn", "conversation"] as const;
 const RULES_FIELDS = ["reading", "action", "threshold", "thresholds", "categories"];
 const PROMPT_FIELDS = [...RULES_FIELDS, "scope"];
 const RESPONSE_FIELDS = [...RULES_FIELDS, "debounce", "refusal"];
-const POLICY_FIELDS = [
+/** Names of a policy's fields, as it is written. */
+export const POLICY_FIELDS: readonly string[] = [
   ...RULES_FIELDS,
   "debounce",
   "prompt",
