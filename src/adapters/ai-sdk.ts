@@ -64,8 +64,8 @@ const OPTIONS = {
 } satisfies Record<keyof MiddlewareOptions, OptionCheck>;
 
 /**
- * Middleware for `wrapLanguageModel` of the AI SDK (`ai` 6 and 7): text and reasoning pass the guard, tool calls, sources
- * and files pass as they are. Where the answer is JSON, its escapes are judged as the characters they stand for. What the
+ * Middleware for `wrapLanguageModel` of the AI SDK (`ai` 6 and 7): text and reasoning pass the guard, calls of tools as the
+ * policy's `tools` says, sources and files pass as they are. Where the answer is JSON, its escapes are judged as the characters they stand for. What the
  * policy stops ends with the finish reason `content-filter`; the violation, without its text, is in the provider metadata
  * as `qwen3guard`. When the guard fails, the call does; where the policy lets the rest pass all the same (`failOpen`), the
  * metadata name the failure.
@@ -76,7 +76,6 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
   checkOptions(options, "guardMiddleware", OPTIONS);
   checkMode(options.mode, options.scout);
   const policy = resolvePolicy(options.policy, guard.labels);
-  const passUnknown = policy.unjudged === "pass";
   const { cacheKey } = options;
 
   /** A gate for a call of the provider, and how its answer is read. */
@@ -119,7 +118,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
         params,
         async (signal, formatter) => {
           const { stream } = await call.run(() => model.doStream({ ...params, abortSignal: signal }));
-          return streamParts(stream, signal, formatter, { passUnknown, onUsage: outgoing.onUsage });
+          return streamParts(stream, signal, formatter, { policy, onUsage: outgoing.onUsage });
         },
         { streams: true, onFailure: (error) => outgoing.onFailure(error) },
       );
@@ -142,7 +141,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
           contentParts(
             await call.run(() => model.doGenerate({ ...params, abortSignal: signal })),
             formatter,
-            passUnknown,
+            policy,
           ),
         {
           streams: false,
@@ -163,7 +162,7 @@ export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): 
         options.onViolation?.(violation);
       }
       const result = await call.resultUnless(gate.done);
-      if (violation) return stopped(result, passed.cut(), violation);
+      if (violation) return stopped(result, passed.cut(policy.tools), violation);
       const complete = { ...(result as GenerateResult), content: passed.content };
       return failure ? withFailure(complete, failure) : complete;
     },

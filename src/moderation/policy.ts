@@ -55,7 +55,7 @@ export interface PolicyData extends RulesData {
    */
   unjudged?: "refuse" | "pass";
   /**
-   * Calls of tools in an answer that goes through the proxy, their names and what they are called with: "judge" them as part
+   * Calls of tools in an answer that goes through the proxy or the AI SDK's middleware, their names and what they are called with: "judge" them as part
    * of the answer, let them "pass" unjudged, or "refuse" an answer that has any. Default "pass".
    */
   tools?: "judge" | "pass" | "refuse";

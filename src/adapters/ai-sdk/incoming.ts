@@ -1,5 +1,7 @@
 import type { AnswerFormatter } from "../../gate/answer-formatter.js";
 import type { Part } from "../../gate/parts.js";
+import type { Policy } from "../../moderation/policy.js";
+import { ToolCalls, withoutTools } from "./tools.js";
 import type { Block, Content, GenerateResult, StreamPart, Usage } from "./types.js";
 
 /** What passes in its place among the text, and whether the text before it is at its end then. */
@@ -32,7 +34,7 @@ export function streamParts(
   stream: ReadableStream<StreamPart>,
   signal: AbortSignal,
   formatter: AnswerFormatter<StreamPart | Block>,
-  options: { passUnknown: boolean; onUsage: (usage: Usage) => void },
+  options: { policy: Policy; onUsage: (usage: Usage) => void },
 ): AsyncGenerator<Read> {
   const reader = stream.getReader();
   // A model that does not heed the signal is left all the same, also where nobody reads a part of it.
@@ -45,8 +47,9 @@ export function streamParts(
 async function* readParts(
   reader: ReadableStreamDefaultReader<StreamPart>,
   formatter: AnswerFormatter<StreamPart | Block>,
-  { passUnknown, onUsage }: { passUnknown: boolean; onUsage: (usage: Usage) => void },
+  { policy, onUsage }: { policy: Policy; onUsage: (usage: Usage) => void },
 ): AsyncGenerator<Read> {
+  const tools = new ToolCalls(policy, formatter);
   const blocks = new Map<string, Block>();
   const blockOf = (channel: Block["channel"], id: string): Block => {
     const key = `${channel} ${id}`;
@@ -79,11 +82,17 @@ async function* readParts(
     }
     // A raw part repeats text that is not judged yet; one that nobody knows may hold some.
     const known = PASSING[part.type];
-    if (known || (passUnknown && part.type !== "raw")) {
-      yield { kind: "item", item: part, boundary: known?.ends ?? true };
-    }
+    if (!known && (policy.unjudged === "refuse" || part.type === "raw")) continue;
+    yield* tools.before(part);
+    yield { kind: "item", item: part, boundary: endsText(part, policy) };
   }
   yield* endAll();
+}
+
+/** Whether the text before a part is settled at once. A call that is judged goes behind its verdict, piece by piece. */
+function endsText({ type }: StreamPart, { tools }: Policy): boolean {
+  if (type === "tool-input-end" && tools === "judge") return true;
+  return PASSING[type]?.ends ?? true;
 }
 
 const CONTENT = ["tool-call", "tool-result", "tool-approval-request", "source", "file", "reasoning-file"];
@@ -95,8 +104,9 @@ const STRUCTURED: Block = { channel: "content", id: "structured" };
 export async function* contentParts(
   { content, structuredOutputText: structured }: GenerateResult,
   formatter: AnswerFormatter<Content | Block>,
-  passUnknown: boolean,
+  policy: Policy,
 ): AsyncGenerator<Part<Content | Block>> {
+  const tools = new ToolCalls(policy, formatter);
   let said = "";
   for (const item of content) {
     if (item.type === "text" || item.type === "reasoning") {
@@ -105,7 +115,8 @@ export async function* contentParts(
       yield* formatter.text(block.channel, item.text, block, block);
       yield* formatter.end(block, block);
       if (item.type === "text") said += item.text;
-    } else if (passUnknown || CONTENT.includes(item.type)) {
+    } else if (policy.unjudged === "pass" || CONTENT.includes(item.type)) {
+      yield* tools.before(item);
       yield { kind: "item", item, boundary: true };
     }
   }
@@ -135,10 +146,13 @@ export class Collected {
   /**
    * What passed of an answer that was stopped. The text that was cut comes without what the provider tells of it: log
    * probabilities, citations and signatures are those of the whole.
+   *
+   * @param tools where calls are judged, none of those before is left
    */
-  cut(): Content[] {
+  cut(tools: Policy["tools"]): Content[] {
     const last = this.content.at(-1);
     if (last && "text" in last) this.content.splice(-1, 1, { type: last.type, text: last.text });
-    return this.content.filter((item) => !("text" in item) || item.text !== "");
+    const content = this.content.filter((item) => !("text" in item) || item.text !== "");
+    return tools === "judge" ? withoutTools(content) : content;
   }
 }

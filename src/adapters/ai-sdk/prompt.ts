@@ -51,7 +51,8 @@ function optionTexts(options: unknown): string[] {
   return textsIn(unsealed(options)).filter((text) => !WORD.test(text));
 }
 
-function unsealed(options: unknown): unknown {
+/** A value without what only the provider can read. */
+export function unsealed(options: unknown): unknown {
   if (Array.isArray(options)) return options.map(unsealed);
   if (typeof options !== "object" || options === null) return options;
   const open = Object.entries(options).filter(([name]) => !SEALED.includes(name));
