@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { Policy } from "../moderation/policy.js";
 import { RequestError } from "./api-error.js";
 import { isRecord, type Json } from "./json.js";
+import type { OpenFields } from "./open-fields.js";
 
 /**
  * What of a value in an answer passes: the value, what is left of it, or undefined for nothing. An answer is not searched
@@ -40,40 +41,6 @@ export interface Reader {
   opened(value: unknown): unknown;
 }
 
-/** Fields that pass unread although no table knows them. */
-export class OpenFields {
-  readonly #names: ReadonlySet<string>;
-  readonly #all: boolean;
-  /** Names of those that did. */
-  readonly passed = new Set<string>();
-  /** Names of those that were left out though they held something, and types of what was; up to so many. */
-  readonly left = new Set<string>();
-
-  /** @param all whatever its name */
-  constructor(names: Iterable<string> = [], all = false) {
-    this.#names = new Set(names);
-    this.#all = all;
-  }
-
-  /** Whether it was opened by its name. */
-  named(name: string): boolean {
-    return this.#names.has(name);
-  }
-
-  /** Whether a field passes; remembered if so, and if not. */
-  take(name: string, value: unknown): boolean {
-    const passes = this.#all || this.named(name);
-    if (passes) this.passed.add(name);
-    else if (holdsAnything(value)) this.leave(name);
-    return passes;
-  }
-
-  /** Remembers that something of a name or type was left out. */
-  leave(name: string): void {
-    if (this.left.size < MOST_LEFT) this.left.add(name.slice(0, MOST_ENTRIES));
-  }
-}
-
 /** Longest name, id or word. */
 const WORD = /^[\w.:/@+=~$#-]{0,128}$/;
 const LABEL = /^[\w.:/@+=~$#&'(),-]{0,64}( [\w.:/@+=~$#&'(),-]{1,64}){0,3}$/;
@@ -83,7 +50,6 @@ const FIELD = /^[A-Za-z_][\w-]{0,63}$/;
 const OWN_FIELD = "qwen3guard";
 const MOST_UNKNOWN = 32;
 const MOST_ENTRIES = 64;
-const MOST_LEFT = 256;
 const DEEPEST = 64;
 
 /** An object of known fields where the answer cannot do without one. Texts are taken in the order of the fields. */
@@ -298,11 +264,6 @@ export function invalid(what: string, options?: ErrorOptions): RequestError {
 /** What passes anywhere. */
 export function isScalar(value: unknown): value is number | boolean | null {
   return value === null || typeof value === "number" || typeof value === "boolean";
-}
-
-function holdsAnything(value: unknown): boolean {
-  if (typeof value === "string") return value !== "";
-  return typeof value === "object" && value !== null && Object.keys(value).length > 0;
 }
 
 function tooDeep(value: unknown, depth: number): boolean {

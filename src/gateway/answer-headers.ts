@@ -1,4 +1,4 @@
-import type { OpenFields } from "./allow-list.js";
+import type { OpenFields } from "./open-fields.js";
 
 /** Headers that tell of the request and its limits. Others might hold text, or are the proxy's own to set. */
 const NAMES =

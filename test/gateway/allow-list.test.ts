@@ -8,7 +8,6 @@ import {
   label,
   level,
   list,
-  OpenFields,
   object,
   opaque,
   optionalList,
@@ -21,6 +20,7 @@ import {
   url,
   word,
 } from "../../src/gateway/allow-list.js";
+import { OpenFields } from "../../src/gateway/open-fields.js";
 
 const reader: Reader = {
   open: new OpenFields(["open"]),
