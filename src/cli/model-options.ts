@@ -72,7 +72,7 @@ export async function loadAnyModel(
 /** Loads the guard, with progress on standard error for what takes long. @throws as `loadGuard` */
 export async function loadModel(
   { model, device, dtype, threads, maxWindows }: ModelOptions,
-  options: Pick<LoadOptions, "maxStreams" | "signal"> = {},
+  options: Pick<LoadOptions, "maxStreams" | "readAhead" | "signal"> = {},
 ): Promise<Guard> {
   const { loadGuard } = await import("../guard.js");
   const progress = new StageProgress(createTerminal(process.stderr));

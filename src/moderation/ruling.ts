@@ -163,19 +163,23 @@ export function rulePrompt(prompt: Evidence | readonly TurnVerdict[] | null, pol
 
 /**
  * The turns that count for a scope. The last one before the answer that has something in it counts whoever's it is: a
- * verdict sees what stands before it, and none of the user's sees what comes after the user has spoken.
+ * verdict sees what stands before it, and none of the user's sees what comes after the user has spoken. So does a
+ * standing one.
  */
-export function turnsInScope<T extends Pick<TurnVerdict, "role" | "empty"> & { turn?: number }>(
+export function turnsInScope<T extends Pick<TurnVerdict, "role" | "empty" | "standing"> & { turn?: number }>(
   turns: readonly T[],
   scope: PromptScope,
 ): T[] {
   if (scope === "conversation") return [...turns];
+  const said = turns.filter(({ standing }) => !standing);
   const answer = turns.findLastIndex(({ role }) => role === "assistant");
-  const last = turns.findLast(({ role }) => role === "user");
-  const told = turns.findLast(({ role, empty }) => !empty && role !== "assistant") ?? turns.at(-1);
+  const last = said.findLast(({ role }) => role === "user");
+  const told = said.findLast(({ role, empty }) => !empty && role !== "assistant") ?? said.at(-1);
   const isOf = (own: T, other: T | undefined) =>
     own === other || (own.turn !== undefined && own.turn === other?.turn);
-  return turns.filter((own, i) => (own.role === "user" && i > answer) || isOf(own, last) || isOf(own, told));
+  return turns.filter(
+    (own, i) => own.standing || (own.role === "user" && i > answer) || isOf(own, last) || isOf(own, told),
+  );
 }
 
 function isList(prompt: Evidence | readonly TurnVerdict[] | null): prompt is readonly TurnVerdict[] {

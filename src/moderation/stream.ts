@@ -312,7 +312,7 @@ export class GuardStream {
     const verdicts: TurnVerdict[] = [];
     this.#idle.begin();
     const read: PromptReader = (logits, at, { turn, index }) => {
-      const { role, empty, end } = turns[turn];
+      const { role, empty, end, standing } = turns[turn];
       const tokenId = ids[end];
       const verdict = {
         index,
@@ -321,7 +321,7 @@ export class GuardStream {
         ...judgePrompt(logits, at, this.#labels),
         provisional: false,
       };
-      verdicts.push({ ...verdict, role, empty, turn });
+      verdicts.push({ ...verdict, role, empty, turn, ...(standing && { standing }) });
       if (index === promptIndex) tellPrompt(promptVerdict(verdicts, index));
       if (verdicts.length === most) tellTurns(verdicts);
     };

@@ -40,6 +40,8 @@ export interface TurnVerdict extends Verdict {
    * their `index` is where the window ends.
    */
   turn: number;
+  /** Counts whatever the policy's scope: see `Message.standing`. */
+  standing?: true;
 }
 
 /** The verdicts on the turn that one of them is about: more than one where it was judged in several windows. */

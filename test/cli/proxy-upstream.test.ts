@@ -4,7 +4,8 @@ import { writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { setTimeout } from "node:timers/promises";
+import { afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { scriptedUpstream } from "../gateway/upstream.js";
 import { MAIN, runHere } from "../support/cli.js";
 import { temporaryFolder } from "../support/model.js";
@@ -44,11 +45,13 @@ async function start(...options: string[]) {
   };
 }
 
-const ask = (url: string, content: string) =>
+const user = (content: string) => ({ role: "user", content });
+const ask = (url: string, content: string) => converse(url, [user(content)]);
+const converse = (url: string, messages: object[]) =>
   fetch(`${url}/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: "Bearer key-of-the-client" },
-    body: JSON.stringify({ model: "m", stream: true, messages: [{ role: "user", content }] }),
+    body: JSON.stringify({ model: "m", stream: true, messages }),
   });
 
 const answer = (...contents: string[]) => [
@@ -79,6 +82,33 @@ test.each<NodeJS.Signals>(["SIGTERM", "SIGINT"])(
     expect(entries[0]).not.toMatch(/bread|dough|key-of-the-client/);
   },
 );
+
+test("with --read-ahead the next turn finds the answer read, and nothing is read unasked without", async () => {
+  const text = "Mix flour, water and salt, let it rest for a day, and bake it hot, with steam.";
+  upstream.answerWith(() => ({ script: answer(text) }));
+  const turns = [user("How do I bake bread?"), { role: "assistant", content: text }, user("How hot is hot?")];
+  const ran: number[] = [];
+  for (const options of [[], ["--read-ahead"]]) {
+    const proxy = await start(...options);
+    await (await converse(proxy.url, turns.slice(0, 1))).text();
+    const first = await prefilled(proxy.url);
+    // Without, half a second's rest brings nothing.
+    if (options.length === 0) await setTimeout(1000);
+    else await vi.waitFor(async () => expect(await prefilled(proxy.url)).toBeGreaterThan(first + 12), 20_000);
+    await (await converse(proxy.url, turns)).text();
+    expect(await proxy.stop("SIGTERM")).toBe(0);
+    const { promptTokens, reusedTokens } = JSON.parse(proxy.log().trimEnd().split("\n")[1]);
+    ran.push(promptTokens - reusedTokens);
+  }
+  const [anew, ahead] = ran;
+  expect(ahead).toBeLessThan(anew - 12);
+});
+
+/** Tokens of prompts that ran so far. */
+async function prefilled(url: string): Promise<number> {
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  return Number(/\{[^}]*state="prefilled"[^}]*\} (\d+)/.exec(metrics)?.[1]);
+}
 
 test("a policy file says what passes", async () => {
   const policy = join(await temporaryFolder(), "policy.json");

@@ -229,21 +229,37 @@ describe("what the guard is shown of a request", () => {
     expect(JSON.stringify([messages, prefill])).toContain(TEXT);
   });
 
-  test("what stands beside the conversation is a turn of its own, ahead of what is asked since the last answer", () => {
+  const system = { role: "system", content: "Be kind." };
+  const answer = { role: "assistant", content: "Hello" };
+
+  test("what goes with each request is a turn of its own ahead of all that is said, and counts at every turn", () => {
     const tools = [{ type: "function", function: { name: "f", description: TEXT } }];
-    const system = { role: "system", content: "Be kind." };
-    const answer = { role: "assistant", content: "Hello" };
-    const own = user(`f\n${TEXT}`);
+    const own = { ...user(`f\n${TEXT}`), standing: true };
     const of = (...messages: object[]) => read(CHAT, { messages, tools }).messages;
     expect(of(system, user("Hi"))).toEqual([system, own, user("Hi")]);
     expect(of(user("Hi"), answer, user("a"), user("b"))).toEqual([
+      own,
       user("Hi"),
       answer,
-      own,
       user("a"),
       user("b"),
     ]);
     expect(of(system, user("Hi"), answer)).toEqual([system, own, user("Hi")]);
+    expect(of(system)).toEqual([system, own]);
+    expect(of(system, user(" "))).toEqual([system, own, user(" ")]);
+  });
+
+  test("what may be of one request alone is a turn of its own, ahead of what is asked since the last answer", () => {
+    const of = (...messages: object[]) => read(CHAT, { messages, documents: [TEXT] }).messages;
+    expect(of(system, user("Hi"))).toEqual([system, user(TEXT), user("Hi")]);
+    expect(of(user("Hi"), answer, user("a"), user("b"))).toEqual([
+      user("Hi"),
+      answer,
+      user(TEXT),
+      user("a"),
+      user("b"),
+    ]);
+    expect(of(system, user("Hi"), answer)).toEqual([system, user(TEXT), user("Hi")]);
   });
 
   test("and between a call and its answers, which stay together", () => {

@@ -48,6 +48,19 @@ test.each<[string, string, object]>([
     CHAT,
     { messages: [{ role: "system", content: "Hi" }], tools },
   ],
+  [
+    "a tool's description, where the user has been answered before",
+    CHAT,
+    {
+      messages: [
+        { role: "system", content: "Be kind." },
+        user("Hello!"),
+        { role: "assistant", content: "Hello, how can I help you today?" },
+        user("What is the weather like in Bonn?"),
+      ],
+      tools,
+    },
+  ],
   ["a name", CHAT, { messages: [{ ...user("What is my name?"), name: HARM }] }],
   ["a document", CHAT, { messages: [user("Hi")], documents: [{ text: HARM }] }],
   [

@@ -43,6 +43,35 @@ async function ask(headers: Record<string, string>, rest: object = {}): Promise<
 }
 
 describe("what the guard has read for one client", () => {
+  test("is used over six turns of a conversation with tools, whose texts are read once", async () => {
+    proxy = new GuardProxy(guard, { upstream: upstream.url, policy: { prompt: { action: "observe" } } });
+    const tools = ["weather", "trains"].map((name) => ({
+      type: "function",
+      function: { name, description: `Tells the ${name} of a town, as the town's own people know them.` },
+    }));
+    const headers = { authorization: "Bearer tools" };
+    const messages: { role: string; content: string }[] = [{ role: "system", content: "Be kind and brief." }];
+    const turns: { new: number; reused: number }[] = [];
+    for (let turn = 0; turn < 6; turn++) {
+      messages.push({ role: "user", content: `Question ${turn}: what is there to see in the town of Bonn?` });
+      const before = guard.load;
+      await ask(headers, { messages, tools });
+      const { reusedTokens, prefilledTokens } = guard.load;
+      turns.push({
+        new: prefilledTokens - before.prefilledTokens,
+        reused: reusedTokens - before.reusedTokens,
+      });
+      messages.push({ role: "assistant", content: "That is a nice story." });
+    }
+    const [first, ...later] = turns;
+    for (const [i, turn] of later.entries()) {
+      // The last answer, where it now stands, and the question.
+      expect(turn.new).toBeLessThan(first.new - 20);
+      const all = turns[i].new + turns[i].reused;
+      expect(turn.reused).toBeGreaterThan(all - 16);
+    }
+  });
+
   test("is used for that client's next request", async () => {
     await ask({ authorization: "Bearer one" });
     const before = guard.load;

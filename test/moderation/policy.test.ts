@@ -152,14 +152,15 @@ describe("what a prompt's verdict comes to", () => {
   });
 });
 
-/** One turn a letter: s, u, a for system, user, assistant; in brackets one that is empty; a ! behind it is unsafe. */
+/** One turn a letter: s, u, a for system, user, assistant, t for a standing one; in brackets one that is empty; a ! behind it is unsafe. */
 function turns(text: string): TurnVerdict[] {
-  const roles: Record<string, string> = { s: "system", u: "user", a: "assistant" };
-  return Array.from(text.matchAll(/(\()?([sua])\)?([!?])?/g), ([, bracket, letter, mark], index) => ({
+  const roles: Record<string, string> = { s: "system", u: "user", a: "assistant", t: "user" };
+  return Array.from(text.matchAll(/(\()?([suat])\)?([!?])?/g), ([, bracket, letter, mark], index) => ({
     ...verdict(index, mark === "!" ? "Unsafe" : mark === "?" ? "Controversial" : "Safe"),
     role: roles[letter],
     empty: bracket !== undefined,
     turn: index,
+    ...(letter === "t" && { standing: true }),
   }));
 }
 
@@ -179,6 +180,10 @@ describe("which turns are ruled on", () => {
     ["an empty one among others is no reason to look further", "s(u)u", [1, 2]],
     ["an answer alone, where nothing else is there", "a", [0]],
     ["an empty one alone", "(u)", [0]],
+    ["a standing one, however long ago it was", "stuauau", [1, 6]],
+    ["a standing one beside what the system says alone", "st", [0, 1]],
+    ["a standing one beside what the system says before an empty one", "st(u)", [0, 1, 2]],
+    ["a standing one alone", "t", [0]],
   ])("turn: %s (%s)", (_, text, expected) => {
     expect(at(text, "turn")).toEqual(expected);
   });
@@ -195,6 +200,7 @@ describe("which turns are ruled on", () => {
     expect(ruling("s!u", { prompt: { scope: "conversation" } }).violation).toMatchObject({ index: 0 });
     expect(ruling("s!").violation).toMatchObject({ index: 0 });
     expect(ruling("s!(u)").violation).toMatchObject({ index: 0 });
+    expect(ruling("st!uau").violation).toMatchObject({ index: 1 });
     expect(ruling("u!u!", { action: "observe" })).toMatchObject({
       action: "observe",
       violation: null,
@@ -204,7 +210,7 @@ describe("which turns are ruled on", () => {
 
   test("some turn always counts, and a wider scope never lets pass more", () => {
     const text = fc.string({
-      unit: fc.constantFrom("s", "u", "a", "(u)", "(s)", "u!", "s!", "a!", "u?"),
+      unit: fc.constantFrom("s", "u", "a", "(u)", "(s)", "u!", "s!", "a!", "u?", "t", "t!"),
       minLength: 1,
     });
     fc.assert(

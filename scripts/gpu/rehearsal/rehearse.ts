@@ -50,6 +50,7 @@ try {
   }
   await rehearseLimits(join(root, "tiny-bf16"));
   await rehearseLadder(join(root, "twoLayers06B-bf16"));
+  await rehearseReuse(join(root, "twoLayers06B-bf16"));
   await rehearseSilu();
   await rehearseCandidates(join(root, "twoLayers06B"));
   await rehearseGuard();
@@ -137,6 +138,30 @@ async function rehearseLadder(dir: string): Promise<void> {
     await engine.close();
   }
   delete process.env.STAND_IN_REFUSES;
+}
+
+/** What begins alike is copied on the device: of each layer's keys and values the heads' rows at once, on our own stream. */
+async function rehearseReuse(dir: string): Promise<void> {
+  const from = traceLength();
+  const engine = await Engine.load(dir, { maxStreams: 3, maxTokens: 200 });
+  const own = capturedStream(calls(from));
+  const ids = Array.from({ length: 100 }, (_, i) => i);
+  const begin = (last: number) => {
+    const sequence = engine.open("");
+    return { sequence, fed: sequence.feed([...ids, last], () => {}, 0, [100]) };
+  };
+  const open = begin(1);
+  await open.fed;
+  const before = traceLength();
+  await begin(2).fed;
+  const { config, cachedHeadSize } = engine.manifest;
+  const copy = `cudaMemcpy2DAsync ${100 * cachedHeadSize * 2} x ${config.kvHeads} kind 3 stream ${own}`;
+  const copies = calls(before).filter((call) => call.startsWith("cudaMemcpy2DAsync"));
+  assert.deepEqual(copies, new Array(2 * config.layers).fill(copy));
+  assert.deepEqual(engine.prefixTotals, { reused: 100, prefilled: 102 });
+  await feed(open.sequence, 3);
+  await engine.close();
+  console.log(`what begins alike: ${copies.length} copies on our own stream, and one token run`);
 }
 
 /** What the provider makes of SiLU: one kernel of the activations' type, or of float32 where that was asked for. */

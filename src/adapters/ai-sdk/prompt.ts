@@ -34,8 +34,8 @@ export function readPrompt(params: CallOptions, policy: Policy): Prompt {
   const reader = new PromptReader(policy);
   const messages = prompt.flatMap((message) => reader.message(message));
   reader.options(providerOptions);
-  const beside = [...tools.flatMap(toolTexts), ...textsIn(format), ...reader.beside];
-  return promptOf(messages, beside, { policy, unjudged: [] });
+  const standing = [...tools.flatMap(toolTexts), ...textsIn(format)];
+  return promptOf(messages, { standing, passing: reader.beside }, { policy, unjudged: [] });
 }
 
 function toolTexts(tool: Fields): string[] {

@@ -26,6 +26,7 @@ interface Options extends ModelOptions, PaceOptions, AuditOptions {
   mode: Mode;
   scout?: boolean;
   promptFirst?: boolean;
+  readAhead?: boolean;
   replacement?: string;
   annotations: "asked" | "azure";
   allowScore?: boolean;
@@ -79,6 +80,10 @@ export function proxyCommand(): Command {
       "JSON file with policies by model, path, key or header; read again when it changes",
     )
     .option("--prompt-first", "ask the model only once the prompt has passed")
+    .option(
+      "--read-ahead",
+      "while nothing else runs, read an answer as the next turn will show it, which then pays for its question alone",
+    )
     .option("--replacement <text>", "answers in the model's place where the policy stops it and has no text")
     .addOption(
       new Option(
@@ -153,7 +158,7 @@ Log: one JSON object a request on standard error, without anybody's text unless 
 }
 
 async function proxy(options: Options): Promise<void> {
-  const { upstream, mode, host } = options;
+  const { upstream, mode, host, maxStreams, readAhead } = options;
   // Standard error is the log's; standard output may be the audit's.
   const output = options.audit === "-" ? process.stderr : process.stdout;
   const say = (url: string) => {
@@ -171,7 +176,7 @@ async function proxy(options: Options): Promise<void> {
   ]);
   const policy = options.policy && (await readJsonFile(options.policy, "POLICY", POLICY_HINT));
   const audit = await openAudit(options);
-  const guard = await loadModel(shareOf(options), { maxStreams: options.maxStreams });
+  const guard = await loadModel(shareOf(options), { maxStreams, readAhead });
   try {
     const service = new GuardProxy(guard, {
       ...options,

@@ -21,7 +21,7 @@ interface TurnText {
 
 /** Of Anthropic's `/v1/messages`. @throws {InputError} {RequestError} where the request holds what cannot be judged */
 export function parseMessages(body: Json, reader: FieldReader): ParsedRequest {
-  const beside = reader.texts(body, MESSAGES_BODY, "the request");
+  const beside = reader.beside(body, MESSAGES_BODY);
   if (!Array.isArray(body.messages)) throw invalid("messages must be a list");
   const messages = [
     ...(body.system === undefined || body.system === null

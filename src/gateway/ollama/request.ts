@@ -27,13 +27,13 @@ const GENERATE_BODY: Fields = {
 
 /** Of Ollama's `/api/chat`. @throws {InputError} {RequestError} where the request holds what cannot be judged */
 export function parseOllamaChat(body: Json, reader: FieldReader): ParsedRequest {
-  const beside = reader.texts(body, CHAT_BODY, "the request");
+  const beside = reader.beside(body, CHAT_BODY);
   return parsed(body, promptOf(chatMessages(body.messages ?? [], reader), beside, reader));
 }
 
 /** Of Ollama's `/api/generate`. @throws {InputError} {RequestError} where the request holds what cannot be judged */
 export function parseOllamaGenerate(body: Json, reader: FieldReader): ParsedRequest {
-  const beside = reader.texts(body, GENERATE_BODY, "the request");
+  const beside = reader.beside(body, GENERATE_BODY);
   if (textsIn(body.images).length > 0) attach("images", reader);
   const [system, prompt, suffix] = ["system", "prompt", "suffix"].map((name) => textOf(body, name));
   const messages: TextMessage[] = [{ role: "user", content: prompt + suffix }];

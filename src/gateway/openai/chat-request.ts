@@ -8,8 +8,8 @@ import { CHAT_BODY } from "../request/tables.js";
 
 /** Of `/v1/chat/completions`. @throws {InputError} {RequestError} where the request holds what cannot be judged */
 export function parseChat(body: Json, reader: FieldReader): ParsedRequest {
-  const texts = reader.texts(body, CHAT_BODY, "the request");
-  const prompt = promptOf(chatMessages(body.messages, reader), texts, reader);
+  const beside = reader.beside(body, CHAT_BODY);
+  const prompt = promptOf(chatMessages(body.messages, reader), beside, reader);
   return {
     choices: Array(countOf(body.n)).fill(prompt),
     stream: streamOf(body.stream),

@@ -10,9 +10,9 @@ const MOST_CHOICES = 4096;
 
 /** Of `/v1/completions`. @throws {RequestError} where the request holds what cannot be judged */
 export function parseCompletions(body: Json, reader: FieldReader): ParsedRequest {
-  const found = reader.texts(body, COMPLETIONS_BODY, "the request");
+  const { standing, passing } = reader.beside(body, COMPLETIONS_BODY);
   // Once, not for each of many prompts.
-  const beside = found.length > 0 ? [[...new Set(found)].join("\n")] : [];
+  const beside = { standing: joined(standing), passing: joined(passing) };
   const texts = promptsOf(body.prompt);
   const n = countOf(body.n);
   // Before they are written out: a short request can ask for hundreds of millions.
@@ -43,4 +43,8 @@ function suffixOf(suffix: unknown): string {
   if (suffix === undefined || suffix === null) return "";
   if (typeof suffix === "string") return suffix;
   throw new RequestError(400, "prompt_unreadable", "suffix must be a text.");
+}
+
+function joined(texts: readonly string[]): string[] {
+  return texts.length > 0 ? [[...new Set(texts)].join("\n")] : [];
 }

@@ -16,10 +16,15 @@ const STORED = ["previous_response_id", "conversation", "prompt"];
  * @throws {InputError} {RequestError} where the request holds what cannot be judged
  */
 export function parseResponses(body: Json, reader: FieldReader): ParsedRequest {
-  const texts = [...reader.texts(body, RESPONSES_BODY, "the request"), ...variablesOf(body.prompt, reader)];
+  const { standing, passing } = reader.beside(body, RESPONSES_BODY);
+  const variables = variablesOf(body.prompt, reader);
   const stored = STORED.filter((field) => body[field] !== undefined && body[field] !== null);
   for (const _ of stored) reader.unjudged.push("stored");
-  const prompt = promptOf(responsesMessages(body, reader), texts, reader);
+  const prompt = promptOf(
+    responsesMessages(body, reader),
+    { standing, passing: [...passing, ...variables] },
+    reader,
+  );
   if (prompt.messages.length === 0) {
     if (stored.length === 0)
       throw new RequestError(400, "messages_invalid", "The request has no input that can be judged.");

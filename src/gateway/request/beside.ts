@@ -1,5 +1,5 @@
 import type { Prompt } from "../parsed-request.js";
-import { type FieldReader, textsIn } from "./fields.js";
+import { type Beside, type FieldReader, textsIn } from "./fields.js";
 import type { TextMessage } from "./messages.js";
 
 /** How much of what was said before a tool's answer is judged again with what follows it. UTF-16 units. */
@@ -10,20 +10,20 @@ const REPEATED = 512;
  * and is judged as that. So is what the assistant said before a tool's answer at the end: to its reader what comes is the
  * rest of it.
  *
- * @param beside texts that are part of no message: tools, schemas, documents …
+ * @param beside texts that are part of no message
  */
 export function promptOf(
   all: readonly TextMessage[],
-  beside: readonly string[],
+  { standing, passing }: Beside,
   reader: Pick<FieldReader, "policy" | "unjudged">,
 ): Prompt {
   const messages = withoutResults(all, reader);
+  const withBeside = (own: readonly TextMessage[]) => withStanding(withPassing(own, passing), standing);
   const last = messages.at(-1);
-  if (last?.role !== "assistant") {
-    return { messages: withBeside(messages, beside), prefill: saidBeforeTools(messages) };
-  }
+  if (last?.role !== "assistant")
+    return { messages: withBeside(messages), prefill: saidBeforeTools(messages) };
   const prefill = [last.content, ...textsIn(last.tool_calls)].filter((text) => text !== "").join("\n");
-  return { messages: withBeside(messages.slice(0, -1), beside), prefill };
+  return { messages: withBeside(messages.slice(0, -1)), prefill };
 }
 
 /** The conversation without what tools have answered, where the policy lets that pass unjudged. */
@@ -50,13 +50,13 @@ function saidBeforeTools(messages: readonly TextMessage[]): string {
 }
 
 /**
- * Puts the texts into the conversation as a turn of the user's of its own, so that it is ruled on, ahead of what is asked
+ * Puts texts into the conversation as a turn of the user's of its own, so that it is ruled on, ahead of what is asked
  * since the last answer. Where nothing is asked, they join the last message: a turn of the user's would be ruled on in
  * its place.
  */
-function withBeside(messages: readonly TextMessage[], texts: readonly string[]): TextMessage[] {
-  if (texts.length === 0) return [...messages];
-  const content = [...new Set(texts)].join("\n");
+function withPassing(messages: readonly TextMessage[], texts: readonly string[]): readonly TextMessage[] {
+  if (texts.length === 0) return messages;
+  const content = joined(texts);
   const answer = messages.findLastIndex(({ role }) => role === "assistant");
   const asked = messages.findIndex(
     (message, i) => i > answer && ["user", "tool"].includes(message.role) && message.content.trim() !== "",
@@ -65,6 +65,21 @@ function withBeside(messages: readonly TextMessage[], texts: readonly string[]):
   const last = messages.at(-1);
   if (!last || last.role === "assistant") return [...messages, { role: "user", content }];
   return [...messages.slice(0, -1), { ...last, content: `${last.content}\n\n${content}`.trim() }];
+}
+
+/**
+ * Puts texts into the conversation as a turn that is ruled on with each request. Ahead of what is said, where it stays as
+ * it was from turn to turn, and what was read of both can be used again.
+ */
+function withStanding(messages: readonly TextMessage[], texts: readonly string[]): TextMessage[] {
+  if (texts.length === 0) return [...messages];
+  const said = messages.findIndex(({ role }) => role !== "system");
+  const turn = { role: "user", content: joined(texts), standing: true };
+  return messages.toSpliced(said === -1 ? messages.length : said, 0, turn);
+}
+
+function joined(texts: readonly string[]): string {
+  return [...new Set(texts)].join("\n");
 }
 
 /** Answers of several tools are one turn, which must stay whole. */

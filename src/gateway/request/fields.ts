@@ -19,9 +19,23 @@ export interface Fields {
 /** Why something went on that nobody judged. */
 export type Unjudged = "field" | "part" | "attachment" | "sealed" | "stored" | "tool";
 
+/** Texts that are part of no message. */
+export interface Beside {
+  /** What goes with each request of a conversation as it is: tools, schemas. */
+  standing: readonly string[];
+  /** What may be of this request alone: documents, variables … */
+  passing: readonly string[];
+}
+
 /** No spaces, and short: names, ids, settings. */
 const WORD = /^[!-~]{0,128}$/;
 const MOST_SHOWN = 64;
+
+/** Fields of requests that clients send with each turn of a conversation as they were. */
+const STANDING = new Set(
+  `tools functions response_format text format output_format output_config json_schema guided_json guided_choice
+  structured_outputs structural_tag chat_template_kwargs`.split(/\s+/),
+);
 
 /** Names in JSON schemas and tools that say nothing. */
 const SCHEMA_WORDS = new Set(
@@ -62,6 +76,14 @@ export class FieldReader {
       rejectSpelling(name, fields, where);
       return this.#unknown(name, value, where);
     });
+  }
+
+  /** As `texts`, of a request: those that stay from one request of a conversation to the next, and those that may not. */
+  beside(request: Json, fields: Fields): Beside {
+    const entries = Object.entries(request);
+    const of = (standing: boolean) => entries.filter(([name]) => STANDING.has(name) === standing);
+    const texts = (standing: boolean) => this.texts(Object.fromEntries(of(standing)), fields, "the request");
+    return { standing: texts(true), passing: texts(false) };
   }
 
   /** Lets something go unjudged where the policy says so. @throws {RequestError} field_unjudged */

@@ -17,6 +17,11 @@ export interface Message {
   audio?: object | null;
   name?: string;
   tool_call_id?: string;
+  /**
+   * Counts at every turn, whatever the policy's scope: a text that goes with each request, such as a list of tools. A
+   * user's message, ahead of all but the system's, so that what was read of it can be used again.
+   */
+  standing?: boolean;
 }
 
 /** A part of a message: text, or something that the guard cannot read. */
@@ -109,6 +114,17 @@ function readMessage(
     name: message?.name,
     tool_call_id: message?.tool_call_id,
   };
+}
+
+/** Whether a conversation has a message that counts at every turn. @throws {InputError} MESSAGES_INVALID: elsewhere */
+export function hasStanding(messages: readonly Message[]): boolean {
+  const standing = messages.filter((message) => message?.standing);
+  if (standing.length === 0) return false;
+  const first = messages.find((message) => ROLES[message?.role] !== "system");
+  if (standing.length > 1 || first !== standing[0] || first.role !== "user") {
+    throw invalid("a standing message is one of the user's, ahead of all but the system's");
+  }
+  return true;
 }
 
 /** The text of a message's content. @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE */

@@ -6,6 +6,7 @@ import { atOnce, inTurns, SLICE } from "../slices.js";
 import type { Tokenizer } from "../tokenizer.js";
 import { JinjaTemplate } from "./jinja-template.js";
 import {
+  hasStanding,
   invalid,
   type Message,
   type MessageOptions,
@@ -114,7 +115,8 @@ export class ChatTemplate {
    * would drop, an assistant's message at the end, or messages that the template refuses.
    */
   prefix(messages: readonly Message[], options: PrefixOptions = {}): Prefix {
-    return prefixOf(atOnce(this.#encode(this.#beforeAnswer(messages, options))), this.#tokenizer);
+    const ids = atOnce(this.#encode(this.#beforeAnswer(messages, options)));
+    return prefixOf(ids, this.#tokenizer, hasStanding(messages));
   }
 
   /**
@@ -138,9 +140,10 @@ export class ChatTemplate {
       perMessage: (role) => this.#leastTokens.get(role) ?? 1,
     });
     const text = this.#beforeAnswer(messages, options);
+    const prefix = (ids: number[]) => prefixOf(ids, this.#tokenizer, standing);
+    const standing = hasStanding(messages);
     const steps = this.#encode(text, most);
-    if (text.length <= SLICE) return prefixOf(atOnce(steps), this.#tokenizer);
-    return inTurns(steps).then((ids) => prefixOf(ids, this.#tokenizer));
+    return text.length <= SLICE ? prefix(atOnce(steps)) : inTurns(steps).then(prefix);
   }
 
   /**
@@ -255,9 +258,15 @@ export class ChatTemplate {
   }
 }
 
-/** Ids that a caller has templated, and where in them there is something to judge. */
-export function prefixOf(ids: number[], tokenizer: Tokenizer): Prefix {
+/**
+ * Ids that a caller has templated, and where in them there is something to judge.
+ *
+ * @param standing whether the user's first turn counts at every turn
+ */
+export function prefixOf(ids: number[], tokenizer: Tokenizer, standing = false): Prefix {
   const turns = turnsOf(ids, tokenizer);
+  const first = standing && turns.find(({ role }) => role === "user");
+  if (first) first.standing = true;
   return { ids, promptIndex: promptIndexOf(ids, tokenizer) ?? turns.at(-1)?.end ?? null, turns };
 }
 

@@ -15,6 +15,8 @@ export interface Turn {
   end: number;
   /** Whether there is nothing but white space in it. */
   empty: boolean;
+  /** Counts whatever the scope: see `Message.standing`. */
+  standing?: true;
 }
 
 /** The turns among ids that are closed, in order. One that is still open, such as the answer's, is none of them. */

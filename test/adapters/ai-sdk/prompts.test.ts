@@ -75,7 +75,7 @@ describe.each(MAJORS)("ai $major", ({ major, Mock, sdk }) => {
     const weather = tool({ description: "Tells the weather.", inputSchema });
     const beside = "weather\nTells the weather.\ncity\nWhere";
     expect(await read({ prompt: "Hi", tools: { weather } })).toEqual([
-      { role: "user", content: beside },
+      { role: "user", content: beside, standing: true },
       { role: "user", content: "Hi" },
     ]);
   });
@@ -86,7 +86,7 @@ describe.each(MAJORS)("ai $major", ({ major, Mock, sdk }) => {
       properties: { a: { type: "string", description: "What to say" } },
     });
     expect(await read({ prompt: "Hi", output: Output.object({ schema }) })).toEqual([
-      { role: "user", content: "a\nWhat to say" },
+      { role: "user", content: "a\nWhat to say", standing: true },
       { role: "user", content: "Hi" },
     ]);
   });

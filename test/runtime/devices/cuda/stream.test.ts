@@ -2,8 +2,12 @@ import { beforeEach, expect, test, vi } from "vitest";
 import { CudaStream } from "../../../../src/runtime/devices/cuda/stream.js";
 
 const calls = vi.hoisted(() => [] as string[]);
+const given = vi.hoisted(() => [] as unknown[][]);
 vi.mock("../../../../src/runtime/devices/cuda/runtime.js", () => {
-  const call = (name: string) => void calls.push(name);
+  const call = (name: string, ...args: unknown[]) => {
+    calls.push(name);
+    given.push(args);
+  };
   const create = (name: string) => {
     calls.push(name);
     return BigInt(calls.length);
@@ -63,4 +67,13 @@ test("a recording that fails ends, and the stream can be used again", async () =
   };
   expect(() => stream.capture(fail, 2)).toThrow("no kernel");
   expect(calls).toEqual(["cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphDestroy"]);
+});
+
+test("rows within a block are copied by one pitched copy on the stream", async () => {
+  const stream = await CudaStream.create({ kind: "cuda", index: 0 });
+  calls.length = given.length = 0;
+  stream.copyRows(1000n, { from: 10, to: 50, pitch: 100, width: 30, height: 4 });
+  expect(calls).toEqual(["cudaMemcpy2DAsync"]);
+  // To, pitch, from, pitch, width, height, device to device, stream.
+  expect(given).toEqual([[1050n, 100, 1010n, 100, 30, 4, 3, stream.handle]]);
 });
