@@ -8,6 +8,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
+import { loadavg } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -53,14 +54,16 @@ if (values.only) {
 const name = values.device === "cpu" ? "conversations" : `conversations-${values.device.replace(":", "-")}`;
 const kept = existsSync(resultPath(name)) ? JSON.parse(readFileSync(resultPath(name), "utf8")) : {};
 const guards: Record<string, unknown> = kept.guards ?? {};
-const chosen = values.device === "cpu" ? "embedded,w8a8,w8a8-kv8,int4,int4-kv8,int8" : "bf16";
+const chosen = values.device === "cpu" ? "embedded,w8a8,w8a8-kv8,int4,int4-kv8,int8,fp32" : "bf16";
 for (const one of (values.guards ?? chosen).split(",")) {
   const args = [...process.execArgv, fileURLToPath(import.meta.url), "--only", one, ...process.argv.slice(2)];
+  // Guards of one file may have been measured at different hours.
+  const measured = { date: new Date().toISOString(), loadBefore: loadavg()[0] };
   const out = execFileSync(process.execPath, args, {
     encoding: "utf8",
     stdio: ["ignore", "pipe", "inherit"],
   });
-  guards[one] = JSON.parse(/^RESULT (.*)$/m.exec(out)![1]);
+  guards[one] = { measured, ...JSON.parse(/^RESULT (.*)$/m.exec(out)![1]) };
   console.log(one, JSON.stringify(guards[one]));
   report("conversations", { guards }, values.device);
 }

@@ -25,6 +25,10 @@ interface Dtypes {
   results: Record<string, Record<"tokenAt100" | "tokenAt1000" | "tokenOfEight" | "prompt500", Summary>>;
 }
 
+interface Conversations {
+  guards: Record<string, { turns: ({ tokens: number } & Record<"plain" | "reuse" | "ahead", Summary>)[] }>;
+}
+
 const DEVICES = { cpu: "", cuda: "-cuda" };
 
 for (const name of resultNames("added-latency-")) {
@@ -55,6 +59,20 @@ for (const [device, suffix] of Object.entries(DEVICES)) {
     const [title, label] = [`One more token, by context, on ${device}`, "milliseconds, median, logarithmic"];
     const chart = lineChart(title, "tokens of context", label, lines, { logarithmic: true });
     savePicture(name, chart);
+  }
+
+  for (const [guard, { turns }] of Object.entries(
+    readResult<Conversations>(`conversations${suffix}`)?.guards ?? {},
+  )) {
+    const line = (name: string, mode: "plain" | "reuse" | "ahead"): Line => {
+      return { name, points: turns.map(({ tokens, [mode]: { min } }) => [tokens, min]) };
+    };
+    const lines = [line("read anew", "plain"), line("used again", "reuse"), line("read ahead", "ahead")];
+    const title = `A conversation's turns: ${guard} on ${device}`;
+    savePicture(
+      `conversations${suffix}-${guard}`,
+      lineChart(title, "tokens of the conversation", "milliseconds to the prompt's verdict, least", lines),
+    );
   }
 
   const streams = namesOn(device, "streams-").map((name) => readResult<Streams>(name)!);
