@@ -18,6 +18,7 @@ import type { Verdict } from "../src/moderation/verdict.js";
 import { resolveModel } from "../src/resolve-model.js";
 import { ChatTemplate } from "../src/tokenizer/chat-template/template.js";
 import { Tokenizer } from "../src/tokenizer/tokenizer.js";
+import { watchBackground } from "./background.js";
 import { BareLoop } from "./bare-loop.js";
 import { report } from "./report.js";
 import { round, summarize } from "./stats.js";
@@ -99,6 +100,7 @@ for (let i = 0; i < 40; i++) {
 }
 
 const counts = { streams: 0, whole: 0, left: 0, aborted: 0, failed: 0, flagged: 0, slow: 0, tokens: 0 };
+const background = watchBackground();
 let crossed = 0;
 let furthest = 0;
 const phasesSeen: (Probe & {
@@ -161,6 +163,7 @@ const result = {
   streams: counts,
   slotsLeaked: Math.max(...phasesSeen.map(({ leaked }) => leaked)),
   crossTalk: crossed,
+  background,
   furthestFromAlone: furthest,
   p50DriftPercent: change(({ overBare }) => overBare),
   p50DriftUncorrectedPercent: change(({ aloneMs }) => aloneMs),
@@ -172,6 +175,8 @@ const result = {
 report("soak", { atOnce, threshold, warmUpPhases: WARM_UP, ...result });
 const targets: [string, boolean][] = [
   ["no slot leaked", result.slotsLeaked === 0],
+  ["what is read ahead runs", background.runs > 0],
+  ["and never while a stream has something to run", background.delaying === 0],
   ["no verdict differs from that of the stream alone", crossed === 0],
   ["p50 alone, over the bare loop's, within 5 %", Math.abs(result.p50DriftPercent) <= 5],
   ["RSS grows by less than 1 %", result.rssGrowthPercent < 1],
