@@ -32,6 +32,7 @@ export function watchBackground(): BackgroundCounts {
   const { wake } = Scheduler.prototype;
   Scheduler.prototype.wake = function (sequence) {
     if (!sequence.background) {
+      for (const other of woken) if (other.failure) woken.delete(other);
       woken.add(sequence);
       if (underWay) counts.interrupted++;
     }

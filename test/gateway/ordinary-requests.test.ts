@@ -271,13 +271,13 @@ test("agents: calls, their answers, and what is sealed of their reasoning", () =
   expect(reader.unjudged).toEqual(["sealed", "sealed"]);
   expect(choices[0].messages).toEqual([
     { role: "system", content: "Use the tools." },
+    { role: "user", content: "read\npath", standing: true },
     hi,
     {
       role: "assistant",
       content: "",
       tool_calls: [{ type: "function", function: { name: "read", arguments: '{"path":"a"}' } }],
     },
-    { role: "user", content: "read\npath" },
     { role: "tool", content: "read: hello" },
   ]);
 });
@@ -417,13 +417,13 @@ test("Anthropic's blocks: the guard reads each in the turn that it belongs to", 
   const call = (name: string, given: string) => ({ type: "function", function: { name, arguments: given } });
   expect(choices[0].messages).toEqual([
     { role: "system", content: "Use the tools." },
+    { role: "user", content: "read\nReads.\npath\nweb_search", standing: true },
     hi,
     {
       role: "assistant",
       content: "A plan.\n\nReading.",
       tool_calls: [call("read", '{"path":"a"}'), call("web_search", '{"query":"b"}')],
     },
-    { role: "user", content: "read\nReads.\npath\nweb_search" },
     { role: "tool", content: "c" },
     { role: "tool", content: "hello" },
     { role: "tool", content: "there" },
