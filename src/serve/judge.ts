@@ -4,7 +4,7 @@ import type { GenGuard, TokenLogprob } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { Classification } from "../moderation/classification.js";
 import { severityOf } from "../moderation/labels.js";
-import type { PolicyData } from "../moderation/policy.js";
+import { type Policy, type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
 
 /** Who asks, and until when. */
@@ -36,10 +36,17 @@ const OPENAI_CATEGORIES: Record<string, string | null> = {
 export class Judge {
   readonly guard: Guard | GenGuard;
   readonly #policy: PolicyData | undefined;
+  /** What requests go by that ask for a ruling. */
+  readonly policy: Policy;
+  /** The same, as `classify` takes it. */
+  readonly policyData: PolicyData;
 
+  /** @throws {InputError} POLICY_INVALID */
   constructor(guard: Guard | GenGuard, policy: PolicyData | undefined) {
     this.guard = guard;
     this.#policy = policy;
+    this.policyData = policy ?? {};
+    this.policy = resolvePolicy(policy, guard.labels);
   }
 
   classify(messages: unknown, asking: Asking, policy: unknown = this.#policy): Promise<Classification> {
@@ -68,7 +75,7 @@ export class Judge {
     const results: Json[] = [];
     for (const content of inputs(body.input)) {
       results.push(
-        this.#moderation(await this.classify([{ role: "user", content }], asking, this.#policy ?? {})),
+        this.#moderation(await this.classify([{ role: "user", content }], asking, this.policyData)),
       );
     }
     return { id: `modr-${crypto.randomUUID()}`, model: modelOf(body), results };

@@ -15,12 +15,13 @@ import { tenantOf } from "../gateway/tenant.js";
 import type { GenGuard } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { Classification } from "../moderation/classification.js";
-import { type PolicyData, resolvePolicy } from "../moderation/policy.js";
+import type { PolicyData } from "../moderation/policy.js";
 import { mostBytes } from "../tokenizer/limits.js";
 import { chatCompletion } from "./chat.js";
 import { endpointOf, STREAMS } from "./endpoints.js";
 import { type Asking, Judge } from "./judge.js";
 import { Keys, type Take } from "./keys.js";
+import { GUARDRAIL, guardrail } from "./litellm.js";
 import { serveSocket } from "./socket.js";
 import { TokenStreams } from "./streams.js";
 
@@ -72,7 +73,6 @@ export class GuardService implements Service {
 
   /** @throws {InputError} POLICY_INVALID */
   constructor(guard: Guard | GenGuard, options: ServiceOptions = {}) {
-    resolvePolicy(options.policy, guard.labels);
     this.#options = options;
     this.#judge = new Judge(guard, options.policy);
     this.#keys = new Keys(options.apiKeys ?? [], options.rateLimit ?? null, options.take);
@@ -192,12 +192,20 @@ export class GuardService implements Service {
         return Response.json(found);
       }),
     );
+    app.post(GUARDRAIL, (c) =>
+      this.#work(c, async (body, asking) => {
+        const { body: answer, findings } = await guardrail(body, this.#judge, asking);
+        for (const { part, action, risk, category } of findings)
+          this.metrics.findings.inc({ part, action, risk, category });
+        return Response.json(answer);
+      }),
+    );
     this.#streamRoutes();
     app.all("*", () => {
       throw new RequestError(
         404,
         "path_unknown",
-        "This service has /v1/chat/completions, /v1/moderations, /v1/classify, /v1/streams and /v1/models.",
+        `This service has /v1/chat/completions, /v1/moderations, /v1/classify, /v1/streams, /v1/models and ${GUARDRAIL}.`,
       );
     });
     app.onError((error, c) => {
