@@ -1,21 +1,22 @@
+import { html, raw } from "hono/html";
 import { asset, contentSecurityPolicy } from "../ui/assets.js";
-import { Html, html, scriptJson } from "../ui/html.js";
+import { scriptJson } from "../ui/html.js";
 import type { PageData } from "./protocol.js";
 
 /** The page, whole: script, style and data are in it, so that it can be saved as it is. */
 export function page(data: PageData): string {
   const script = asset("playground.js");
-  return html`<!doctype html>
+  return String(html`<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="${contentSecurityPolicy(script, "'self'")}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>qwen3guard playground</title>
-<style>${new Html(asset("playground.css"))}</style>
+<style>${raw(asset("playground.css"))}</style>
 <div id="app"></div>
 <noscript>The playground is drawn by a script.</noscript>
-<script type="application/json" id="data">${new Html(scriptJson(data))}</script>
-<script>${new Html(script)}</script>
+<script type="application/json" id="data">${raw(scriptJson(data))}</script>
+<script>${raw(script)}</script>
 </html>
-`.markup;
+`);
 }

@@ -1,11 +1,12 @@
 import { createHash } from "node:crypto";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { html } from "hono/html";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { evaluate } from "../../src/evaluation/evaluation.js";
 import { Report } from "../../src/evaluation/report/report.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
-import { html, scriptJson } from "../../src/ui/html.js";
+import { scriptJson } from "../../src/ui/html.js";
 import { DEFAULT_MODEL, temporaryFolder } from "../support/model.js";
 
 const NASTY = `</script><script>alert("1")</script><!-- <img src=x onerror='alert(2)'> &amp; \u2028 你好`;
@@ -13,7 +14,7 @@ const NASTY = `</script><script>alert("1")</script><!-- <img src=x onerror='aler
 describe("html", () => {
   test("escapes values, not markup", () => {
     const inner = html`<b>${"<i>"}</b>`;
-    expect(html`<p title="${`"'`}">${inner}${[1, "&", null]}</p>`.markup).toBe(
+    expect(String(html`<p title="${`"'`}">${inner}${[1, "&", null]}</p>`)).toBe(
       '<p title="&quot;&#39;"><b>&lt;i&gt;</b>1&amp;</p>',
     );
   });

@@ -1,10 +1,12 @@
 import { basename } from "node:path";
+import { html, raw } from "hono/html";
 import { type Severity, severityOf } from "../../moderation/labels.js";
 import { asset, contentSecurityPolicy } from "../../ui/assets.js";
-import { Html, html } from "../../ui/html.js";
 import { DELAYS, type DelaySummary } from "../delay.js";
 import type { Evaluation } from "../evaluation.js";
 import { type Confusion, definedShares, GROUPINGS, type GroupSummary, type Score } from "../metrics.js";
+
+type Html = ReturnType<typeof html>;
 
 /** What was evaluated, in words. */
 export interface Subject {
@@ -22,13 +24,13 @@ export function pageHead(subject: Subject, evaluation: Evaluation): string {
   const name = basename(subject.dataset);
   const policy = contentSecurityPolicy(asset("report.js"), "'none'");
   const reasoning = run.reasoning ? ", from the reasoning on" : "";
-  return html`<!doctype html>
+  return String(html`<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="${policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${name} · qwen3guard eval</title>
-<style>${new Html(asset("report.css"))}</style>
+<style>${raw(asset("report.css"))}</style>
 <main>
 <h1>${name}</h1>
 <p class="about">${run.type === "prompt" ? "Prompts" : "Responses"}${reasoning}, judged by ${subject.model} (${run.dtype}, ${subject.device})</p>
@@ -42,7 +44,7 @@ ${GROUPINGS.map((grouping) => groups(GROUP_NAMES[grouping], summary.groups[group
 ${badRows(evaluation)}
 <div id="rows"><noscript>The conversations are drawn by a script.</noscript></div>
 </main>
-<script type="application/json" id="data">`.markup;
+<script type="application/json" id="data">`);
 }
 
 /** What follows the data. */
