@@ -18,6 +18,7 @@ const QUESTIONS = [
   "conversations",
   "load",
   "workers",
+  "sockets",
   "dtype",
   "cpu-time",
   "gates",

@@ -1,7 +1,7 @@
 import { copyFile, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { genOdd, genTiny } from "../scripts/checkpoint/random.js";
+import { gen4B, gen8B, genOdd, genTiny } from "../scripts/checkpoint/random.js";
 import { exportCheckpoint } from "../src/export/export.js";
 import { type GenGuard, loadGenGuard } from "../src/gen-guard.js";
 import { type Classification, loadGuard, type Message } from "../src/index.js";
@@ -182,6 +182,24 @@ describe("kinds of guard", () => {
     expect((await other.classify({ messages: [QUESTION, ANSWER] })).refusal).not.toBeNull();
     await other.close();
   });
+
+  test.each([
+    ["4B", "fp32", gen4B],
+    ["4B", "int4", gen4B],
+    ["8B", "fp32", gen8B],
+    ["8B", "w8a8", gen8B],
+  ] as const)(
+    "the %s's heads, embeddings and LM head, narrow, load in %s and pass the self-test",
+    async (_, dtype, shape) => {
+      const narrow = { hidden_size: 256, intermediate_size: 768, num_hidden_layers: 1 };
+      const context = { vocab_size: 8192, max_position_embeddings: 2048 };
+      const { modelDir } = await randomGen({ ...shape, ...narrow, ...context }, dtype);
+      const other = await loadGenGuard(modelDir, { maxStreams: 1 });
+      expect(other.manifest.config).toMatchObject({ heads: 32, kvHeads: 8, headDim: 128 });
+      expect((await other.classify({ messages: [QUESTION, ANSWER] })).text).toMatch(/^Safety: /);
+      await other.close();
+    },
+  );
 
   test("an LM head that is not the checkpoint's fails the self-test", async () => {
     const { modelDir } = await randomGen();

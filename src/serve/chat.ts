@@ -10,6 +10,7 @@ const REFUSED = [
   ...["tools", "functions", "documents", "chat_template", "chat_template_kwargs", "response_format"],
   ...["guided_json", "guided_regex", "guided_choice", "guided_grammar", "continue_final_message", "echo"],
 ];
+const THINKING = ["enable_thinking", "thinking"];
 const MOST_ALTERNATIVES = 20;
 const MOST_CHOICES = 16;
 
@@ -143,7 +144,7 @@ function read(body: Json): Asked {
   for (const field of REFUSED) {
     const value = body[field];
     const empty = value == null || value === false || (Array.isArray(value) && value.length === 0);
-    if (!empty && !(field === "response_format" && isRecord(value) && value.type === "text")) {
+    if (!empty && !changesNothing(field, value)) {
       const message = `${field} is not taken: what is judged are the messages, and the answer has the guard's own form.`;
       throw new RequestError(400, "field_refused", message);
     }
@@ -164,6 +165,13 @@ function read(body: Json): Asked {
       most == null ? Number.POSITIVE_INFINITY : number("max_tokens", most, 1, Number.MAX_SAFE_INTEGER),
     stop,
   };
+}
+
+/** Clients for Qwen3 switch thinking off, and a guard has none. */
+function changesNothing(field: string, value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  if (field === "response_format") return value.type === "text";
+  return field === "chat_template_kwargs" && Object.keys(value).every((name) => THINKING.includes(name));
 }
 
 function number(field: string, value: unknown, least: number, most: number): number {
