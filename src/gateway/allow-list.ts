@@ -3,6 +3,7 @@ import type { Policy } from "../moderation/policy.js";
 import { RequestError } from "./api-error.js";
 import { isRecord, type Json } from "./json.js";
 import type { OpenFields } from "./open-fields.js";
+import { passing } from "./passing.js";
 
 /**
  * What of a value in an answer passes: the value, what is left of it, or undefined for nothing. An answer is not searched
@@ -55,7 +56,7 @@ const DEEPEST = 64;
 /** An object of known fields where the answer cannot do without one. Texts are taken in the order of the fields. */
 export function level(fields: Fields): Shape {
   const known = Object.entries(fields);
-  return (value, reader) => {
+  return passing({ fields }, (value, reader) => {
     if (!isRecord(value)) throw invalid("something else where an object belongs");
     const passed: [string, unknown][] = [];
     for (const [name, shape] of known) {
@@ -71,13 +72,13 @@ export function level(fields: Fields): Shape {
       } else if (reader.open.take(name, own)) passed.push([name, reader.opened(any(own, reader))]);
     }
     return Object.fromEntries(passed.filter(([, own]) => own !== undefined));
-  };
+  });
 }
 
 /** An object of known fields; left out where it is none. */
 export function object(fields: Fields): Shape {
   const shape = level(fields);
-  return (value, reader) => (isRecord(value) ? shape(value, reader) : undefined);
+  return passing({ fields }, (value, reader) => (isRecord(value) ? shape(value, reader) : undefined));
 }
 
 /**
@@ -91,69 +92,77 @@ export function typed(types: Readonly<Record<string, Fields>>, otherwise?: strin
   const shapes = new Map(
     Object.entries(types).map(([type, fields]) => [type, level({ type: word, ...fields })]),
   );
-  return (value, reader) => {
+  return passing({ types, others: unknown ?? null }, (value, reader) => {
     if (!isRecord(value)) throw invalid("something else where an object belongs");
     const type = String(value.type ?? otherwise);
     const known = shapes.get(type);
     if (!known) reader.open.leave(type);
     return (known ?? rest)?.(value, reader);
-  };
+  });
 }
 
 /** A list, without the entries of which nothing passes. */
 export function list(shape: Shape): Shape {
-  return (value, reader) => {
+  return passing({ of: shape }, (value, reader) => {
     if (!Array.isArray(value)) throw invalid("something else where a list belongs");
     return value.map((own) => shape(own, reader)).filter((own) => own !== undefined);
-  };
+  });
 }
 
 /** A list; left out where it is none. */
 export function optionalList(shape: Shape): Shape {
   const own = list(shape);
-  return (value, reader) => (Array.isArray(value) ? own(value, reader) : undefined);
+  return passing({ of: shape }, (value, reader) => (Array.isArray(value) ? own(value, reader) : undefined));
 }
 
 /** A text of the answer, which is judged. */
 export function text(channel: Channel, kind: string): Shape {
-  return (value, reader) => {
+  return passing("judged", (value, reader) => {
     if (typeof value !== "string") throw invalid("content that the guard cannot read");
     return value === "" ? "" : reader.text(value, channel, kind);
-  };
+  });
 }
 
 /** A text that says again what is judged elsewhere in the same answer; left out where it does not. */
-export const echo: Shape = (value, reader) =>
-  isScalar(value) || (typeof value === "string" && reader.repeats(value)) ? value : undefined;
+export const echo: Shape = passing("where it says again what is judged", (value, reader) =>
+  isScalar(value) || (typeof value === "string" && reader.repeats(value)) ? value : undefined,
+);
 
 /** An id or a word of the API: of ASCII, without white space, up to 128 characters. */
-export const word: Shape = (value) =>
-  isScalar(value) || (typeof value === "string" && WORD.test(value)) ? value : undefined;
+export const word: Shape = passing("a word", (value) =>
+  isScalar(value) || (typeof value === "string" && WORD.test(value)) ? value : undefined,
+);
 
 /** A name such as a provider's: up to four words of ASCII, 128 characters. */
-export const label: Shape = (value) =>
+export const label: Shape = passing("up to four words", (value) =>
   isScalar(value) || (typeof value === "string" && value.length <= LONGEST_LABEL && LABEL.test(value))
     ? value
-    : undefined;
+    : undefined,
+);
 
-export const role: Shape = (value) =>
+export const role: Shape = passing("a role", (value) =>
   ["assistant", "user", "system", "developer", "tool", "function"].includes(value as string)
     ? value
-    : undefined;
+    : undefined,
+);
 
 /** An address of up to 2048 characters. */
-export const url: Shape = (value) =>
-  typeof value === "string" && /^https?:\/\/[\x21-\x7e]{1,2040}$/.test(value) ? value : undefined;
+export const url: Shape = passing("an address", (value) =>
+  typeof value === "string" && /^https?:\/\/[\x21-\x7e]{1,2040}$/.test(value) ? value : undefined,
+);
 
 /** What only its server can read: base64 of up to 1 MiB. */
-export const opaque: Shape = (value) =>
-  typeof value === "string" && value.length <= 2 ** 20 && /^[\w+/=.-]*$/.test(value) ? value : undefined;
+export const opaque: Shape = passing("base64, which only its server can read", (value) =>
+  typeof value === "string" && value.length <= 2 ** 20 && /^[\w+/=.-]*$/.test(value) ? value : undefined,
+);
 
 /** Anything that JSON can say: what a tool is called with, or what was opened by name. */
 export const any: Shape = (value) => {
   if (tooDeep(value, DEEPEST)) throw invalid("values within values without end");
   return value;
 };
+
+const CALLED = "a call: as the policy's `tools` says";
 
 /**
  * What a tool is called with: passes as it is, and not before it was judged where the policy has calls judged.
@@ -163,19 +172,19 @@ export const any: Shape = (value) => {
  * @throws {RequestError} tool_call_refused
  */
 export function called(part: string, json = true): Shape {
-  return (value, reader) => {
+  return passing(CALLED, (value, reader) => {
     const passed = any(value, reader);
     takeCall(typeof value === "string" ? value : JSON.stringify(value), part, json, reader);
     return passed;
-  };
+  });
 }
 
 /** The name of a tool that is called. */
-export const calledName: Shape = (value, reader) => {
+export const calledName: Shape = passing(CALLED, (value, reader) => {
   const name = word(value, reader);
   if (typeof name === "string") takeCall(name, "name", false, reader);
   return name;
-};
+});
 
 function takeCall(text: string, part: string, json: boolean, reader: Reader): void {
   if (reader.tools === "refuse") {
@@ -205,38 +214,39 @@ export function figures(...words: string[]): Shape {
       ]);
     return Object.fromEntries(passed.filter(([, own]) => own !== undefined));
   };
-  return (value, reader) => within(value, reader, 5);
+  return passing("figures", (value, reader) => within(value, reader, 5));
 }
 
 /** What is told of each of several categories: a number, a boolean, or words. */
-export const categories: Shape = (value, reader) => {
+export const categories: Shape = passing("by category a number, a boolean or words", (value, reader) => {
   if (!isRecord(value)) return undefined;
   const passed = Object.entries(value)
     .filter(([name]) => /^[A-Za-z][\w/-]{0,63}$/.test(name))
     .slice(0, MOST_ENTRIES)
     .map(([name, own]) => [name, Array.isArray(own) ? words(own, reader) : isScalar(own) ? own : undefined]);
   return Object.fromEntries(passed.filter(([, own]) => own !== undefined));
-};
+});
 
 const words = optionalList((value, reader) => (typeof value === "string" ? word(value, reader) : undefined));
 
 /** What the request said, said again. */
 export function repeated(name: string): Shape {
-  return (value, { request }) =>
+  return passing("where it says again what was asked", (value, { request }) =>
     isScalar(value) || (request[name] !== undefined && isDeepStrictEqual(value, request[name]))
       ? value
-      : undefined;
+      : undefined,
+  );
 }
 
 /** The first of several shapes of which something passes. */
 export function either(...shapes: Shape[]): Shape {
-  return (value, reader) => {
+  return passing({ either: shapes }, (value, reader) => {
     for (const shape of shapes) {
       const passed = shape(value, reader);
       if (passed !== undefined) return passed;
     }
     return undefined;
-  };
+  });
 }
 
 /** A text of a whole answer, in its place: what passed is set once it is judged. */

@@ -19,16 +19,18 @@ import {
   word,
 } from "../allow-list.js";
 import { list as listOf } from "../json.js";
+import { passing } from "../passing.js";
 
 const usage = figures("service_tier", "inference_geo", "speed");
 const model = either(repeated("model"), word, label);
 const container = object({ id: word, expires_at: word });
 /** Only where the request named it. */
-const stopSequence: Shape = (value, { request }) =>
-  listOf(request.stop_sequences).includes(value) ? value : null;
+const stopSequence = passing("where the request named it", (value, { request }) =>
+  listOf(request.stop_sequences).includes(value) ? value : null,
+);
 /** What a client must find, and nobody has judged. */
-const withheld: Shape = () => "";
-const nothing: Shape = () => null;
+const withheld = passing("empty", () => "");
+const nothing = passing("null", () => null);
 
 const citation = object({ type: word, url, file_id: word, encrypted_index: opaque });
 const caller = object({ type: word, tool_id: word });
@@ -41,13 +43,11 @@ const searchResult = object({
   encrypted_content: opaque,
 });
 /** What a server's own tools gave: that they gave something, and what only the server can read. */
-const given: Shape = (value, reader) =>
-  Array.isArray(value)
-    ? list(searchResult)(value, reader)
-    : object({ type: word, error_code: word, url, retrieved_at: word, encrypted_stdout: opaque })(
-        value,
-        reader,
-      );
+const found = list(searchResult);
+const told = object({ type: word, error_code: word, url, retrieved_at: word, encrypted_stdout: opaque });
+const given = passing({ either: [found, told] }, (value, reader) =>
+  Array.isArray(value) ? found(value, reader) : told(value, reader),
+);
 const result: Fields = { tool_use_id: word, content: given, caller };
 
 /** A block of an answer. Blocks are numbered: one that is left out would move those that follow. */
@@ -90,11 +90,11 @@ const delta = typed({
   input_json_delta: { partial_json: called("input") },
   citations_delta: { citation },
 });
-const named: Shape = (value) => value;
+const named = passing("the event's name", (value) => value);
 
 /** The events of an answer; of others nothing passes. */
 export const eventShapes: Readonly<Record<string, Shape>> = {
-  message_start: level({ type: named, message: level({ ...head, content: () => [] }) }),
+  message_start: level({ type: named, message: level({ ...head, content: passing("empty", () => []) }) }),
   content_block_start: level({ type: named, content_block: block }),
   content_block_delta: level({ type: named, delta }),
   content_block_stop: level({ type: named }),

@@ -14,8 +14,8 @@ const BODY: Fields = {
   options: { stop: "unread" },
   template: "refused",
 };
-const CHAT_BODY: Fields = { ...BODY, messages: "read", tools: "text" };
-const GENERATE_BODY: Fields = {
+export const CHAT_BODY: Fields = { ...BODY, messages: "read", tools: "text" };
+export const GENERATE_BODY: Fields = {
   ...BODY,
   prompt: "read",
   suffix: "read",

@@ -22,6 +22,7 @@ import {
   word,
 } from "../allow-list.js";
 import { isRecord } from "../json.js";
+import { type Passing, passing, passingOf } from "../passing.js";
 import { logprobs } from "./logprobs.js";
 
 const usage = figures("type", "modality", "service_tier");
@@ -101,15 +102,16 @@ const callFields = object({
   extra_content: object({ google: object({ thought_signature: opaque }) }),
 });
 /** Pieces of several calls may come in turns. */
-const toolCall: Shape = (value, reader) => {
+const toolCall = passing(passingOf(callFields) as Passing, (value, reader) => {
   reader.place = `call ${isRecord(value) ? value.index : ""}`;
   return callFields(value, reader);
-};
+});
 const citation = object({ url, type: word });
 const annotation = object({ type: word, url_citation: citation });
 
-const thought: Shape = (value, reader) =>
-  typeof value === "string" ? text("reasoning", "thinking")(value, reader) : thoughts(value, reader);
+const thought = passing("judged, or a list of texts, each of which is", (value, reader) =>
+  typeof value === "string" ? text("reasoning", "thinking")(value, reader) : thoughts(value, reader),
+);
 const thoughts = list(typed({ text: { text: text("reasoning", "thinking") } }, "text"));
 const contentPart = typed(
   {
@@ -117,12 +119,17 @@ const contentPart = typed(
     text: { text: text("content", "content") },
     output_text: { text: text("content", "content") },
     refusal: { refusal: text("content", "refusal") },
-    reference: { reference_ids: optionalList((value) => (isScalar(value) ? value : undefined)) },
+    reference: {
+      reference_ids: optionalList(passing("numbers", (value) => (isScalar(value) ? value : undefined))),
+    },
   },
   "text",
 );
-const content: Shape = (value, reader) =>
-  Array.isArray(value) ? list(contentPart)(value, reader) : text("content", "content")(value, reader);
+const said = text("content", "content");
+const saidInParts = list(contentPart);
+const content = passing({ either: [said, saidInParts] }, (value, reader) =>
+  Array.isArray(value) ? saidInParts(value, reader) : said(value, reader),
+);
 
 const reasoningDetails = optionalList(
   typed({

@@ -1,5 +1,8 @@
 import { isScalar, type Reader, type Shape } from "../allow-list.js";
 import { isRecord, type Json, list } from "../json.js";
+import { passing } from "../passing.js";
+
+const PASSING = "numbers; tokens that its text is made of, and of others single words";
 
 /** Longest token that passes as an alternative to what was said. */
 const LONGEST_ALTERNATIVE = 20;
@@ -11,7 +14,7 @@ const LONGEST_GAP = 512;
  * Log probabilities of text that is judged: numbers pass, and tokens that the text is made of, in its order; other tokens
  * become "". Of alternatives what is a single word at most.
  */
-export const logprobs: Shape = (value, reader) => {
+export const logprobs: Shape = passing(PASSING, (value, reader) => {
   if (isScalar(value)) return value;
   if (!isRecord(value)) return undefined;
   if (Array.isArray(value.tokens)) return columns(value, reader);
@@ -21,11 +24,12 @@ export const logprobs: Shape = (value, reader) => {
     else if (Array.isArray(value[name])) passed[name] = entries(value[name], reader);
   }
   return passed;
-};
+});
 
 /** The same as a list of tokens. */
-export const tokenList: Shape = (value, reader) =>
-  Array.isArray(value) ? entries(value, reader) : undefined;
+export const tokenList: Shape = passing(PASSING, (value, reader) =>
+  Array.isArray(value) ? entries(value, reader) : undefined,
+);
 
 /** One object a token, as chat completions have them. */
 function entries(values: unknown[], { content }: Reader): Json[] {

@@ -27,7 +27,7 @@ const annotation = typed({
 });
 
 /** A part of a message, or of a model's reasoning. */
-const part = typed(
+export const part = typed(
   {
     output_text: {
       text: text("content", "output_text"),
@@ -48,7 +48,7 @@ const named = { ...call, name: calledName, server_label: label, namespace: word 
 const source = object({ type: word, url });
 
 /** What an answer consists of. What a tool is called with passes as it is; what it gave is left out. */
-const outputItem = typed(
+export const outputItem = typed(
   {
     message: { id: word, status: word, role, phase: word, content: list(part) },
     reasoning: {

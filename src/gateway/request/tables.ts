@@ -2,7 +2,7 @@ import type { Fields } from "./fields.js";
 
 /**
  * What requests of known servers hold beside the conversation. Fields with nothing but numbers and booleans need no
- * entry. docs/protect.md has the same as a table for people.
+ * entry. docs/fields.md is made of it.
  */
 const OPENAI: Fields = {
   model: "word",

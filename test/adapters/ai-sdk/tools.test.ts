@@ -34,8 +34,8 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
   });
 
   /** All parts that a model's stream gives behind the middleware, and what the guard was given. */
-  async function streamed(parts: StreamPart[], policy: PolicyData) {
-    const { model, streams } = streaming([...parts, finish], { policy });
+  async function streamed(parts: StreamPart[], policy: PolicyData, mode?: "stream-first") {
+    const { model, streams } = streaming([...parts, finish], { policy, mode });
     const { stream } = await (model as unknown as InstanceType<typeof Mock>).doStream({
       prompt: [],
     } as never);
@@ -110,6 +110,12 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
     expect(reason(out)).toEqual(["content-filter"]);
     const renamed = await streamed([...pieces(SAFE).slice(0, -1), called(SAFE, "BAD BAD")], judge);
     expect(renamed.out.some(({ type }) => type === "tool-call")).toBe(false);
+  });
+
+  test("streamed first, a call leaves as text does, and a flag ends what follows", async () => {
+    const { out } = await streamed([...pieces(FLAGGED), ...text("1", "so")], judge, "stream-first");
+    expect(out.some(({ type }) => type === "tool-input-delta")).toBe(true);
+    expect(reason(out)).toEqual(["content-filter"]);
   });
 
   test("pieces that are no JSON are judged as they are", async () => {
