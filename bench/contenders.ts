@@ -7,7 +7,6 @@
  *
  *   npm run bench -- contenders [--runs ours:int4,openvino:f32,…] [--rounds 2] [--merge]
  */
-import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -15,6 +14,7 @@ import { parseArgs } from "node:util";
 import { Engine } from "../src/engine/engine.js";
 import { memoryBandwidth } from "./bandwidth.js";
 import { BareLoop } from "./bare-loop.js";
+import { type Contended, contend } from "./contender.js";
 import { loadBenchGuard } from "./guard.js";
 
 import { benchIds, benchModel, parseFormat } from "./model.js";
@@ -54,7 +54,7 @@ const prompts = values.prompts.split(",").map(Number);
 const steps = Number(values.steps);
 
 if (values.only) {
-  console.log(`RESULT ${JSON.stringify(await contend(values.only))}`);
+  console.log(`RESULT ${JSON.stringify(await measure(values.only))}`);
   process.exit(0);
 }
 
@@ -69,14 +69,15 @@ for (let round = 0; round < Number(values.rounds); round++) {
   bandwidth.push(await memoryBandwidth());
   for (const run of values.runs.split(",")) {
     if (failed[run]) continue;
-    const found = start(run);
-    if (typeof found === "string") {
-      failed[run] = found;
+    const outcome = start(run);
+    if ("failed" in outcome) {
+      failed[run] = outcome.failed;
       delete results[run];
-      console.error(`${run} is left out: ${found}`);
+      console.error(`${run} is left out: ${outcome.failed}`);
       report("contenders", { contexts, bandwidthGBs: bandwidth, results, failed });
       continue;
     }
+    const found = outcome.result;
     all[run] ??= { perToken: {}, chunkPerToken: {}, promptMs: {} };
     for (const kind of KINDS) {
       for (const [key, times] of Object.entries(found[kind])) {
@@ -89,34 +90,18 @@ for (let round = 0; round < Number(values.rounds); round++) {
   }
 }
 
-/**
- * A contender in a process of its own, so that no one's threads or memory are in another's way. Returns what it failed of
- * where it does, its own check of what it computes among it.
- */
-function start(run: string): Times | string {
+function start(run: string): Contended<Times> {
   const [who, mode] = run.split(":");
   const work = [values.contexts, values.prompts, values.steps];
-  const [command, args] =
-    who === "torch" || who === "openvino"
-      ? [PYTHON ?? "python3", [join(PEERS, `${who}_bench.py`), mode, ...work]]
-      : who === "llama"
-        ? [process.execPath, [join(PEERS, "llama_bench.mjs"), mode, ...work]]
-        : [
-            process.execPath,
-            [...process.execArgv, fileURLToPath(import.meta.url), ...process.argv.slice(2), "--only", run],
-          ];
-  const { stdout, stderr, status, error } = spawnSync(command, args, {
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  process.stderr.write(stderr ?? "");
-  const result = /^RESULT (.*)$/m.exec(stdout ?? "");
-  if (status === 0 && result) return JSON.parse(result[1]);
-  const said = (stderr ?? "").trim().split("\n").at(-1);
-  return error?.message ?? (said || `it ended with status ${status} and no result`);
+  if (who === "torch" || who === "openvino") {
+    return contend(PYTHON ?? "python3", [join(PEERS, `${who}_bench.py`), mode, ...work]);
+  }
+  if (who === "llama") return contend(process.execPath, [join(PEERS, "llama_bench.mjs"), mode, ...work]);
+  const script = fileURLToPath(import.meta.url);
+  return contend(process.execPath, [...process.execArgv, script, ...process.argv.slice(2), "--only", run]);
 }
 
-async function contend(run: string): Promise<Times> {
+async function measure(run: string): Promise<Times> {
   const [who, format] = run.split(":");
   const dir = await benchModel(parseFormat(format));
   switch (who) {

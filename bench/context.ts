@@ -44,17 +44,11 @@ for (const peer of peers) {
   if (!peer.startsWith("torch-") || !QWEN3GUARD_PYTHON) continue;
   const [mode, device] = [peer.slice(6), values.device];
   const options = { mode, device, contexts, budgetMs, limitMs: limitMs(), threads: availableParallelism() };
-  await contend(`PyTorch, ${mode}`, async () => {
-    try {
-      return torchGuard(QWEN3GUARD_PYTHON, options);
-    } catch (error) {
-      return { perToken: {}, failed: (error as Error).message };
-    }
-  });
+  await contend(`PyTorch, ${mode}`, async () => torchGuard(QWEN3GUARD_PYTHON, options));
 }
 
 async function contend(name: string, run: () => Promise<Series>): Promise<void> {
-  results[name] = await run();
+  results[name] = await run().catch((error: Error) => ({ perToken: {}, failed: error.message }));
   const line = Object.entries(results[name].perToken).map(([context, { p50 }]) => `${context}: ${p50}`);
   console.log(`${name}, ms a token: ${line.join(", ")}`);
   const question = peers.length > 0 ? "context-peers" : `context-${guardName(choices[0])}`;

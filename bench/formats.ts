@@ -4,7 +4,6 @@
  *
  *   npm run bench -- formats [--formats int4,w8a8,…] [--lengths 32,100,…] [--batches 1,2,…]
  */
-import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -12,6 +11,7 @@ import { sampleIds } from "../src/calibration/samples.js";
 import type { Engine } from "../src/engine/engine.js";
 import { memoryBandwidth } from "./bandwidth.js";
 import { BareLoop } from "./bare-loop.js";
+import { type Contended, contend } from "./contender.js";
 import { loadBenchGuard } from "./guard.js";
 import { benchIds, benchModel, parseFormat } from "./model.js";
 import { report, resultPath } from "./report.js";
@@ -46,20 +46,20 @@ for (const name of values.formats.split(",")) {
   const dir = await benchModel(parseFormat(name));
   const bandwidthGBs = await memoryBandwidth();
   const own = ["--only", name, ...process.argv.slice(2)];
-  const figures = child([...process.execArgv, fileURLToPath(import.meta.url), ...own]);
-  const memoryMB = child([fileURLToPath(new URL("memory.mjs", import.meta.url)), dir], await text(dir));
-  formats[name] = { bandwidthGBs, memoryMB, ...figures };
+  const outcome = contend<object>(process.execPath, [
+    ...process.execArgv,
+    fileURLToPath(import.meta.url),
+    ...own,
+  ]);
+  const memory = fileURLToPath(new URL("memory.mjs", import.meta.url));
+  const memoryMB = contend<object>(process.execPath, [memory, dir], await text(dir));
+  formats[name] = { bandwidthGBs, memoryMB: resultOf(memoryMB), ...resultOf(outcome) };
   console.log(name, JSON.stringify(formats[name]));
   report("formats", { formats });
 }
 
-function child(args: string[], input?: string): Record<string, unknown> {
-  const out = execFileSync(process.execPath, args, {
-    encoding: "utf8",
-    input,
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  return JSON.parse(/^RESULT (.*)$/m.exec(out)![1]);
+function resultOf(outcome: Contended<object>): object {
+  return "result" in outcome ? outcome.result : outcome;
 }
 
 /** Tokens of real text: how many pages of the embedding table a text touches depends on its words. */

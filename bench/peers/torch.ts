@@ -1,5 +1,5 @@
-import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { contend } from "../contender.js";
 import type { Summary } from "../stats.js";
 
 export interface TorchOptions {
@@ -16,11 +16,7 @@ export interface TorchOptions {
 /** Runs bench/peers/torch_guard.py, which says how it was computed beside the times. @throws {Error} without PyTorch */
 export function torchGuard(python: string, options: TorchOptions) {
   const script = fileURLToPath(new URL("torch_guard.py", import.meta.url));
-  const { stdout, status } = spawnSync(python, [script, JSON.stringify(options)], {
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const result = /^RESULT (.*)$/m.exec(stdout ?? "");
-  if (status !== 0 || !result) throw new Error(`${python} ${script} failed; its output is above.`);
-  return JSON.parse(result[1]) as { perToken: Record<number, Summary> };
+  const outcome = contend<{ perToken: Record<number, Summary> }>(python, [script, JSON.stringify(options)]);
+  if ("failed" in outcome) throw new Error(outcome.failed);
+  return outcome.result;
 }
