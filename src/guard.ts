@@ -192,6 +192,7 @@ export class Guard {
       windows: this.#windows,
       spare: () => this.#spare(cacheKey),
       idleMs: this.#idleMs,
+      restarts: input.restarts,
       onClear: goingOn ? (answer) => this.#ahead?.add(cacheKey, () => goingOn(answer)) : undefined,
     });
     this.#streams.add(stream);
@@ -223,9 +224,13 @@ export class Guard {
       replacement,
       signal,
       reasoning,
+      buffer,
+      attempts,
+      intervention,
     } = options;
     const policy = resolvePolicy(options.policy, this.labels);
-    const input = { ...options, overflow: options.overflow ?? "slide", signal: undefined } as StreamInput;
+    const own = { overflow: options.overflow ?? "slide", restarts: mode === "regenerate", signal: undefined };
+    const input = { ...options, ...own } as StreamInput;
     const scout = scoutFor(this, options.scout, input);
     // It rules on its own.
     const open = () =>
@@ -247,6 +252,9 @@ export class Guard {
       reasoning,
       replacement,
       signal,
+      buffer,
+      attempts,
+      intervention,
     };
     return new ModeratedStream<C>(source, open, gate, scout) as ModeratedStream<Typed<C>>;
   }

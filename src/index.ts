@@ -14,6 +14,14 @@ export {
   StorageError,
 } from "./errors.js";
 export { type ExportOptions, exportCheckpoint } from "./export/export.js";
+export {
+  type Attempt,
+  type ContinuedTurn,
+  type ContinuingServer,
+  continueTurn,
+  type Intervention,
+  type RegenerateOptions,
+} from "./gate/attempt.js";
 export type { BatchOptions } from "./gate/batches.js";
 export type { Chunk, ModelEvent } from "./gate/chunks.js";
 export type { Delivery, ResponseOptions } from "./gate/delivery.js";

@@ -1,10 +1,11 @@
 import { type GuardError, InputError } from "../errors.js";
 import type { Decision } from "../moderation/decision.js";
 import type { Policy } from "../moderation/policy.js";
-import type { Finding } from "../moderation/ruling.js";
+import type { Finding, Ruling } from "../moderation/ruling.js";
 import type { TurnVerdict, Verdict } from "../moderation/verdict.js";
 import { aBoolean, aFunction, aSignal, type OptionCheck, oneOf } from "../options.js";
 import { aBatch, type BatchOptions } from "./batches.js";
+import type { Part } from "./parts.js";
 import type { ModerationViolation } from "./violation.js";
 
 /**
@@ -37,6 +38,27 @@ export interface VerdictStream {
   flush(): Promise<Verdict[]>;
   end(): Promise<Decision>;
   close(): void;
+}
+
+/** A guard's stream whose response can begin again. */
+export interface RestartableStream extends VerdictStream {
+  /** Of the response since it last began again, tokens from the first that had been judged before. */
+  readonly recalled: number;
+  restart(): void;
+}
+
+/** What stands between a source and its reader: one gate, or several, one after the other. */
+export interface PartGate<T> extends AsyncIterableIterator<Part<T>> {
+  /** The policy's ruling on the prompt; null where it ended before there was one. Never rejects. */
+  readonly prompt: Promise<Ruling | null>;
+  /** How it ended. Never rejects. */
+  readonly done: Promise<Outcome>;
+  readonly stats: Readonly<GateStats>;
+  /** Begins to judge the prompt and to read the source. Idempotent. */
+  start(): void;
+  next(): Promise<IteratorResult<Part<T>, undefined>>;
+  /** Stops everything: the source is told, the guard's slot is free. Idempotent. */
+  return(): Promise<IteratorResult<Part<T>, undefined>>;
 }
 
 export interface GateOptions {
@@ -87,8 +109,12 @@ export interface GateStats {
   /** Taken from the source and not given to the guard yet, or still with it: how far the guard is behind. */
   lag: number;
   peakLag: number;
-  /** Tokens with a verdict that stands. */
+  /** Tokens with a verdict that stands, of what was dropped as well. */
   tokens: number;
+  /** How often something was dropped and the source was asked to go on in its place (mode "regenerate"). */
+  regenerations: number;
+  /** How much was dropped. */
+  dropped: number;
   /** How often the guard's context slid on. */
   slides: number;
   /** How often the scout suspected something. */
@@ -109,6 +135,8 @@ export interface Outcome {
   end: "complete" | "flagged" | "failed" | "cancelled";
   violation: ModerationViolation | null;
   observed: Finding[];
+  /** What was flagged and dropped before the source went on in its place, in order (mode "regenerate"). */
+  dropped: ModerationViolation[];
   /** What the guard, or the source, failed of. With `failOpen` also where the text passed all the same. */
   error: unknown;
   /** Whether the guard failed and the policy (`failOpen`) let text pass unjudged; `error` is what it failed of. */

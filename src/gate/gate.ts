@@ -11,6 +11,7 @@ import {
   type GateStats,
   type Mode,
   type Outcome,
+  type PartGate,
   type VerdictStream,
 } from "./gate-options.js";
 import { lengthOf, type Part } from "./parts.js";
@@ -25,16 +26,29 @@ export * from "./gate-options.js";
 /** What may be under way (unjudged, or judged and unread) before the source has to wait: UTF-16 units, or ids. */
 const HIGH_WATER = 16_384;
 
+/** What differs where a gate is one of several, each of which goes on from what those before it released. */
+export interface Continuance {
+  /** How many of the newest tokens are held back, whatever their verdicts. */
+  buffer: number;
+  /** How many gates there were before. */
+  regenerations: number;
+  /** UTF-16 units that the reader had before. */
+  units: number;
+}
+
+const ALONE: Continuance = { buffer: 0, regenerations: 0, units: 0 };
+
 /**
  * A guard between a source and its reader: a pump, which moves parts, and a reviewer, who says how far. Reading, judging
  * and handing on run beside each other; buffers between them are bounded, so that the slowest sets the pace. It starts
  * with the first `next()` or with `start()`, and from then on holds a slot of the guard until it ends or is returned.
  */
-export class Gate<T> implements AsyncIterableIterator<Part<T>> {
+export class Gate<T> implements PartGate<T> {
   readonly #open: () => VerdictStream;
   readonly #options: GateOptions;
   readonly #mode: Mode;
   readonly #strategy: FlagStrategy<T>;
+  readonly #continues: Continuance;
   readonly #source: SourceReader<Part<T>>;
   readonly #passage = new Passage<T>();
   readonly #reviewer: Reviewer;
@@ -67,6 +81,8 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     lag: 0,
     peakLag: 0,
     tokens: 0,
+    regenerations: 0,
+    dropped: 0,
     slides: 0,
     suspicions: 0,
     promptTokens: 0,
@@ -84,12 +100,13 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
    * @param open opens the guard's stream, when the gate starts
    * @param more.strategy what a flag does. Default: the violation is thrown
    * @param more.scout reads ahead. Default: nobody does
+   * @param more.continues it goes on where another gate ended. Default: it stands alone
    */
   constructor(
     source: Source<Part<T>>,
     open: () => VerdictStream,
     options: GateOptions,
-    { strategy = stop, scout = null }: { strategy?: FlagStrategy<T>; scout?: ScoutOptions | null } = {},
+    { strategy = stop, scout = null, continues = ALONE }: GateParts<T> = {},
   ) {
     this.#source = new SourceReader(source);
     this.#open = open;
@@ -97,6 +114,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     this.#mode = options.mode ?? "hold-back";
     checkMode(options.mode, scout);
     this.#strategy = strategy;
+    this.#continues = continues;
     this.#scoutOptions = scout;
     this.#reviewer = new Reviewer(options.policy.response);
     this.prompt = new Promise((resolve) => {
@@ -263,8 +281,9 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
 
   #releaseClear(): void {
     const { clear, likelyClear } = this.#reviewer;
+    const { buffer } = this.#continues;
     const ahead = this.#options.release === "judged" || this.#mode === "scout-first" ? likelyClear : [];
-    this.#passage.release(clear, ahead);
+    this.#passage.release(buffer > 0 ? this.#passage.allBut(buffer, clear) : clear, ahead);
     this.#changed.notify();
   }
 
@@ -352,7 +371,9 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
 
   #flag(finding: Finding, span: Span | null): never {
     this.#dropUnjudged();
-    const violation = new ModerationViolation(finding, span);
+    const { regenerations, units } = this.#continues;
+    const place = span && { ...span, start: span.start + units, end: span.end + units };
+    const violation = new ModerationViolation(finding, place, regenerations);
     this.#finish("flagged", { violation, ending: this.#strategy(violation) });
     throw violation;
   }
@@ -392,9 +413,9 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     // What has passed is still handed to the reader.
     const released = stats.released + this.#passage.unreadLength;
     if ("parts" in ending) this.#ending.parts.push(...ending.parts);
-    else this.#ending.thrown = ending;
+    else if ("error" in ending) this.#ending.thrown = ending;
     this.#options.signal?.removeEventListener("abort", this.#abort);
-    this.#stream?.close();
+    if (!("goesOn" in ending)) this.#stream?.close();
     this.#batches?.close();
     this.#scout?.close();
     const reason = violation ?? error ?? new ClosedError("STREAM_CLOSED", "Nobody reads on.");
@@ -405,6 +426,7 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
       end,
       violation,
       observed: this.#observed,
+      dropped: [],
       error,
       failedOpen: this.#unguarded,
       scoutError: this.#scout?.error ?? null,
@@ -413,6 +435,12 @@ export class Gate<T> implements AsyncIterableIterator<Part<T>> {
     });
     this.#changed.notify();
   }
+}
+
+interface GateParts<T> {
+  strategy?: FlagStrategy<T>;
+  scout?: ScoutOptions | null;
+  continues?: Continuance;
 }
 
 interface Result<T> {

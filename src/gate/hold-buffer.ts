@@ -28,6 +28,11 @@ export interface HoldBuffer<T> {
    * @param ahead tokens behind all those that were judged: what they stand for goes as well, though they may still change
    */
   release(tokens: number, ahead?: readonly { text: string }[]): Part<T>[];
+  /**
+   * How many tokens, of those that are clear, may go so that the newest so many stay; less where their text would end in
+   * white space.
+   */
+  allBut(newest: number, clear: number): number;
   /** Returns all that has not gone yet. */
   releaseAll(): Part<T>[];
   /** From the last token that was released to the last that was judged, as its source counts. */
@@ -116,6 +121,14 @@ export class TextHoldBuffer<T> implements HoldBuffer<T> {
     this.#text = this.#text.slice(clear - this.#start);
     this.#start = clear;
     return parts;
+  }
+
+  allBut(newest: number, clear: number): number {
+    const released = this.#released;
+    let tokens = Math.min(clear, released + this.#ends.length - newest);
+    while (tokens > released && SPACE.test(this.#text[this.#ends[tokens - released - 1] - this.#start - 1]))
+      tokens--;
+    return Math.max(tokens, released);
   }
 
   releaseAll(): Part<T>[] {
@@ -229,6 +242,10 @@ export class IdsHoldBuffer<T> implements HoldBuffer<T> {
     return ids.length > 0 ? [{ kind: "ids", ids }] : [];
   }
 
+  allBut(newest: number, clear: number): number {
+    return Math.max(this.#start, Math.min(clear, this.#judged - newest));
+  }
+
   releaseAll(): Part<T>[] {
     return this.release(this.#start + this.#ids.length);
   }
@@ -237,6 +254,8 @@ export class IdsHoldBuffer<T> implements HoldBuffer<T> {
     return { start: this.#start, end: this.#judged, text: null };
   }
 }
+
+const SPACE = /\s/;
 
 /** What NFC may join to the character before it. */
 const JOINING = /[\p{M}\u1160-\u11ff]/u;

@@ -116,6 +116,11 @@ export class Passage<T> {
     this.#release(this.#buffer.release(tokens, ahead));
   }
 
+  /** How many of the tokens that are clear may go so that the newest so many stay; the text ends in a word then. */
+  allBut(newest: number, clear: number): number {
+    return this.#buffer.allBut(newest, clear);
+  }
+
   /** Hands on all that came. */
   releaseAll(): void {
     this.#release(this.#buffer.releaseAll());

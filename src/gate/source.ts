@@ -1,28 +1,33 @@
 import { InputError } from "../errors.js";
+import { type Attempt, FIRST_ATTEMPT } from "./attempt.js";
 
 /** Anything that gives chunks: an async iterable such as an SDK's stream, a Web or Node stream, a generator. */
 export type Chunks<C> = AsyncIterable<C> | ReadableStream<C> | Iterable<C>;
 
 /**
  * What a gate reads from: chunks, or a promise of them such as a client's call gives. As a function it is called with a
- * signal that fires when nobody wants more: hand it to the model's request, so that the model stops as well.
+ * signal that fires when nobody wants more: hand it to the model's request, so that the model stops as well. In the mode
+ * "regenerate" it must be a function, and is called again with what it is to go on from.
  */
 export type Source<C> =
   | Chunks<C>
   | PromiseLike<Chunks<C>>
-  | ((signal: AbortSignal) => Chunks<C> | PromiseLike<Chunks<C>>);
+  | ((signal: AbortSignal, attempt: Attempt) => Chunks<C> | PromiseLike<Chunks<C>>);
 
 type Reader<C> = AsyncIterator<C> | Iterator<C>;
 
 /** A source being read, and stopped at most once. */
 export class SourceReader<C> {
   readonly #source: Source<C>;
+  readonly #attempt: Attempt;
   readonly #controller = new AbortController();
   #iterator: Reader<C> | null = null;
   #over = false;
 
-  constructor(source: Source<C>) {
+  /** @param attempt what it is asked for, where it is a function */
+  constructor(source: Source<C>, attempt = FIRST_ATTEMPT) {
     this.#source = source;
+    this.#attempt = attempt;
     // Its failure is told to the one who reads; until then nobody has to have heard of it.
     if (isPromise(source)) source.then(undefined, () => {});
   }
@@ -32,7 +37,9 @@ export class SourceReader<C> {
     try {
       if (!this.#iterator) {
         const source = this.#source;
-        const chunks = await (typeof source === "function" ? source(this.#controller.signal) : source);
+        const chunks = await (typeof source === "function"
+          ? source(this.#controller.signal, this.#attempt)
+          : source);
         this.#iterator = iterate(chunks);
         if (this.#over) {
           leave(this.#iterator);

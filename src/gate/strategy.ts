@@ -1,8 +1,11 @@
 import type { Part } from "./parts.js";
 import type { ModerationViolation } from "./violation.js";
 
-/** What ends a response for its reader, after all that passed: an error that is thrown, or parts in its place. */
-export type Ending<T> = { error: unknown } | { parts: readonly Part<T>[] };
+/**
+ * What ends a response for its reader, after all that passed: an error that is thrown, or parts in its place. Or the
+ * response goes on in another gate, which takes over the guard's stream.
+ */
+export type Ending<T> = { error: unknown } | { parts: readonly Part<T>[] } | { goesOn: true };
 
 /** What a flag does to what the reader gets. The source is told to stop either way. */
 export type FlagStrategy<T> = (violation: ModerationViolation) => Ending<T>;

@@ -13,8 +13,10 @@ export class ModerationViolation extends GuardError {
   readonly finding: Finding;
   /** What was flagged; null where that was the prompt. */
   readonly span: Span | null;
+  /** How often the model had been asked to go on before; 0 in all modes but "regenerate". */
+  readonly regenerations: number;
 
-  constructor(finding: Finding, span: Span | null) {
+  constructor(finding: Finding, span: Span | null, regenerations = 0) {
     const { part, risk, category, index } = finding;
     super(
       "MODERATION_VIOLATION",
@@ -24,6 +26,7 @@ export class ModerationViolation extends GuardError {
     );
     this.finding = finding;
     this.span = span;
+    this.regenerations = regenerations;
   }
 
   get part(): Finding["part"] {
@@ -55,6 +58,10 @@ export class ModerationViolation extends GuardError {
   toJSON(): object {
     const { part, risk, riskProbability, category, categoryProbability, index, rule } = this.finding;
     const span = this.span && { start: this.span.start, end: this.span.end };
-    return { code: this.code, part, risk, riskProbability, category, categoryProbability, index, span, rule };
+    const tried = this.regenerations > 0 && { regenerations: this.regenerations };
+    return {
+      ...{ code: this.code, part, risk, riskProbability, category, categoryProbability, index, span, rule },
+      ...tried,
+    };
   }
 }

@@ -1,5 +1,5 @@
 import { ClosedError, type GuardError, NumericError } from "../../src/errors.js";
-import type { VerdictStream } from "../../src/gate/gate-options.js";
+import type { RestartableStream } from "../../src/gate/gate-options.js";
 import type { Guard, PromptInput, StreamInput } from "../../src/guard.js";
 import { type Decision, decide } from "../../src/moderation/decision.js";
 import { type PolicyData, resolvePolicy } from "../../src/moderation/policy.js";
@@ -50,7 +50,7 @@ interface Script {
  * A guard's stream by script. Tokens are words with the white space before them; the last is provisional, as more
  * letters may come. A word with BAD in it is unsafe, one with HMM controversial; PII names its category.
  */
-export class ScriptedStream implements VerdictStream {
+export class ScriptedStream implements RestartableStream {
   /** Of a word. */
   static verdict(index: number, word: string, riskOf = usualRisk): Verdict {
     return verdict(index, riskOf(word), word, word.includes("PII") ? "PII" : "Violent");
@@ -73,6 +73,9 @@ export class ScriptedStream implements VerdictStream {
   readonly #script: Script;
   #text = "";
   #verdicts: Verdict[] = [];
+  /** Of the response before it began again. */
+  #past: Verdict[] = [];
+  restarts = 0;
 
   constructor(script: Script = {}) {
     ScriptedStream.open++;
@@ -124,6 +127,20 @@ export class ScriptedStream implements VerdictStream {
     this.#check();
     this.close();
     return decide(this.#verdicts, "Safe");
+  }
+
+  get recalled(): number {
+    const differs = this.#verdicts.findIndex(({ text }, i) => text !== this.#past[i]?.text);
+    return differs < 0 ? this.#verdicts.length : differs;
+  }
+
+  restart(): void {
+    this.#check();
+    this.restarts++;
+    this.#past = this.#verdicts;
+    this.#verdicts = [];
+    this.#text = "";
+    this.settled = 0;
   }
 
   close(reason: GuardError = new ClosedError("STREAM_CLOSED", "closed")): void {
