@@ -47,6 +47,8 @@ export type StreamInput = {
    * judges on. Default "error".
    */
   overflow?: Overflow;
+  /** Keeps the verdicts, so that what comes again after `stream.restart()` is not run again. Default false. */
+  restarts?: boolean;
   /** What `stream.ruling` goes by. It stops nothing by itself: `moderate` does. */
   policy?: PolicyData;
   /**
@@ -135,6 +137,7 @@ export const STREAM_OPTIONS = {
   promptIds: anything,
   signal: aSignal,
   cacheKey: aText,
+  restarts: aBoolean,
 } satisfies Record<keyof StreamInput, OptionCheck>;
 
 export const CLASSIFY_OPTIONS = {

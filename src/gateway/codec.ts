@@ -9,6 +9,7 @@ import type { Media } from "./media.js";
 import type { OpenFields } from "./open-fields.js";
 import type { Annotations } from "./openai/annotations.js";
 import type { ParsedRequest } from "./parsed-request.js";
+import type { Sent } from "./regenerate/seam.js";
 import type { FieldReader } from "./request/fields.js";
 
 /** An event to send, as JSON. */
@@ -65,6 +66,8 @@ export interface StreamCodec {
   closing(): Event[];
   /** What says nothing and keeps a connection open. */
   keepAlive(): string;
+  /** What the client has been sent. Of those whose answers can be gone on with. */
+  readonly sent?: Sent;
 }
 
 /** A whole answer with all that passes of it: its texts are still to be judged. */

@@ -1,12 +1,15 @@
 import { AnswerFormatter } from "../gate/answer-formatter.js";
+import type { Attempt } from "../gate/attempt.js";
 import { Channel } from "../gate/channel.js";
 import { Gate } from "../gate/gate.js";
-import type { GateOptions, VerdictStream } from "../gate/gate-options.js";
+import type { GateOptions, PartGate, RestartableStream, VerdictStream } from "../gate/gate-options.js";
 import type { TextPart } from "../gate/parts.js";
+import { RegeneratingGate } from "../gate/regenerating-gate.js";
 import type { ScoutOptions } from "../gate/scout.js";
 import { ModerationViolation } from "../gate/violation.js";
 import { Slot } from "./allow-list.js";
 import type { Event, Released, TextTarget } from "./codec.js";
+import type { Regeneration } from "./regenerate/regeneration.js";
 
 /** As what the guard reads a text: the answer, what a tool is called with, or what is put before, between and over again. */
 export type Received = "answer" | "call" | "framing";
@@ -19,14 +22,25 @@ export interface LaneWatch {
 
 /** One choice of an answer on its way through its gate. */
 export class Lane {
-  readonly input = new Channel<Released>();
-  readonly formatter: AnswerFormatter<Event | TextTarget | Slot>;
-  readonly gate: Gate<Event | TextTarget | Slot>;
+  input = new Channel<Released>();
+  formatter: AnswerFormatter<Event | TextTarget | Slot>;
+  readonly gate: PartGate<Event | TextTarget | Slot>;
+  readonly #prefill: string;
+  readonly #regeneration: Regeneration | null;
+  /** Has the answer gone on with, into `input`. Until it is known how, it cannot be. */
+  again: (attempt: Attempt, signal: AbortSignal) => void = ({ violation }) => {
+    throw violation;
+  };
+  /** Of a whole answer, its text. */
+  slot: Slot | null = null;
+  /** Called when what comes in is dropped, and the answer is to be gone on with. */
+  dropped: (reason: unknown) => void = () => {};
   readonly #watched: LaneWatch | null;
 
   /**
    * @param json the answer is to be JSON: its escapes are read as their characters
    * @param watched is told of the answer's text. Default: nobody is
+   * @param regeneration the answer is gone on with where it is flagged. Default: it ends there
    */
   constructor(
     prefill: string,
@@ -35,20 +49,51 @@ export class Lane {
     options: GateOptions,
     scout: ScoutOptions | null,
     watched: LaneWatch | null = null,
+    regeneration: Regeneration | null = null,
   ) {
     this.#watched = watched;
+    this.#prefill = prefill;
+    this.#regeneration = regeneration;
     this.formatter = new AnswerFormatter(prefill, { json });
-    this.gate = new Gate<Event | TextTarget | Slot>(this.input, open, options, { scout });
+    this.gate = regeneration
+      ? new RegeneratingGate<Event | TextTarget | Slot>(
+          (attempt) => (signal) => this.#source(attempt, signal),
+          open as () => RestartableStream,
+          {
+            ...{ ...options, ...regeneration.gate },
+            before: (attempt, released) => this.#before(attempt, released),
+          },
+        )
+      : new Gate<Event | TextTarget | Slot>(this.input, open, options, { scout });
     this.gate.start();
   }
 
-  /** Takes a part of the answer. */
-  async take(part: Released): Promise<void> {
+  #source(attempt: Attempt, signal: AbortSignal): Channel<Released> {
+    if (attempt.attempt > 0) {
+      this.input = new Channel();
+      this.again(attempt, signal);
+    } else signal.addEventListener("abort", () => this.dropped(signal.reason), { once: true });
+    return this.input;
+  }
+
+  /** What the client has, as the guard has read it: read again, and not passed on. */
+  #before({ attempt }: Attempt, released: string): Released[] {
+    if (attempt === 0) return [];
+    this.formatter = new AnswerFormatter(this.#prefill);
+    const key = this.slot ?? (this.#regeneration as Regeneration).seam.key;
+    const parts = this.formatter.text("content", released, new Slot(released, "content"), key);
+    return parts.map(
+      (part): Released => (part.kind === "text" && !part.silent ? { ...part, again: true } : part),
+    );
+  }
+
+  /** Takes a part of the answer. @param input of the attempt that it belongs to */
+  async take(part: Released, input = this.input): Promise<void> {
     if (part.kind === "text") {
       const call = part.beside || (part.tag instanceof Slot && part.tag.call);
       this.#watched?.received(part.text, call ? "call" : part.silent || part.again ? "framing" : "answer");
     }
-    await this.input.write(part);
+    await input.write(part);
   }
 
   /** What passes. @throws what the gate throws */
@@ -61,7 +106,7 @@ export class Lane {
 
   /** Lets the guard read what a server says of its failure; what passes comes out in the slot. */
   async quote(slot: Slot, text: string): Promise<void> {
-    await this.#write(slot, text);
+    await this.write(slot, text);
   }
 
   /**
@@ -98,17 +143,19 @@ export class Lane {
   }
 
   async #fill(slots: readonly Slot[], texts: readonly string[]): Promise<void> {
+    const { input } = this;
     let failure: { error: unknown } | undefined;
     try {
-      for (const [i, slot] of slots.entries()) await this.#write(slot, texts[i]);
+      for (const [i, slot] of slots.entries()) await this.write(slot, texts[i], input);
     } catch (error) {
       failure = { error };
     }
-    this.input.close(failure);
+    input.close(failure);
   }
 
-  async #write(slot: Slot, text: string): Promise<void> {
+  /** Lets the guard read a text; what passes comes out in the slot. @param input of the attempt that it belongs to */
+  async write(slot: Slot, text: string, input = this.input): Promise<void> {
     const parts = [...this.formatter.text(slot.channel, text, slot, slot), ...this.formatter.end(slot, slot)];
-    for (const part of parts) await this.take(part);
+    for (const part of parts) await this.take(part, input);
   }
 }

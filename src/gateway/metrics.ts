@@ -15,6 +15,7 @@ export class Metrics {
   readonly findings: Counter<"part" | "action" | "risk" | "category">;
   readonly unjudged: Counter<"kind">;
   readonly leftOut: Counter;
+  readonly regenerations: Counter;
   readonly refused: Counter<"code">;
   readonly tokens: Counter;
   readonly promptSeconds: Histogram;
@@ -50,6 +51,11 @@ export class Metrics {
     this.leftOut = new Counter({
       name: "qwen3guard_left_out_total",
       help: "Fields and parts of answers that were left out, as no table knows them: names and types of each answer.",
+      registers,
+    });
+    this.regenerations = new Counter({
+      name: "qwen3guard_regenerations_total",
+      help: "How often a model was asked to go on after what it said was flagged and dropped.",
       registers,
     });
     this.refused = new Counter({
@@ -145,6 +151,7 @@ export class Metrics {
     this.tokens.inc(entry.tokens);
     for (const [kind, count] of Object.entries(unjudged)) this.unjudged.inc({ kind }, count);
     this.leftOut.inc(entry.leftOut);
+    this.regenerations.inc(entry.regenerations);
     if (end === "refused" && error) this.refused.inc({ code: error.code });
     for (const { stats, violation } of outcomes) {
       this.waitedSeconds.inc(stats.waitedForGuardMs / 1000);

@@ -11,7 +11,7 @@ import { type ScoutChoice, scoutFor } from "../scouting.js";
 import { Slot } from "./allow-list.js";
 import { answerHeaders } from "./answer-headers.js";
 import { RequestError } from "./api-error.js";
-import type { CodecOptions, ResponseCodec, StreamCodec } from "./codec.js";
+import type { CodecOptions, ResponseCodec, StreamCodec, WholeAnswer } from "./codec.js";
 import { denial } from "./denial.js";
 import { isRecord, type Json } from "./json.js";
 import { Lane } from "./lane.js";
@@ -20,6 +20,7 @@ import { OpenFields } from "./open-fields.js";
 import type { Annotations } from "./openai/annotations.js";
 import type { ParsedRequest } from "./parsed-request.js";
 import { readText } from "./read-text.js";
+import { Regeneration, type RegenerationOptions } from "./regenerate/regeneration.js";
 import { relay } from "./relay.js";
 import type { Unjudged } from "./request/fields.js";
 import { asksForJson } from "./request/settings.js";
@@ -53,13 +54,15 @@ export interface ModeratedRequestOptions {
   annotations?: Annotations["style"] | null;
   /** How a stream says that it was stopped. Default: as its protocol does. */
   errors?: CodecOptions["errors"];
+  /** How the answer is gone on with where it is flagged. Default: it ends there. */
+  regenerate?: Omit<RegenerationOptions, "request" | "failed"> | null;
   /** Seconds without a word after which a stream's client is told that there is one to come. Default 0: it never is. */
   keepAlive?: number;
 }
 
 /** How text of a stream leaves, and when it is judged; what comes at once is held back. */
 export interface Pace {
-  mode?: Mode;
+  mode?: Mode | "regenerate";
   release?: Release;
   batch?: BatchOptions;
   scout?: ScoutChoice;
@@ -75,6 +78,9 @@ export class ModeratedRequest {
   readonly #controller = new AbortController();
   readonly #lanes: Lane[];
   readonly #keepAlive: number;
+  readonly #regeneration: Regeneration | null;
+  /** Fires when the answer to the first request is dropped. */
+  readonly #first = new AbortController();
   #failure: RequestError | null = null;
 
   constructor(codec: ResponseCodec, parsed: ParsedRequest, guard: Guard, options: ModeratedRequestOptions) {
@@ -111,6 +117,7 @@ export class ModeratedRequest {
       ]),
     );
     const { watchers = [] } = options;
+    this.#regeneration = this.#regenerationOf(options.regenerate);
     const replaces = (violation: ModerationViolation) => this.#options.replacement(violation) !== null;
     this.#lanes = parsed.choices.map(({ messages, prefill }, choice) => {
       const begun = { messages, policy, replaces };
@@ -120,14 +127,15 @@ export class ModeratedRequest {
         asksForJson(request),
         () => {
           const prompt = (prompts.get(messages) as () => Prompt)();
-          const stream = guard.stream({ prompt, overflow: "slide", cacheKey });
+          const restarts = this.#regeneration !== null;
+          const stream = guard.stream({ prompt, overflow: "slide", cacheKey, ...(restarts && { restarts }) });
           const kept = keepers[choice]?.watch(stream) ?? stream;
           return watched?.stream(kept) ?? kept;
         },
         {
           policy,
           // What comes at once goes out at once: nothing is gained by letting it pass first.
-          ...(parsed.stream && { mode, release, batch }),
+          ...(parsed.stream && { mode: mode === "regenerate" ? "hold-back" : mode, release, batch }),
           signal: this.#controller.signal,
           onObserve: (finding) => {
             watched?.observed(finding);
@@ -136,7 +144,9 @@ export class ModeratedRequest {
         },
         parsed.stream ? scoutFor(guard, scout, { messages, reasoning: true, scope, cacheKey }) : null,
         watched,
+        this.#regeneration,
       );
+      lane.dropped = (reason) => this.#first.abort(reason);
       watched?.follow(lane.gate);
       return lane;
     });
@@ -145,6 +155,11 @@ export class ModeratedRequest {
   /** Fires when nobody wants more from the model. */
   get signal(): AbortSignal {
     return this.#controller.signal;
+  }
+
+  /** As `signal`, for the first request: it fires also when its answer is dropped, and another goes on in its place. */
+  get firstSignal(): AbortSignal {
+    return this.#regeneration ? AbortSignal.any([this.signal, this.#first.signal]) : this.signal;
   }
 
   /** How each choice ended. Never rejects. */
@@ -225,6 +240,11 @@ export class ModeratedRequest {
       failed: (failure) => {
         this.#failure = failure;
       },
+      goesOn: this.#regeneration && {
+        regeneration: this.#regeneration,
+        codec: () => this.#answer(),
+        signal: this.#first.signal,
+      },
     });
     return readable;
   }
@@ -246,12 +266,51 @@ export class ModeratedRequest {
     const error = errorIn(body);
     if (error) throw await this.#quoted(error);
     const answer = this.#codec.whole(body, this.#options);
+    this.#goOnWhole(answer);
     const violations = await Promise.all(
       this.#lanes.map((lane, choice) => this.#judge(lane, answer.slots[choice])),
     );
     if (violations.some((violation) => violation !== null)) answer.stop(violations);
     const { annotations } = this.#options;
     return annotations ? this.#codec.annotate(answer.body, annotations) : answer.body;
+  }
+
+  #regenerationOf(options: ModeratedRequestOptions["regenerate"]): Regeneration | null {
+    if (!options) return null;
+    const failed = (failure: RequestError) => {
+      this.#failure = failure;
+    };
+    return new Regeneration({
+      ...options,
+      request: this.#options.request,
+      send: (body, signal) => options.send(body, AbortSignal.any([signal, this.signal])),
+      failed,
+    });
+  }
+
+  /** Has a whole answer gone on with where it is flagged. */
+  #goOnWhole(answer: WholeAnswer): void {
+    const regeneration = this.#regeneration;
+    const [lane] = this.#lanes;
+    const [slot] = answer.slots[0];
+    if (!regeneration || answer.slots[0].length !== 1 || !regeneration.seam.isText(answer.body)) return;
+    lane.slot = slot;
+    lane.again = (attempt, signal) => {
+      const { input } = lane;
+      const gone = async () => {
+        const response = await regeneration.ask(attempt, signal);
+        const more = this.#codec.whole(parse(await this.#read(response, MOST_ANSWER)), this.#options);
+        const [own] = more.slots[0];
+        if (more.slots[0].length !== 1 || !regeneration.seam.isText(more.body))
+          regeneration.giveUp(attempt, ".");
+        regeneration.seam.joinWhole(answer.body, more.body);
+        await lane.write(slot, own.text, input);
+      };
+      gone().then(
+        () => input.close(),
+        (error) => input.close({ error }),
+      );
+    };
   }
 
   /** The server's refusal: its status, and of its body what an error may hold. */

@@ -1,3 +1,4 @@
+import type { ContinuingServer, RegenerateOptions } from "../gate/attempt.js";
 import type { PolicyData } from "../moderation/policy.js";
 import type { AccessOptions } from "./access.js";
 import type { AuditLog } from "./audit/log.js";
@@ -7,6 +8,13 @@ import type { RouteOptions } from "./routes.js";
 
 /** Pace: default "hold-back", "settled", each token at once, no scout; "scout-first" needs one. */
 export interface ProxyOptions extends RouteOptions, AccessOptions, Pace {
+  /**
+   * The kind of server that `upstream` is, which goes on with an answer where it was flagged: needed in the mode
+   * "regenerate", and of no use in others.
+   */
+  continue?: ContinuingServer;
+  /** How it goes on, in the mode "regenerate". Default: `buffer` 40, `attempts` 5, "resample". */
+  regenerate?: Omit<RegenerateOptions, "intervention"> & { intervention?: "resample" | "introspection" };
   /** Address of an OpenAI-compatible API, with or without `/v1`. */
   upstream: string;
   /** Default: DEFAULT_POLICY. */

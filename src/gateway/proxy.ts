@@ -1,6 +1,6 @@
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
-import { checkMode, type Outcome } from "../gate/gate-options.js";
+import type { Outcome } from "../gate/gate-options.js";
 import { ModerationViolation } from "../gate/violation.js";
 import type { Guard } from "../guard.js";
 import { type Policy, replacementOf, resolvePolicy } from "../moderation/policy.js";
@@ -20,6 +20,9 @@ import type { ParsedRequest } from "./parsed-request.js";
 import { PolicyTable } from "./policy-table.js";
 import type { ProxyOptions } from "./proxy-options.js";
 import { counted, RequestRecord } from "./record.js";
+import { checkProxyMode } from "./regenerate/check.js";
+import type { RegenerationOptions } from "./regenerate/regeneration.js";
+import { seamFor } from "./regenerate/turn.js";
 import { readBody } from "./request/body.js";
 import { FieldReader, type Unjudged } from "./request/fields.js";
 import { codecOf, type Route, Routes, spelledOut } from "./routes.js";
@@ -55,7 +58,7 @@ export class GuardProxy {
 
   /** @throws {InputError} POLICY_INVALID, OPTION_INVALID */
   constructor(guard: Guard, options: ProxyOptions) {
-    checkMode(options.mode, options.scout);
+    checkProxyMode(options);
     this.#guard = guard;
     this.#options = options;
     this.#policies = this.#tableOf(options.policies);
@@ -222,12 +225,14 @@ export class GuardProxy {
       const policy = moderation ? policyAsked(own, moderation, this.#options.allowScore === true) : own;
       // The guard answers it.
       if (moderation) delete body.moderation;
+      const headers = headersOf(request, record);
       moderated = new ModeratedRequest(endpoint, parsed, this.#guard, {
         policy,
         pace: this.#options,
         signal: admission.signal,
         onObserve: (finding) => this.metrics.found(finding),
         watchers: record.watchers,
+        regenerate: this.#regenerate(headers, record, path, parsed, body),
         request: body,
         passFields: this.#options.passFields,
         cacheKey: tenantOf(request),
@@ -236,7 +241,6 @@ export class GuardProxy {
         replacement: ({ category }) => replacementOf(own, category) ?? this.#options.replacement ?? null,
         keepAlive: this.#options.keepAlive ?? KEEP_ALIVE_SECONDS,
       });
-      const headers = headersOf(request, record);
       const response = await this.#forward(moderated, headers, path, parsed, body);
       void this.#conclude(moderated, record, response.status, admission);
       return response;
@@ -262,15 +266,34 @@ export class GuardProxy {
     const prompts = moderated.promptsPass();
     prompts.catch(() => {});
     if (this.#options.promptFirst || parsed.promptFirst) await prompts;
-    headers.set("content-type", "application/json");
-    // What was judged, not the text it was read from: of a field that comes twice, others may read the first.
-    const body = JSON.stringify(asked);
-    const answered = this.#upstream.send(path, { method: "POST", headers, body, signal: moderated.signal });
+    const answered = this.#ask(headers, path, asked, moderated.firstSignal);
     // Whatever becomes of the request, nobody waits for it once the prompt is blocked.
     answered.catch(() => {});
     const response = await Promise.race([answered, prompts.then(() => answered)]);
     await prompts;
     return moderated.answer(response);
+  }
+
+  /** Asks the model. */
+  #ask(headers: Headers, path: string, asked: Json, signal: AbortSignal): Promise<Response> {
+    headers.set("content-type", "application/json");
+    // What was judged, not the text it was read from: of a field that comes twice, others may read the first.
+    return this.#upstream.send(path, { method: "POST", headers, body: JSON.stringify(asked), signal });
+  }
+
+  /** How the answer is gone on with where it is flagged; null: it ends there. @throws {RequestError} regenerate_one_choice */
+  #regenerate(
+    headers: Headers,
+    { endpoint }: RequestRecord,
+    path: string,
+    parsed: ParsedRequest,
+    asked: Json,
+  ): Omit<RegenerationOptions, "request" | "failed"> | null {
+    const { mode, continue: server, regenerate } = this.#options;
+    if (mode !== "regenerate" || !server) return null;
+    const seam = seamFor(server, endpoint, asked, parsed);
+    const send = (body: Json, signal: AbortSignal) => this.#ask(headers, path, body, signal);
+    return seam && { ...regenerate, server, seam, send };
   }
 
   /** Waits for the request's end, then gives its places back and writes it down. */

@@ -35,8 +35,10 @@ export interface LogEntry {
   /** Tokens of the conversation before the answer, of all choices, and of these those that the guard had read before. */
   promptTokens: number;
   reusedTokens: number;
-  /** Tokens of the answer. */
+  /** Tokens of the answer, and of what was dropped of it. */
   tokens: number;
+  /** How often the model was asked to go on after a flag (mode "regenerate"). */
+  regenerations: number;
   violations: object[];
   observed: object[];
   /** How much of what kind went on that nobody judged. */
@@ -97,6 +99,7 @@ export class RequestRecord {
       promptTokens: outcomes.reduce((sum, { stats }) => sum + stats.promptTokens, 0),
       reusedTokens: outcomes.reduce((sum, { stats }) => sum + stats.reusedTokens, 0),
       tokens: outcomes.reduce((sum, { stats }) => sum + stats.tokens, 0),
+      regenerations: outcomes.reduce((sum, { stats }) => sum + stats.regenerations, 0),
       violations: outcomes
         .flatMap(({ violation }) => violation ?? [])
         .map((violation) => ({

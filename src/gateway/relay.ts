@@ -1,4 +1,6 @@
 import { GuardError } from "../errors.js";
+import type { Attempt } from "../gate/attempt.js";
+import type { Channel } from "../gate/channel.js";
 import { ModerationViolation } from "../gate/violation.js";
 import { invalid, Slot } from "./allow-list.js";
 import { RequestError, toRequestError } from "./api-error.js";
@@ -6,6 +8,8 @@ import type { Event, Released, Routed, StreamCodec, TextTarget } from "./codec.j
 import { isRecord, type Json } from "./json.js";
 import type { Lane } from "./lane.js";
 import type { Media } from "./media.js";
+import type { Regeneration } from "./regenerate/regeneration.js";
+import type { Sent } from "./regenerate/seam.js";
 import { errorIn, UpstreamError } from "./upstream-error.js";
 
 interface Context {
@@ -22,6 +26,24 @@ interface Context {
   reason(error: unknown): unknown;
   /** Called with what the model's server failed of. */
   failed(failure: RequestError): void;
+  /** How the answer of the one choice is gone on with where it is flagged; null: it ends there. */
+  goesOn: GoesOn | null;
+}
+
+interface GoesOn {
+  regeneration: Regeneration;
+  /** Reads an answer that goes on. */
+  codec(): StreamCodec;
+  /** Of the first request: fires when its answer is dropped. */
+  signal: AbortSignal;
+}
+
+/** One of the model's streams, on its way into the gates. */
+interface Reading {
+  codec: StreamCodec;
+  inputs: Channel<Released>[];
+  /** Fires when it is dropped: whatever becomes of it then is nobody's failure. */
+  signal: AbortSignal | null;
 }
 
 /** Relays a model's event stream through the gates of its choices. Never rejects. */
@@ -36,6 +58,7 @@ export async function relay(
   stream.keepAlive();
   const opening = stream.open();
   const reading = stream.read(body);
+  lanes[0].again = (attempt, signal) => stream.again(attempt, signal);
   const sending = lanes.map(async (_, choice) => {
     await opening;
     await stream.send(choice);
@@ -49,7 +72,7 @@ export async function relay(
   }
   stream.silence();
   context.end();
-  await Promise.allSettled([...sending, reading]);
+  await Promise.allSettled([...sending, reading, ...stream.continuations]);
 }
 
 class Relay {
@@ -64,6 +87,8 @@ class Relay {
   /** Choices that were stopped. */
   #stopped = 0;
   #failure: RequestError | null = null;
+  /** What goes on with the answer. */
+  readonly continuations: Promise<void>[] = [];
   #timer: NodeJS.Timeout | undefined;
   /** Nothing was sent since the timer looked last. */
   #silent = false;
@@ -85,16 +110,45 @@ class Relay {
   }
 
   /** Reads the model's events into the gates. Never rejects: what fails is told to each gate, which passes it on. */
-  async read(body: AsyncIterable<Uint8Array>): Promise<void> {
+  async read(body: AsyncIterable<Uint8Array>, reading = this.#first()): Promise<void> {
+    const { codec, inputs, signal } = reading;
     try {
-      await this.#events(body);
-      const open = this.#lanes.findIndex(({ input }, choice) => !input.left && !this.#answer.ended(choice));
+      await this.#events(body, reading);
+      const open = inputs.findIndex((input, choice) => !input.left && !codec.ended(choice));
       if (open >= 0 && !this.#terminated) {
         throw new RequestError(502, "upstream_failed", "The model's stream ended before its answer did.");
       }
-      for (const { input } of this.#lanes) input.close();
+      for (const input of inputs) input.close();
     } catch (cause) {
-      await this.#close(cause);
+      if (!signal?.aborted) await this.#close(cause, inputs);
+    }
+  }
+
+  #first(): Reading {
+    const inputs = this.#lanes.map(({ input }) => input);
+    return { codec: this.#answer, inputs, signal: this.#context.goesOn?.signal ?? null };
+  }
+
+  /** Has the answer gone on with from what the client has. Never rejects. */
+  again(attempt: Attempt, signal: AbortSignal): void {
+    this.continuations.push(this.#goOn(attempt, signal, this.#lanes[0].input));
+  }
+
+  async #goOn(attempt: Attempt, signal: AbortSignal, input: Channel<Released>): Promise<void> {
+    const { goesOn, media } = this.#context;
+    try {
+      if (!goesOn) throw attempt.violation;
+      const { regeneration, codec } = goesOn;
+      const response = await regeneration.ask(attempt, signal, media);
+      regeneration.seam.next(this.#answer.sent as Sent);
+      this.#terminated = false;
+      await this.read(response.body as ReadableStream<Uint8Array>, {
+        codec: codec(),
+        inputs: [input],
+        signal,
+      });
+    } catch (error) {
+      input.close({ error });
     }
   }
 
@@ -159,19 +213,22 @@ class Relay {
     await this.#writer.close();
   }
 
-  async #events(body: AsyncIterable<Uint8Array>): Promise<void> {
+  async #events(body: AsyncIterable<Uint8Array>, { codec, inputs }: Reading): Promise<void> {
+    const seam = this.#context.goesOn?.regeneration.seam;
     for await (const { event: name, data } of this.#context.media.events(body)) {
       const said = data.trim();
       if (said === "[DONE]") this.#terminated = true;
       else if (said !== "" || name === "error") {
-        for (const routed of this.#answer.read(parse(said, name))) await this.#route(routed);
+        const sent = parse(said, name);
+        const event = seam ? seam.join(sent) : sent;
+        for (const routed of event ? codec.read(event) : []) await this.#route(routed, inputs);
       }
-      if (this.#terminated || this.#lanes.every(({ input }) => input.left)) return;
+      if (this.#terminated || inputs.every(({ left }) => left)) return;
     }
   }
 
   /** Ends the gates' input with what failed, after all that came before. */
-  async #close(cause: unknown): Promise<void> {
+  async #close(cause: unknown, inputs: readonly Channel<Released>[]): Promise<void> {
     const error =
       cause instanceof RequestError || this.#context.signal.aborted
         ? cause
@@ -186,11 +243,11 @@ class Relay {
       this.#quoting = this.#lanes.find(({ input }) => !input.left);
       await this.#quoting?.quote(this.#quote, error.quote).catch(() => {});
     }
-    for (const { input } of this.#lanes) input.close({ error });
+    for (const input of inputs) input.close({ error });
   }
 
-  async #route({ choice, part }: Routed): Promise<void> {
-    if (choice !== null) await this.#lanes[choice].take(part);
+  async #route({ choice, part }: Routed, inputs: readonly Channel<Released>[]): Promise<void> {
+    if (choice !== null) await this.#lanes[choice].take(part, inputs[choice]);
     else if (part.kind === "item") this.#last = part.item as Event;
   }
 

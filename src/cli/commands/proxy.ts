@@ -1,6 +1,8 @@
 import { Command, InvalidArgumentError, Option } from "commander";
+import { CONTINUING_SERVERS, type ContinuingServer } from "../../gate/attempt.js";
 import type { Mode } from "../../gate/gate-options.js";
 import { isLoopbackName } from "../../gateway/loopback.js";
+import type { ProxyOptions } from "../../gateway/proxy-options.js";
 import type { PolicyData } from "../../moderation/policy.js";
 import { type AuditOptions, auditOptions, closeAudit, openAudit } from "../audit-options.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
@@ -23,7 +25,11 @@ interface Options extends ModelOptions, PaceOptions, AuditOptions {
   host: string;
   policy?: string;
   policies?: string;
-  mode: Mode;
+  mode: Mode | "regenerate";
+  continue?: ContinuingServer;
+  buffer?: number;
+  attempts?: number;
+  intervention?: "resample" | "introspection";
   scout?: boolean;
   promptFirst?: boolean;
   readAhead?: boolean;
@@ -63,10 +69,32 @@ export function proxyCommand(): Command {
     .addOption(
       new Option(
         "--mode <mode>",
-        "hold text back until it is judged, judge it while it passes, or let it pass on the scout's word",
+        "hold text back until it is judged, judge it while it passes, let it pass on the scout's word, or have the model go " +
+          "on in another way where it is flagged",
       )
-        .choices(["hold-back", "stream-first", "scout-first"])
+        .choices(["hold-back", "stream-first", "scout-first", "regenerate"])
         .default("hold-back"),
+    )
+    .addOption(
+      new Option("--continue <server>", "what the API is, for --mode regenerate").choices(CONTINUING_SERVERS),
+    )
+    .addOption(
+      new Option(
+        "--buffer <tokens>",
+        "of --mode regenerate: tokens held, and dropped at a flag (default: 40)",
+      ).argParser(whole(1, 1024)),
+    )
+    .addOption(
+      new Option(
+        "--attempts <n>",
+        "of --mode regenerate: how often the model is asked to go on (default: 5)",
+      ).argParser(whole(1, 100)),
+    )
+    .addOption(
+      new Option(
+        "--intervention <what>",
+        "of --mode regenerate: go on as it is, or say first what was wrong",
+      ).choices(["resample", "introspection"]),
     )
     .addOption(releaseOption())
     .addOption(batchTokensOption())
@@ -183,6 +211,7 @@ async function proxy(options: Options): Promise<void> {
       policy: policy as PolicyData | undefined,
       policies: options.policies && (await readPolicies(options.policies)),
       batch: batchOf(options),
+      regenerate: regenerateOf(options),
       allowPaths: options.allowPath,
       allowOrigins: options.allowOrigin,
       allowHosts: hostsOf(options),
@@ -200,6 +229,12 @@ async function proxy(options: Options): Promise<void> {
     await guard.close();
     await closeAudit(audit);
   }
+}
+
+/** Undefined where nothing of it was said. */
+function regenerateOf({ buffer, attempts, intervention }: Options): ProxyOptions["regenerate"] {
+  const given = { buffer, attempts, intervention };
+  return Object.values(given).some((value) => value !== undefined) ? given : undefined;
 }
 
 /** On an address that others reach, names of it cannot be known: those that are given count, else all. */

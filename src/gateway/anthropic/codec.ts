@@ -6,6 +6,7 @@ import type { CodecOptions, Event, ResponseCodec, Routed, StreamCodec, TextTarge
 import { isRecord, type Json, list, record, text } from "../json.js";
 import { EVENT_STREAM } from "../media.js";
 import { EventReader, judgeCalls, type Said } from "../readers.js";
+import type { Sent } from "../regenerate/seam.js";
 import { wholeAnswer } from "../whole-answer.js";
 import { eventShapes, messageFields } from "./fields.js";
 
@@ -107,6 +108,10 @@ class MessageAnswer implements StreamCodec {
 
   keepAlive(): string {
     return this.frame({ type: "ping" });
+  }
+
+  get sent(): Sent {
+    return { begun: this.#begun, parts: this.#blocks, open: [...this.#open].map(Number) };
   }
 
   frame(event: Event): string {

@@ -5,6 +5,7 @@ import type { RequestError } from "../api-error.js";
 import type { CodecOptions, Event, Routed, StreamCodec, TextTarget } from "../codec.js";
 import { isRecord, type Json, list, record } from "../json.js";
 import { EventReader, judgeCalls, type Said } from "../readers.js";
+import type { Sent } from "../regenerate/seam.js";
 import { choiceFilters, moderationOf, promptFilters } from "./annotations.js";
 import { bodyFields } from "./choices-fields.js";
 import { indexOf } from "./whole-choices.js";
@@ -38,6 +39,7 @@ export class ChoicesAnswer implements StreamCodec {
   readonly #targets: { key: string; kind: string; target: TextTarget }[] = [];
   readonly #before: string[];
   readonly #ended = new Set<number>();
+  #begun = false;
   /** The first event's fields, for events of the proxy's own. */
   #first: Json | null = null;
 
@@ -124,7 +126,12 @@ export class ChoicesAnswer implements StreamCodec {
     return ": keep-alive\n\n";
   }
 
+  get sent(): Sent {
+    return { begun: this.#begun, parts: 0, open: [] };
+  }
+
   frame(event: Event): string {
+    this.#begun = true;
     return `data: ${JSON.stringify(event)}\n\n`;
   }
 

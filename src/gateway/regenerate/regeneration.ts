@@ -1,0 +1,72 @@
+import type { Attempt, ContinuingServer, RegenerateOptions } from "../../gate/attempt.js";
+import { RequestError } from "../api-error.js";
+import type { Json } from "../json.js";
+import type { Media } from "../media.js";
+import type { Seam } from "./seam.js";
+import { continued } from "./turn.js";
+
+/** How a request has its answer gone on with. */
+export interface RegenerationOptions extends RegenerateOptions {
+  server: ContinuingServer;
+  seam: Seam;
+  /** The request's body. */
+  request: Json;
+  /** Sends a body where the request went. */
+  send: (body: Json, signal: AbortSignal) => Promise<Response>;
+  /** Called with why the server did not go on. */
+  failed: (failure: RequestError) => void;
+}
+
+/** Asks a model's server to go on with an answer from what its client has. */
+export class Regeneration {
+  readonly #options: RegenerationOptions;
+
+  constructor(options: RegenerationOptions) {
+    this.#options = options;
+  }
+
+  get seam(): Seam {
+    return this.#options.seam;
+  }
+
+  get gate(): RegenerateOptions {
+    const { buffer, attempts, intervention } = this.#options;
+    return { buffer, attempts, intervention };
+  }
+
+  /**
+   * The server's answer, from where the client is.
+   *
+   * @param media what is to come. Default: JSON
+   * @throws what was flagged, where the server does not go on: the answer is stopped then
+   */
+  async ask(attempt: Attempt, signal: AbortSignal, media?: Media): Promise<Response> {
+    const { server, request, send } = this.#options;
+    // Calls, reasoning and the like cannot be gone on with: the answer ends as it would without.
+    if (!this.seam.plain) throw attempt.violation;
+    let response: Response;
+    try {
+      response = await send(continued(server, request, attempt), signal);
+    } catch (cause) {
+      if (signal.aborted) throw signal.reason;
+      return this.giveUp(attempt, "", cause);
+    }
+    const type = response.headers.get("content-type") ?? "";
+    if (response.ok && response.body && (!media || media.matches(type))) return response;
+    await response.body?.cancel().catch(() => {});
+    return this.giveUp(attempt, ` (status ${response.status})`);
+  }
+
+  /** Tells why the answer is not gone on with, and stops it. */
+  giveUp({ violation }: Attempt, how: string, cause?: unknown): never {
+    this.#options.failed(
+      new RequestError(
+        502,
+        "continuation_refused",
+        `The model's server did not go on with the answer${how}.`,
+        { cause },
+      ),
+    );
+    throw violation;
+  }
+}

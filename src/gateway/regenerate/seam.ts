@@ -1,0 +1,167 @@
+import { isRecord, type Json, list, record } from "../json.js";
+
+/** What a client has been sent of a streamed answer. */
+export interface Sent {
+  /** Whether its answer has begun. */
+  begun: boolean;
+  /** Numbered parts of it: how many, and which are open. */
+  parts: number;
+  open: readonly number[];
+}
+
+/**
+ * Makes the events of several answers, each of which goes on from the one before, those of one. Events go through it as the
+ * model's server sends them, before anything is read.
+ */
+export interface Seam {
+  /** The stretch of the answer that is gone on with, as its codec names it. */
+  readonly key: unknown;
+  /** Whether all that came was a text's: nothing else can be gone on with. */
+  readonly plain: boolean;
+  /** Another answer begins, which goes on from what the client has. */
+  next(sent: Sent): void;
+  /** An event as one of the first answer's; null where that has it already. */
+  join(event: Json): Json | null;
+  /** Whether a whole answer is one text, and nothing else. */
+  isText(body: Json): boolean;
+  /** Tells in a whole answer how the one that goes on from it ended, and what both used. */
+  joinWhole(body: Json, more: Json): void;
+}
+
+/** The sum of what two answers used, name by name. */
+export function added(before: unknown, more: unknown): unknown {
+  if (isRecord(before) && isRecord(more)) {
+    const names = new Set([...Object.keys(before), ...Object.keys(more)]);
+    return Object.fromEntries([...names].map((name) => [name, added(before[name], more[name])]));
+  }
+  if (typeof before === "number" && typeof more === "number") return before + more;
+  return more ?? before;
+}
+
+/** Fields that are the same in all events of an answer. */
+const OF_THE_ANSWER = ["id", "object", "created", "model", "system_fingerprint", "service_tier"];
+/** What of a delta is a text's, or says nothing. */
+const TEXT_FIELDS = ["role", "content"];
+
+/** Whether a field of a message or a delta says something beside its text. */
+function saysMore([name, value]: [string, unknown]): boolean {
+  if (TEXT_FIELDS.includes(name) || value === null || value === "") return false;
+  return !Array.isArray(value) || value.length > 0;
+}
+
+/** Of chat completions. */
+export class ChatSeam implements Seam {
+  readonly key = "content";
+  plain = true;
+  #first: Json | null = null;
+  #begun = false;
+  #again = false;
+  /** Of the answers before, and of this one as far as its server has told. */
+  #before: unknown;
+  #usage: unknown;
+
+  next({ begun }: Sent): void {
+    this.#begun = begun;
+    this.#again = true;
+    this.#before = added(this.#before, this.#usage);
+    this.#usage = undefined;
+  }
+
+  join(event: Json): Json {
+    this.#first ??= Object.fromEntries(
+      OF_THE_ANSWER.flatMap((name) => (name in event ? [[name, event[name]]] : [])),
+    );
+    const joined: Json = { ...event, ...(this.#again && this.#first) };
+    if (isRecord(event.usage)) {
+      this.#usage = event.usage;
+      joined.usage = added(this.#before, event.usage);
+    }
+    if (Array.isArray(event.choices)) joined.choices = event.choices.map((choice) => this.#choice(choice));
+    return joined;
+  }
+
+  isText({ choices }: Json): boolean {
+    const [{ message }, ...more] = list(choices).map(record);
+    return more.length === 0 && !Object.entries(record(message)).some(saysMore);
+  }
+
+  joinWhole(body: Json, more: Json): void {
+    record(list(body.choices)[0]).finish_reason = record(list(more.choices)[0]).finish_reason;
+    body.usage = added(body.usage, more.usage);
+  }
+
+  #choice(choice: unknown): unknown {
+    if (!isRecord(choice) || !isRecord(choice.delta)) return choice;
+    const { role, ...rest } = choice.delta;
+    if (Object.entries(choice.delta).some(saysMore) || Array.isArray(rest.content)) this.plain = false;
+    // The client knows whose answer it is.
+    return this.#begun && role !== undefined ? { ...choice, delta: rest } : choice;
+  }
+}
+
+/** Of Anthropic's messages. */
+export class MessageSeam implements Seam {
+  key: unknown = 0;
+  plain = true;
+  #begun = false;
+  /** The client's number of each block. */
+  #numbers = new Map<unknown, number>();
+  #blocks = 0;
+  /** The block that is gone on with: its beginning was sent. */
+  #open: number | null = null;
+  #before: unknown;
+  #usage: unknown;
+
+  next({ begun, parts, open }: Sent): void {
+    this.#begun = begun;
+    this.#numbers.clear();
+    this.#blocks = parts;
+    this.#open = open.at(-1) ?? null;
+    this.key = this.#open ?? parts;
+    this.#before = added(this.#before, this.#usage);
+    this.#usage = undefined;
+  }
+
+  join(event: Json): Json | null {
+    const { type } = event;
+    if (type === "message_start") {
+      this.#usage = record(record(event.message).usage);
+      return this.#begun ? null : event;
+    }
+    if (type === "content_block_start") return this.#start(event);
+    if (type === "content_block_delta" || type === "content_block_stop") {
+      const kind = record(event.delta).type;
+      if (kind !== undefined && kind !== "text_delta") this.plain = false;
+      return { ...event, index: this.#numbers.get(event.index) ?? event.index };
+    }
+    if (type !== "message_delta" || !isRecord(event.usage)) return event;
+    this.#usage = { ...record(this.#usage), ...event.usage };
+    const told = added(this.#before, this.#usage) as Json;
+    return {
+      ...event,
+      usage: Object.fromEntries(Object.keys(event.usage).map((name) => [name, told[name]])),
+    };
+  }
+
+  isText({ content }: Json): boolean {
+    const blocks = list(content).map(record);
+    return blocks.length === 1 && blocks[0].type === "text";
+  }
+
+  joinWhole(body: Json, { stop_reason, stop_sequence, usage }: Json): void {
+    Object.assign(body, { stop_reason, stop_sequence, usage: added(body.usage, usage) });
+  }
+
+  #start(event: Json): Json | null {
+    const isText = record(event.content_block).type === "text";
+    if (!isText) this.plain = false;
+    if (isText && this.#open !== null) {
+      this.#numbers.set(event.index, this.#open);
+      this.#open = null;
+      return null;
+    }
+    const number = this.#blocks++;
+    this.#numbers.set(event.index, number);
+    return { ...event, index: number };
+  }
+}

@@ -1,0 +1,369 @@
+import { describe, expect, test, vi } from "vitest";
+import { serving } from "./serving.js";
+import { type Asked, chunk, type Script, sse } from "./upstream.js";
+
+const served = serving();
+const REGENERATE = { mode: "regenerate", batch: { tokens: 1, ms: 1 }, regenerate: { buffer: 2 } } as const;
+const VLLM = { ...REGENERATE, continue: "vllm" } as const;
+const USER = { role: "user", content: "Hi" };
+const envelope = { id: "c1", object: "chat.completion.chunk", created: 1, model: "m" };
+
+/** A stream's events, each with an id of its own answer. */
+function streamed(id: string, texts: string[]) {
+  // As vLLM tells it where it is asked to go on telling: of an answer that is dropped, no last word comes.
+  const own = (event: object, completion_tokens: number) =>
+    sse({ ...event, id, usage: { prompt_tokens: 10, completion_tokens } });
+  return [
+    own(chunk({ role: "assistant", content: "" }), 0),
+    ...texts.map((content, i) => own(chunk({ content }), i + 1)),
+    own(chunk({}, "stop"), texts.length),
+    own({ ...envelope, choices: [] }, texts.length),
+    sse("[DONE]"),
+  ];
+}
+
+/** Answers in turn; the last one for all that follow. */
+function answers(...scripts: { status?: number; type?: string; script: Script }[]) {
+  let asked = 0;
+  served.upstream.answerWith(() => scripts[Math.min(asked++, scripts.length - 1)]);
+}
+
+const json = (body: object, status = 200) => ({
+  status,
+  type: "application/json",
+  script: [JSON.stringify(body)],
+});
+
+async function ask(url: string, path: string, body: object, signal?: AbortSignal) {
+  const response = await fetch(url + path, {
+    ...{ method: "POST", headers: { "content-type": "application/json" }, signal },
+    body: JSON.stringify({ model: "m", messages: [USER], ...body }),
+  });
+  const text = await response.text();
+  const events = text
+    .split("\n\n")
+    .flatMap((event) => /^data: (\{.*\})$/m.exec(event)?.[1] ?? [])
+    .map((data) => JSON.parse(data));
+  return { status: response.status, text, events };
+}
+
+const bodyOf = ({ body }: Asked) => JSON.parse(body);
+const contentOf = (events: { choices?: { delta?: { content?: string } }[] }[]) =>
+  events.map(({ choices }) => choices?.[0]?.delta?.content ?? "").join("");
+
+/** The last event of a choice. */
+const lastOf = (events: { choices?: object[] }[]) => events.findLast(({ choices }) => choices?.length);
+
+describe("chat completions", () => {
+  test("a stream that is flagged is gone on with: to its client it is one answer", async () => {
+    answers(
+      {
+        script: [...streamed("c1", ["one two", " three four", " BAD BAD", " five"]).slice(0, -3), 500, "die"],
+      },
+      { script: streamed("c2", [" drei", " vier"]) },
+    );
+    const { url } = await served.start(VLLM);
+    const { events, text } = await ask(url, "/v1/chat/completions", { stream: true, tools: [] });
+    expect(contentOf(events)).toBe("one two three four drei vier");
+    expect(new Set(events.map(({ id }) => id))).toEqual(new Set(["c1"]));
+    const roles = events.filter(({ choices }) => choices[0]?.delta?.role !== undefined);
+    expect(roles).toHaveLength(1);
+    const reasons = events.flatMap(({ choices }) => choices[0]?.finish_reason ?? []);
+    expect(reasons).toEqual(["stop"]);
+    expect(text.match(/\[DONE\]/g)).toHaveLength(1);
+    const [first, second] = served.upstream.asked;
+    expect(await first.aborted).toBe(true);
+    expect(bodyOf(second)).toMatchObject({
+      messages: [USER, { role: "assistant", content: "one two three four" }],
+      ...{ stream: true, continue_final_message: true, add_generation_prompt: false, tools: [] },
+    });
+    expect(second.path).toBe(first.path);
+    const entry = await served.logged();
+    expect(entry).toMatchObject({ end: "passed", regenerations: 1, violations: [], error: null });
+  });
+
+  test("usage adds up over what the server has told, and metrics count", async () => {
+    answers(
+      { script: streamed("c1", ["one two", " BAD BAD"]) },
+      { script: streamed("c2", [" drei", " BAD BAD"]) },
+      { script: streamed("c3", [" fine", " now"]) },
+    );
+    const { url, proxy } = await served.start({ ...VLLM, regenerate: { buffer: 1 } });
+    const { events } = await ask(url, "/v1/chat/completions", { stream: true });
+    expect(contentOf(events)).toBe("one two drei fine now");
+    const told = events.flatMap(({ usage }) => usage ?? []);
+    expect(told).toHaveLength(1);
+    expect(told[0]).toEqual({ prompt_tokens: 30, completion_tokens: 6 });
+    await served.logged();
+    expect(await proxy.metrics.registry.metrics()).toContain("qwen3guard_regenerations_total 2");
+  });
+
+  test("flagged in every attempt, it ends as a flagged answer does, with how often it was tried", async () => {
+    answers({ script: streamed("c1", ["so", " BAD BAD", " x"]) });
+    const { url } = await served.start({ ...VLLM, regenerate: { buffer: 1, attempts: 2 } });
+    const { events, text } = await ask(url, "/v1/chat/completions", { stream: true });
+    expect(contentOf(events)).toBe("sososo");
+    expect(lastOf(events)).toMatchObject({
+      choices: [{ finish_reason: "content_filter" }],
+      qwen3guard: { regenerations: 2, part: "response" },
+    });
+    expect(text.endsWith("data: [DONE]\n\n")).toBe(true);
+    expect(served.upstream.asked).toHaveLength(3);
+    expect(await served.logged()).toMatchObject({
+      end: "flagged",
+      regenerations: 2,
+      violations: [{ regenerations: 2 }],
+    });
+  });
+
+  test("a server that does not go on: the answer ends as a flagged one, and the log says why", async () => {
+    for (const refusal of [
+      json({ error: { message: "no prefill" } }, 400),
+      json({ choices: [] }),
+      { script: ["die"] as Script, type: "text/plain" },
+    ]) {
+      served.log.length = 0;
+      answers({ script: streamed("c1", ["one two", " BAD BAD", " x"]) }, refusal);
+      const { url } = await served.start({ ...VLLM, regenerate: { buffer: 1 } });
+      const { events } = await ask(url, "/v1/chat/completions", { stream: true });
+      expect(contentOf(events)).toBe("one two");
+      expect(lastOf(events)).toMatchObject({ choices: [{ finish_reason: "content_filter" }] });
+      expect(await served.logged()).toMatchObject({
+        end: "flagged",
+        error: { code: "continuation_refused" },
+      });
+    }
+  });
+
+  test("a server that dies while it goes on is a failure", async () => {
+    answers(
+      { script: streamed("c1", ["one two", " BAD BAD", " x"]) },
+      { script: [...streamed("c2", [" drei vier fünf"]).slice(0, -3), "die"] },
+    );
+    const { url } = await served.start({ ...VLLM, regenerate: { buffer: 1 } });
+    const { events } = await ask(url, "/v1/chat/completions", { stream: true });
+    expect(contentOf(events)).toBe("one two drei vier fünf");
+    expect(events.at(-1)).toMatchObject({ error: { code: "upstream_failed" } });
+    expect(await served.logged()).toMatchObject({ end: "failed", regenerations: 1 });
+  });
+
+  test("a client that leaves while it is gone on with stops both, and frees the slot", async () => {
+    answers(
+      { script: [...streamed("c1", ["one two", " BAD BAD", " x"]).slice(0, -3), 5000] },
+      { script: [sse(chunk({ content: " drei" })), 5000] },
+    );
+    const { url } = await served.start(VLLM);
+    const controller = new AbortController();
+    const asking = ask(url, "/v1/chat/completions", { stream: true }, controller.signal).catch(() => {});
+    await vi.waitFor(() => expect(served.upstream.asked).toHaveLength(2));
+    controller.abort();
+    await asking;
+    for (const { aborted } of served.upstream.asked) expect(await aborted).toBe(true);
+    expect(await served.logged()).toMatchObject({ end: "cancelled" });
+  });
+
+  test("a call of a tool is not gone on with: the answer ends as it would without", async () => {
+    const call = {
+      tool_calls: [{ index: 0, id: "t1", type: "function", function: { name: "f", arguments: "{}" } }],
+    };
+    answers({
+      script: [
+        sse(chunk({ content: "one two three" })),
+        sse(chunk(call)),
+        sse(chunk({ content: " BAD BAD x" })),
+        sse("[DONE]"),
+      ],
+    });
+    const { url } = await served.start(VLLM);
+    const { events } = await ask(url, "/v1/chat/completions", { stream: true });
+    expect(lastOf(events)).toMatchObject({ choices: [{ finish_reason: "content_filter" }] });
+    expect(served.upstream.asked).toHaveLength(1);
+  });
+
+  test("a whole answer is gone on with as well, and its usage is that of both", async () => {
+    const whole = (id: string, content: string, completion_tokens: number, finish_reason = "stop") =>
+      json({
+        ...{ id, object: "chat.completion", created: 1, model: "m" },
+        choices: [{ index: 0, message: { role: "assistant", content }, finish_reason }],
+        usage: { prompt_tokens: 10, completion_tokens, total_tokens: 10 + completion_tokens },
+      });
+    answers(
+      whole("c1", "one two three BAD BAD five", 6),
+      whole("c2", " drei BAD BAD x", 3),
+      whole("c3", " fine", 1, "length"),
+    );
+    const { url } = await served.start({ ...VLLM, regenerate: { buffer: 1 } });
+    const { text } = await ask(url, "/v1/chat/completions", {});
+    expect(JSON.parse(text)).toMatchObject({
+      id: "c1",
+      choices: [{ message: { content: "one two three drei fine" }, finish_reason: "length" }],
+      usage: { prompt_tokens: 30, completion_tokens: 10, total_tokens: 40 },
+    });
+    expect(served.upstream.asked.map((asked) => bodyOf(asked).messages.at(-1).content)).toEqual([
+      "Hi",
+      "one two three",
+      "one two three drei",
+    ]);
+    answers(whole("c1", "one two three BAD BAD five", 6), json({ error: "no" }, 400));
+    const stopped = JSON.parse((await ask(url, "/v1/chat/completions", {})).text);
+    expect(stopped).toMatchObject({
+      choices: [{ message: { content: "one two three" }, finish_reason: "content_filter" }],
+    });
+  });
+
+  test("llama.cpp gets the turn as the last message, and a beginning of the request's own stays before it", async () => {
+    answers(
+      { script: streamed("c1", [" one two", " BAD BAD", " x"]) },
+      { script: streamed("c2", [" fine"]) },
+    );
+    const { url } = await served.start({ ...REGENERATE, continue: "llama.cpp", regenerate: { buffer: 1 } });
+    const messages = [USER, { role: "assistant", content: "Well," }];
+    const { events } = await ask(url, "/v1/chat/completions", { stream: true, messages });
+    expect(contentOf(events)).toBe(" one two fine");
+    const { messages: sent, ...rest } = bodyOf(served.upstream.asked[1]);
+    expect(sent).toEqual([USER, { role: "assistant", content: "Well, one two" }]);
+    expect(rest).toEqual({ model: "m", stream: true });
+  });
+
+  test("with introspection the model reads what only it is to read", async () => {
+    answers(
+      { script: streamed("c1", ["one two", " BAD BAD", " x"]) },
+      { script: streamed("c2", [" I was wrong."]) },
+    );
+    const { url } = await served.start({ ...VLLM, regenerate: { buffer: 1, intervention: "introspection" } });
+    const { events } = await ask(url, "/v1/chat/completions", { stream: true });
+    expect(contentOf(events)).toBe("one two I was wrong.");
+    expect(bodyOf(served.upstream.asked[1]).messages.at(-1).content).toMatch(/^one two\n\n\(I stop here/);
+  });
+});
+
+describe("Anthropic's messages", () => {
+  const ANTHROPIC = { ...REGENERATE, continue: "anthropic", regenerate: { buffer: 1 } } as const;
+  const event = (type: string, fields: object) =>
+    `event: ${type}\ndata: ${JSON.stringify({ type, ...fields })}\n\n`;
+  const message = (id: string, input_tokens: number) => ({
+    ...{
+      id,
+      type: "message",
+      role: "assistant",
+      model: "m",
+      content: [],
+      stop_reason: null,
+      stop_sequence: null,
+    },
+    usage: { input_tokens, output_tokens: 1 },
+  });
+  const said = (id: string, texts: string[], tokens: number): Script => [
+    event("message_start", { message: message(id, 10) }),
+    event("content_block_start", { index: 0, content_block: { type: "text", text: "" } }),
+    event("ping", {}),
+    ...texts.map((text) => event("content_block_delta", { index: 0, delta: { type: "text_delta", text } })),
+    event("content_block_stop", { index: 0 }),
+    event("message_delta", {
+      delta: { stop_reason: "end_turn", stop_sequence: null },
+      usage: { output_tokens: tokens },
+    }),
+    event("message_stop", {}),
+  ];
+
+  test("one message, one block, one end", async () => {
+    answers(
+      { script: said("m1", ["one two", " BAD BAD", " x"], 5) },
+      { script: said("m2", [" drei", " vier"], 2) },
+    );
+    const { url } = await served.start(ANTHROPIC);
+    const { events } = await ask(url, "/v1/messages", { stream: true, max_tokens: 100 });
+    expect(
+      events.map(({ type, index }) => `${type}${index ?? ""}`).filter((type) => !/delta0|ping/.test(type)),
+    ).toEqual([
+      ...["message_start", "content_block_start0", "content_block_stop0", "message_delta", "message_stop"],
+    ]);
+    expect(events.map(({ delta }) => delta?.text ?? "").join("")).toBe("one two drei vier");
+    expect(events.find(({ type }) => type === "message_delta")).toMatchObject({
+      delta: { stop_reason: "end_turn" },
+      // Of the message that was dropped, its beginning told of one.
+      usage: { output_tokens: 3 },
+    });
+    expect(bodyOf(served.upstream.asked[1]).messages).toEqual([
+      USER,
+      { role: "assistant", content: "one two" },
+    ]);
+    expect(await served.logged()).toMatchObject({ end: "passed", regenerations: 1 });
+  });
+
+  test("a model that refuses prefill: the message ends as a refusal", async () => {
+    const refused = json(
+      { type: "error", error: { type: "invalid_request_error", message: "This model does not…" } },
+      400,
+    );
+    answers({ script: said("m1", ["one two", " BAD BAD", " x"], 5) }, refused);
+    const { url } = await served.start(ANTHROPIC);
+    const { events } = await ask(url, "/v1/messages", { stream: true, max_tokens: 100 });
+    expect(events.find(({ type }) => type === "message_delta")).toMatchObject({
+      delta: { stop_reason: "refusal" },
+    });
+    expect(events.at(-1)).toEqual({ type: "message_stop" });
+    expect(await served.logged()).toMatchObject({ end: "flagged", error: { code: "continuation_refused" } });
+  });
+
+  test("a whole message", async () => {
+    const whole = (id: string, text: string, output_tokens: number, stop_reason = "end_turn") =>
+      json({
+        ...message(id, 10),
+        content: [{ type: "text", text }],
+        stop_reason,
+        usage: { input_tokens: 10, output_tokens },
+      });
+    answers(whole("m1", "one two BAD BAD x", 5), whole("m2", " fine", 1, "max_tokens"));
+    const { url } = await served.start(ANTHROPIC);
+    const { text } = await ask(url, "/v1/messages", { max_tokens: 100 });
+    expect(JSON.parse(text)).toMatchObject({
+      ...{ id: "m1", stop_reason: "max_tokens", usage: { input_tokens: 20, output_tokens: 6 } },
+      content: [{ type: "text", text: "one two fine" }],
+    });
+  });
+});
+
+describe("what is not gone on with", () => {
+  test("several choices are refused by name", async () => {
+    const { url } = await served.start(VLLM);
+    const { status, text } = await ask(url, "/v1/chat/completions", { n: 2 });
+    expect(status).toBe(400);
+    expect(JSON.parse(text)).toMatchObject({ error: { code: "regenerate_one_choice" } });
+    expect(served.upstream.asked).toHaveLength(0);
+  });
+
+  test.each([
+    ["/v1/completions", { prompt: "Hi", messages: undefined }],
+    ["/v1/chat/completions", { response_format: { type: "json_object" } }],
+    ["/v1/chat/completions", { logprobs: true }],
+  ])("%s %o is held back, and ends at its first flag", async (path, body) => {
+    const text = "one two three BAD BAD";
+    answers(
+      json({
+        id: "x",
+        choices: [{ index: 0, text, message: { role: "assistant", content: text }, finish_reason: "stop" }],
+      }),
+    );
+    const { url } = await served.start(VLLM);
+    const answer = JSON.parse((await ask(url, path, body)).text);
+    expect(answer.choices[0].finish_reason).toBe("content_filter");
+    expect(served.upstream.asked).toHaveLength(1);
+  });
+
+  test.each([
+    [{ mode: "regenerate" }, "--continue vllm"],
+    [{ mode: "regenerate", continue: "ollama" }, "--continue vllm"],
+    [{ continue: "vllm" }, "--mode regenerate"],
+    [{ regenerate: { buffer: 3 } }, "--mode regenerate"],
+    [{ ...VLLM, release: "judged" }, "--release"],
+    [{ ...VLLM, scout: true }, "--scout"],
+    [{ ...VLLM, annotations: "azure" }, "--annotations"],
+    [{ ...VLLM, regenerate: { attempts: 0 } }, "attempts"],
+  ])("a proxy with %j does not start, and says what to do", async (options, fix) => {
+    await expect(served.start(options as never)).rejects.toMatchObject({
+      code: "OPTION_INVALID",
+      message: expect.stringContaining(fix),
+    });
+  });
+});
