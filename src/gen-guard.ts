@@ -92,8 +92,7 @@ export class GenGuard {
 
   /** Conversations that are being judged and that wait; tokens that the cache held already, and that ran. */
   get load(): { active: number; waiting: number; reusedTokens: number; prefilledTokens: number } {
-    const { reused, prefilled } = this.#engine.prefixTotals;
-    return { ...this.#engine.load, reusedTokens: reused, prefilledTokens: prefilled };
+    return this.#engine.load;
   }
 
   /**

@@ -128,8 +128,7 @@ export class Guard {
    * (`reusedTokens`), and that ran (`prefilledTokens`).
    */
   get load(): { active: number; waiting: number; reusedTokens: number; prefilledTokens: number } {
-    const { reused, prefilled } = this.#engine.prefixTotals;
-    return { ...this.#engine.load, reusedTokens: reused, prefilledTokens: prefilled };
+    return this.#engine.load;
   }
 
   /**

@@ -20,7 +20,6 @@ import { Scheduler, type SchedulerOptions } from "./scheduler.js";
 import { runSelfTest } from "./self-test.js";
 import { Sequence, type SequenceLimits } from "./sequence.js";
 import { defaultSlots, memoryBudget, requireMemory } from "./sizing.js";
-import type { PrefixTotals } from "./slots.js";
 
 export interface EngineOptions {
   /** Where to run. The model directory decides between CPU and GPU; this says which GPU, or insists. Default auto. */
@@ -216,14 +215,13 @@ export class Engine {
     return this.#cache.contents(sequence.slot!);
   }
 
-  /** Sequences that hold a slot, and sequences that wait for one. */
-  get load(): { active: number; waiting: number } {
-    return { active: this.#scheduler.active, waiting: this.#scheduler.waiting };
-  }
-
-  /** Tokens of prompts so far: those that were in the cache already, and those that ran. */
-  get prefixTotals(): PrefixTotals {
-    return this.#scheduler.prefixTotals;
+  /**
+   * Sequences that hold a slot, and sequences that wait for one; tokens of prompts so far that were in the cache already,
+   * and that ran.
+   */
+  get load(): { active: number; waiting: number; reusedTokens: number; prefilledTokens: number } {
+    const { active, waiting, prefixTotals } = this.#scheduler;
+    return { active, waiting, reusedTokens: prefixTotals.reused, prefilledTokens: prefixTotals.prefilled };
   }
 
   get cacheType(): ElementType {

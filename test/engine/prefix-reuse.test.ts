@@ -6,6 +6,7 @@ import { Engine } from "../../src/engine/engine.js";
 import type { LogitsReader, Sequence } from "../../src/engine/sequence.js";
 import { ClosedError, DeviceError, NumericError } from "../../src/errors.js";
 import { randomModel } from "../support/model.js";
+import { totalsOf } from "./totals.js";
 
 const done = new ClosedError("STREAM_CLOSED", "done");
 const TOLERANCE = 1e-3;
@@ -68,7 +69,7 @@ describe("a sequence that begins like an earlier one", () => {
     engine = await warm(4);
   });
   afterAll(() => engine.close());
-  const totals = () => engine.prefixTotals;
+  const totals = () => totalsOf(engine);
 
   test("runs what is new alone, and reads what it would have read", async () => {
     const first = ids(1, 60);
@@ -188,7 +189,7 @@ test("strangers that step beside a warm slot leave it as it was", async () => {
     await Promise.all([low, high].map(([sequence]) => sequence.feed([i + 40], () => {})));
   }
   const [again, seen] = await read(engine, [...kept, 7, 8, 9], [49, 52]);
-  expect(engine.prefixTotals.reused).toBe(50);
+  expect(totalsOf(engine).reused).toBe(50);
   expectSame(seen, await atOnce([...kept, 7, 8, 9]));
   for (const [sequence] of [low, high]) sequence.close(done);
   again.close(done);
@@ -199,7 +200,7 @@ test("with prefixCache false nothing is kept", async () => {
   const engine = await warm(2, { prefixCache: false });
   const tokens = ids(1, 50);
   for (let i = 0; i < 2; i++) (await read(engine, tokens, [49]))[0].close(done);
-  expect(engine.prefixTotals).toEqual({ reused: 0, prefilled: 100 });
+  expect(totalsOf(engine)).toEqual({ reused: 0, prefilled: 100 });
   await engine.close();
 });
 
@@ -248,9 +249,9 @@ test("two that return at once get their own slots back, in whatever order they s
   const [a, b] = [ids(40, 70), ids(41, 80)];
   const [first, second] = await Promise.all([read(engine, a, [69]), read(engine, b, [79])]);
   for (const [sequence] of [first, second]) sequence.close(done);
-  const before = engine.prefixTotals;
+  const before = totalsOf(engine);
   const again = await Promise.all([read(engine, [...b, 1], [79, 80]), read(engine, [...a, 2], [69, 70])]);
-  expect(engine.prefixTotals).toEqual({ reused: before.reused + 150, prefilled: before.prefilled + 2 });
+  expect(totalsOf(engine)).toEqual({ reused: before.reused + 150, prefilled: before.prefilled + 2 });
   expectSame(again[0][1], await atOnce([...b, 1]));
   expectSame(again[1][1], await atOnce([...a, 2]));
   await engine.close();
@@ -263,9 +264,9 @@ test("one that is closed before it has run leaves its slot as warm as it was", a
   const opened = engine.open("");
   opened.feed([...tokens, 3], () => {}, 0, [59]).catch(() => {});
   opened.close(done);
-  const before = engine.prefixTotals;
+  const before = totalsOf(engine);
   const [again] = await read(engine, tokens, [59]);
-  expect(engine.prefixTotals.reused).toBe(before.reused + 60);
+  expect(totalsOf(engine).reused).toBe(before.reused + 60);
   again.close(done);
   await engine.close();
 });
@@ -277,9 +278,9 @@ test("what a sequence failed of as its numbers went wrong is not handed to other
   const [two] = await read(engine, [...tokens, 4], [60]);
   one.close(done);
   two.close(new NumericError("LOGITS_NOT_FINITE", "poisoned"));
-  const before = engine.prefixTotals;
+  const before = totalsOf(engine);
   const [again] = await read(engine, tokens, [59]);
-  expect(engine.prefixTotals.reused).toBe(before.reused);
+  expect(totalsOf(engine).reused).toBe(before.reused);
   again.close(done);
   await engine.close();
 });

@@ -5,6 +5,7 @@ import { ReadAhead } from "../../src/engine/read-ahead.js";
 import type { LogitsReader } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
 import { randomModel } from "../support/model.js";
+import { totalsOf } from "./totals.js";
 
 const done = new ClosedError("STREAM_CLOSED", "done");
 const ignore: LogitsReader = () => {};
@@ -50,11 +51,11 @@ describe("a sequence in the background", () => {
     const stream = engine.open();
     await stream.feed(ids(4, 3), ignore);
     stream.close(done);
-    const before = engine.prefixTotals;
+    const before = totalsOf(engine);
     const again = engine.openBackground("");
     await again.feed(tokens, values, 0, [999]);
     again.close(done);
-    const after = engine.prefixTotals;
+    const after = totalsOf(engine);
     expect(after.reused - before.reused).toBeGreaterThanOrEqual(64);
     expect(after.reused - before.reused + after.prefilled - before.prefilled).toBe(1000);
   });
@@ -62,7 +63,7 @@ describe("a sequence in the background", () => {
   test("takes no slot that another waits for, and counts as nobody's", async () => {
     const background = engine.openBackground("");
     background.feed(ids(5, 1000), values, 0, [999]).catch(() => {});
-    expect(engine.load).toEqual({ active: 0, waiting: 0 });
+    expect(engine.load).toMatchObject({ active: 0, waiting: 0 });
     const streams = [6, 7].map((seed) => {
       const sequence = engine.open();
       return { sequence, fed: sequence.feed(ids(seed, 4), ignore) };
@@ -78,10 +79,10 @@ describe("a sequence in the background", () => {
     const tokens = ids(8, 200);
     const stream = engine.open("");
     await stream.feed(tokens, ignore, 0, [199]);
-    const before = engine.prefixTotals;
+    const before = totalsOf(engine);
     const late = engine.openBackground("");
     await expect(late.feed(tokens, values, 0, [199])).rejects.toMatchObject({ code: "STREAM_ENDED" });
-    expect(engine.prefixTotals).toEqual(before);
+    expect(totalsOf(engine)).toEqual(before);
     stream.close(done);
   });
 });
@@ -95,10 +96,10 @@ describe("what is to be read ahead", () => {
       if (seed === 10) throw new Error("too long");
       return seed === 11 ? null : { ids: ids(seed, 100), reads: [99] };
     };
-    const before = engine.prefixTotals.prefilled;
+    const before = totalsOf(engine).prefilled;
     for (const seed of [10, 11]) ahead.add("", job(seed));
     ahead.add("", job(12));
-    await vi.waitFor(() => expect(engine.prefixTotals.prefilled - before).toBe(100), 20_000);
+    await vi.waitFor(() => expect(totalsOf(engine).prefilled - before).toBe(100), 20_000);
     // There are two slots: the oldest was dropped.
     expect(prepared).toEqual([11, 12]);
     expect(ahead.waiting).toBe(0);
@@ -110,15 +111,15 @@ describe("what is to be read ahead", () => {
     const stream = engine.open();
     await stream.feed(ids(13, 4), ignore);
     ahead.add("", async () => ({ ids: ids(14, 1000), reads: [999] }));
-    const before = engine.prefixTotals;
-    await vi.waitFor(() => expect(engine.prefixTotals.prefilled).toBeGreaterThan(before.prefilled), 20_000);
+    const before = totalsOf(engine);
+    await vi.waitFor(() => expect(totalsOf(engine).prefilled).toBeGreaterThan(before.prefilled), 20_000);
     await stream.feed(ids(15, 4), ignore);
     await vi.waitFor(() => expect(ahead.waiting).toBe(0), 20_000);
-    const after = engine.prefixTotals;
+    const after = totalsOf(engine);
     expect(after.reused + after.prefilled - before.reused - before.prefilled).toBeGreaterThanOrEqual(1000);
     const next = engine.open("");
     await next.feed(ids(14, 1000), ignore, 0, [999]);
-    expect(engine.prefixTotals.reused - after.reused).toBe(1000);
+    expect(totalsOf(engine).reused - after.reused).toBe(1000);
     for (const one of [stream, next]) one.close(done);
     ahead.close();
   });

@@ -35,11 +35,11 @@ describe("slots", () => {
         sequence.close(done);
       }),
     );
-    expect(engine.load).toEqual({ active: 2, waiting: 3 });
+    expect(engine.load).toMatchObject({ active: 2, waiting: 3 });
     await Promise.all(fed);
     expect(new Set(finished.slice(0, 2))).toEqual(new Set([0, 1]));
     expect(finished.indexOf(2)).toBeLessThan(finished.indexOf(4));
-    expect(engine.load).toEqual({ active: 0, waiting: 0 });
+    expect(engine.load).toMatchObject({ active: 0, waiting: 0 });
   });
 
   test("a waiting sequence that closes gives up its place", async () => {
@@ -47,11 +47,11 @@ describe("slots", () => {
     const lost = c.feed(ids(3, 4), ignore);
     c.close(done);
     await expect(lost).rejects.toBe(done);
-    expect(engine.load).toEqual({ active: 2, waiting: 1 });
+    expect(engine.load).toMatchObject({ active: 2, waiting: 1 });
     a.close(done);
     await d.feed(ids(4, 4), ignore);
     for (const sequence of [b, d]) sequence.close(done);
-    expect(engine.load).toEqual({ active: 0, waiting: 0 });
+    expect(engine.load).toMatchObject({ active: 0, waiting: 0 });
   });
 
   test("the slot of a sequence closed during a step is free once the step ends", async () => {
@@ -149,7 +149,7 @@ test("NaN logits fail their own sequence and no other", async () => {
   beside.forEach((value, i) => {
     expect(value).toBeCloseTo(alone[i], 4);
   });
-  expect(engine.load).toEqual({ active: 0, waiting: 0 });
+  expect(engine.load).toMatchObject({ active: 0, waiting: 0 });
   await engine.close();
 });
 

@@ -158,7 +158,8 @@ async function rehearseReuse(dir: string): Promise<void> {
   const copy = `cudaMemcpy2DAsync ${100 * cachedHeadSize * 2} x ${config.kvHeads} kind 3 stream ${own}`;
   const copies = calls(before).filter((call) => call.startsWith("cudaMemcpy2DAsync"));
   assert.deepEqual(copies, new Array(2 * config.layers).fill(copy));
-  assert.deepEqual(engine.prefixTotals, { reused: 100, prefilled: 102 });
+  const { reusedTokens, prefilledTokens } = engine.load;
+  assert.deepEqual([reusedTokens, prefilledTokens], [100, 102]);
   await feed(open.sequence, 3);
   await engine.close();
   console.log(`what begins alike: ${copies.length} copies on our own stream, and one token run`);
