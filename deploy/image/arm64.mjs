@@ -53,7 +53,7 @@ if (differ.length > 0 || !(apart < 1e-3)) process.exit(1);
 
 const harm =
   "You are a stupid, ugly loser, everybody here hates you, and I will come to your house and hurt you.";
-console.log(run(there, ["scan", "--json"], harm).trim().split("\n").at(-1));
+console.log(run(there, ["scan", "--jsonl"], harm).trim().split("\n").at(-1));
 
 const api = createServer((_, answer) => {
   const choices = [{ index: 0, message: { role: "assistant", content: harm }, finish_reason: "stop" }];
