@@ -96,25 +96,33 @@ console.log("over HTTP", JSON.stringify(load));
 await shared.close();
 
 writeFileSync(QUESTIONS, JSON.stringify(questions));
-for (const peer of values.peers.split(",").filter(Boolean)) await runPeer(peer);
-const results = Object.fromEntries(
-  Object.entries(ms).map(([asked, ways]) => [
-    asked,
-    {
-      promptTokens: questions[asked][0].ids.length,
-      answerTokens: questions[asked][0].answer,
-      ms: Object.fromEntries(Object.entries(ways).map(([how, times]) => [how, summarize(times)])),
-    },
-  ]),
-);
-for (const [asked, { ms }] of Object.entries(results))
-  for (const [how, { p50 }] of Object.entries(ms)) console.log(asked, "|", how, "|", p50);
-report("gen", {
-  model: "random weights, 0.6B shape, w8a8",
-  template: values.template ? "the released one" : "our own",
-  results,
-  load,
-});
+// After each, so that who fails or takes too long loses nobody else's figures.
+write();
+for (const peer of values.peers.split(",").filter(Boolean)) {
+  await runPeer(peer);
+  write();
+}
+
+function write(): void {
+  const results = Object.fromEntries(
+    Object.entries(ms).map(([asked, ways]) => [
+      asked,
+      {
+        promptTokens: questions[asked][0].ids.length,
+        answerTokens: questions[asked][0].answer,
+        ms: Object.fromEntries(Object.entries(ways).map(([how, times]) => [how, summarize(times)])),
+      },
+    ]),
+  );
+  for (const [asked, { ms }] of Object.entries(results))
+    for (const [how, { p50 }] of Object.entries(ms)) console.log(asked, "|", how, "|", p50);
+  report("gen", {
+    model: "random weights, 0.6B shape, w8a8",
+    template: values.template ? "the released one" : "our own",
+    results,
+    load,
+  });
+}
 
 /** Requests over HTTP in the openai script's form, prompts and answers by turns, every fifth unsafe. */
 async function overHttp(): Promise<object> {
