@@ -22,6 +22,7 @@ const QUESTIONS = [
   "dtype",
   "cpu-time",
   "gates",
+  "regenerate",
   "plots",
 ];
 
