@@ -1,5 +1,7 @@
 import { CheckpointError } from "../errors.js";
 import { quoted } from "../quoted.js";
+import { Fields, isObject, type Json } from "./config-fields.js";
+import { labelMap, mappedLabels, templateLabels } from "./label-maps.js";
 
 /**
  * What a guard says its verdict with. stream: heads over each token, which a Qwen3Guard-Stream has. gen: the words that
@@ -41,9 +43,6 @@ const ARCHITECTURE = "Qwen3ForGuardModel";
 const CAUSAL_LM = "Qwen3ForCausalLM";
 /** The exported model holds two tables of rotations with a row for each; Qwen3 was trained with up to 262,144. */
 const MOST_POSITIONS = 1 << 18;
-const LONGEST_LABEL = 200;
-/** Labels go to terminals, logs and headers. */
-const UNSEEN = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_Control}]/u;
 const RELEASED = "Qwen/Qwen3Guard-Stream-0.6B (or -4B, -8B)";
 const RELEASED_GEN = "Qwen/Qwen3Guard-Gen-0.6B (or -4B, -8B)";
 
@@ -107,32 +106,6 @@ export function isCausalLm(json: unknown): boolean {
   return isObject(json) && Array.isArray(json.architectures) && json.architectures.includes(CAUSAL_LM);
 }
 
-function mappedLabels(fields: Fields): GuardConfig["labels"] {
-  return {
-    promptRisk: riskLabels(fields, "query_risk_level_map", "num_query_risk_level"),
-    promptCategory: labels(fields, "query_category_map", "num_query_category"),
-    responseRisk: riskLabels(fields, "response_risk_level_map", "num_risk_level"),
-    responseCategory: labels(fields, "response_category_map", "num_category"),
-  };
-}
-
-/** The same checks for the labels that a chat template names. @throws {CheckpointError} LABELS_INVALID */
-function templateLabels(given: unknown, source: string): GuardConfig["labels"] {
-  const named = isObject(given) ? given : {};
-  const maps = Object.fromEntries(Object.entries(named).map(([name, list]) => [name, labelMap(list)]));
-  const fields = new Fields(maps, `${source}, chat template`);
-  return {
-    promptRisk: riskLabels(fields, "promptRisk", ""),
-    promptCategory: labels(fields, "promptCategory", ""),
-    responseRisk: riskLabels(fields, "responseRisk", ""),
-    responseCategory: labels(fields, "responseCategory", ""),
-  };
-}
-
-function labelMap(names: unknown): unknown {
-  return Array.isArray(names) ? Object.fromEntries(names.map((name, id) => [id, name])) : names;
-}
-
 /** The fields of a config.json that reads so: to have the same checks for what was taken from one. */
 export function rawConfig(config: GuardConfig): Record<string, unknown> {
   return {
@@ -154,47 +127,6 @@ export function rawConfig(config: GuardConfig): Record<string, unknown> {
     response_risk_level_map: labelMap(config.labels?.responseRisk),
     response_category_map: labelMap(config.labels?.responseCategory),
   };
-}
-
-/** Is this the name of the risk level that means "nothing found"? */
-function isSafeLabel(label: string): boolean {
-  return label.toLowerCase() === "safe";
-}
-
-type Json = Record<string, unknown>;
-
-function isObject(value: unknown): value is Json {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-class Fields {
-  constructor(
-    readonly json: Json,
-    readonly source: string,
-  ) {}
-
-  invalid(field: string, complaint: string): CheckpointError {
-    return new CheckpointError(
-      "CONFIG_INVALID",
-      `${this.source}: ${field} ${complaint}. Restore the config.json that came with the checkpoint.`,
-    );
-  }
-
-  integer(field: string, min: number, max: number, from: Json = this.json): number {
-    const value = from[field];
-    if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
-      throw this.invalid(field, `must be a whole number from ${min} to ${max}, not ${quoted(value)}`);
-    }
-    return value as number;
-  }
-
-  positive(field: string, max: number, from: Json = this.json): number {
-    const value = from[field];
-    if (typeof value !== "number" || !(value > 0) || !(value <= max)) {
-      throw this.invalid(field, `must be a number above 0 and at most ${max}, not ${quoted(value)}`);
-    }
-    return value;
-  }
 }
 
 function architecture(json: Json, source: string, hasGenTemplate: boolean): GuardKind {
@@ -252,54 +184,6 @@ function ropeTheta(fields: Fields, json: Json): number {
     throw fields.invalid("rope_theta", `is given twice with different values (${values.join(", ")})`);
   }
   return values[0];
-}
-
-function labels(fields: Fields, mapField: string, countField: string): string[] {
-  const { json, source } = fields;
-  const map = json[mapField];
-  const invalid = (complaint: string) =>
-    new CheckpointError(
-      "LABELS_INVALID",
-      `${source}: ${mapField} ${complaint}. Restore the config.json that came with the checkpoint.`,
-    );
-  if (map == null) {
-    throw new CheckpointError(
-      "LABELS_MISSING",
-      `${source} has no ${mapField}, so the heads' outputs have no names. ` +
-        `Add the label maps of the original checkpoint's config.json ({"0": "Safe", …}).`,
-    );
-  }
-  if (!isObject(map)) throw invalid(`must map ids to names ({"0": "Safe", …}), not ${quoted(map)}`);
-  const count = Object.keys(map).length;
-  if (count === 0) throw invalid("is empty");
-  if (count > 4096) throw invalid(`has ${count} labels; at most 4096 are supported`);
-  if (json[countField] != null && json[countField] !== count) {
-    throw invalid(`has ${count} labels, but ${countField} is ${quoted(json[countField])}`);
-  }
-  const names: string[] = [];
-  for (let id = 0; id < count; id++) {
-    const name = map[String(id)];
-    if (name === undefined) throw invalid(`must have exactly the ids 0 to ${count - 1}; ${id} is missing`);
-    if (typeof name !== "string" || name.trim() === "" || name.length > LONGEST_LABEL || UNSEEN.test(name)) {
-      throw invalid(`names id ${id} ${quoted(name)}, which is no usable name`);
-    }
-    if (names.includes(name)) throw invalid(`names two ids ${quoted(name)}`);
-    names.push(name);
-  }
-  return names;
-}
-
-function riskLabels(fields: Fields, mapField: string, countField: string): string[] {
-  const names = labels(fields, mapField, countField);
-  const safe = names.filter(isSafeLabel).length;
-  if (safe !== 1 || names.length < 2) {
-    throw new CheckpointError(
-      "LABELS_INVALID",
-      `${fields.source}: ${mapField} must have at least two levels, exactly one of them named "Safe" ` +
-        `(it has ${quoted(names)}). Restore the config.json that came with the checkpoint.`,
-    );
-  }
-  return names;
 }
 
 /** GroupQueryAttention rotates heads whose size is a multiple of this, and no others. */
