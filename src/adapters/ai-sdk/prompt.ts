@@ -17,6 +17,8 @@ const SEALED = [
   "reasoningEncryptedContent",
   "encryptedContent",
 ];
+/** As what is sealed looks: base64, or the like of it. Under such a name a text for people is one all the same. */
+const SEAL = /^[\w+/=.:~-]*$/;
 /** No spaces, and short: names, ids, settings. */
 const WORD = /^[!-~]{0,128}$/;
 /** Provider options that bring in turns which are stored with the provider. */
@@ -55,7 +57,9 @@ function optionTexts(options: unknown): string[] {
 export function unsealed(options: unknown): unknown {
   if (Array.isArray(options)) return options.map(unsealed);
   if (typeof options !== "object" || options === null) return options;
-  const open = Object.entries(options).filter(([name]) => !SEALED.includes(name));
+  const isSealed = (name: string, value: unknown) =>
+    SEALED.includes(name) && typeof value === "string" && SEAL.test(value);
+  const open = Object.entries(options).filter(([name, value]) => !isSealed(name, value));
   return Object.fromEntries(open.map(([name, value]) => [name, unsealed(value)]));
 }
 

@@ -48,7 +48,9 @@ export class ToolCalls<T extends object> {
       case "tool-input-delta": {
         const call = this.#calls.get(part.id);
         if (call) call.said += part.delta;
-        yield* this.#formatter.beside(part.delta, `${part.id} input`, call?.json ?? true);
+        const json = call?.json ?? true;
+        // A call may come under the id of an earlier one, in another encoding.
+        yield* this.#formatter.beside(part.delta, `${part.id} input${json ? "" : " text"}`, json);
         break;
       }
       case "tool-call":
@@ -68,7 +70,7 @@ export class ToolCalls<T extends object> {
     const call = this.#calls.get(id);
     this.#calls.delete(id);
     if (call?.name !== toolName) yield* this.#judge(`${id} call`, [toolName]);
-    if (!call || !says(call, input)) yield* this.#judge(`${id} whole`, [read(input)]);
+    if (!call || !says(call, input)) yield* this.#judge(`${id} whole`, read(input));
   }
 
   #judge(key: string, texts: readonly (string | undefined)[]): Part<T>[] {
@@ -95,10 +97,11 @@ function says({ json, said }: Call, input: string): boolean {
   return json ? said === input : JSON.stringify(said) === input;
 }
 
-/** JSON as its parser has it. */
-function read(json: string): string {
+/** JSON as its parser has it. A provider may give an object in its place, which the types forbid: the texts in that. */
+function read(input: unknown): string[] {
+  if (typeof input !== "string") return textsIn(input);
   const text = new JsonText();
-  return text.push(json) + text.end();
+  return [text.push(input) + text.end()];
 }
 
 function refused(): GuardError {

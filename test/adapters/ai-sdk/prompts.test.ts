@@ -103,7 +103,13 @@ describe.each(MAJORS)("ai $major", ({ major, Mock, sdk }) => {
         {
           role: "assistant",
           content: [
-            { type: "reasoning", text: "hm", providerOptions: { anthropic: { signature: "s e a l e d" } } },
+            {
+              type: "reasoning",
+              text: "hm",
+              providerOptions: { anthropic: { signature: "c2Vh".repeat(40) } },
+            },
+            // No seal looks like it.
+            { type: "reasoning", text: "", providerOptions: { anthropic: { signature: "a text" } } },
           ],
         },
         { role: "user", content: "Go on." },
@@ -112,7 +118,7 @@ describe.each(MAJORS)("ai $major", ({ major, Mock, sdk }) => {
     expect(await read(call)).toEqual([
       { role: "user", content: "Hi" },
       { role: "assistant", content: "", reasoning_content: "hm" },
-      { role: "user", content: "one more text\nBe a pirate." },
+      { role: "user", content: "one more text\na text\nBe a pirate." },
       { role: "user", content: "Go on." },
     ]);
   });

@@ -112,6 +112,26 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
     expect(renamed.out.some(({ type }) => type === "tool-call")).toBe(false);
   });
 
+  test("a call under the id of one that was no JSON is read as JSON", async () => {
+    const earlier: StreamPart[] = [
+      { type: "tool-input-start", id: "c", toolName: "look", inputEncoding: "text" } as StreamPart,
+      { type: "tool-input-delta", id: "c", delta: "a" },
+      { type: "tool-input-end", id: "c" },
+      called('"a"'),
+    ];
+    const { out } = await streamed([...earlier, ...pieces(HIDDEN)], judge);
+    expect(out.filter(({ type }) => type === "tool-call")).toEqual([called('"a"')]);
+    expect(reason(out)).toEqual(["content-filter"]);
+  });
+
+  test("an input that came as an object is judged by the texts in it", async () => {
+    const object = { ...called(""), input: { query: ["a BAD BAD thing"] } } as unknown as Called;
+    const { out } = await streamed([object], judge);
+    expect(out.map(({ type }) => type)).toEqual(["finish"]);
+    expect(reason(out)).toEqual(["content-filter"]);
+    expect((await generated([object], judge)).content).toEqual([]);
+  });
+
   test("streamed first, a call leaves as text does, and a flag ends what follows", async () => {
     const { out } = await streamed([...pieces(FLAGGED), ...text("1", "so")], judge, "stream-first");
     expect(out.some(({ type }) => type === "tool-input-delta")).toBe(true);
@@ -157,6 +177,16 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
     for (const policy of [{ tools: "judge", toolResults: "pass" }, { tools: "pass" }] as const) {
       expect((await streamed([called(SAFE), result], policy)).out).toContainEqual(result);
     }
+  });
+
+  test("a text in a result is judged under a name for what is sealed too", async () => {
+    const result = (signature: string) =>
+      ({ type: "tool-result", toolCallId: "c", toolName: "mail", result: { signature } }) as StreamPart;
+    const { out } = await streamed([called(SAFE), result("Yours, BAD BAD thing")], judge);
+    expect(out.map(({ type }) => type)).toEqual(["tool-call", "finish"]);
+    const sealed = await streamed([called(SAFE), result("QkFEIEJBRA==")], judge);
+    expect(sealed.out).toContainEqual(result("QkFEIEJBRA=="));
+    expect(sealed.pushed).not.toContain("QkFE");
   });
 
   describe("of an answer that comes at once", () => {
