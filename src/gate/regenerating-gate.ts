@@ -21,8 +21,11 @@ const BATCH_MS = 500;
 export interface RegeneratingOptions<T> extends Omit<GateOptions, "mode" | "release">, RegenerateOptions {
   /** What a flag does once the source is asked no more. Default: the violation is thrown. */
   strategy?: FlagStrategy<T>;
-  /** What comes before the source's own parts: what the reader has (`again`), and an intervention's phrase. */
-  before?: (attempt: Attempt, released: string) => Part<T>[];
+  /**
+   * What comes before the source's own parts: what the reader has (`again`), and an intervention's phrase. Is told also how
+   * much was judged in the attempts before.
+   */
+  before?: (attempt: Attempt, released: string, judged: number) => Part<T>[];
 }
 
 /**
@@ -162,7 +165,9 @@ export class RegeneratingGate<T> implements PartGate<T> {
       ...rest
     } = this.#options;
     const attempt = this.#attempt;
-    const first = this.#options.before?.(attempt, this.#released) ?? plainly(attempt, this.#released);
+    const released = this.#released;
+    const first =
+      this.#options.before?.(attempt, released, this.#before.judged) ?? plainly(attempt, released);
     this.#given = lengthOfGiven(first);
     const gate = new Gate<T>(
       (signal) => new Continuation(first, signal, this.#ask(attempt), attempt),

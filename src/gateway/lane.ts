@@ -18,6 +18,7 @@ export type Received = "answer" | "call" | "framing";
 export interface LaneWatch {
   received(text: string, as: Received): void;
   released(text: string): void;
+  dropped(released: string, judged: number): void;
 }
 
 /** One choice of an answer on its way through its gate. */
@@ -61,7 +62,7 @@ export class Lane {
           open as () => RestartableStream,
           {
             ...{ ...options, ...regeneration.gate },
-            before: (attempt, released) => this.#before(attempt, released),
+            before: (attempt, released, judged) => this.#before(attempt, released, judged),
           },
         )
       : new Gate<Event | TextTarget | Slot>(this.input, open, options, { scout });
@@ -77,8 +78,9 @@ export class Lane {
   }
 
   /** What the client has, as the guard has read it: read again, and not passed on. */
-  #before({ attempt }: Attempt, released: string): Released[] {
+  #before({ attempt }: Attempt, released: string, judged: number): Released[] {
     if (attempt === 0) return [];
+    this.#watched?.dropped(released, judged);
     this.formatter = new AnswerFormatter(this.#prefill);
     const key = this.slot ?? (this.#regeneration as Regeneration).seam.key;
     const parts = this.formatter.text("content", released, new Slot(released, "content"), key);

@@ -300,11 +300,12 @@ export class ModeratedRequest {
       const gone = async () => {
         const response = await regeneration.ask(attempt, signal);
         const more = this.#codec.whole(parse(await this.#read(response, MOST_ANSWER)), this.#options);
-        const [own] = more.slots[0];
-        if (more.slots[0].length !== 1 || !regeneration.seam.isText(more.body))
+        const [own] = more.slots[0] as (Slot | undefined)[];
+        if (more.slots[0].length > 1 || !regeneration.seam.isText(more.body))
           regeneration.giveUp(attempt, ".");
         regeneration.seam.joinWhole(answer.body, more.body);
-        await lane.write(slot, own.text, input);
+        // It may have nothing to add.
+        await lane.write(slot, own?.text ?? "", input);
       };
       gone().then(
         () => input.close(),

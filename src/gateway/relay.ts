@@ -220,8 +220,9 @@ class Relay {
       if (said === "[DONE]") this.#terminated = true;
       else if (said !== "" || name === "error") {
         const sent = parse(said, name);
-        const event = seam ? seam.join(sent) : sent;
-        for (const routed of event ? codec.read(event) : []) await this.#route(routed, inputs);
+        for (const event of seam ? seam.join(sent) : [sent]) {
+          for (const routed of codec.read(event)) await this.#route(routed, inputs);
+        }
       }
       if (this.#terminated || inputs.every(({ left }) => left)) return;
     }

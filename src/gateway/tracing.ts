@@ -100,6 +100,8 @@ class TracedRequest implements Watcher {
 
   received(): void {}
 
+  dropped(): void {}
+
   released(choice: number): void {
     if (this.#released.has(choice)) return;
     this.#released.add(choice);

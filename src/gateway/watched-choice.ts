@@ -48,4 +48,8 @@ export class WatchedChoice implements LaneWatch {
   released(text: string): void {
     for (const watcher of this.#watchers) watcher.released(this.#choice, text);
   }
+
+  dropped(released: string, judged: number): void {
+    for (const watcher of this.#watchers) watcher.dropped(this.#choice, released, judged);
+  }
 }

@@ -42,6 +42,8 @@ export interface Watcher {
   received(choice: number, text: string, as: Received): void;
   /** Text of the answer goes on to the client. */
   released(choice: number, text: string): void;
+  /** What was not released of the answer is dropped; what comes next goes on from there. `judged`: UTF-16 units so far. */
+  dropped(choice: number, released: string, judged: number): void;
   /** One of the texts that a request for moderations is about. */
   input(index: number, ruled: Ruled & Omit<Begun, "replaces">): void;
   /** Called once. */

@@ -291,6 +291,33 @@ describe("Anthropic's messages", () => {
     expect(await served.logged()).toMatchObject({ end: "passed", regenerations: 1 });
   });
 
+  test("where nothing goes on with the open block, it ends before what comes", async () => {
+    const tool = { type: "tool_use", id: "t1", name: "f", input: {} };
+    const called = [
+      event("content_block_start", { index: 0, content_block: tool }),
+      event("content_block_stop", { index: 0 }),
+    ];
+    for (const blocks of [[], called]) {
+      const rest = said("m2", [], 2) as string[];
+      answers(
+        { script: said("m1", ["one two", " BAD BAD", " x"], 5) },
+        { script: [rest[0], ...blocks, ...rest.slice(-2)] },
+      );
+      const { url } = await served.start(ANTHROPIC);
+      const { events } = await ask(url, "/v1/messages", { stream: true, max_tokens: 100 });
+      expect(events.map(({ delta }) => delta?.text ?? "").join("")).toBe("one two");
+      expect(
+        events
+          .map(({ type, index }) => `${type}${index ?? ""}`)
+          .filter((type) => !/block_delta|ping/.test(type)),
+      ).toEqual([
+        ...["message_start", "content_block_start0", "content_block_stop0"],
+        ...(blocks.length > 0 ? ["content_block_start1", "content_block_stop1"] : []),
+        ...["message_delta", "message_stop"],
+      ]);
+    }
+  });
+
   test("a model that refuses prefill: the message ends as a refusal", async () => {
     const refused = json(
       { type: "error", error: { type: "invalid_request_error", message: "This model does not…" } },
@@ -321,6 +348,15 @@ describe("Anthropic's messages", () => {
       ...{ id: "m1", stop_reason: "max_tokens", usage: { input_tokens: 20, output_tokens: 6 } },
       content: [{ type: "text", text: "one two fine" }],
     });
+    // The model may have nothing to add.
+    const nothing = json({
+      ...{ ...message("m2", 10), content: [], stop_reason: "end_turn" },
+      usage: { input_tokens: 10, output_tokens: 0 },
+    });
+    answers(whole("m1", "one two BAD BAD x", 5), nothing);
+    expect(JSON.parse((await ask(url, "/v1/messages", { max_tokens: 100 })).text)).toMatchObject({
+      ...{ stop_reason: "end_turn", content: [{ type: "text", text: "one two" }] },
+    });
   });
 });
 
@@ -337,6 +373,7 @@ describe("what is not gone on with", () => {
     ["/v1/completions", { prompt: "Hi", messages: undefined }],
     ["/v1/chat/completions", { response_format: { type: "json_object" } }],
     ["/v1/chat/completions", { logprobs: true }],
+    ["/v1/chat/completions", { echo: true }],
   ])("%s %o is held back, and ends at its first flag", async (path, body) => {
     const text = "one two three BAD BAD";
     answers(

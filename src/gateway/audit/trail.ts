@@ -74,6 +74,10 @@ export class AuditTrail implements Watcher {
 
   released(): void {}
 
+  dropped(choice: number, released: string, judged: number): void {
+    this.#choices[choice].answer = new ReadText(released, judged);
+  }
+
   ended({ entry, outcomes, unjudged, error }: Ended): void {
     outcomes.forEach((judged, choice) => {
       const { prompt, messages } = this.#choices[choice];

@@ -20,9 +20,9 @@ export interface Seam {
   readonly plain: boolean;
   /** Another answer begins, which goes on from what the client has. */
   next(sent: Sent): void;
-  /** An event as one of the first answer's; null where that has it already. */
-  join(event: Json): Json | null;
-  /** Whether a whole answer is one text, and nothing else. */
+  /** An event as one of the first answer's, and what that needs before it; nothing where it has the event already. */
+  join(event: Json): Json[];
+  /** Whether a whole answer is one text at most, and nothing else. */
   isText(body: Json): boolean;
   /** Tells in a whole answer how the one that goes on from it ended, and what both used. */
   joinWhole(body: Json, more: Json): void;
@@ -67,7 +67,7 @@ export class ChatSeam implements Seam {
     this.#usage = undefined;
   }
 
-  join(event: Json): Json {
+  join(event: Json): Json[] {
     this.#first ??= Object.fromEntries(
       OF_THE_ANSWER.flatMap((name) => (name in event ? [[name, event[name]]] : [])),
     );
@@ -77,7 +77,7 @@ export class ChatSeam implements Seam {
       joined.usage = added(this.#before, event.usage);
     }
     if (Array.isArray(event.choices)) joined.choices = event.choices.map((choice) => this.#choice(choice));
-    return joined;
+    return [joined];
   }
 
   isText({ choices }: Json): boolean {
@@ -122,46 +122,57 @@ export class MessageSeam implements Seam {
     this.#usage = undefined;
   }
 
-  join(event: Json): Json | null {
+  join(event: Json): Json[] {
     const { type } = event;
     if (type === "message_start") {
       this.#usage = record(record(event.message).usage);
-      return this.#begun ? null : event;
+      return this.#begun ? [] : [event];
     }
     if (type === "content_block_start") return this.#start(event);
     if (type === "content_block_delta" || type === "content_block_stop") {
       const kind = record(event.delta).type;
       if (kind !== undefined && kind !== "text_delta") this.plain = false;
-      return { ...event, index: this.#numbers.get(event.index) ?? event.index };
+      return [{ ...event, index: this.#numbers.get(event.index) ?? event.index }];
     }
-    if (type !== "message_delta" || !isRecord(event.usage)) return event;
-    this.#usage = { ...record(this.#usage), ...event.usage };
+    if (type !== "message_delta") return [event];
+    return [...this.#close(), isRecord(event.usage) ? this.#summed(event, event.usage) : event];
+  }
+
+  #summed(event: Json, usage: Json): Json {
+    this.#usage = { ...record(this.#usage), ...usage };
     const told = added(this.#before, this.#usage) as Json;
     return {
       ...event,
-      usage: Object.fromEntries(Object.keys(event.usage).map((name) => [name, told[name]])),
+      usage: Object.fromEntries(Object.keys(usage).map((name) => [name, told[name]])),
     };
   }
 
   isText({ content }: Json): boolean {
     const blocks = list(content).map(record);
-    return blocks.length === 1 && blocks[0].type === "text";
+    return blocks.length <= 1 && blocks.every(({ type }) => type === "text");
   }
 
   joinWhole(body: Json, { stop_reason, stop_sequence, usage }: Json): void {
     Object.assign(body, { stop_reason, stop_sequence, usage: added(body.usage, usage) });
   }
 
-  #start(event: Json): Json | null {
+  /** The end of a block that nothing goes on with. */
+  #close(): Json[] {
+    const index = this.#open;
+    this.#open = null;
+    return index === null ? [] : [{ type: "content_block_stop", index }];
+  }
+
+  #start(event: Json): Json[] {
     const isText = record(event.content_block).type === "text";
     if (!isText) this.plain = false;
     if (isText && this.#open !== null) {
       this.#numbers.set(event.index, this.#open);
       this.#open = null;
-      return null;
+      return [];
     }
     const number = this.#blocks++;
     this.#numbers.set(event.index, number);
-    return { ...event, index: number };
+    return [...this.#close(), { ...event, index: number }];
   }
 }

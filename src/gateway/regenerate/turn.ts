@@ -33,7 +33,9 @@ export function seamFor(
       'This proxy has answers gone on with (--mode regenerate), one choice a request: leave "n" out, and ask several times.',
     );
   }
-  const more = moderation || request.logprobs || asksForJson(request) || !canEndWithTurn(request);
+  // A server that repeats the turn it goes on with (`echo`) would say twice what its client has.
+  const more =
+    moderation || request.logprobs || request.echo || asksForJson(request) || !canEndWithTurn(request);
   return more ? null : new own[endpoint]();
 }
 

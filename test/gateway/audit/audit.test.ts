@@ -7,7 +7,7 @@ import { AuditLog, type AuditLogOptions } from "../../../src/gateway/audit/log.j
 import { GuardProxy, type LogEntry, type ProxyOptions } from "../../../src/gateway/proxy.js";
 import { ScriptedStream, scriptedGuard } from "../../gate/scripted.js";
 import { temporaryFolder } from "../../support/model.js";
-import { chunk, reply, scriptedUpstream } from "../upstream.js";
+import { chunk, reply, scriptedUpstream, sse } from "../upstream.js";
 import { anAudit, hashOf, KEY, linesOf } from "./audited.js";
 
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
@@ -142,6 +142,35 @@ describe("each decision is one line", () => {
     ]);
     expect(told[2].rule).toMatchObject({ action: "observe", debounce: 2 });
   });
+
+  test.each([
+    ["passes", " drei vier", "passed", "one two three drei vier"],
+    ["is stopped again", " drei BAD BAD x y", "stopped", "one two three drei BAD BAD"],
+  ])(
+    "an answer that is gone on with and %s: the hash of what its client has, not of what was dropped",
+    async (_, more, action, judged) => {
+      const texts = ["one two three BAD BAD x y z", more];
+      for (const stream of [true, false]) {
+        let asked = 0;
+        upstream.answerWith(() => {
+          const text = texts[asked++];
+          return stream
+            ? { script: reply(...(text.match(/\s*\S+/g) ?? [])).map(sse) }
+            : { type: "application/json", script: [JSON.stringify(whole(text))] };
+        });
+        const regenerate = { buffer: 1, attempts: 1 };
+        const { ask, lines } = await start(
+          { mode: "regenerate", continue: "vllm", regenerate, batch: { tokens: 1, ms: 1 } },
+          {},
+          { text: true },
+        );
+        await (await ask({ messages, stream })).text();
+        const answer = (await lines())[1];
+        expect(answer).toMatchObject({ part: "response", action, text: judged, hash: hashOf(judged) });
+        await audited.audit.close();
+      }
+    },
+  );
 
   test("a call of a tool that is stopped", async () => {
     const call = {
