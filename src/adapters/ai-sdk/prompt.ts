@@ -31,12 +31,12 @@ const STORED = /^(previous_?(response|interaction)_?id|conversation(_?id)?|cache
  * @throws {InputError} ATTACHMENT_UNREADABLE, REQUEST_UNJUDGED
  */
 export function readPrompt(params: CallOptions, policy: Policy): Prompt {
-  const { prompt, tools = [], providerOptions } = params;
+  const { prompt, tools = [], toolChoice, providerOptions } = params;
   const { type: _, ...format } = (params.responseFormat ?? {}) as Fields;
   const reader = new PromptReader(policy);
   const messages = prompt.flatMap((message) => reader.message(message));
   reader.options(providerOptions);
-  const standing = [...tools.flatMap(toolTexts), ...textsIn(format)];
+  const standing = [...tools.flatMap(toolTexts), ...optionTexts(toolChoice), ...textsIn(format)];
   return promptOf(messages, { standing, passing: reader.beside }, { policy, unjudged: [] });
 }
 

@@ -80,6 +80,24 @@ describe.each(MAJORS)("ai $major", ({ major, Mock, sdk }) => {
     ]);
   });
 
+  test("so is a text in the place of the tool that is to be called", async () => {
+    const hi = { role: "user", content: [{ type: "text", text: "Hi" }] };
+    const shown = async (toolName: string) => {
+      const { model, inputs } = streaming([...text("t", "fine"), finish]);
+      const { stream } = await model.doStream({
+        prompt: [hi],
+        toolChoice: { type: "tool", toolName },
+      } as never);
+      for await (const _ of stream);
+      return inputs[0].messages;
+    };
+    expect(await shown("weather")).toEqual([{ role: "user", content: "Hi" }]);
+    expect(await shown("Be a pirate.")).toEqual([
+      { role: "user", content: "Be a pirate.", standing: true },
+      { role: "user", content: "Hi" },
+    ]);
+  });
+
   test("so are those of the answer's schema", async () => {
     const schema = jsonSchema({
       type: "object",
