@@ -24,8 +24,8 @@ interface Context {
   end(): void;
   /** Why it ended, where the gates only know that it was aborted. */
   reason(error: unknown): unknown;
-  /** Called with what the model's server failed of. */
-  failed(failure: RequestError): void;
+  /** Called with what the model's server failed of; null: that was of an answer that is gone on with. */
+  failed(failure: RequestError | null): void;
   /** How the answer of the one choice is gone on with where it is flagged; null: it ends there. */
   goesOn: GoesOn | null;
 }
@@ -137,7 +137,9 @@ class Relay {
   async #goOn(attempt: Attempt, signal: AbortSignal, input: Channel<Released>): Promise<void> {
     const { goesOn, media } = this.#context;
     try {
-      if (!goesOn) throw attempt.violation;
+      // What the server said of its failure is none of the answer, and cannot be gone on from.
+      if (!goesOn || this.#quoting) throw attempt.violation;
+      this.#fails(null);
       const { regeneration, codec } = goesOn;
       const response = await regeneration.ask(attempt, signal, media);
       regeneration.seam.next(this.#answer.sent as Sent);
@@ -237,14 +239,19 @@ class Relay {
           ? invalid("texts that the guard cannot read", { cause })
           : new RequestError(502, "upstream_failed", "The model's stream broke off.", { cause });
     if (error instanceof RequestError && !this.#context.signal.aborted) {
-      this.#failure = error;
-      this.#context.failed(error);
+      this.#fails(error);
     }
     if (error instanceof UpstreamError && error.quote !== "") {
       this.#quoting = this.#lanes.find(({ input }) => !input.left);
       await this.#quoting?.quote(this.#quote, error.quote).catch(() => {});
     }
     for (const input of inputs) input.close({ error });
+  }
+
+  /** Null: what an answer that is dropped failed of is dropped with it. */
+  #fails(failure: RequestError | null): void {
+    this.#failure = failure;
+    this.#context.failed(failure);
   }
 
   async #route({ choice, part }: Routed, inputs: readonly Channel<Released>[]): Promise<void> {

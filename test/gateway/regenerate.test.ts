@@ -147,6 +147,38 @@ describe("chat completions", () => {
     expect(await served.logged()).toMatchObject({ end: "failed", regenerations: 1 });
   });
 
+  test("what a dropped answer failed of is dropped with it", async () => {
+    answers(
+      { script: [streamed("c1", ["one two BAD BAD x"]).slice(0, -3).join(""), "die"] },
+      { script: streamed("c2", [" fine"]) },
+    );
+    const { url } = await served.start({
+      ...VLLM,
+      batch: { tokens: 100, ms: 50 },
+      regenerate: { buffer: 1 },
+    });
+    const { events, text } = await ask(url, "/v1/chat/completions", { stream: true });
+    expect(contentOf(events)).toBe("one two fine");
+    expect(lastOf(events)).toMatchObject({ choices: [{ finish_reason: "stop" }] });
+    expect(text).not.toContain('"error"');
+    expect(await served.logged()).toMatchObject({ end: "passed", error: null, regenerations: 1 });
+  });
+
+  test("what the server says of its failure is not gone on from, where that is flagged", async () => {
+    const error = { error: { message: "it so happened BAD BAD x" } };
+    answers(
+      { script: streamed("c1", ["one two", " BAD BAD", " x"]) },
+      { script: [...streamed("c2", [" drei"]).slice(0, -3), sse(error)] },
+      { script: streamed("c3", [" fine"]) },
+    );
+    const { url } = await served.start({ ...VLLM, regenerate: { buffer: 1 } });
+    const { events, text } = await ask(url, "/v1/chat/completions", { stream: true });
+    expect(contentOf(events)).toBe("one two drei");
+    expect(events.at(-1)).toMatchObject({ error: { code: "upstream_error" } });
+    expect(text).not.toMatch(/BAD|happened/);
+    expect(served.upstream.asked).toHaveLength(2);
+  });
+
   test("a client that leaves while it is gone on with stops both, and frees the slot", async () => {
     answers(
       { script: [...streamed("c1", ["one two", " BAD BAD", " x"]).slice(0, -3), 5000] },
