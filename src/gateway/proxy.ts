@@ -292,7 +292,11 @@ export class GuardProxy {
     const { mode, continue: server, regenerate } = this.#options;
     if (mode !== "regenerate" || !server) return null;
     const seam = seamFor(server, endpoint, asked, parsed);
-    const send = (body: Json, signal: AbortSignal) => this.#ask(headers, path, body, signal);
+    const send = (body: Json, signal: AbortSignal) => {
+      // It is another request: under the same key a server may say again what it said to the first.
+      headers.delete("idempotency-key");
+      return this.#ask(headers, path, body, signal);
+    };
     return seam && { ...regenerate, server, seam, send };
   }
 

@@ -257,6 +257,26 @@ describe("chat completions", () => {
     expect(rest).toEqual({ model: "m", stream: true });
   });
 
+  test("a request that goes on is another one: it has no idempotency key of the first", async () => {
+    answers({ script: streamed("c1", ["one two", " BAD BAD", " x"]) }, { script: streamed("c2", [" fine"]) });
+    const { url } = await served.start(VLLM);
+    const headers = {
+      "content-type": "application/json",
+      "idempotency-key": "k1",
+      authorization: "Bearer a",
+    };
+    const body = JSON.stringify({ model: "m", messages: [USER], stream: true });
+    await (await fetch(`${url}/v1/chat/completions`, { method: "POST", headers, body })).text();
+    const sent = served.upstream.asked.map(({ headers }) => [
+      headers["idempotency-key"],
+      headers.authorization,
+    ]);
+    expect(sent).toEqual([
+      ["k1", "Bearer a"],
+      [undefined, "Bearer a"],
+    ]);
+  });
+
   test("with introspection the model reads what only it is to read", async () => {
     answers(
       { script: streamed("c1", ["one two", " BAD BAD", " x"]) },
