@@ -4,7 +4,7 @@ import { LongestFirst } from "./test/support/longest-first.js";
 
 /** What leaves traces in a process: modules and globals that are replaced, the environment. */
 const TRACES =
-  /\bvi\.(mock|doMock|resetModules|stubGlobal|useFakeTimers|spyOn)\(|\bprocess\.(env\.\w+ =|chdir|on)\b/;
+  /\bvi\.(mock|doMock|resetModules|stubGlobal|useFakeTimers|spyOn)\(|\.setGlobal|\.prototype\.\w+ =|\bprocess\.(env\.\w+ =|chdir|on\b)/;
 
 const files = (readdirSync(new URL("test", import.meta.url), { recursive: true }) as string[])
   .map((name) => `test/${name.replaceAll("\\", "/")}`)
