@@ -23,6 +23,8 @@ import { ReadText } from "./read-text.js";
 
 interface Choice extends Begun {
   answer: ReadText;
+  /** The answer that was dropped last, how much was judged until then, and how many were. */
+  dropped: { answer: ReadText; judged: number; count: number } | null;
   /** Null: it was not ruled on. */
   prompt: "passed" | "stopped" | null;
 }
@@ -48,7 +50,7 @@ export class AuditTrail implements Watcher {
   }
 
   begins(choice: number, begun: Begun): void {
-    this.#choices[choice] = { ...begun, answer: new ReadText(), prompt: null };
+    this.#choices[choice] = { ...begun, answer: new ReadText(), dropped: null, prompt: null };
   }
 
   prompt(choice: number, ruled: Ruled): void {
@@ -75,7 +77,9 @@ export class AuditTrail implements Watcher {
   released(): void {}
 
   dropped(choice: number, released: string, judged: number): void {
-    this.#choices[choice].answer = new ReadText(released, judged);
+    const own = this.#choices[choice];
+    own.dropped = { answer: own.answer, judged, count: (own.dropped?.count ?? 0) + 1 };
+    own.answer = new ReadText(released, judged);
   }
 
   ended({ entry, outcomes, unjudged, error }: Ended): void {
@@ -118,19 +122,22 @@ export class AuditTrail implements Watcher {
     error: unknown,
     unjudged: Readonly<Record<string, number>>,
   ): void {
-    const { policy, answer, replaces } = this.#choices[choice];
+    const { policy, replaces, dropped, ...own } = this.#choices[choice];
     const { violation, decision, stats } = outcome;
+    // Where nobody went on with the answer, it ended at the flag before.
+    const gaveUp = violation && dropped && violation.regenerations < dropped.count;
+    const { answer, judged } = gaveUp ? dropped : { answer: own.answer, judged: stats.judged };
     const evidence: Evidence = violation
       ? { ...evidenceOf(violation.finding, policy, this.#labels), span: placeOf(violation) }
       : { ...NO_EVIDENCE, risk: decision?.risk ?? null, category: decision?.category ?? null };
-    const call = violation !== null && answer.at(stats.judged) === "call";
+    const call = violation !== null && answer.at(judged) === "call";
     const replaced = violation !== null && replaces(violation);
     this.#write(call ? "tool_call" : "response", choice, replaced ? "replaced" : actionOf(outcome, error), {
       ...evidence,
       tokens: stats.tokens,
       error: outcome.end === "complete" && !outcome.failedOpen ? null : codeOf(error),
       unjudged,
-      ...this.#hashed(answer.until(outcome.failedOpen ? Number.POSITIVE_INFINITY : stats.judged)),
+      ...this.#hashed(answer.until(outcome.failedOpen ? Number.POSITIVE_INFINITY : judged)),
     });
   }
 

@@ -146,6 +146,7 @@ describe("each decision is one line", () => {
   test.each([
     ["passes", " drei vier", "passed", "one two three drei vier"],
     ["is stopped again", " drei BAD BAD x y", "stopped", "one two three drei BAD BAD"],
+    ["is not, as its server refuses", null, "stopped", "one two three BAD BAD"],
   ])(
     "an answer that is gone on with and %s: the hash of what its client has, not of what was dropped",
     async (_, more, action, judged) => {
@@ -154,6 +155,7 @@ describe("each decision is one line", () => {
         let asked = 0;
         upstream.answerWith(() => {
           const text = texts[asked++];
+          if (text === null) return { status: 400, script: [] };
           return stream
             ? { script: reply(...(text.match(/\s*\S+/g) ?? [])).map(sse) }
             : { type: "application/json", script: [JSON.stringify(whole(text))] };
