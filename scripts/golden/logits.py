@@ -63,7 +63,9 @@ def run(raw, model, tensors, ids):
     return logits
 
 
-def make_ids(folder, vocab_size):
+def make_ids(folder, vocab_size, given):
+    if given:
+        return json.load(open(given)), None
     if not os.path.exists(os.path.join(folder, "tokenizer.json")):
         return [(i * i * 31 + i * 7919 + 13) % vocab_size for i in range(FORMULA_LENGTH)], None
     from transformers import AutoTokenizer
@@ -84,10 +86,11 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--ids", help="JSON list of token ids to run over")
     args = parser.parse_args()
     torch.set_num_threads(2)
     raw, model, tensors = load(args.checkpoint, getattr(torch, args.dtype), args.device)
-    ids, conversation = make_ids(args.checkpoint, raw["vocab_size"])
+    ids, conversation = make_ids(args.checkpoint, raw["vocab_size"], args.ids)
     logits = run(raw, model, tensors, ids)
     weights = {
         os.path.basename(path): hashlib.sha256(open(path, "rb").read()).hexdigest()

@@ -126,7 +126,7 @@ async function compare(name: keyof typeof CHECKPOINTS): Promise<object> {
     console.log(`${name}: SKIPPED, it needs PyTorch`);
     return { skipped: "no PyTorch" };
   }
-  const rounded = pytorch(checkpoint, "bfloat16");
+  const rounded = pytorch(checkpoint, "bfloat16", golden.ids);
   await exportCheckpoint(checkpoint, model, { dtype, device, floatSilu, packedQkv });
   // What is off is to be measured here, not refused.
   await leaveSelfTestOut(model);
@@ -206,10 +206,15 @@ async function readGolden(name: string, checkpoint: string): Promise<Golden> {
 }
 
 /** What PyTorch makes of the checkpoint, on the same device; undefined where that does not run. */
-function pytorch(checkpoint: string, type: "float32" | "bfloat16"): Golden | undefined {
+function pytorch(checkpoint: string, type: "float32" | "bfloat16", ids?: number[]): Golden | undefined {
   const out = join(work, "pytorch.json");
   const script = file("../golden/logits.py");
   const args = [script, checkpoint, out, "--dtype", type, "--device", values.device];
+  if (ids) {
+    const given = join(work, "ids.json");
+    writeFileSync(given, JSON.stringify(ids));
+    args.push("--ids", given);
+  }
   const { status } = spawnSync(python, args, { stdio: ["ignore", "ignore", "inherit"] });
   if (status !== 0) {
     console.log(`no PyTorch: ${python} ${args.join(" ")} failed`);

@@ -93,6 +93,7 @@ export class BatchRunner {
   /** By first row, number of rows and tokens of each. */
   readonly #recorded = new Map<string, RecordedStep>();
   #resultCopy: ResultCopy | null = null;
+  readonly #paddedLengths: readonly number[];
 
   /** @param maxBatchTokens the most tokens a step may hold, padding included */
   constructor(session: Session, cache: KvCache, outputs: readonly ModelOutput[], maxBatchTokens: number) {
@@ -111,6 +112,9 @@ export class BatchRunner {
     this.#layout = new LogitsLayout(outputs, maxBatchTokens, cache.shape.slots);
     this.#logitsMemory = session.device.shared(this.#layout.bytes);
     this.#logits = this.#layout.views(this.#logitsMemory);
+    // An output of the last positions would be one of the padding.
+    const padded = outputs.every(({ position }) => position === "each");
+    this.#paddedLengths = (padded && session.device.defaults.paddedLengths) || [];
   }
 
   /** Runs a chunk of zeros: what the longest one needs is allocated before steps are recorded. Before the first sequence. */
@@ -182,13 +186,16 @@ export class BatchRunner {
 
   /** The logits of the batch, valid until the next run. @throws {DeviceError} */
   async run(batch: Batch, { eager = false, background = false }: RunOptions = {}): Promise<Logits> {
-    const { firstRow, rows, held, active, length } = batch;
+    const { firstRow, rows, held, active } = batch;
+    const length = this.#paddedLength(batch);
     let longest = 0;
     for (let row = 0; row < rows.length; row++) {
       const sequence = rows[row];
       const runs = sequence !== null && active[row];
-      if (runs) sequence.copyIds(length, this.#ids, row * length);
-      else this.#ids.fill(0n, row * length, (row + 1) * length);
+      if (runs) {
+        sequence.copyIds(batch.length, this.#ids, row * length);
+        this.#ids.fill(0n, row * length + batch.length, (row + 1) * length);
+      } else this.#ids.fill(0n, row * length, (row + 1) * length);
       // A row that only pads writes behind what it holds, where whatever comes next is written.
       const after = (runs ? sequence.length : (held?.[row] ?? sequence?.length ?? 0)) + length;
       this.#lengths[row] = after - 1;
@@ -203,6 +210,18 @@ export class BatchRunner {
     this.#publish(rows.length * length);
     await this.#bind(firstRow, rows.length, length).run(background);
     return this.#logits;
+  }
+
+  /**
+   * What a sequence's own chunk runs as. Nothing attends to what stands behind it, and what the padding leaves in the cache lies
+   * behind what the sequence holds, where whatever comes next is written.
+   */
+  #paddedLength({ rows, length }: Batch): number {
+    if (rows.length > 1 || length === 1) return length;
+    // The last position is for rows that idle; the rotation has no angles behind it.
+    const room = this.#cache.shape.capacity - 1 - (rows[0]?.length ?? 0);
+    const padded = this.#paddedLengths.find((each) => each >= length) ?? length;
+    return padded <= Math.min(this.maxTokens, room) ? padded : length;
   }
 
   /** Stops a run in the background. What it has written of the cache means nothing. */

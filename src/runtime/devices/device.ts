@@ -97,6 +97,8 @@ export interface DeviceDefaults {
   streams: number;
   /** Tokens of a prompt in one run, and how many of a sequence go one by one: see SchedulerOptions. */
   chunks: { sharedChunk: number; loneChunk: number; fewTokens: number };
+  /** Lengths, ascending, that a sequence's own chunk is padded to, where the device takes long over a length it has not seen. */
+  paddedLengths?: readonly number[];
 }
 
 /** What a cache may take of a device's memory. */
