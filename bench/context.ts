@@ -9,7 +9,6 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { GUARD_OPTIONS, type GuardChoice, guardDir, guardName, openGuard } from "./guard.js";
 import { benchIds } from "./model.js";
-import { JsApi } from "./peers/js-api.js";
 import { torchGuard } from "./peers/torch.js";
 import { report } from "./report.js";
 import { type Summary, summarize, timeFor } from "./stats.js";
@@ -72,7 +71,7 @@ async function ours(choice: GuardChoice): Promise<Series> {
 async function jsApi(choice: GuardChoice): Promise<Series> {
   const dir = await guardDir(choice);
   if (!dir) return { perToken: {}, note: "the embedded model is exported on first use elsewhere" };
-  const api = await JsApi.load(dir);
+  const api = await (await import("./peers/js-api.js")).JsApi.load(dir);
   await api.prefill(16);
   return grow({
     length: 16,

@@ -34,7 +34,7 @@ export class CudaDevice implements Device {
   readonly id: DeviceId;
   readonly defaults = {
     streams: 64,
-    // Starting a chunk's kernels one by one takes as long as several recorded steps. Estimates: no GPU was at hand.
+    // Starting a chunk's kernels one by one takes as long as several recorded steps: estimates.
     chunks: { sharedChunk: 512, loneChunk: 2048, fewTokens: 4 },
     // A run of a length that its thread has not run yet took 0.2 to 0.4 s on an H200, any later one of it 4 to 7 ms.
     paddedLengths: [4, 8, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048],
