@@ -192,10 +192,8 @@ export class BatchRunner {
     for (let row = 0; row < rows.length; row++) {
       const sequence = rows[row];
       const runs = sequence !== null && active[row];
-      if (runs) {
-        sequence.copyIds(batch.length, this.#ids, row * length);
-        this.#ids.fill(0n, row * length + batch.length, (row + 1) * length);
-      } else this.#ids.fill(0n, row * length, (row + 1) * length);
+      if (runs) sequence.copyIds(batch.length, this.#ids, row * length);
+      this.#ids.fill(0n, row * length + (runs ? batch.length : 0), (row + 1) * length);
       // A row that only pads writes behind what it holds, where whatever comes next is written.
       const after = (runs ? sequence.length : (held?.[row] ?? sequence?.length ?? 0)) + length;
       this.#lengths[row] = after - 1;
