@@ -9,7 +9,7 @@ import { download, writeFailure } from "./download.js";
 import { fileSize, HubCache, isSet } from "./hub-cache.js";
 import { type HubFile, HubRepository } from "./hub-repository.js";
 
-export const HUB_SOURCES = ["huggingface", "modelscope"] as const;
+const HUB_SOURCES = ["huggingface", "modelscope"] as const;
 export type HubSource = (typeof HUB_SOURCES)[number];
 
 export interface PullOptions {

@@ -1,7 +1,7 @@
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
 /** TensorProto.DataType */
-export const DATA_TYPE = {
+const DATA_TYPE = {
   float32: 1,
   uint8: 2,
   int8: 3,

@@ -34,7 +34,7 @@ export interface Place {
   height: number;
 }
 
-export const AXIS_WIDTH = 64;
+const AXIS_WIDTH = 64;
 const AXIS_HEIGHT = 32;
 const PADDING = 8;
 
