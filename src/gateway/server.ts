@@ -1,4 +1,4 @@
-import { IncomingMessage } from "node:http";
+import { IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, ListenOptions } from "node:net";
 import type { Duplex } from "node:stream";
 import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
@@ -67,6 +67,10 @@ export async function listenAt(
     server.listen(where, resolve);
   });
   let closed: Promise<void> | null = null;
+  // Kept open it would hold up the end until its client, or Node's keepAliveTimeout, gave it up.
+  server.on("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
+    response.once("finish", () => closed && socket.destroySoon());
+  });
   return {
     url: urlOf(server.address()),
     close(graceMs) {

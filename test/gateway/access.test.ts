@@ -1,5 +1,6 @@
 import { Agent, request } from "node:http";
 import { connect } from "node:net";
+import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { GuardProxy, type LogEntry, type ProxyOptions } from "../../src/gateway/proxy.js";
 import { type Listening, listen } from "../../src/gateway/server.js";
@@ -308,12 +309,35 @@ describe("sockets", () => {
     const server = await listen(service, 0, "127.0.0.1", timeouts);
     servers.push(server);
     const head = "POST / HTTP/1.1\r\nHost: localhost\r\n";
-    const closed = ["", head, `${head}Content-Length: 9\r\n\r\nhalf`].map((text) => {
+    const closed = ["", head, `${head}Content-Length: 9\r\n\r\nhalf`].map((said) => {
       const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
-      socket.write(text);
+      socket.write(said);
       socket.resume();
       return new Promise((resolve) => socket.on("close", resolve));
     });
     await Promise.all(closed);
+  });
+
+  test("once the server closes, a connection ends with the answer under way, however long it would be kept", async () => {
+    const answers: ((answer: Response) => void)[] = [];
+    const service = { fetch: () => new Promise<Response>((r) => answers.push(r)), drain() {}, abort() {} };
+    const [headersTimeout, requestTimeout, connectionsCheckingInterval] = [0, 0, 5000];
+    const timeouts = {
+      headersTimeout,
+      requestTimeout,
+      connectionsCheckingInterval,
+      keepAliveTimeout: 600_000,
+    };
+    const server = await listen(service, 0, "127.0.0.1", timeouts);
+    const agent = new Agent({ keepAlive: true });
+    const answered = new Promise((resolve) => {
+      request(server.url, { agent }, (response) => resolve(text(response))).end();
+    });
+    await expect.poll(() => answers.length).toBe(1);
+    const closed = server.close(600_000);
+    answers[0](new Response("whole"));
+    expect(await answered).toBe("whole");
+    await closed;
+    agent.destroy();
   });
 });
