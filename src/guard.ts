@@ -34,7 +34,8 @@ import { type Policy, type PromptScope, resolvePolicy } from "./moderation/polic
 import { longestConversation, type WindowSizes, windowSizes } from "./moderation/prompt-windows.js";
 import { rulePrompt } from "./moderation/ruling.js";
 import { SlotWatch } from "./moderation/slot-watch.js";
-import { GuardStream, type StreamOptions } from "./moderation/stream.js";
+import { GuardStream } from "./moderation/stream.js";
+import type { StreamOptions } from "./moderation/stream-options.js";
 import { aText, checkOptions } from "./options.js";
 import { Prompt } from "./prompt.js";
 import { resolveModel } from "./resolve-model.js";

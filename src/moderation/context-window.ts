@@ -1,6 +1,6 @@
 import type { LogitsReader, Sequence } from "../engine/sequence.js";
 import { ClosedError, ContextLengthError, type GuardError } from "../errors.js";
-import type { PromptWindow, WindowRead } from "./prompt-windows.js";
+import type { PromptInWindows, PromptWindow, WindowRead } from "./prompt-windows.js";
 
 /** What a stream does when its conversation, or the response to it, outgrows the model's context. */
 export type Overflow = "error" | "slide";
@@ -35,13 +35,6 @@ const PREPARE_AT = 0.75;
 
 /** What a window of a prompt gives where a verdict is read. `row` and `index` are as for a `LogitsReader`. */
 export type PromptReader = (logits: Parameters<LogitsReader>[0], index: number, read: WindowRead) => void;
-
-export interface PromptInWindows {
-  /** The answer comes behind the last of them. */
-  windows: readonly PromptWindow[];
-  /** Takes the last one's place once the answer outgrows the context: it leaves more room. null: that has room. */
-  short: readonly number[] | null;
-}
 
 /**
  * The stretch of a response that the model's context holds, behind the prompt. When the context is full, the window slides

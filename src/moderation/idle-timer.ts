@@ -19,14 +19,15 @@ export class IdleTimer {
     return this.#busy > 0 ? performance.now() : this.#usedAt;
   }
 
-  begin(): void {
+  /** Somebody is at work until this is settled. */
+  during(work: Promise<unknown>): void {
     this.#busy++;
-  }
-
-  end(): void {
-    this.#busy--;
-    this.#usedAt = performance.now();
-    this.#timer?.refresh();
+    const end = () => {
+      this.#busy--;
+      this.#usedAt = performance.now();
+      this.#timer?.refresh();
+    };
+    work.then(end, end);
   }
 
   stop(): void {

@@ -1,4 +1,7 @@
 import type { Prefix } from "../tokenizer/chat-template/template.js";
+import { promptTooLong, tooManyWindows } from "../tokenizer/limits.js";
+import type { PromptScope } from "./policy.js";
+import { turnsInScope } from "./ruling.js";
 
 /** How a conversation that is longer than the context is cut. All in tokens, but `most`. */
 export interface WindowSizes {
@@ -27,6 +30,14 @@ export interface PromptWindow {
   reads: readonly WindowRead[];
 }
 
+/** A conversation as the model is given it. */
+export interface PromptInWindows {
+  /** The answer comes behind the last of them. */
+  windows: readonly PromptWindow[];
+  /** Takes the last one's place once the answer outgrows the context: it leaves more room. null: that has room. */
+  short: readonly number[] | null;
+}
+
 /** A smaller context leaves no room for an answer beside a window and what a turn that is cut begins and ends with. */
 const SMALLEST_CONTEXT = 256;
 
@@ -44,6 +55,34 @@ export function windowSizes(maxTokens: number, most: number): WindowSizes | null
 /** The longest conversation that goes into so many windows. */
 export function longestConversation({ length, overlap, most }: WindowSizes): number {
   return (most - 1) * (length - overlap) + length;
+}
+
+/**
+ * A conversation in one window where the context holds it, else in several.
+ *
+ * @param maxTokens that the context holds, prompt and response
+ * @param cuts null: it must not be cut
+ * @param more.scope which turns there are to be verdicts on where it is cut
+ * @param more.close what ends a turn
+ * @throws {ContextLengthError} PROMPT_TOO_LONG
+ */
+export function intoWindows(
+  prefix: Prefix,
+  maxTokens: number,
+  cuts: WindowSizes | null,
+  { scope, close }: { scope: PromptScope; close: number },
+): PromptInWindows {
+  const { ids, turns } = prefix;
+  if (ids.length < maxTokens) {
+    const short = cuts && ids.length > cuts.length ? lastWindow(prefix, cuts) : null;
+    return { windows: [wholeWindow(prefix)], short };
+  }
+  if (!cuts) throw promptTooLong(ids.length, maxTokens);
+  const numbered = turns.map(({ role, empty }, turn) => ({ role, empty, turn }));
+  const counting = new Set(turnsInScope(numbered, scope).map(({ turn }) => turn));
+  const windows = planWindows(prefix, cuts, (turn) => counting.has(turn), close);
+  if (windows.length > cuts.most) throw tooManyWindows(windows.length, cuts.most);
+  return { windows, short: null };
 }
 
 /** A conversation that the context holds: all its turns are judged in one window. */

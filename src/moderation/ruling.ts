@@ -212,6 +212,6 @@ function rule(verdicts: readonly Evidence[], rules: Rules): Ruling {
   return { action: actionOf(violation, observed), violation, observed };
 }
 
-function actionOf(violation: Finding | null, observed: Finding[]): Ruling["action"] {
+export function actionOf(violation: Finding | null, observed: readonly Finding[]): Ruling["action"] {
   return violation ? "block" : observed.length > 0 ? "observe" : "pass";
 }

@@ -1,51 +1,23 @@
+import { deferred } from "../deferred.js";
 import type { Sequence } from "../engine/sequence.js";
 import { ClosedError, type GuardError, InputError } from "../errors.js";
 import type { GuardConfig } from "../model/config.js";
 import type { Prefix } from "../tokenizer/chat-template/template.js";
-import { TURN_END } from "../tokenizer/chat-template/turns.js";
-import { IncrementalEncoder, type Revision } from "../tokenizer/incremental.js";
-import { MOST_UNSETTLED, promptTooLong, tooManyWindows } from "../tokenizer/limits.js";
+import type { Revision } from "../tokenizer/incremental.js";
 import { inTurns, SLICE } from "../tokenizer/slices.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { CallOrder } from "./call-order.js";
-import { ContextWindow, type Overflow, type PromptInWindows, type PromptReader } from "./context-window.js";
+import { ContextWindow } from "./context-window.js";
 import type { Decision } from "./decision.js";
 import { IdleTimer } from "./idle-timer.js";
-import { JudgedTokens } from "./judged-tokens.js";
+import { JudgedPrompt } from "./judged-prompt.js";
+import { JudgedResponse } from "./judged-response.js";
 import { severityOf } from "./labels.js";
-import type { Policy, PromptScope } from "./policy.js";
-import { lastWindow, planWindows, type WindowSizes, wholeWindow } from "./prompt-windows.js";
-import { Reviewer } from "./reviewer.js";
-import { type Finding, type Ruling, rulePrompt, turnsInScope } from "./ruling.js";
-import {
-  judgePrompt,
-  judgeResponse,
-  type TurnVerdict,
-  type Verdict,
-  verdictsOfTurn,
-  worstOf,
-} from "./verdict.js";
-import { VerdictMemory } from "./verdict-memory.js";
-
-export interface StreamOptions {
-  signal?: AbortSignal;
-  overflow?: Overflow;
-  /** How a conversation is cut that is longer than the context, where it may be ("slide"). Default: it is refused. */
-  windows?: WindowSizes | null;
-  /** What of such a conversation is judged. Default: all of it. */
-  scope?: PromptScope;
-  /** How often a response may slide on ("slide"). Default: without end. */
-  mostSlides?: number;
-  /** Opens another sequence where a slot is free and nobody waits for it. */
-  spare?: () => Sequence | null;
-  policy?: Policy;
-  /** Closes the stream with STREAM_IDLE when nothing was pushed and nothing judged for this many milliseconds. */
-  idleMs?: number;
-  /** Called with the text of a response that ended and was clear, as its prompt was, and that never slid. */
-  onClear?: (response: string) => void;
-  /** Keeps the verdicts, so that after `restart` what comes again as it was is not run again. Default false. */
-  restarts?: boolean;
-}
+import { ResponseText } from "./response-text.js";
+import type { Ruling } from "./ruling.js";
+import { RunningRuling } from "./running-ruling.js";
+import type { StreamOptions } from "./stream-options.js";
+import type { TurnVerdict, Verdict } from "./verdict.js";
 
 /**
  * One conversation under watch: the prompt's verdict, then a verdict for every token of the response. Work is queued
@@ -72,36 +44,20 @@ export class GuardStream {
 
   /** When it was opened: milliseconds of `performance.now()`. */
   readonly openedAt = performance.now();
-  #stopped = false;
-  readonly #idle: IdleTimer;
-  #resolveClosed!: (reason: GuardError) => void;
-  readonly #window: ContextWindow;
   readonly #tokenizer: Tokenizer;
-  readonly #labels: GuardConfig["labels"];
-  readonly #signal: AbortSignal | undefined;
-  readonly #cut: Pick<StreamOptions, "overflow" | "windows" | "scope">;
-  #promptTokens = 0;
+  readonly #options: StreamOptions;
+  readonly #window: ContextWindow;
+  readonly #prompt: JudgedPrompt;
+  readonly #text: ResponseText;
+  readonly #response: JudgedResponse;
+  readonly #ruling: RunningRuling | null;
+  readonly #idle: IdleTimer;
   /** While the prompt, or a long text, is encoded in slices, what is called meanwhile waits. */
   readonly #calls = new CallOrder();
-  /** Tells that the stream was stopped to who waits for a prompt that is not with the sequence yet. */
-  #refusePrompt: ((reason: unknown) => void) | null = null;
-  #encoder: IncrementalEncoder | null = null;
-  /** Response index of the encoder's first token. */
-  #encoderBase = 0;
-  /** What text has done to the response's tokens since they were last judged. */
-  #staged: Revision | null = null;
   #input: "ids" | "text" | null = null;
-  readonly #tokens: JudgedTokens;
-  readonly #memory: VerdictMemory | null;
-  readonly #policy: Policy | undefined;
-  #reviewer: Reviewer | null = null;
-  #promptRuling: Ruling | null = null;
-  readonly #observed: Finding[] = [];
-  readonly #onClear: ((response: string) => void) | undefined;
-  #settled = 0;
-  /** Ends with the last feed so far: results come out in the order of the calls. */
-  #judging: Promise<void> = Promise.resolve();
   #end: Promise<Decision> | null = null;
+  #stopped = false;
+  readonly #closed = deferred<GuardError>();
 
   constructor(
     sequence: Sequence,
@@ -110,42 +66,31 @@ export class GuardStream {
     prefix: Prefix | Promise<Prefix>,
     options: StreamOptions = {},
   ) {
-    const { signal, overflow = "error", spare = () => null, policy, idleMs, onClear, restarts } = options;
-    this.closed = new Promise((resolve) => {
-      this.#resolveClosed = resolve;
-    });
-    this.#idle = new IdleTimer(idleMs, () => this.#stop(idle(idleMs as number)));
-    this.#window = new ContextWindow(sequence, overflow, spare, options.mostSlides);
-    this.#cut = options;
+    const { signal, overflow = "error", spare = () => null, policy, idleMs, restarts = false } = options;
     this.#tokenizer = tokenizer;
-    this.#labels = labels;
-    this.#tokens = new JudgedTokens(tokenizer);
-    this.#signal = signal;
-    this.#onClear = onClear;
-    this.#memory = restarts ? new VerdictMemory() : null;
-    this.#policy = policy;
+    this.#options = options;
+    this.#window = new ContextWindow(sequence, overflow, spare, options.mostSlides);
+    this.#prompt = new JudgedPrompt(this.#window, tokenizer, labels);
+    this.#text = new ResponseText(tokenizer);
+    this.#ruling = policy ? new RunningRuling(policy) : null;
+    this.#response = new JudgedResponse(this.#window, tokenizer, labels, { restarts, ruling: this.#ruling });
+    this.prompt = this.#prompt.verdict;
+    this.turns = this.#prompt.turns;
+    this.closed = this.#closed.promise;
+    this.#idle = new IdleTimer(idleMs, () => this.#stop(idle(idleMs as number)));
     signal?.addEventListener("abort", this.#abort);
-    const { prompt, turns } = this.#prefill(prefix);
-    this.prompt = prompt;
-    this.turns = turns;
-    // Who never asks for the prompt's verdict must not be killed by its rejection; pushes reject all the same.
-    for (const verdict of [prompt, turns]) verdict.catch(() => {});
-    if (policy) this.#ruleBy(policy);
+    this.#begin(prefix);
     if (signal?.aborted) this.#abort();
   }
 
   /** How many tokens, from the first, have verdicts that no later text can change. */
   get settled(): number {
-    return this.#settled;
+    return this.#response.settled;
   }
 
   /** What the policy makes of the verdicts that stand so far, the prompt's first; null for a stream without one. */
   get ruling(): Ruling | null {
-    if (!this.#reviewer) return null;
-    const violation = this.#promptRuling?.violation ?? this.#reviewer.violation;
-    const observed = [...(this.#promptRuling?.observed ?? []), ...this.#observed];
-    const action = violation ? "block" : observed.length > 0 ? "observe" : "pass";
-    return { action, violation, observed };
+    return this.#ruling?.current ?? null;
   }
 
   /** Whether it has not got a slot yet. */
@@ -160,7 +105,7 @@ export class GuardStream {
 
   /** Tokens of the templated conversation; 0 while it is being encoded. */
   get promptTokens(): number {
-    return this.#promptTokens;
+    return this.#prompt.tokens;
   }
 
   /** Of these, those that were read before, for this stream's or another's sake: they cost nothing. */
@@ -175,7 +120,7 @@ export class GuardStream {
 
   /** Of the response since it last began again (`restart`), tokens from the first that had been judged before. */
   get recalled(): number {
-    return this.#memory?.recalled ?? 0;
+    return this.#response.recalled;
   }
 
   /**
@@ -205,7 +150,7 @@ export class GuardStream {
    */
   async pushText(chunk: string): Promise<Verdict[]> {
     this.#acceptText(chunk, "pushText");
-    return this.#calls.run(() => this.#encodeText(chunk, (encode) => this.#judgeText(encode)));
+    return this.#calls.run(() => this.#encode(chunk, () => this.#judgeText()));
   }
 
   /**
@@ -217,7 +162,7 @@ export class GuardStream {
    */
   async stage(chunk: string): Promise<number> {
     this.#acceptText(chunk, "stage");
-    return this.#calls.run(() => this.#encodeText(chunk, async (encode) => this.#revise(encode).ids.length));
+    return this.#calls.run(() => this.#encode(chunk, async () => this.#text.staged));
   }
 
   /**
@@ -227,8 +172,7 @@ export class GuardStream {
    * @throws as `push`
    */
   async flush(): Promise<Verdict[]> {
-    if (this.#end)
-      throw new ClosedError("STREAM_ENDED", "The stream has ended. Open another with guard.stream().");
+    if (this.#end) throw ended();
     return this.#flush();
   }
 
@@ -240,15 +184,8 @@ export class GuardStream {
    */
   restart(): void {
     this.#acceptText("", "restart");
-    this.#encoder = new IncrementalEncoder(this.#tokenizer);
-    this.#encoderBase = 0;
-    this.#staged = null;
-    this.#settled = 0;
-    this.#tokens.rewind(0);
-    this.#memory?.restart();
-    if (!this.#policy) return;
-    this.#reviewer = new Reviewer(this.#policy.response);
-    this.#observed.length = 0;
+    this.#text.restart();
+    this.#response.restart();
   }
 
   /**
@@ -281,210 +218,56 @@ export class GuardStream {
     this.close();
   }
 
-  #prefill(prefix: Prefix | Promise<Prefix>): Pick<GuardStream, "prompt" | "turns"> {
-    const prompt = settled<Verdict | null>();
-    const turns = settled<readonly TurnVerdict[]>();
-    const fail = (error: unknown) => {
-      this.#stop(error as GuardError);
-      prompt.reject(error);
-      turns.reject(error);
-    };
-    const begin = (encoded: Prefix) => {
-      this.#refusePrompt = null;
-      this.#feedPrefix(encoded, prompt.resolve, turns.resolve).catch(fail);
-    };
-    if (prefix instanceof Promise) {
-      this.#refusePrompt = fail;
-      this.#hold(prefix.then(begin, fail));
-    } else begin(prefix);
-    return { prompt: prompt.promise, turns: turns.promise };
-  }
-
-  async #feedPrefix(
-    prefix: Prefix,
-    tellPrompt: (verdict: Verdict | null) => void,
-    tellTurns: (verdicts: readonly TurnVerdict[]) => void,
-  ): Promise<void> {
-    const { ids, promptIndex, turns } = prefix;
-    this.#promptTokens = ids.length;
-    const prompt = this.#inWindows(prefix);
-    const most = prompt.windows.reduce((sum, { reads }) => sum + reads.length, 0);
-    const verdicts: TurnVerdict[] = [];
-    this.#idle.begin();
-    const read: PromptReader = (logits, at, { turn, index }) => {
-      const { role, empty, end, standing } = turns[turn];
-      const tokenId = ids[end];
-      const verdict = {
-        index,
-        tokenId,
-        text: this.#tokenizer.decode([tokenId]),
-        ...judgePrompt(logits, at, this.#labels),
-        provisional: false,
-      };
-      verdicts.push({ ...verdict, role, empty, turn, ...(standing && { standing }) });
-      if (index === promptIndex) tellPrompt(promptVerdict(verdicts, index));
-      if (verdicts.length === most) tellTurns(verdicts);
-    };
-    await this.#window.prefill(prompt, read);
-    this.#idle.end();
-    tellPrompt(null);
-    tellTurns(verdicts);
-  }
-
-  /** @throws {ContextLengthError} PROMPT_TOO_LONG */
-  #inWindows(prefix: Prefix): PromptInWindows {
-    const { maxTokens } = this.#window;
-    const { overflow, windows: sizes, scope = "conversation" } = this.#cut;
-    const length = prefix.ids.length;
-    const cuts = overflow === "slide" && sizes ? sizes : null;
-    if (length < maxTokens) {
-      const short = cuts && length > cuts.length ? lastWindow(prefix, cuts) : null;
-      return { windows: [wholeWindow(prefix)], short };
-    }
-    if (!cuts) throw promptTooLong(length, maxTokens);
-    const scoped = turnsInScope(
-      prefix.turns.map(({ role, empty }, turn) => ({ role, empty, turn })),
-      scope,
-    );
-    const counting = new Set(scoped.map(({ turn }) => turn));
-    const close = this.#tokenizer.tokenId(TURN_END) as number;
-    const windows = planWindows(prefix, cuts, (turn) => counting.has(turn), close);
-    if (windows.length > cuts.most) throw tooManyWindows(windows.length, cuts.most);
-    return { windows, short: null };
-  }
-
-  /** Lets calls wait until something is encoded. */
-  #hold(encoded: Promise<unknown>): void {
-    this.#idle.begin();
-    const end = () => this.#idle.end();
-    encoded.then(end, end);
-    this.#calls.waitFor(encoded);
-  }
-
-  #ruleBy(policy: Policy): void {
-    this.#reviewer = new Reviewer(policy.response);
-    const rule = (turns: readonly TurnVerdict[]) => {
-      this.#promptRuling = rulePrompt(turns, policy);
-    };
+  /** Has the prompt judged, as soon as it is encoded. */
+  #begin(prefix: Prefix | Promise<Prefix>): void {
+    const { overflow, windows, scope = "conversation" } = this.#options;
+    const cuts = overflow === "slide" ? (windows ?? null) : null;
+    const read = (encoded: Prefix) => void this.#orStop(this.#prompt.read(encoded, cuts, scope));
+    if (prefix instanceof Promise) this.#calls.waitFor(this.#orStop(prefix).then(read));
+    else read(prefix);
     // Where the prompt was not judged, neither is what comes after it.
-    this.turns.then(rule).catch((error) => this.#stop(error));
+    if (this.#ruling) this.#orStop(this.turns.then((turns) => this.#ruling?.prompt(turns)));
   }
 
-  /** @param goOn is told, by a call, what the text does to the response's tokens */
-  async #encodeText<T>(chunk: string, goOn: (encode: () => Revision) => Promise<T>): Promise<T> {
+  /** Encodes a text, and goes on at once, or once all slices of a long one are encoded. */
+  async #encode<T>(chunk: string, goOn: () => Promise<T>): Promise<T> {
     if (this.#window.failure) throw this.#window.failure;
-    this.#encoder ??= new IncrementalEncoder(this.#tokenizer);
-    const encoder = this.#encoder;
-    if (chunk.length <= SLICE) return goOn(() => encoder.push(chunk));
-    const encoded = inTurns(encoder.pushInSlices(chunk));
-    const gone = encoded.then(
-      (revision) => goOn(() => revision),
-      (error) =>
-        goOn(() => {
-          throw error;
-        }),
-    );
-    this.#hold(encoded);
+    if (chunk.length <= SLICE) {
+      this.#orStopNow(() => this.#text.push(chunk));
+      return goOn();
+    }
+    const encoded = this.#orStop(inTurns(this.#text.pushInSlices(chunk)));
+    // Ahead of the calls that wait.
+    const gone = encoded.then(goOn);
+    this.#calls.waitFor(encoded);
     return gone;
   }
 
-  async #judgeText(encode: () => Revision, complete = false): Promise<Verdict[]> {
-    const revision = this.#revise(encode);
-    this.#staged = null;
-    return this.#judge(revision, complete);
-  }
-
-  /** What more text does to all tokens that were judged, with what waits. */
-  #revise(encode: () => Revision): Revision {
-    try {
-      const { from, ids, provisional } = encode();
-      if (provisional > MOST_UNSETTLED) throw unsettled();
-      const revision = { from: this.#encoderBase + from, ids, provisional };
-      this.#staged = this.#staged ? joined(this.#staged, revision) : revision;
-      return this.#staged;
-    } catch (error) {
-      this.#stop(error as GuardError);
-      throw error;
-    }
-  }
-
-  /** @param complete nothing comes that goes on from these tokens */
-  async #judge({ from, ids, provisional }: Revision, complete = false): Promise<Verdict[]> {
-    const settled = from + ids.length - provisional;
-    const verdicts = this.#recall(from, ids, settled);
-    const next = from + verdicts.length;
-    this.#idle.begin();
-    try {
-      const goesOn = complete || next < from + ids.length || !this.#memory?.follows;
-      const rest = next === from ? ids : ids.slice(next - from);
-      const fed = goesOn ? this.#feed(next, rest, settled, verdicts) : Promise.resolve();
-      fed.catch(() => {});
-      // Feeds that share a step end at the same moment, however many promises lie between.
-      this.#judging = this.#judging.then(() => fed);
-      await this.#judging;
-    } catch (error) {
-      // Going on would leave a hole in what was judged.
-      this.#stop(error as GuardError);
-      throw error;
-    }
-    this.#idle.end();
-    this.#settled = settled;
-    const review = this.#reviewer?.review(verdicts, settled);
-    if (review) this.#observed.push(...review.observed);
-    return verdicts;
-  }
-
-  /** The verdicts of the first of these tokens, where the response has begun again and they were there before. */
-  #recall(from: number, ids: readonly number[], settled: number): Verdict[] {
-    const known = this.#memory?.recall(from, ids) ?? [];
-    for (const verdict of known) this.#tokens.take(verdict.index, verdict.tokenId, verdict);
-    return known.map((verdict) => ({ ...verdict, provisional: verdict.index >= settled }));
-  }
-
-  #feed(from: number, ids: readonly number[], settled: number, verdicts: Verdict[]): Promise<void> {
-    this.#memory?.leave(from);
-    return this.#window.feed(from, ids, (logits, step, index) => {
-      const tokenId = ids[index - from];
-      const judgement = judgeResponse(logits, step, this.#labels);
-      const text = this.#tokens.take(index, tokenId, judgement);
-      const verdict = { index, tokenId, text, ...judgement, provisional: index >= settled };
-      this.#memory?.keep(verdict);
-      verdicts.push(verdict);
+  #flush(): Promise<Verdict[]> {
+    return this.#calls.run(async () => {
+      if (this.#window.failure) throw this.#window.failure;
+      this.#orStopNow(() => this.#text.end());
+      return this.#judgeText(true);
     });
   }
 
-  #flush(): Promise<Verdict[]> {
-    return this.#calls.run(() => this.#settleText());
+  #judgeText(complete = false): Promise<Verdict[]> {
+    return this.#judge(this.#text.take() ?? { from: this.#window.length, ids: [], provisional: 0 }, complete);
   }
 
-  async #settleText(): Promise<Verdict[]> {
-    if (this.#window.failure) throw this.#window.failure;
-    if (!this.#encoder) return this.#judge({ from: this.#window.length, ids: [], provisional: 0 });
-    const encoder = this.#encoder;
-    const judged = this.#judgeText(() => encoder.end(), true);
-    this.#encoder = null;
-    this.#encoderBase = this.#window.length;
-    const verdicts = await judged;
-    this.#tokens.rewind(this.#window.length);
-    return verdicts;
+  #judge(revision: Revision, complete = false): Promise<Verdict[]> {
+    return this.#orStop(this.#response.judge(revision, complete));
   }
 
   async #finish(): Promise<Decision> {
     await this.#flush();
-    if (this.#tokens.length === 0) {
-      const error = new InputError(
-        "EMPTY_RESPONSE",
-        "The response holds no token, so there is nothing to judge. To judge a prompt alone, await stream.prompt and close the stream.",
-      );
-      this.#stop(error);
-      throw error;
-    }
-    const safe = this.#labels.responseRisk.find((label) => severityOf(label) === "safe") as string;
-    const decision = this.#tokens.decide(safe);
-    this.#stop(new ClosedError("STREAM_ENDED", "The stream has ended. Open another with guard.stream()."));
-    if (this.#onClear && decision.risk === safe && this.slides === 0) {
+    if (this.#response.length === 0) this.#orStopNow(emptyResponse);
+    const decision = this.#response.decide();
+    this.#stop(ended());
+    const { onClear } = this.#options;
+    if (onClear && decision.flaggedAt === null && this.slides === 0) {
       const prompt = await this.prompt;
-      if (prompt && severityOf(prompt.risk) === "safe") this.#onClear(this.#tokens.text);
+      if (prompt && severityOf(prompt.risk) === "safe") onClear(this.#response.text);
     }
     return decision;
   }
@@ -501,8 +284,7 @@ export class GuardStream {
 
   #accept(input: "ids" | "text"): void {
     if (this.#window.failure) throw this.#window.failure;
-    if (this.#end)
-      throw new ClosedError("STREAM_ENDED", "The stream has ended. Open another with guard.stream().");
+    if (this.#end) throw ended();
     if (this.#input && this.#input !== input) {
       throw new InputError(
         "MIXED_INPUT",
@@ -512,34 +294,43 @@ export class GuardStream {
     this.#input = input;
   }
 
+  /** Where this fails, the stream does: going on would leave a hole in what was judged. */
+  #orStop<T>(work: Promise<T>): Promise<T> {
+    this.#idle.during(work);
+    work.catch((error) => this.#stop(error));
+    return work;
+  }
+
+  /** As `#orStop`, before anybody else can call. */
+  #orStopNow(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#stop(error as GuardError);
+      throw error;
+    }
+  }
+
   #abort = (): void => {
-    const { reason } = this.#signal as AbortSignal;
-    this.#stop(new ClosedError("STREAM_ABORTED", "The stream was aborted by its signal.", { cause: reason }));
+    const cause = this.#options.signal?.reason;
+    this.#stop(new ClosedError("STREAM_ABORTED", "The stream was aborted by its signal.", { cause }));
   };
 
+  /** The one place where it ends. What comes after the first time changes nothing. */
   #stop(reason: GuardError): void {
     if (this.#stopped) return;
     this.#stopped = true;
-    this.#signal?.removeEventListener("abort", this.#abort);
+    this.#options.signal?.removeEventListener("abort", this.#abort);
     this.#idle.stop();
-    this.#resolveClosed(this.#window.failure ?? reason);
+    this.#closed.resolve(this.#window.failure ?? reason);
     this.#window.close(reason);
-    const refuse = this.#refusePrompt;
-    this.#refusePrompt = null;
-    refuse?.(reason);
+    this.#prompt.refuse(reason);
     if (this.#calls.preparing) this.#calls.goOn();
   }
 }
 
-/** Two revisions one after the other, as one. */
-function joined(first: Revision, { from, ids, provisional }: Revision): Revision {
-  if (from <= first.from) return { from, ids, provisional };
-  return { from: first.from, ids: [...first.ids.slice(0, from - first.from), ...ids], provisional };
-}
-
-function promptVerdict(turns: readonly TurnVerdict[], index: number): Verdict {
-  const { role: _, empty: __, turn: ___, ...verdict } = worstOf(verdictsOfTurn(turns, { index }));
-  return verdict;
+function ended(): ClosedError {
+  return new ClosedError("STREAM_ENDED", "The stream has ended. Open another with guard.stream().");
 }
 
 function idle(ms: number): ClosedError {
@@ -550,28 +341,11 @@ function idle(ms: number): ClosedError {
   );
 }
 
-function unsettled(): InputError {
-  return new InputError(
-    "TEXT_UNSETTLED",
-    `The last ${MOST_UNSETTLED} tokens of the text could all still change with what comes next, which only white space ` +
-      "without end does. Nothing after what was judged may be shown.",
+function emptyResponse(): never {
+  throw new InputError(
+    "EMPTY_RESPONSE",
+    "The response holds no token, so there is nothing to judge. To judge a prompt alone, await stream.prompt and close the stream.",
   );
-}
-
-interface Settled<T> {
-  promise: Promise<T>;
-  resolve(value: T): void;
-  reject(error: unknown): void;
-}
-
-function settled<T>(): Settled<T> {
-  let resolve!: Settled<T>["resolve"];
-  let reject!: Settled<T>["reject"];
-  const promise = new Promise<T>((res, rej) => {
-    resolve = res;
-    reject = rej;
-  });
-  return { promise, resolve, reject };
 }
 
 function toIds(tokens: ArrayLike<number>): number[] {

@@ -3,7 +3,8 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { Engine } from "../../src/engine/engine.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import { resolvePolicy } from "../../src/moderation/policy.js";
-import { GuardStream, type StreamOptions } from "../../src/moderation/stream.js";
+import { GuardStream } from "../../src/moderation/stream.js";
+import type { StreamOptions } from "../../src/moderation/stream-options.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
 import { temporaryFolder } from "../support/model.js";
 

@@ -1,0 +1,24 @@
+import type { Sequence } from "../engine/sequence.js";
+import type { Overflow } from "./context-window.js";
+import type { Policy, PromptScope } from "./policy.js";
+import type { WindowSizes } from "./prompt-windows.js";
+
+export interface StreamOptions {
+  signal?: AbortSignal;
+  overflow?: Overflow;
+  /** How a conversation is cut that is longer than the context, where it may be ("slide"). Default: it is refused. */
+  windows?: WindowSizes | null;
+  /** What of such a conversation is judged. Default: all of it. */
+  scope?: PromptScope;
+  /** How often a response may slide on ("slide"). Default: without end. */
+  mostSlides?: number;
+  /** Opens another sequence where a slot is free and nobody waits for it. */
+  spare?: () => Sequence | null;
+  policy?: Policy;
+  /** Closes the stream with STREAM_IDLE when nothing was pushed and nothing judged for this many milliseconds. */
+  idleMs?: number;
+  /** Called with the text of a response that ended and was clear, as its prompt was, and that never slid. */
+  onClear?: (response: string) => void;
+  /** Keeps the verdicts, so that after `restart` what comes again as it was is not run again. Default false. */
+  restarts?: boolean;
+}
