@@ -78,7 +78,7 @@ export function intoWindows(
     return { windows: [wholeWindow(prefix)], short };
   }
   if (!cuts) throw promptTooLong(ids.length, maxTokens);
-  const numbered = turns.map(({ role, empty }, turn) => ({ role, empty, turn }));
+  const numbered = turns.map((own, turn) => ({ ...own, turn }));
   const counting = new Set(turnsInScope(numbered, scope).map(({ turn }) => turn));
   const windows = planWindows(prefix, cuts, (turn) => counting.has(turn), close);
   if (windows.length > cuts.most) throw tooManyWindows(windows.length, cuts.most);

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
+  intoWindows,
   lastWindow,
   longestConversation,
   type PromptWindow,
@@ -59,6 +60,15 @@ describe("how a conversation is cut that is longer than the context", () => {
     expect(windows).toHaveLength(1);
     expect(windows[0].reads).toEqual([{ at: expect.any(Number), turn: 2, index: prefix.turns[2].end }]);
     expect(windows[0].ids.slice(-8)).toEqual(prefix.ids.slice(-8));
+  });
+
+  test("what goes with every request of a conversation is judged in windows too, whatever the scope", () => {
+    const prefix = conversation([30, 30, 30, 30]);
+    prefix.turns[0].standing = true;
+    prefix.turns[2].role = "assistant";
+    const { windows } = intoWindows(prefix, 100, SIZES, { scope: "turn", close: END });
+    const judged = new Set(windows.flatMap(({ reads }) => reads.map(({ turn }) => turn)));
+    expect([...judged]).toEqual([0, 3]);
   });
 
   test("what is in one window is in it as it is, so that nothing changes for what fits", () => {
