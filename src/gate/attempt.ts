@@ -81,6 +81,12 @@ export function nextAttempt(
   return { attempt, prefix, turn, intervention, violation };
 }
 
+/** An intervention's name: it says nothing of the words that it may hold. */
+export function nameOf(intervention: Intervention): "resample" | "introspection" | "phrase" | "instruction" {
+  if (typeof intervention === "string") return intervention;
+  return intervention.phrase === undefined ? "instruction" : "phrase";
+}
+
 function wordsOf(intervention: Intervention): { phrase?: string; instruction?: string } {
   if (intervention === "resample") return {};
   return intervention === "introspection" ? { instruction: INTROSPECTION } : intervention;

@@ -25,8 +25,11 @@ export interface RegeneratingOptions<T> extends Omit<GateOptions, "mode" | "rele
    * What comes before the source's own parts: what the reader has (`again`), and an intervention's phrase. Is told also how
    * much was judged in the attempts before.
    */
-  before?: (attempt: Attempt, released: string, judged: number) => Part<T>[];
+  before?: (attempt: Attempt, released: string, spent: Spent) => Part<T>[];
 }
+
+/** What the attempts so far have cost the guard: UTF-16 units judged, and tokens. */
+export type Spent = Pick<GateStats, "judged" | "tokens">;
 
 /**
  * A gate that has its source try again: a row of gates, one an attempt, over one stream of the guard. Each holds the newest
@@ -166,8 +169,7 @@ export class RegeneratingGate<T> implements PartGate<T> {
     } = this.#options;
     const attempt = this.#attempt;
     const released = this.#released;
-    const first =
-      this.#options.before?.(attempt, released, this.#before.judged) ?? plainly(attempt, released);
+    const first = this.#options.before?.(attempt, released, this.#before) ?? plainly(attempt, released);
     this.#given = lengthOfGiven(first);
     const gate = new Gate<T>(
       (signal) => new Continuation(first, signal, this.#ask(attempt), attempt),

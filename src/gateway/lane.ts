@@ -4,11 +4,12 @@ import { Channel } from "../gate/channel.js";
 import { Gate } from "../gate/gate.js";
 import type { GateOptions, PartGate, RestartableStream, VerdictStream } from "../gate/gate-options.js";
 import type { TextPart } from "../gate/parts.js";
-import { RegeneratingGate } from "../gate/regenerating-gate.js";
+import { RegeneratingGate, type Spent } from "../gate/regenerating-gate.js";
 import type { ScoutOptions } from "../gate/scout.js";
 import { ModerationViolation } from "../gate/violation.js";
 import { Slot } from "./allow-list.js";
 import type { Event, Released, TextTarget } from "./codec.js";
+import type { Dropped } from "./regenerate/dropped.js";
 import type { Regeneration } from "./regenerate/regeneration.js";
 
 /** As what the guard reads a text: the answer, what a tool is called with, or what is put before, between and over again. */
@@ -18,7 +19,7 @@ export type Received = "answer" | "call" | "framing";
 export interface LaneWatch {
   received(text: string, as: Received): void;
   released(text: string): void;
-  dropped(released: string, judged: number): void;
+  dropped(dropped: Dropped): void;
 }
 
 /** One choice of an answer on its way through its gate. */
@@ -62,7 +63,7 @@ export class Lane {
           open as () => RestartableStream,
           {
             ...{ ...options, ...regeneration.gate },
-            before: (attempt, released, judged) => this.#before(attempt, released, judged),
+            before: (attempt, released, spent) => this.#before(attempt, released, spent),
           },
         )
       : new Gate<Event | TextTarget | Slot>(this.input, open, options, { scout });
@@ -78,9 +79,9 @@ export class Lane {
   }
 
   /** What the client has, as the guard has read it: read again, and not passed on. */
-  #before({ attempt }: Attempt, released: string, judged: number): Released[] {
-    if (attempt === 0) return [];
-    this.#watched?.dropped(released, judged);
+  #before({ violation, intervention }: Attempt, released: string, { judged, tokens }: Spent): Released[] {
+    if (!violation || !intervention) return [];
+    this.#watched?.dropped({ violation, intervention, released, judged, tokens });
     this.formatter = new AnswerFormatter(this.#prefill);
     const key = this.slot ?? (this.#regeneration as Regeneration).seam.key;
     const parts = this.formatter.text("content", released, new Slot(released, "content"), key);

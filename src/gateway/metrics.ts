@@ -16,6 +16,7 @@ export class Metrics {
   readonly unjudged: Counter<"kind">;
   readonly leftOut: Counter;
   readonly regenerations: Counter;
+  readonly regenerated: Counter<"end">;
   readonly refused: Counter<"code">;
   readonly tokens: Counter;
   readonly promptSeconds: Histogram;
@@ -56,6 +57,12 @@ export class Metrics {
     this.regenerations = new Counter({
       name: "qwen3guard_regenerations_total",
       help: "How often a model was asked to go on after what it said was flagged and dropped.",
+      registers,
+    });
+    this.regenerated = new Counter({
+      name: "qwen3guard_regenerated_answers_total",
+      help: "Answers of which something was dropped, by how they ended: complete, flagged, failed, cancelled.",
+      labelNames: ["end"],
       registers,
     });
     this.refused = new Counter({
@@ -153,9 +160,11 @@ export class Metrics {
     this.leftOut.inc(entry.leftOut);
     this.regenerations.inc(entry.regenerations);
     if (end === "refused" && error) this.refused.inc({ code: error.code });
-    for (const { stats, violation } of outcomes) {
+    for (const { end, stats, violation, dropped } of outcomes) {
       this.waitedSeconds.inc(stats.waitedForGuardMs / 1000);
-      if (violation) this.found(violation.finding);
+      if (dropped.length > 0) this.regenerated.inc({ end });
+      // Where nobody went on, what was dropped last is what ended it.
+      for (const { finding } of new Set([...dropped, ...(violation ? [violation] : [])])) this.found(finding);
     }
   }
 

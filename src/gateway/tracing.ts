@@ -9,8 +9,10 @@ import {
   type TextMapGetter,
   trace,
 } from "@opentelemetry/api";
+import { nameOf } from "../gate/attempt.js";
 import type { Finding } from "../moderation/ruling.js";
 import type { RequestRecord } from "./record.js";
+import type { Dropped } from "./regenerate/dropped.js";
 import type { Begun, Ended, Ruled, Watcher } from "./watcher.js";
 
 /** OpenTelemetry's names for what is asked of a model, by the judged endpoint. */
@@ -100,7 +102,14 @@ class TracedRequest implements Watcher {
 
   received(): void {}
 
-  dropped(): void {}
+  dropped(choice: number, { violation, intervention }: Dropped): void {
+    this.#span.addEvent("qwen3guard.dropped", {
+      "qwen3guard.choice": choice,
+      "qwen3guard.attempt": violation.regenerations,
+      "qwen3guard.intervention": nameOf(intervention),
+      ...findingOf(violation.finding),
+    });
+  }
 
   released(choice: number): void {
     if (this.#released.has(choice)) return;
@@ -133,6 +142,7 @@ class TracedRequest implements Watcher {
       "qwen3guard.prompt.tokens": entry.promptTokens,
       "qwen3guard.prompt.reused_tokens": entry.reusedTokens,
       "qwen3guard.response.tokens": entry.tokens,
+      ...(entry.regenerations > 0 && { "qwen3guard.regenerations": entry.regenerations }),
     });
     if (end === "failed") this.#span.setStatus({ code: SpanStatusCode.ERROR, message: error?.code });
     this.#span.end();

@@ -2,6 +2,7 @@ import type { Gate, VerdictStream } from "../gate/gate.js";
 import type { Finding } from "../moderation/ruling.js";
 import type { TurnVerdict } from "../moderation/verdict.js";
 import type { LaneWatch, Received } from "./lane.js";
+import type { Dropped } from "./regenerate/dropped.js";
 import type { Begun, Watcher } from "./watcher.js";
 
 /** Tells those who watch a request of one of its choices. */
@@ -49,7 +50,7 @@ export class WatchedChoice implements LaneWatch {
     for (const watcher of this.#watchers) watcher.released(this.#choice, text);
   }
 
-  dropped(released: string, judged: number): void {
-    for (const watcher of this.#watchers) watcher.dropped(this.#choice, released, judged);
+  dropped(dropped: Dropped): void {
+    for (const watcher of this.#watchers) watcher.dropped(this.#choice, dropped);
   }
 }

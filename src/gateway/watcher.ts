@@ -5,6 +5,7 @@ import type { Finding, Ruling } from "../moderation/ruling.js";
 import type { TurnVerdict } from "../moderation/verdict.js";
 import type { Received } from "./lane.js";
 import type { LogEntry } from "./record.js";
+import type { Dropped } from "./regenerate/dropped.js";
 import type { TextMessage } from "./request/messages.js";
 
 /** A choice whose moderation begins. */
@@ -42,8 +43,8 @@ export interface Watcher {
   received(choice: number, text: string, as: Received): void;
   /** Text of the answer goes on to the client. */
   released(choice: number, text: string): void;
-  /** What was not released of the answer is dropped; what comes next goes on from there. `judged`: UTF-16 units so far. */
-  dropped(choice: number, released: string, judged: number): void;
+  /** What was not released of the answer is dropped, and the model is asked to go on. */
+  dropped(choice: number, dropped: Dropped): void;
   /** One of the texts that a request for moderations is about. */
   input(index: number, ruled: Ruled & Omit<Begun, "replaces">): void;
   /** Called once. */

@@ -95,7 +95,11 @@ describe("chat completions", () => {
     expect(told).toHaveLength(1);
     expect(told[0]).toEqual({ prompt_tokens: 30, completion_tokens: 6 });
     await served.logged();
-    expect(await proxy.metrics.registry.metrics()).toContain("qwen3guard_regenerations_total 2");
+    const metrics = await proxy.metrics.registry.metrics();
+    expect(metrics).toContain("qwen3guard_regenerations_total 2");
+    expect(metrics).toContain('qwen3guard_regenerated_answers_total{end="complete"} 1');
+    const found = 'part="response",action="block",risk="Unsafe",category="Violent"';
+    expect(metrics).toContain(`qwen3guard_findings_total{${found}} 2`);
   });
 
   test("flagged in every attempt, it ends as a flagged answer does, with how often it was tried", async () => {
@@ -124,7 +128,7 @@ describe("chat completions", () => {
     ]) {
       served.log.length = 0;
       answers({ script: streamed("c1", ["one two", " BAD BAD", " x"]) }, refusal);
-      const { url } = await served.start({ ...VLLM, regenerate: { buffer: 1 } });
+      const { url, proxy } = await served.start({ ...VLLM, regenerate: { buffer: 1 } });
       const { events } = await ask(url, "/v1/chat/completions", { stream: true });
       expect(contentOf(events)).toBe("one two");
       expect(lastOf(events)).toMatchObject({ choices: [{ finish_reason: "content_filter" }] });
@@ -132,6 +136,9 @@ describe("chat completions", () => {
         end: "flagged",
         error: { code: "continuation_refused" },
       });
+      const metrics = await proxy.metrics.registry.metrics();
+      expect(metrics).toContain('qwen3guard_regenerated_answers_total{end="flagged"} 1');
+      expect(metrics).toMatch(/findings_total\{part="response".* 1\n/);
     }
   });
 

@@ -14,7 +14,7 @@ import { DeviceError } from "../../src/errors.js";
 import { GuardProxy, type LogEntry, type ProxyOptions } from "../../src/gateway/proxy.js";
 import { ScriptedStream, scriptedGuard } from "../gate/scripted.js";
 import { anAudit } from "./audit/audited.js";
-import { chunk, reply, scriptedUpstream } from "./upstream.js";
+import { chunk, reply, scriptedUpstream, sse } from "./upstream.js";
 
 const TRACE = "0af7651916cd43dd8448eb211c80319c";
 const PARENT = "b7ad6b7169203331";
@@ -129,6 +129,20 @@ describe("with an SDK", () => {
     exporter.reset();
     await start({ policy: { action: "observe" } }).ask();
     expect(events(only())).toContain("qwen3guard.observed");
+  });
+
+  test("what is dropped of an answer that is gone on with is an event with its attempt", async () => {
+    withSdk();
+    const texts = ["one two three BAD BAD x", " fine"];
+    upstream.answerWith(() => ({ script: reply(...(texts.shift()?.match(/\s*\S+/g) ?? [])).map(sse) }));
+    const regenerate = { buffer: 1, intervention: "introspection" } as const;
+    await start({ mode: "regenerate", continue: "vllm", regenerate, batch: { tokens: 1, ms: 1 } }).ask();
+    expect(events(only())).not.toContain("qwen3guard.flag");
+    expect(only().events.find(({ name }) => name === "qwen3guard.dropped")?.attributes).toMatchObject({
+      ...{ "qwen3guard.attempt": 0, "qwen3guard.intervention": "introspection" },
+      ...{ "qwen3guard.category": "Violent", "qwen3guard.rule.debounce": 2 },
+    });
+    expect(only().attributes["qwen3guard.regenerations"]).toBe(1);
   });
 
   test("a failure is an error by its code; a refusal is none", async () => {

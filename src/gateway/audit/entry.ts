@@ -1,3 +1,4 @@
+import type { nameOf } from "../../gate/attempt.js";
 import type { GuardConfig } from "../../model/config.js";
 import { severityOf } from "../../moderation/labels.js";
 import type { Action, Policy, Strictness } from "../../moderation/policy.js";
@@ -8,6 +9,7 @@ import type { TurnVerdict, Verdict } from "../../moderation/verdict.js";
 export type AuditAction =
   | "passed"
   | "observed"
+  | "dropped"
   | "stopped"
   | "replaced"
   | "refused"
@@ -38,6 +40,10 @@ export interface AuditEntry extends Evidence {
   action: AuditAction;
   /** Code of what went wrong. */
   error: string | null;
+  /** Of an answer: how often the model had been asked to go on before (mode "regenerate"; else 0). */
+  attempt: number | null;
+  /** How it is asked to go on from what was dropped. */
+  intervention: ReturnType<typeof nameOf> | null;
   /** Tokens that were judged. */
   tokens: number | null;
   /** How much of what kind went on that nobody judged. */

@@ -1,4 +1,5 @@
 import { ClosedError } from "../../errors.js";
+import { nameOf } from "../../gate/attempt.js";
 import type { Outcome } from "../../gate/gate-options.js";
 import { ModerationViolation } from "../../gate/violation.js";
 import type { GuardConfig } from "../../model/config.js";
@@ -6,6 +7,7 @@ import type { Finding } from "../../moderation/ruling.js";
 import { RequestError, toRequestError } from "../api-error.js";
 import type { Received } from "../lane.js";
 import { counted, type LogEntry, type RequestRecord } from "../record.js";
+import type { Dropped } from "../regenerate/dropped.js";
 import type { TextMessage } from "../request/messages.js";
 import { UpstreamError } from "../upstream-error.js";
 import type { Begun, Ended, Ruled, Watcher } from "../watcher.js";
@@ -76,8 +78,13 @@ export class AuditTrail implements Watcher {
 
   released(): void {}
 
-  dropped(choice: number, released: string, judged: number): void {
+  dropped(choice: number, { violation, intervention, released, judged, tokens }: Dropped): void {
     const own = this.#choices[choice];
+    this.#write(partOf(own.answer, judged), choice, "dropped", {
+      ...evidenceOf(violation.finding, own.policy, this.#labels),
+      ...{ span: placeOf(violation), attempt: violation.regenerations, intervention: nameOf(intervention) },
+      ...{ tokens, ...this.#hashed(own.answer.until(judged)) },
+    });
     own.dropped = { answer: own.answer, judged, count: (own.dropped?.count ?? 0) + 1 };
     own.answer = new ReadText(released, judged);
   }
@@ -130,11 +137,11 @@ export class AuditTrail implements Watcher {
     const evidence: Evidence = violation
       ? { ...evidenceOf(violation.finding, policy, this.#labels), span: placeOf(violation) }
       : { ...NO_EVIDENCE, risk: decision?.risk ?? null, category: decision?.category ?? null };
-    const call = violation !== null && answer.at(judged) === "call";
+    const part = violation ? partOf(answer, judged) : "response";
     const replaced = violation !== null && replaces(violation);
-    this.#write(call ? "tool_call" : "response", choice, replaced ? "replaced" : actionOf(outcome, error), {
+    this.#write(part, choice, replaced ? "replaced" : actionOf(outcome, error), {
       ...evidence,
-      tokens: stats.tokens,
+      ...{ tokens: stats.tokens, attempt: violation?.regenerations ?? stats.regenerations },
       error: outcome.end === "complete" && !outcome.failedOpen ? null : codeOf(error),
       unjudged,
       ...this.#hashed(answer.until(outcome.failedOpen ? Number.POSITIVE_INFINITY : judged)),
@@ -167,7 +174,8 @@ export class AuditTrail implements Watcher {
       ...{ time: new Date().toISOString(), requestId: id, traceId, route: endpoint, model, stream, policy },
       ...{ part, choice, action },
       ...NO_EVIDENCE,
-      ...{ error: null, tokens: null, unjudged: {}, hash: null, lastHash: null, keyId: this.#log.key.id },
+      ...{ error: null, attempt: null, intervention: null, tokens: null, unjudged: {} },
+      ...{ hash: null, lastHash: null, keyId: this.#log.key.id },
       ...more,
     });
   }
@@ -194,6 +202,11 @@ function codeOf(error: unknown): string | null {
   const cause = causeOf(error);
   if (cause === null || cause === undefined) return null;
   return cause instanceof ClosedError ? cause.code.toLowerCase() : toRequestError(cause).code;
+}
+
+/** As what the guard had read the text that ends at the flag. */
+function partOf(answer: ReadText, judged: number): "response" | "tool_call" {
+  return answer.at(judged) === "call" ? "tool_call" : "response";
 }
 
 function placeOf({ span }: ModerationViolation): Evidence["span"] {

@@ -167,8 +167,18 @@ describe("each decision is one line", () => {
           { text: true },
         );
         await (await ask({ messages, stream })).text();
-        const answer = (await lines())[1];
+        const [prompt, dropped, answer, ...others] = await lines();
+        expect(others).toEqual([]);
+        expect(prompt).toMatchObject({ attempt: null, intervention: null });
+        expect(dropped).toMatchObject({
+          ...{ part: "response", choice: 0, action: "dropped", attempt: 0, intervention: "resample" },
+          ...{ risk: "Unsafe", category: "Violent", from: 5, index: 6, rule: { debounce: 2 }, tokens: 7 },
+          ...{ span: { start: "one two three".length, end: "one two three BAD BAD".length } },
+          hash: hashOf("one two three BAD BAD"),
+        });
         expect(answer).toMatchObject({ part: "response", action, text: judged, hash: hashOf(judged) });
+        expect(answer).toMatchObject({ attempt: more === null ? 0 : 1, intervention: null });
+        expect(answer.error).toBe(more === null ? "continuation_refused" : null);
         await audited.audit.close();
       }
     },

@@ -52,7 +52,16 @@ export function entry(more: Partial<AuditEntry> = {}): AuditEntry {
   return {
     ...{ time: new Date().toISOString(), requestId: "r", traceId: null, route: "/chat/completions" },
     ...{ model: null, stream: false, policy: null, part: "prompt", choice: 0, action: "passed" },
-    ...{ error: null, tokens: null, unjudged: {}, risk: null, riskProbability: null, category: null },
+    ...{
+      error: null,
+      attempt: null,
+      intervention: null,
+      tokens: null,
+      unjudged: {},
+      risk: null,
+      riskProbability: null,
+      category: null,
+    },
     ...{ categoryProbability: null, probabilities: null, index: null, from: null, span: null, rule: null },
     ...{ hash: null, lastHash: null, keyId: "00000000" },
     ...more,
