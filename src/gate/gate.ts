@@ -1,30 +1,28 @@
-import { ClosedError, DeviceError, GuardError, ModelError, NumericError, QueueFullError } from "../errors.js";
+import { deferred } from "../deferred.js";
+import { ClosedError, GuardError } from "../errors.js";
 import type { Decision } from "../moderation/decision.js";
 import { Reviewer } from "../moderation/reviewer.js";
 import { type Finding, type Ruling, rulePrompt } from "../moderation/ruling.js";
 import type { Verdict } from "../moderation/verdict.js";
 import { Batches } from "./batches.js";
-import { Condition } from "./condition.js";
 import {
   checkMode,
   type GateOptions,
   type GateStats,
-  type Mode,
   type Outcome,
   type PartGate,
   type VerdictStream,
 } from "./gate-options.js";
-import { lengthOf, type Part } from "./parts.js";
+import { isGuardsFailure } from "./guards-failure.js";
+import { HIGH_WATER, Intake } from "./intake.js";
+import { Lifetime } from "./lifetime.js";
+import type { Part } from "./parts.js";
 import { Passage } from "./passage.js";
+import { ReleaseRule } from "./release-rule.js";
 import { Scout, type ScoutOptions } from "./scout.js";
-import { type Source, SourceReader } from "./source.js";
+import type { Source } from "./source.js";
 import { type Ending, type FlagStrategy, stop } from "./strategy.js";
 import { ModerationViolation, type Span } from "./violation.js";
-
-export * from "./gate-options.js";
-
-/** What may be under way (unjudged, or judged and unread) before the source has to wait: UTF-16 units, or ids. */
-const HIGH_WATER = 16_384;
 
 /** What differs where a gate is one of several, each of which goes on from what those before it released. */
 export interface Continuance {
@@ -46,55 +44,36 @@ const ALONE: Continuance = { buffer: 0, regenerations: 0, units: 0 };
 export class Gate<T> implements PartGate<T> {
   readonly #open: () => VerdictStream;
   readonly #options: GateOptions;
-  readonly #mode: Mode;
   readonly #strategy: FlagStrategy<T>;
   readonly #continues: Continuance;
-  readonly #source: SourceReader<Part<T>>;
+  readonly #life = new Lifetime();
   readonly #passage = new Passage<T>();
+  readonly #intake: Intake<T>;
   readonly #reviewer: Reviewer;
-  readonly #changed = new Condition();
-  /** Fires when the gate has ended: after an await, whoever works for it looks whether it has. */
-  readonly #over = new AbortController();
-  #stream: VerdictStream | null = null;
-  #batches: Batches | null = null;
+  readonly #release: ReleaseRule<T>;
   readonly #scoutOptions: ScoutOptions | null;
   #scout: Scout | null = null;
-  /** The scout suspects something on which the guard has not ruled yet. */
-  #suspicion = false;
+  #suspicions = 0;
+  #stream: VerdictStream | null = null;
+  #batches: Batches | null = null;
   /** Why the guard has closed the stream, whatever it was doing. */
   #streamClosed: GuardError | null = null;
+  #tokens = 0;
   #startedAt: number | null = null;
-  #promptPassed = false;
+  /** Milliseconds until the prompt passed, or was flagged. */
+  #promptMs: number | null = null;
   /** The guard has failed and the policy lets everything through. */
   #unguarded = false;
-  /** The source is at its end, or failed. */
-  #sourceEnd: { error?: unknown } | null = null;
   /** What the reader gets once all that passed is read. */
   readonly #ending: { parts: Part<T>[]; thrown: { error: unknown } | null } = { parts: [], thrown: null };
   readonly #observed: Finding[] = [];
-  #resolvePrompt!: (ruling: Ruling | null) => void;
-  #resolveDone!: (outcome: Outcome) => void;
-  readonly #stats: GateStats = {
-    received: 0,
-    judged: 0,
-    released: 0,
-    lag: 0,
-    peakLag: 0,
-    tokens: 0,
-    regenerations: 0,
-    dropped: 0,
-    slides: 0,
-    suspicions: 0,
-    promptTokens: 0,
-    reusedTokens: 0,
-    promptMs: null,
-    waitedForGuardMs: 0,
-  };
+  readonly #ruling = deferred<Ruling | null>();
+  readonly #outcome = deferred<Outcome>();
 
   /** The policy's ruling on the prompt; null where the gate ended before there was one. Never rejects. */
-  readonly prompt: Promise<Ruling | null>;
+  readonly prompt = this.#ruling.promise;
   /** How it ended. Never rejects. */
-  readonly done: Promise<Outcome>;
+  readonly done = this.#outcome.promise;
 
   /**
    * @param open opens the guard's stream, when the gate starts
@@ -108,25 +87,32 @@ export class Gate<T> implements PartGate<T> {
     options: GateOptions,
     { strategy = stop, scout = null, continues = ALONE }: GateParts<T> = {},
   ) {
-    this.#source = new SourceReader(source);
+    checkMode(options.mode, scout);
     this.#open = open;
     this.#options = options;
-    this.#mode = options.mode ?? "hold-back";
-    checkMode(options.mode, scout);
     this.#strategy = strategy;
     this.#continues = continues;
     this.#scoutOptions = scout;
+    this.#intake = new Intake(source, this.#passage, this.#life);
     this.#reviewer = new Reviewer(options.policy.response);
-    this.prompt = new Promise((resolve) => {
-      this.#resolvePrompt = resolve;
-    });
-    this.done = new Promise((resolve) => {
-      this.#resolveDone = resolve;
-    });
+    this.#release = new ReleaseRule(this.#passage, this.#reviewer, options, continues.buffer);
   }
 
   get stats(): Readonly<GateStats> {
-    return { ...this.#stats, lag: this.#passage.lag };
+    const { received, judged, released, lag, peakLag } = this.#passage;
+    const prompt = this.#promptMs === null ? null : this.#stream;
+    return {
+      ...{ received, judged, released, lag, peakLag },
+      tokens: this.#tokens,
+      regenerations: 0,
+      dropped: 0,
+      slides: this.#stream?.slides ?? 0,
+      suspicions: this.#suspicions,
+      promptTokens: prompt?.promptTokens ?? 0,
+      reusedTokens: prompt?.reusedTokens ?? 0,
+      promptMs: this.#promptMs,
+      waitedForGuardMs: this.#intake.waitedForGuardMs,
+    };
   }
 
   [Symbol.asyncIterator](): this {
@@ -135,7 +121,7 @@ export class Gate<T> implements PartGate<T> {
 
   /** Begins to judge the prompt and to read the source. Idempotent. */
   start(): void {
-    if (this.#startedAt !== null || this.#ended) return;
+    if (this.#startedAt !== null || this.#life.ended) return;
     this.#startedAt = performance.now();
     const { reading } = this.#options.policy.response;
     if (this.#scoutOptions) this.#scout = new Scout(this.#scoutOptions, reading);
@@ -153,12 +139,11 @@ export class Gate<T> implements PartGate<T> {
     for (;;) {
       const part = this.#passage.read();
       if (part) {
-        this.#stats.released += lengthOf(part);
-        this.#changed.notify();
+        this.#life.notify();
         return { done: false, value: part };
       }
-      if (this.#ended) break;
-      await this.#changed.until(() => this.#passage.isReadable || this.#ended);
+      if (this.#life.ended) break;
+      await this.#life.wait(() => this.#passage.isReadable);
     }
     const { parts, thrown } = this.#ending;
     const instead = parts.shift();
@@ -182,34 +167,29 @@ export class Gate<T> implements PartGate<T> {
     this.#finish("cancelled", { error, ending: { error } });
   };
 
-  get #ended(): boolean {
-    return this.#over.signal.aborted;
-  }
-
   async #run(): Promise<void> {
     try {
       await this.#guarded().catch((error) => this.#passUnguarded(error));
     } catch (error) {
-      this.#dropUnjudged();
+      if (!this.#life.ended) this.#release.dropUnjudged();
       this.#finish("failed", { error, ending: { error } });
     }
   }
 
   async #guarded(): Promise<void> {
-    if (!this.#options.promptFirst) void this.#read();
+    if (!this.#options.promptFirst) this.#read();
     const stream = this.#openStream();
     const batches = this.#openBatches(stream);
     await this.#judgePrompt(stream);
-    if (this.#options.promptFirst) void this.#read();
+    if (this.#options.promptFirst) this.#read();
     while (await this.#arrival(batches)) {
       const { text, ids, boundary } = this.#passage.take();
-      const now = boundary || this.#suspicion || this.#passage.lag >= HIGH_WATER;
+      const now = boundary || this.#release.isSuspicious || this.#passage.lag >= HIGH_WATER;
       await this.#review(stream, batches.push(text, ids, now));
       if (boundary) await this.#settle(stream, batches);
-      this.#releaseClear();
-      if (this.#isAllClear) this.#suspicion = false;
+      this.#release.releaseClear();
       if (batches.waiting === 0) this.#passage.settleLag();
-      this.#changed.notify();
+      this.#life.notify();
     }
     await this.#settle(stream, batches);
     if (!this.#passage.isComplete) {
@@ -219,7 +199,7 @@ export class Gate<T> implements PartGate<T> {
       );
     }
     this.#passage.releaseAll();
-    this.#conclude({ decision: this.#stats.tokens > 0 ? await this.#live(stream.end()) : null });
+    this.#conclude({ decision: this.#tokens > 0 ? await this.#life.during(stream.end()) : null });
   }
 
   #openStream(): VerdictStream {
@@ -227,34 +207,31 @@ export class Gate<T> implements PartGate<T> {
     this.#stream = stream;
     void stream.closed.then((reason) => {
       this.#streamClosed = reason;
-      this.#changed.notify();
+      this.#life.notify();
     });
     return stream;
   }
 
   #openBatches(stream: VerdictStream): Batches {
     const batch = this.#options.batch ?? (this.#scoutOptions ? {} : undefined);
-    this.#batches = new Batches(stream, batch, () => this.#changed.notify());
+    this.#batches = new Batches(stream, batch, () => this.#life.notify());
     return this.#batches;
   }
 
   async #judgePrompt(stream: VerdictStream): Promise<void> {
-    const ruling = rulePrompt(await this.#live(stream.turns), this.#options.policy);
-    this.#stats.promptMs = performance.now() - (this.#startedAt as number);
-    this.#stats.promptTokens = stream.promptTokens;
-    this.#stats.reusedTokens = stream.reusedTokens;
+    const ruling = rulePrompt(await this.#life.during(stream.turns), this.#options.policy);
+    this.#promptMs = performance.now() - (this.#startedAt as number);
     this.#observe(ruling.observed);
-    this.#resolvePrompt(ruling);
+    this.#ruling.resolve(ruling);
     if (ruling.violation) this.#flag(ruling.violation, null);
-    this.#promptPassed = true;
-    if (this.#leavesAtOnce) this.#passage.passIncomingAhead();
-    this.#changed.notify();
+    if (this.#release.isAtOnce) this.#passage.passIncomingAhead();
+    this.#life.notify();
   }
 
   /** Waits for something to judge. False when all has come. */
   async #arrival(batches: Batches): Promise<boolean> {
     const something = () => this.#passage.hasIncoming || batches.isDue;
-    await this.#until(() => something() || this.#sourceEnd !== null || this.#streamClosed !== null);
+    await this.#life.until(() => something() || this.#intake.end !== null || this.#streamClosed !== null);
     if (this.#streamClosed) throw this.#streamClosed;
     return something();
   }
@@ -266,93 +243,48 @@ export class Gate<T> implements PartGate<T> {
 
   /** Lets the reviewer rule on new verdicts. */
   async #review(stream: VerdictStream, judging: Promise<Verdict[]>): Promise<void> {
-    const verdicts = await this.#live(judging);
+    const verdicts = await this.#life.during(judging);
     const { flag, observed } = this.#reviewer.review(verdicts, stream.settled, (verdict) => {
-      this.#stats.tokens++;
+      this.#tokens++;
       return this.#passage.judge(verdict);
     });
-    this.#stats.judged = this.#passage.judged;
-    this.#stats.slides = stream.slides;
     this.#observe(observed);
     if (!flag) return;
-    this.#releaseClear();
+    this.#release.releaseClear();
     this.#flag(flag, this.#passage.span());
   }
 
-  #releaseClear(): void {
-    const { clear, likelyClear } = this.#reviewer;
-    const { buffer } = this.#continues;
-    const ahead = this.#options.release === "judged" || this.#mode === "scout-first" ? likelyClear : [];
-    this.#passage.release(buffer > 0 ? this.#passage.allBut(buffer, clear) : clear, ahead);
-    this.#changed.notify();
+  #read(): void {
+    void this.#intake.read((part) => this.#receive(part));
   }
 
-  /** Whether the guard has ruled on all that came, and takes none of it for harmful. */
-  get #isAllClear(): boolean {
-    // What leaves at once must not overtake what is still held.
-    if (this.#mode === "scout-first") return this.#passage.isEmpty;
-    return !this.#passage.hasIncoming && this.#reviewer.isLikelyClear;
-  }
-
-  /** Whether what comes leaves before the guard has judged it. */
-  get #leavesAtOnce(): boolean {
-    return this.#mode === "stream-first" || (this.#mode === "scout-first" && !this.#suspicion);
-  }
-
-  async #read(): Promise<void> {
-    try {
-      for (;;) {
-        await this.#room();
-        const { done, value } = await this.#live(this.#source.next());
-        if (done) break;
-        const part = value as Part<T>;
-        const scout = this.#unguarded ? null : this.#scout;
-        this.#receive(part, scout !== null && (await this.#live(scout.suspects(part))));
-      }
-      this.#sourceEnd = {};
-    } catch (error) {
-      this.#sourceEnd = { error };
+  async #receive(part: Part<T>): Promise<void> {
+    const scout = this.#unguarded ? null : this.#scout;
+    if (scout && (await this.#life.during(scout.suspects(part)))) {
+      this.#suspicions++;
+      this.#release.suspect();
     }
-    this.#changed.notify();
-  }
-
-  #receive(part: Part<T>, suspicious: boolean): void {
-    this.#stats.received += lengthOf(part);
-    if (suspicious) this.#stats.suspicions++;
-    this.#suspicion ||= suspicious;
     if (this.#unguarded) this.#passage.pass(part);
     else {
       this.#passage.receive(part);
-      this.#stats.peakLag = Math.max(this.#stats.peakLag, this.#passage.lag);
-      if (this.#promptPassed && this.#leavesAtOnce) this.#passage.passAhead(part);
+      if (this.#promptMs !== null && this.#release.isAtOnce) this.#passage.passAhead(part);
     }
-    this.#changed.notify();
-  }
-
-  /** Waits until the source may give more. */
-  async #room(): Promise<void> {
-    while (this.#passage.lag >= HIGH_WATER || this.#passage.unread >= HIGH_WATER) {
-      const [behind, since] = [this.#passage.lag >= HIGH_WATER, performance.now()];
-      await this.#until(
-        () => this.#passage.lag >= HIGH_WATER !== behind || (!behind && this.#passage.unread < HIGH_WATER),
-      );
-      if (behind) this.#stats.waitedForGuardMs += performance.now() - since;
-    }
+    this.#life.notify();
   }
 
   /** Where the policy says so, text passes unjudged once the guard has failed. @throws what it failed of */
   async #passUnguarded(error: unknown): Promise<void> {
-    this.#over.signal.throwIfAborted();
+    this.#life.check();
     if (!this.#options.policy.failOpen || !isGuardsFailure(error)) throw error;
     this.#stream?.close();
     this.#options.onFailure?.(error);
-    this.#over.signal.throwIfAborted();
+    this.#life.check();
     this.#unguarded = true;
-    this.#resolvePrompt({ action: "pass", violation: null, observed: [] });
+    this.#ruling.resolve({ action: "pass", violation: null, observed: [] });
     this.#passage.releaseAll();
-    if (this.#options.promptFirst && !this.#promptPassed) void this.#read();
-    this.#changed.notify();
-    await this.#until(() => this.#sourceEnd !== null);
+    if (this.#options.promptFirst && this.#promptMs === null) this.#read();
+    this.#life.notify();
+    await this.#life.until(() => this.#intake.end !== null);
     this.#conclude({ error });
   }
 
@@ -365,12 +297,12 @@ export class Gate<T> implements PartGate<T> {
         // Whatever it is, it is no failure of the guard's.
         this.#finish("failed", { error, ending: { error } });
       }
-      this.#over.signal.throwIfAborted();
+      this.#life.check();
     }
   }
 
   #flag(finding: Finding, span: Span | null): never {
-    this.#dropUnjudged();
+    this.#release.dropUnjudged();
     const { regenerations, units } = this.#continues;
     const place = span && { ...span, start: span.start + units, end: span.end + units };
     const violation = new ModerationViolation(finding, place, regenerations);
@@ -378,35 +310,18 @@ export class Gate<T> implements PartGate<T> {
     throw violation;
   }
 
-  /** With stream-first what nobody has read yet was not judged either. */
-  #dropUnjudged(): void {
-    if (this.#mode !== "hold-back" && !this.#ended) this.#passage.dropUnread();
-  }
-
   /** The source is at its end. */
   #conclude(result: { decision?: Decision | null; error?: unknown }): void {
-    if (this.#sourceEnd && "error" in this.#sourceEnd) {
-      const { error } = this.#sourceEnd;
+    const { end } = this.#intake;
+    if (end && "error" in end) {
+      const { error } = end;
       this.#finish("failed", { ...result, error, ending: { error } });
     } else this.#finish("complete", result);
   }
 
-  /** Waits for something that ends with the gate. */
-  async #until(condition: () => boolean): Promise<void> {
-    await this.#changed.until(() => this.#ended || condition());
-    this.#over.signal.throwIfAborted();
-  }
-
-  /** What somebody else has promised, unless the gate has ended meanwhile. */
-  async #live<R>(promise: Promise<R>): Promise<R> {
-    const result = await promise;
-    this.#over.signal.throwIfAborted();
-    return result;
-  }
-
   /** The one place where it ends. What comes after the first time changes nothing. */
   #finish(end: Outcome["end"], result: Result<T> = {}): void {
-    if (this.#ended) return;
+    if (this.#life.ended) return;
     const { error = null, violation = null, decision = null, ending = { parts: [] } } = result;
     const stats = this.stats;
     this.#passage.close(end === "complete" || end === "failed");
@@ -419,10 +334,10 @@ export class Gate<T> implements PartGate<T> {
     this.#batches?.close();
     this.#scout?.close();
     const reason = violation ?? error ?? new ClosedError("STREAM_CLOSED", "Nobody reads on.");
-    if (end !== "complete") this.#source.cancel(reason);
-    this.#over.abort(reason);
-    this.#resolvePrompt(null);
-    this.#resolveDone({
+    if (end !== "complete") this.#intake.cancel(reason);
+    this.#life.end(reason);
+    this.#ruling.resolve(null);
+    this.#outcome.resolve({
       end,
       violation,
       observed: this.#observed,
@@ -433,7 +348,6 @@ export class Gate<T> implements PartGate<T> {
       decision,
       stats: { ...stats, released },
     });
-    this.#changed.notify();
   }
 }
 
@@ -449,18 +363,4 @@ interface Result<T> {
   violation?: ModerationViolation;
   decision?: Decision | null;
   ending?: Ending<T>;
-}
-
-/**
- * What may let text pass where the policy fails open: that the guard cannot work, or has no place. Nothing that a
- * prompt, an answer or a reader can bring about is among these, nor what nobody has thought of.
- */
-function isGuardsFailure(error: unknown): error is GuardError {
-  return (
-    error instanceof QueueFullError ||
-    error instanceof NumericError ||
-    error instanceof DeviceError ||
-    error instanceof ModelError ||
-    (error instanceof ClosedError && error.code === "GUARD_CLOSED")
-  );
 }

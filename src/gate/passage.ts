@@ -28,6 +28,19 @@ export class Passage<T> {
   /** Weight of what is with the guard. */
   #underway = 0;
   #hasText = false;
+  #received = 0;
+  #released = 0;
+  #peakLag = 0;
+
+  /** All that came, in UTF-16 units, or ids. */
+  get received(): number {
+    return this.#received;
+  }
+
+  /** Of that, what was read. */
+  get released(): number {
+    return this.#released;
+  }
 
   /** Whether there is anything for the guard. */
   get hasIncoming(): boolean {
@@ -37,6 +50,10 @@ export class Passage<T> {
   /** What came and is not judged yet. */
   get lag(): number {
     return this.#incoming.weight + this.#underway;
+  }
+
+  get peakLag(): number {
+    return this.#peakLag;
   }
 
   /** What is ready, and nobody has read. */
@@ -74,7 +91,9 @@ export class Passage<T> {
   }
 
   receive(part: Part<T>): void {
+    this.#received += lengthOf(part);
     this.#incoming.push(part);
+    this.#peakLag = Math.max(this.#peakLag, this.lag);
   }
 
   /** Takes what has come for the guard, up to the first boundary or a bound. @throws {GuardError} HELD_TOO_MUCH */
@@ -140,12 +159,15 @@ export class Passage<T> {
 
   /** Hands on what nobody judges. */
   pass(part: Part<T>): void {
+    this.#received += lengthOf(part);
     this.#outgoing.push(part);
   }
 
   /** The next part for the reader. */
   read(): Part<T> | undefined {
-    return this.#outgoing.take();
+    const part = this.#outgoing.take();
+    if (part) this.#released += lengthOf(part);
+    return part;
   }
 
   /** Drops what nobody has read yet. */

@@ -1,4 +1,4 @@
-import type { Gate, VerdictStream } from "../gate/gate.js";
+import type { PartGate, VerdictStream } from "../gate/gate-options.js";
 import type { Finding } from "../moderation/ruling.js";
 import type { TurnVerdict } from "../moderation/verdict.js";
 import type { LaneWatch, Received } from "./lane.js";
@@ -29,7 +29,7 @@ export class WatchedChoice implements LaneWatch {
   }
 
   /** Tells what becomes of the prompt. */
-  follow(gate: Pick<Gate<unknown>, "prompt" | "stats">): void {
+  follow(gate: Pick<PartGate<unknown>, "prompt" | "stats">): void {
     void gate.prompt.then((ruling) => {
       if (!ruling) return;
       const unguarded = gate.stats.promptMs === null;

@@ -82,7 +82,7 @@ describe("in batches", () => {
     [null, "object"],
   ])("%j is refused", async (batch, word) => {
     const { checkOptions } = await import("../../src/options.js");
-    const { GATE_OPTIONS } = await import("../../src/gate/gate.js");
+    const { GATE_OPTIONS } = await import("../../src/gate/gate-options.js");
     expect(() => checkOptions({ batch }, "guard.moderate", GATE_OPTIONS)).toThrow(word);
   });
 });
