@@ -24,7 +24,7 @@ export interface SlotContent {
 export const FEWEST_SHARED = 16;
 
 /** Copying so many tokens costs what reading one does, and less: at the 0.6B shape 0.1 ms a token against 5 and more. */
-const COPIES_A_TOKEN = 64;
+export const COPIES_A_TOKEN = 64;
 
 /**
  * How many ids two lists begin with in common.
@@ -90,12 +90,11 @@ export class PrefixCache {
   }
 
   /** The slot that holds most of a prefix, and how much of it; null where none holds enough. */
-  match({ ids, key }: Prefix): { slot: number; length: number } | null {
+  match({ ids, key }: Prefix, fewest = FEWEST_SHARED): { slot: number; length: number } | null {
     let best: { slot: number; length: number } | null = null;
     for (const [slot, content] of this.#warm) {
       if (content.key !== key) continue;
-      const least = Math.max(FEWEST_SHARED, (best?.length ?? 0) + 1);
-      const length = sharedLength(ids, content.ids, least);
+      const length = sharedLength(ids, content.ids, best ? best.length + 1 : fewest);
       if (length > 0) best = { slot, length };
     }
     return best;

@@ -1,12 +1,16 @@
 import { ClosedError, type GuardError, QueueFullError } from "../errors.js";
 import type { BatchRunner } from "./batch.js";
 import type { KvCache } from "./cache.js";
+import { COPIES_A_TOKEN } from "./prefix-cache.js";
 import type { RowPlan, RowRange } from "./rows.js";
 import type { Sequence, SequenceOwner } from "./sequence.js";
 import { type PrefixTotals, Slots } from "./slots.js";
 
 /** Tokens keep coming while the last came less than this many milliseconds ago: a slow LLM's pace, and some. */
 const RECENT_MS = 500;
+
+/** What a copy of tokens takes over what attention takes for them: it writes as well, and on one thread. Measured in w8a8. */
+const COPY_OVER_ATTENTION = 3;
 
 export interface SchedulerOptions {
   /** Sequences that may wait for a slot. */
@@ -34,6 +38,8 @@ interface Step {
   group: Sequence[];
   rows: RowRange;
   length: number;
+  /** In whose row the only one of the group runs, behind what that holds. */
+  host?: Sequence;
 }
 
 /**
@@ -62,7 +68,7 @@ export class Scheduler implements SequenceOwner {
   constructor(runner: BatchRunner, cache: KvCache, options: SchedulerOptions) {
     this.#runner = runner;
     this.#options = options;
-    this.#slots = new Slots(cache, options.keptTokens);
+    this.#slots = new Slots(cache, options.keptTokens, (counts, length) => this.#fitInRow(counts, length));
   }
 
   get active(): number {
@@ -135,7 +141,7 @@ export class Scheduler implements SequenceOwner {
       await new Promise(setImmediate);
       await this.#slots.begin(this.#ready);
       const steps = this.#plan();
-      for (const step of steps) await this.#step(step);
+      for (const step of steps) await (step.host ? this.#stepAsGuest(step, step.host) : this.#step(step));
       // Some were fed while others began, and have to begin first.
       if (steps.length > 0 || this.#toBegin()) continue;
       this.#loop = null;
@@ -171,22 +177,48 @@ export class Scheduler implements SequenceOwner {
     }
   }
 
+  /** A run for one that has no row of its own yet. */
+  async #stepAsGuest({ group: [guest], length }: Step, host: Sequence): Promise<void> {
+    const { slot, length: behind } = host;
+    if (guest.slot === null || slot === null) return;
+    this.#running = [host];
+    try {
+      const batch = { firstRow: slot, rows: [guest.behind(behind)], active: [true], length };
+      guest.advanceAhead(behind, length, await this.#runner.run(batch));
+    } catch (error) {
+      guest.close(error as GuardError);
+    } finally {
+      this.#running = [];
+      this.#busyAt = performance.now();
+      this.#slots.leave(guest);
+      if (host.failure) this.#vacate(host);
+    }
+  }
+
   /** One token of every sequence with few waiting, or one chunk of a sequence with many; in turns where there are both. */
   #plan(): Step[] {
     const pending = new Map<Sequence, number>();
     for (const sequence of this.#ready) {
-      if (!this.#slots.hasBegun(sequence)) continue;
+      if (!this.#slots.hasBegun(sequence) || this.#slots.isHost(sequence)) continue;
       const count = sequence.slot === null ? 0 : sequence.pending();
       if (count > 0) pending.set(sequence, count);
       else this.#ready.delete(sequence);
     }
-    const [together, apart]: Sequence[][] = [[], []];
+    const [together, chunks]: Sequence[][] = [[], []];
     for (const [sequence, count] of pending) {
-      (this.#isBetterApart(sequence, count, pending.size) ? apart : together).push(sequence);
+      (this.#isBetterApart(sequence, count, pending.size) ? chunks : together).push(sequence);
     }
+    const hosts = new Map(this.#slots.guests);
+    for (const [guest, host] of hosts) pending.set(guest, guest.wantedBehind(host.length));
+    // Chunks that nobody waits for come behind all that somebody does.
+    const awaited = [...chunks.filter(({ isAwaited }) => isAwaited), ...hosts.keys()];
+    const apart = awaited.length > 0 || together.some(({ isAwaited }) => isAwaited) ? awaited : chunks;
     if (apart.length > 0 && (this.#chunkNext || together.length === 0)) {
       this.#chunkNext = false;
       const alone = this.#nextOf(apart, pending);
+      const host = hosts.get(alone);
+      if (host)
+        return [{ group: [alone], rows: { first: host.slot!, count: 1 }, length: pending.get(alone)!, host }];
       const small = alone.background || performance.now() - this.#togetherAt < RECENT_MS;
       const { sharedChunk, loneChunk } = this.#options;
       const length = this.#chunkLength(pending.get(alone)!, small ? sharedChunk : loneChunk);
@@ -207,6 +239,23 @@ export class Scheduler implements SequenceOwner {
     if (count <= fewTokens) return false;
     const cache = sequence.length / weightTokens;
     return sequence.awaited() * (1 + all * cache) > all * (1 + cache);
+  }
+
+  /**
+   * Which of several sequences, which share `length` tokens, run so many more each in the row of one. That takes all weights and
+   * the cache once for each, but no copy ahead of it. Those tokens run again when a sequence goes on, which must cost less than
+   * its copy.
+   */
+  #fitInRow(counts: readonly number[], length: number): boolean[] {
+    const { fewTokens, weightTokens = Number.POSITIVE_INFINITY, sharedChunk } = this.#options;
+    const most = Math.min(sharedChunk, length / COPIES_A_TOKEN);
+    const few = counts.map((count) => count > 0 && count <= most);
+    const fitting = counts.filter((_, i) => few[i]);
+    const [all, tokens] = [fitting.length, fitting.reduce((sum, count) => sum + count, 0)];
+    const cache = length / weightTokens;
+    const steps = tokens / all;
+    const pays = steps * (1 + all * cache) + all * COPY_OVER_ATTENTION * cache > all * (1 + cache);
+    return few.map((fits) => fits && steps > fewTokens && pays);
   }
 
   /** The one with the least to run and the one that has waited longest take turns: few tokens pass by a long prompt. */

@@ -1,14 +1,10 @@
-import { ContextLengthError, GuardError, InputError, NumericError } from "../errors.js";
+import { GuardError } from "../errors.js";
 import type { ModelOutput } from "../model/outputs.js";
-import { areFinite, type Logits, rowOf, tailOfAll, tailPlace } from "./logits.js";
+import { Feed, mistakeIn } from "./feed.js";
+import { type Logits, type LogitsReader, requireFinite, rowOf, tailOfAll, tailPlace } from "./logits.js";
 import { type Prefix, type SlotContent, sharedLength } from "./prefix-cache.js";
 
-/**
- * Called once for each token, in order, with the logits of the step that held it. `index` is the token's place in
- * the step's logits, `position` its place in the sequence, `place` where what is given for a run's last tokens alone lies,
- * or -1 where it is none of them. The arrays are reused: read them before returning.
- */
-export type LogitsReader = (logits: Logits, index: number, position: number, place: number) => void;
+export type { LogitsReader } from "./logits.js";
 
 export interface SequenceLimits {
   /** Tokens the sequence may hold. */
@@ -17,24 +13,12 @@ export interface SequenceLimits {
   outputs: readonly ModelOutput[];
 }
 
+const NOTHING = { reused: 0, prefilled: 0 };
+
 /** What a sequence tells its scheduler. */
 export interface SequenceOwner {
   wake(sequence: Sequence): void;
   drop(sequence: Sequence): void;
-}
-
-interface Feed {
-  /** Position of the first id. Below the end of what came before, it is a rollback. */
-  at: number;
-  ids: readonly number[];
-  taken: number;
-  read: LogitsReader;
-  /** Positions whose logits are wanted, ascending; null: of all. */
-  reads: readonly number[] | null;
-  /** How many of them were read. */
-  done: number;
-  resolve: () => void;
-  reject: (error: Error) => void;
 }
 
 /**
@@ -67,6 +51,8 @@ export class Sequence {
   #prompt = 0;
   /** What the model gave at positions that were asked for. */
   #logits = new Map<number, Logits>();
+  /** Tokens counted of a beginning that was judged before anything of it ran. */
+  #counted = NOTHING;
   #end = 0;
   #failure: GuardError | null = null;
 
@@ -122,14 +108,15 @@ export class Sequence {
     reads: readonly number[] | null = null,
   ): Promise<void> {
     if (this.#failure) return Promise.reject(this.#failure);
-    const problem = this.#check(ids, at);
+    if (at < 0 || at > this.#end) throw new RangeError(`position ${at} is not in 0 … ${this.#end}`);
+    const problem = mistakeIn(ids, at, this.limits);
     if (problem) return Promise.reject(problem);
     if (reads && at === 0 && this.key !== null) this.prefix ??= { ids, key: this.key };
     this.#end = at + ids.length;
-    return new Promise((resolve, reject) => {
-      this.#feeds.push({ at, ids, taken: 0, read, reads, done: 0, resolve, reject });
-      this.#owner.wake(this);
-    });
+    const feed = new Feed(at, ids, read, reads);
+    this.#feeds.push(feed);
+    this.#owner.wake(this);
+    return feed.done;
   }
 
   /** Ends the sequence: what waits rejects with `reason`, and the slot is free as soon as no step is using it. */
@@ -157,15 +144,91 @@ export class Sequence {
   awaited(): number {
     let [count, awaited] = [0, 0];
     let expected = this.length;
-    for (const { at, ids, taken, reads, done } of this.#feeds) {
+    for (const { at, taken, wanted, end } of this.#feeds) {
       const from = at + taken;
       if (from !== expected) break;
-      const last = reads === null ? at + ids.length - 1 : reads[reads.length - 1];
-      if (reads === null || done < reads.length) awaited = count + last - from + 1;
-      expected = at + ids.length;
+      if (wanted !== null) awaited = count + wanted - from;
+      expected = end;
       count += expected - from;
     }
     return awaited || count;
+  }
+
+  /** Whether somebody waits for logits of what has been fed. */
+  get isAwaited(): boolean {
+    return this.#feeds.some(({ wanted }) => wanted !== null);
+  }
+
+  /**
+   * Gives what is wanted of its beginning and is known of others that begin alike, before anything of it runs.
+   *
+   * @param held what it begins with
+   */
+  foretell(held: SlotContent): void {
+    this.#ahead((beginning) => {
+      if (beginning.foretell(held)) this.#count(held.ids.length, 0);
+    });
+  }
+
+  /**
+   * Of what it begins with, tokens from a position up to the last whose logits are wanted and were not given; Infinity where some
+   * are wanted ahead of that.
+   */
+  wantedBehind(position: number): number {
+    const { wanted = null, reads, given = 0 } = this.#beginning ?? {};
+    if (wanted === null) return 0;
+    return (reads?.[given] ?? 0) < position ? Number.POSITIVE_INFINITY : wanted - position;
+  }
+
+  /** Its tokens from a position on, to run in the row of another that holds those ahead of it. */
+  behind(position: number): Pick<Sequence, "length" | "copyIds"> {
+    const ids = this.#beginning?.ids ?? [];
+    return {
+      length: position,
+      copyIds: (count, target, offset) => {
+        for (let i = 0; i < count; i++) target[offset + i] = BigInt(ids[position + i]);
+      },
+    };
+  }
+
+  /** Takes what such a run of `count` tokens gave. If the sequence goes on, they run again in its own row. */
+  advanceAhead(position: number, count: number, logits: Logits): void {
+    this.#ahead((beginning) => {
+      this.#count(position, count);
+      for (let i = 0; i < count && !this.#failure; i++) {
+        const place = tailPlace(i, count, 0, this.#tail);
+        requireFinite(logits, this.limits.outputs, i, position + i, place);
+        beginning.give(logits, i, position + i, place);
+      }
+    });
+  }
+
+  #ahead(give: (beginning: Feed) => void): void {
+    try {
+      if (this.#beginning) give(this.#beginning);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** The feed that it begins with, as long as nothing of it has run. */
+  get #beginning(): Feed | null {
+    const feed = this.#feeds[0];
+    return feed && this.length === 0 && feed.at === 0 && feed.ids === this.prefix?.ids ? feed : null;
+  }
+
+  /** Counts what was given ahead of the sequence's own runs, in place of what was counted of that before. */
+  #count(reused: number, prefilled: number): void {
+    this.#uncount();
+    this.reused += reused;
+    this.prefilled += prefilled;
+    this.#counted = { reused, prefilled };
+  }
+
+  #uncount(): void {
+    this.reused -= this.#counted.reused;
+    this.prefilled -= this.#counted.prefilled;
+    this.#counted = NOTHING;
   }
 
   /** Writes the next `count` ids to `target`. They stay pending until `advance`. */
@@ -186,14 +249,11 @@ export class Sequence {
       const index = row * count + i;
       const place = tailPlace(i, count, row, this.#tail);
       try {
-        if (!areFinite(logits, outputs, index, place)) {
-          throw new NumericError(
-            "LOGITS_NOT_FINITE",
-            `The model gave NaN or infinite logits at position ${position}, so there is no verdict. ` +
-              "Check the checkpoint, or export it with --dtype fp32.",
-          );
-        }
-        this.#read(feed, logits, index, position, place);
+        requireFinite(logits, outputs, index, position, place);
+        if (feed.reads) this.prefilled++;
+        if (feed.reads && feed.isAt(position))
+          this.#logits.set(position, rowOf(logits, outputs, index, place));
+        feed.pass(logits, index, position, place);
       } catch (error) {
         this.#fail(error);
         return;
@@ -225,17 +285,14 @@ export class Sequence {
     const { at, ids, reads } = feed;
     const known = reads ? this.#known(at, ids, reads) : 0;
     this.length = at + known;
+    this.#uncount();
     if (reads && at === 0) this.#prompt = ids.length;
     // What was read of tokens that are replaced means nothing any more.
     for (const position of this.#logits.keys()) if (position >= this.length) this.#logits.delete(position);
     this.#ids.length = this.length;
-    feed.taken = known;
     this.reused += known;
     try {
-      for (feed.done = 0; reads && reads[feed.done] < this.length; feed.done++) {
-        const position = reads[feed.done];
-        if (position >= at) feed.read(this.#logits.get(position) as Logits, 0, position, 0);
-      }
+      feed.skip(this.length, this.#logits);
     } catch (error) {
       this.#fail(error);
     }
@@ -249,42 +306,9 @@ export class Sequence {
     return Math.min(known, missing - at);
   }
 
-  #read(feed: Feed, logits: Logits, index: number, position: number, place: number): void {
-    const { reads } = feed;
-    if (reads) {
-      this.prefilled++;
-      if (reads[feed.done] !== position) return;
-      feed.done++;
-      this.#logits.set(position, rowOf(logits, this.limits.outputs, index, place));
-    }
-    feed.read(logits, index, position, place);
-  }
-
   #fail(error: unknown): void {
     this.close(
       error instanceof GuardError ? error : new GuardError("INTERNAL", String(error), { cause: error }),
     );
-  }
-
-  #check(ids: readonly number[], at: number): GuardError | null {
-    const { maxTokens, vocabSize } = this.limits;
-    if (at < 0 || at > this.#end) throw new RangeError(`position ${at} is not in 0 … ${this.#end}`);
-    for (let i = 0; i < ids.length; i++) {
-      const id = ids[i];
-      if (!Number.isInteger(id) || id < 0 || id >= vocabSize) {
-        return new InputError(
-          "TOKEN_INVALID",
-          `Token id ${String(id)} at index ${i} is not a whole number from 0 to ${vocabSize - 1}. ` +
-            "Ids must come from this model's own tokenizer; for other models push text instead.",
-        );
-      }
-    }
-    if (at + ids.length > maxTokens) {
-      return new ContextLengthError(
-        "CONTEXT_EXCEEDED",
-        `${at + ids.length} tokens do not fit in ${maxTokens}. Shorten the conversation, or raise maxTokens up to the model's context.`,
-      );
-    }
-    return null;
   }
 }

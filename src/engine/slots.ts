@@ -2,11 +2,21 @@ import { ClosedError, DeviceError, type GuardError, NumericError } from "../erro
 import type { KvCache } from "./cache.js";
 import { FEWEST_SHARED, type Prefix, PrefixCache, type SlotContent, sharedLength } from "./prefix-cache.js";
 import type { Sequence } from "./sequence.js";
+import { SharedRows } from "./shared-rows.js";
 
 /** Prefix tokens of all sequences so far: those that were in the cache already, and those that ran. */
 export interface PrefixTotals {
   reused: number;
   prefilled: number;
+}
+
+/** Which of several sequences that share `length` tokens had better run so many more each in the row of one of them. */
+export type FitInRow = (counts: readonly number[], length: number) => boolean[];
+
+interface Held {
+  slot: number;
+  length: number;
+  content: SlotContent;
 }
 
 /** Milliseconds of searching after which the event loop gets a turn. */
@@ -25,11 +35,14 @@ export class Slots {
   readonly #fresh = new Set<Sequence>();
   /** Of these, those that wait as another is reading what they begin with. */
   readonly #following = new Map<Sequence, { leader: Sequence; length: number }>();
+  readonly #shared = new SharedRows();
+  readonly #fitInRow: FitInRow;
   readonly #past: PrefixTotals = { reused: 0, prefilled: 0 };
 
   /** @param keptTokens what free slots keep for sequences that begin alike; 0 keeps nothing */
-  constructor(cache: KvCache, keptTokens: number) {
+  constructor(cache: KvCache, keptTokens: number, fitInRow: FitInRow) {
     this.#cache = cache;
+    this.#fitInRow = fitInRow;
     this.#rows = new Array(cache.shape.slots).fill(null);
     this.#warm = new PrefixCache(keptTokens);
   }
@@ -72,16 +85,17 @@ export class Slots {
   vacate(sequence: Sequence): void {
     const { slot, failure, prefix } = sequence;
     this.#following.delete(sequence);
+    this.#shared.leave(sequence);
     if (slot === null) return;
     this.#past.reused += sequence.reused;
     this.#past.prefilled += sequence.prefilled;
     this.#rows[slot] = null;
     sequence.slot = null;
     const begun = !this.#fresh.delete(sequence);
-    if (!begun || !prefix) return;
-    if (failure instanceof ClosedError) this.#warm.put(slot, sequence.content);
+    if (!prefix) return;
     // What it shares with others may be what it failed of.
-    else if (failure instanceof NumericError || failure instanceof DeviceError) this.#warm.forget(prefix);
+    if (failure instanceof NumericError || failure instanceof DeviceError) this.#warm.forget(prefix);
+    else if (begun && failure instanceof ClosedError) this.#warm.put(slot, sequence.content);
   }
 
   /**
@@ -93,15 +107,41 @@ export class Slots {
   async begin(ready: ReadonlySet<Sequence>): Promise<void> {
     const begun = new Set<Sequence>();
     let since = performance.now();
-    for (const sequence of this.#fresh) {
-      if (!ready.has(sequence) || this.#isFollowing(sequence)) continue;
+    for (const sequence of this.#inOrder(ready)) {
+      if (!this.#fresh.has(sequence) || this.#shared.hostOf(sequence)) continue;
       begun.add(sequence);
-      const copied = await this.#begin(sequence);
+      const copied = await this.#begin(sequence, ready);
       if (copied && isAwaited(ready, (other) => this.hasBegun(other) && !begun.has(other))) return;
       if (performance.now() - since < SEARCH_MS) continue;
       await new Promise(setImmediate);
       since = performance.now();
     }
+  }
+
+  /** Sequences that have something to run and may begin: those that nobody waits for behind the others, one of them. */
+  *#inOrder(ready: ReadonlySet<Sequence>): Generator<Sequence> {
+    const later: Sequence[] = [];
+    for (const sequence of this.#fresh) {
+      if (!ready.has(sequence) || this.#isFollowing(sequence)) continue;
+      if (sequence.isAwaited) yield sequence;
+      else later.push(sequence);
+    }
+    if (!this.#shared.areInUse) yield* later.slice(0, 1);
+  }
+
+  /** Those that have something to run in the row of another, as `#gather` has it, and that other. */
+  get guests(): Iterable<[guest: Sequence, host: Sequence]> {
+    return this.#shared.guests();
+  }
+
+  /** Whether others run in a sequence's row first. */
+  isHost(sequence: Sequence): boolean {
+    return this.#shared.isHost(sequence);
+  }
+
+  /** A guest has run. */
+  leave(guest: Sequence): void {
+    this.#shared.leave(guest);
   }
 
   #isFollowing(sequence: Sequence): boolean {
@@ -117,8 +157,8 @@ export class Slots {
    *
    * @returns whether something was copied
    */
-  async #begin(sequence: Sequence): Promise<boolean> {
-    const { prefix } = sequence;
+  async #begin(sequence: Sequence, ready: ReadonlySet<Sequence>): Promise<boolean> {
+    const { prefix, isAwaited } = sequence;
     const found = prefix && this.#longestHeld(prefix, sequence);
     const leader = prefix && this.#leaderOf(prefix, sequence);
     if (leader && leader.length >= (found?.length ?? 0) + FEWEST_SHARED) {
@@ -129,6 +169,25 @@ export class Slots {
       sequence.close(new ClosedError("STREAM_ENDED", "Others have read it."));
       return false;
     }
+    if (found && isAwaited) {
+      sequence.foretell(found.content);
+      // What it still has to run comes behind what others wait for.
+      if (!sequence.isAwaited) return false;
+    }
+    const alike = found ? this.#gather(sequence, found, ready) : [];
+    // The last one: the others are judged in the order in which they came.
+    const host = alike.pop();
+    if (!found || !host) return this.#takeSlot(sequence, found);
+    const copied = await this.#takeSlot(host, found);
+    // Goes back to what it holds of its own beginning.
+    host.pending();
+    const guests = alike.filter((guest) => this.#fresh.has(guest));
+    if (host.failure === null && host.length === found.length) this.#shared.open(host, guests);
+    return copied;
+  }
+
+  /** @returns whether something was copied */
+  async #takeSlot(sequence: Sequence, found: Held | null): Promise<boolean> {
     this.#fresh.delete(sequence);
     const slot = this.#claim(sequence);
     if (!found || found.length < sequence.heldOfPrefix + FEWEST_SHARED) return false;
@@ -140,6 +199,38 @@ export class Slots {
       sequence.close(error as GuardError);
     }
     return true;
+  }
+
+  /**
+   * Sequences that begin with what was found for one of them, that one among them, and that can be judged one after the
+   * other in the row of the last; none where that does not pay.
+   */
+  #gather(sequence: Sequence, { content, length }: Held, ready: ReadonlySet<Sequence>): Sequence[] {
+    const isAlike = (other: Sequence) =>
+      other === sequence ||
+      (ready.has(other) &&
+        other.isAwaited &&
+        other.prefix?.key === content.key &&
+        sharedLength(other.prefix.ids, content.ids, length) === length &&
+        !this.#isFollowing(other) &&
+        !this.#shared.hostOf(other) &&
+        !this.#finds(other, other.prefix, length + FEWEST_SHARED));
+    if (sequence.background || !sequence.isAwaited) return [];
+    const alike = [...this.#fresh].filter(isAlike);
+    for (const one of alike) one.foretell(content);
+    const fits = this.#fitInRow(
+      alike.map((one) => one.wantedBehind(length)),
+      length,
+    );
+    const fitting = alike.filter((_, i) => fits[i]);
+    return fitting.length > 1 && fitting.includes(sequence) ? fitting : [];
+  }
+
+  /** Whether so much of a sequence's beginning lies elsewhere, or is being read. */
+  #finds(sequence: Sequence, prefix: Prefix, least: number): boolean {
+    return (
+      this.#longestHeld(prefix, sequence, least) !== null || this.#leaderOf(prefix, sequence, least) !== null
+    );
   }
 
   /** Takes the slot where a sequence is to run, of all that are free the one that holds its beginning. */
@@ -165,28 +256,29 @@ export class Slots {
   }
 
   /** A sequence under way that will hold more of a prefix than any does now. */
-  #leaderOf({ ids, key }: Prefix, follower: Sequence): { leader: Sequence; length: number } | null {
+  #leaderOf(
+    { ids, key }: Prefix,
+    follower: Sequence,
+    least = FEWEST_SHARED + 1,
+  ): { leader: Sequence; length: number } | null {
     let best: { leader: Sequence; length: number } | null = null;
     for (const leader of this.#rows) {
       if (!leader?.prefix || leader === follower || leader.prefix.key !== key || !this.hasBegun(leader))
         continue;
-      const length = sharedLength(ids, leader.prefix.ids, (best?.length ?? FEWEST_SHARED) + 1);
+      const length = sharedLength(ids, leader.prefix.ids, best ? best.length + 1 : least);
       if (length > 0 && isReading(leader, length)) best = { leader, length };
     }
     return best;
   }
 
   /** Where most of a prefix lies in the cache, and what of it. */
-  #longestHeld(
-    prefix: Prefix,
-    sequence: Sequence,
-  ): { slot: number; length: number; content: SlotContent } | null {
-    const warm = this.#warm.match(prefix);
+  #longestHeld(prefix: Prefix, sequence: Sequence, least = FEWEST_SHARED): Held | null {
+    const warm = this.#warm.match(prefix, least);
     let best = warm && { ...warm, of: this.#warm.contentAt(warm.slot) as SlotContent };
     for (const other of this.#rows) {
       if (!other || other === sequence || other.slot === null || other.key !== prefix.key) continue;
       const of = other.content;
-      const length = sharedLength(prefix.ids, of.ids, Math.max(FEWEST_SHARED, (best?.length ?? 0) + 1));
+      const length = sharedLength(prefix.ids, of.ids, best ? best.length + 1 : least);
       if (length > 0) best = { slot: other.slot, length, of };
     }
     return best && { slot: best.slot, length: best.length, content: beginning(best.of, best.length) };

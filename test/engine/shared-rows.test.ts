@@ -1,0 +1,315 @@
+import fc from "fast-check";
+import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
+import { tiny } from "../../scripts/checkpoint/random.js";
+import { BatchRunner } from "../../src/engine/batch.js";
+import { KvCache } from "../../src/engine/cache.js";
+import { Engine } from "../../src/engine/engine.js";
+import type { LogitsReader, Sequence } from "../../src/engine/sequence.js";
+import { SharedRows } from "../../src/engine/shared-rows.js";
+import { ClosedError } from "../../src/errors.js";
+import { randomModel } from "../support/model.js";
+import { totalsOf } from "./totals.js";
+
+const done = new ClosedError("STREAM_CLOSED", "done");
+const TOLERANCE = 1e-3;
+const RUNS = Number(process.env.PROPERTY_RUNS ?? 25);
+/** Long enough for three tokens of their own to be worth it. */
+const SHARED = 200;
+
+let modelDir: string;
+let plain: Engine;
+let engine: Engine;
+beforeAll(async () => {
+  ({ modelDir } = await randomModel({ config: tiny, dtype: "BF16" }));
+  plain = await Engine.load(modelDir, { maxStreams: 1, maxTokens: 256, prefixCache: false });
+  engine = await Engine.load(modelDir, { maxStreams: 6, maxTokens: 256 });
+});
+afterAll(async () => {
+  await engine.close();
+  await plain.close();
+});
+
+// Also where a test has failed.
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+const ids = (seed: number, count: number) =>
+  Array.from({ length: count }, (_, i) => (i * 37 + seed * 101 + 8) % 512);
+
+type Seen = Map<number, number[]>;
+
+function recorder(seen: Seen): LogitsReader {
+  return (logits, index, position) => {
+    const values = Object.entries(logits).flatMap(([name, all]) => {
+      const { width } = plain.manifest.outputs.find((output) => output.name === name)!;
+      return [...all.slice(index * width, (index + 1) * width)];
+    });
+    expect(seen.has(position), `position ${position} is given once`).toBe(false);
+    seen.set(position, values);
+  };
+}
+
+let last: Promise<unknown> = Promise.resolve();
+/** What is read at each position when all is read at once: one at a time. */
+function atOnce(tokens: readonly number[]): Promise<Seen> {
+  const result = last.then(async () => {
+    const seen: Seen = new Map();
+    const sequence = plain.open();
+    await sequence.feed(tokens, recorder(seen));
+    sequence.close(done);
+    return seen;
+  });
+  last = result;
+  return result;
+}
+
+async function expectSame(found: Seen, tokens: readonly number[]): Promise<void> {
+  const expected = await atOnce(tokens);
+  for (const [position, values] of found) {
+    const reference = expected.get(position) as number[];
+    const distance = Math.max(...values.map((value, i) => Math.abs(value - reference[i])));
+    expect(distance, `at position ${position}`).toBeLessThan(TOLERANCE);
+  }
+}
+
+/** A stream of which three tokens of its own are awaited, and five more follow. */
+function alike(seed: number, key: string, before: readonly number[]) {
+  const tokens = [...before, 300 + seed, ...ids(seed, 7)];
+  const sequence = engine.open(key);
+  const seen: Seen = new Map();
+  const judged = new Promise<void>((resolve) => {
+    const read = recorder(seen);
+    const reads = [SHARED - 1, SHARED + 2];
+    const tell: LogitsReader = (logits, index, position, place) => {
+      read(logits, index, position, place);
+      if (position === SHARED + 2) resolve();
+    };
+    fed = sequence.feed(tokens, tell, 0, reads);
+    fed.catch(() => resolve());
+  });
+  var fed: Promise<void>;
+  return { sequence, seen, tokens, judged, fed: fed! };
+}
+
+/** Has something happen before each run of a guest; counts them. */
+function watchGuests(before: (nth: number) => void = () => {}) {
+  const watched = { runs: 0, restore: () => spy.mockRestore() };
+  const { run } = BatchRunner.prototype;
+  const spy = vi.spyOn(BatchRunner.prototype, "run").mockImplementation(function (
+    this: BatchRunner,
+    ...args
+  ) {
+    const [row] = args[0].rows;
+    if (row && !("feed" in row)) before(watched.runs++);
+    return run.apply(this, args);
+  });
+  return watched;
+}
+
+test("of many that begin alike all are judged before what they share was copied for more than one", async () => {
+  const before = ids(1, SHARED);
+  const copies = vi.spyOn(KvCache.prototype, "copy");
+  const guests = watchGuests();
+  const totals = totalsOf(engine);
+  const all = [1, 2, 3, 4, 5, 6].map((seed) => alike(seed, "all", before));
+  await Promise.all(all.map(({ judged }) => judged));
+  expect(copies).toHaveBeenCalledTimes(1);
+  // The first has read what they share, the last is the host.
+  expect(guests.runs).toBe(4);
+  await Promise.all(all.map(({ fed }) => fed));
+  expect(copies).toHaveBeenCalledTimes(5);
+  // What ran ahead and once more is counted once.
+  expect(totalsOf(engine)).toEqual({
+    reused: totals.reused + 5 * SHARED,
+    prefilled: totals.prefilled + SHARED + 6 * 8,
+  });
+  for (const { sequence, seen, tokens } of all) {
+    await sequence.feed(ids(9, 4), recorder(seen));
+    await expectSame(seen, [...tokens, ...ids(9, 4)]);
+    expect([...seen.keys()]).toEqual([SHARED - 1, SHARED + 2, ...[8, 9, 10, 11].map((i) => SHARED + i)]);
+    sequence.close(done);
+  }
+  guests.restore();
+  copies.mockRestore();
+});
+
+test("those that are closed once they are judged were never copied, and are counted", async () => {
+  const copies = vi.spyOn(KvCache.prototype, "copy");
+  const totals = totalsOf(engine);
+  const all = [1, 2, 3, 4, 5, 6].map((seed) => alike(seed, "closed", ids(2, SHARED)));
+  for (const { judged, sequence } of all) judged.then(() => sequence.close(done));
+  await Promise.all(all.map(({ judged }) => judged));
+  // The host took the slot over that the first one left.
+  expect(copies).not.toHaveBeenCalled();
+  const { reused, prefilled } = totalsOf(engine);
+  expect(reused).toBe(totals.reused + 5 * SHARED);
+  expect(prefilled - totals.prefilled).toBeGreaterThanOrEqual(SHARED + 6 * 3);
+  expect(engine.load.active).toBe(0);
+  copies.mockRestore();
+});
+
+test.each([0, 1, 3])(
+  "when the host is closed before guest %i runs, all others are judged as if alone",
+  async (when) => {
+    const all = [1, 2, 3, 4, 5, 6].map((seed) => alike(seed, `host ${when}`, ids(3, SHARED)));
+    const guests = watchGuests((nth) => nth === when && all[5].sequence.close(done));
+    await expect(all[5].fed).rejects.toBe(done);
+    await Promise.all(all.slice(0, 5).map(({ fed }) => fed));
+    guests.restore();
+    for (const { sequence, seen, tokens } of all.slice(0, 5)) {
+      expect([...seen.keys()]).toEqual([SHARED - 1, SHARED + 2]);
+      await expectSame(seen, tokens);
+      sequence.close(done);
+    }
+  },
+);
+
+test("a guest that is closed while it runs leaves its slot to one that waits, and the others as they were", async () => {
+  const all = [1, 2, 3, 4, 5, 6].map((seed) => alike(seed, "guest", ids(4, SHARED)));
+  const waiting = engine.open("another");
+  const seen: Seen = new Map();
+  const tokens = ids(5, 60);
+  const fed = waiting.feed(tokens, recorder(seen));
+  const guests = watchGuests((nth) => nth === 1 && all[2].sequence.close(done));
+  await expect(all[2].fed).rejects.toBe(done);
+  await Promise.all([fed, ...all.filter((_, i) => i !== 2).map(({ fed }) => fed)]);
+  guests.restore();
+  await expectSame(seen, tokens);
+  for (const [i, one] of all.entries()) {
+    if (i !== 2) await expectSame(one.seen, one.tokens);
+    one.sequence.close(done);
+  }
+  waiting.close(done);
+});
+
+test("a guest whose numbers go wrong fails alone, and nothing that begins alike stays warm for others", async () => {
+  const all = [1, 2, 3, 4, 5, 6].map((seed) => alike(seed, "poisoned", ids(6, SHARED)));
+  const { run } = BatchRunner.prototype;
+  let runs = 0;
+  const spy = vi.spyOn(BatchRunner.prototype, "run").mockImplementation(async function (
+    this: BatchRunner,
+    ...args
+  ) {
+    const logits = await run.apply(this, args);
+    const [row] = args[0].rows;
+    if (row && !("feed" in row) && runs++ === 1) Object.values(logits)[0].fill(Number.NaN);
+    return logits;
+  });
+  const failed = await Promise.all(
+    all.map(({ fed }) =>
+      fed.then(
+        () => null,
+        (error) => error.code,
+      ),
+    ),
+  );
+  spy.mockRestore();
+  expect(failed.filter(Boolean)).toEqual(["LOGITS_NOT_FINITE"]);
+  for (const { sequence, seen, tokens } of all) {
+    if (!sequence.failure) await expectSame(seen, tokens);
+    sequence.close(done);
+  }
+});
+
+test("streams of other keys are neither guests nor hosts, though their ids are the same", async () => {
+  const opened = vi.spyOn(SharedRows.prototype, "open");
+  const all = ["a", "b", "c", "d", "e", "f"].map((key, seed) => alike(seed, key, ids(7, SHARED)));
+  await Promise.all(all.map(({ fed }) => fed));
+  expect(opened).not.toHaveBeenCalled();
+  opened.mockRestore();
+  for (const { sequence } of all) sequence.close(done);
+});
+
+test("what was read with the same ids is told at once, and the copy comes behind it", async () => {
+  const tokens = ids(8, SHARED);
+  const first = engine.open("same");
+  await first.feed(tokens, () => {}, 0, [SHARED - 1]);
+  const copies = vi.spyOn(KvCache.prototype, "copy");
+  const second = engine.open("same");
+  let told = false;
+  const fed = second.feed(
+    tokens,
+    () => {
+      told = true;
+      expect(copies).not.toHaveBeenCalled();
+    },
+    0,
+    [SHARED - 1],
+  );
+  await fed;
+  expect(told).toBe(true);
+  expect(copies).toHaveBeenCalledTimes(1);
+  copies.mockRestore();
+  for (const one of [first, second]) one.close(done);
+});
+
+test("a reader that throws as it is told fails its own sequence alone", async () => {
+  const tokens = ids(9, SHARED);
+  const first = engine.open("throws");
+  await first.feed(tokens, () => {}, 0, [SHARED - 1]);
+  const second = engine.open("throws");
+  const thrown = () => {
+    throw new Error("mine");
+  };
+  await expect(second.feed(tokens, thrown, 0, [SHARED - 1])).rejects.toMatchObject({ code: "INTERNAL" });
+  const seen: Seen = new Map();
+  await first.feed([1, 2], recorder(seen));
+  await expectSame(seen, [...tokens, 1, 2]);
+  first.close(done);
+  expect(engine.load.active).toBe(0);
+});
+
+const stream = fc.record({
+  seed: fc.integer({ min: 0, max: 4 }),
+  key: fc.constantFrom("x", "x", "x", "y"),
+  shared: fc.constantFrom(130, 170, SHARED),
+  own: fc.integer({ min: 1, max: 5 }),
+  more: fc.integer({ min: 0, max: 5 }),
+  answer: fc.integer({ min: 0, max: 6 }),
+  /** Turns of the event loop after which it is closed. */
+  closed: fc.option(fc.integer({ min: 0, max: 40 }), { freq: 3 }),
+});
+
+test("random streams that begin alike, closed at any moment, read what they would read alone", async () => {
+  const guests = watchGuests();
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.array(stream, { minLength: 1, maxLength: 8 }), { minLength: 1, maxLength: 3 }),
+      async (rounds) => {
+        for (const round of rounds) await Promise.all(round.map(play));
+        expect(engine.load).toMatchObject({ active: 0, waiting: 0 });
+      },
+    ),
+    { numRuns: RUNS },
+  );
+  expect(guests.runs).toBeGreaterThan(0);
+}, 120_000);
+
+async function play({
+  seed,
+  key,
+  shared,
+  own,
+  more,
+  answer,
+  closed,
+}: typeof stream extends fc.Arbitrary<infer T> ? T : never) {
+  const tokens = [...ids(1, shared), ...ids(seed + 20, own + more)];
+  const said = ids(seed + 40, answer);
+  const seen: Seen = new Map();
+  const sequence: Sequence = engine.open(key);
+  const reads = [...new Set([shared - 1, shared + own - 1])];
+  const fed = sequence.feed(tokens, recorder(seen), 0, reads).then(() => sequence.feed(said, recorder(seen)));
+  if (closed !== null) {
+    for (let turn = 0; turn < closed; turn++) await new Promise(setImmediate);
+    sequence.close(done);
+  }
+  const complete = await fed.then(
+    () => true,
+    () => false,
+  );
+  if (closed === null) expect(complete).toBe(true);
+  await expectSame(seen, [...tokens, ...said]);
+  sequence.close(done);
+}
