@@ -16,7 +16,7 @@ const shared = {
   testTimeout: 60_000,
   hookTimeout: 300_000,
   // Each worker loads an ONNX Runtime of its own: more workers than cores only fight.
-  maxWorkers: 2,
+  maxWorkers: 3,
   pool: "forks",
 } as const;
 

@@ -13,7 +13,8 @@ const PYSPARK = process.env.QWEN3GUARD_PYSPARK ?? "";
 const SUBMIT = join(PYSPARK, "bin/spark-submit");
 const PYTHON = join(PYSPARK, "bin/python3");
 const JOB = fileURLToPath(new URL("../../deploy/spark/score.py", import.meta.url));
-const ROWS = Number(process.env.SPARK_ROWS ?? 10_000);
+/** SPARK_ROWS asks for more. */
+const ROWS = Number(process.env.SPARK_ROWS ?? 2_000);
 const PARTITIONS = 8;
 
 let folder: string;
