@@ -15,7 +15,7 @@ const together = files.filter((name) => !alone.includes(name));
 const shared = {
   testTimeout: 60_000,
   hookTimeout: 300_000,
-  // Each worker loads an ONNX Runtime of its own: more workers than cores only fight.
+  // One more than cores, on the smallest machine: many tests wait for a process, a browser or a file.
   maxWorkers: 3,
   pool: "forks",
 } as const;

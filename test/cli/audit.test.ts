@@ -6,7 +6,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest
 import { hashOf, KEY, linesOf } from "../gateway/audit/audited.js";
 import { scriptedUpstream } from "../gateway/upstream.js";
 import { MAIN, runHere } from "../support/cli.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 let cache: string;
 let folder: string;
@@ -14,7 +14,7 @@ let keyFile: string;
 let child: ChildProcess | undefined;
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
 beforeAll(async () => {
-  cache = await temporaryFolder();
+  cache = MODEL_CACHE;
 });
 beforeEach(async () => {
   folder = await temporaryFolder();

@@ -7,13 +7,13 @@ import { gzipSync } from "node:zlib";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Prediction } from "../../src/evaluation/prediction.js";
 import { MAIN, runCli, runHere } from "../support/cli.js";
-import { DEFAULT_MODEL, temporaryFolder } from "../support/model.js";
+import { DEFAULT_MODEL, MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 let env: Record<string, string>;
 let dir: string;
 let dataset: string;
 beforeAll(async () => {
-  env = { QWEN3GUARD_CACHE: await temporaryFolder(), NO_COLOR: "1" };
+  env = { QWEN3GUARD_CACHE: MODEL_CACHE, NO_COLOR: "1" };
 });
 beforeEach(async () => {
   dir = await temporaryFolder();

@@ -8,12 +8,12 @@ import { setTimeout } from "node:timers/promises";
 import { afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { scriptedUpstream } from "../gateway/upstream.js";
 import { MAIN, runHere } from "../support/cli.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 let env: NodeJS.ProcessEnv;
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
 beforeAll(async () => {
-  env = { ...process.env, NO_COLOR: "1", QWEN3GUARD_CACHE: await temporaryFolder() };
+  env = { ...process.env, NO_COLOR: "1", QWEN3GUARD_CACHE: MODEL_CACHE };
 });
 beforeEach(async () => {
   upstream = await scriptedUpstream();

@@ -1,17 +1,16 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { request } from "node:http";
-import { join } from "node:path";
 import { afterEach, beforeAll, expect, test } from "vitest";
 import { MAIN, runCli } from "../support/cli.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE } from "../support/model.js";
 
 const UPSTREAM = ["--upstream", "http://127.0.0.1:1"];
 
 let cache: string;
 let child: ChildProcess | null = null;
 beforeAll(async () => {
-  cache = join(await temporaryFolder(), "cache");
+  cache = MODEL_CACHE;
 });
 afterEach(() => child?.kill("SIGKILL"));
 

@@ -5,13 +5,13 @@ import { setTimeout } from "node:timers/promises";
 import { promisify } from "node:util";
 import { beforeAll, describe, expect, test } from "vitest";
 import { type RunOptions, runCli, runHere } from "../support/cli.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 let dir: string;
 let env: Record<string, string>;
 beforeAll(async () => {
   dir = await temporaryFolder();
-  env = { QWEN3GUARD_CACHE: join(dir, "cache") };
+  env = { QWEN3GUARD_CACHE: MODEL_CACHE };
 });
 
 const scan = (args: string[], input: RunOptions["input"], options: RunOptions = {}) =>

@@ -2,11 +2,11 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import { runCli, runHere } from "../support/cli.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 let cache: string;
 beforeAll(async () => {
-  cache = await temporaryFolder();
+  cache = MODEL_CACHE;
 });
 
 const run = (args: string[], input = "") =>

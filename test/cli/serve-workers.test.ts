@@ -8,7 +8,7 @@ import { json } from "node:stream/consumers";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { MAIN } from "../support/cli.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 const QUESTION = [{ role: "user", content: "Write a card." }];
 const INSULT =
@@ -18,7 +18,7 @@ let cache: string;
 let folder: string;
 let child: ChildProcess | undefined;
 beforeAll(async () => {
-  cache = await temporaryFolder();
+  cache = MODEL_CACHE;
 });
 afterEach(() => child?.kill("SIGKILL"));
 

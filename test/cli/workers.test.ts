@@ -5,13 +5,13 @@ import OpenAI from "openai";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { scriptedUpstream, sse } from "../gateway/upstream.js";
 import { MAIN, runCli, runHere } from "../support/cli.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE } from "../support/model.js";
 
 let cache: string;
 let child: ChildProcess | undefined;
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
 beforeAll(async () => {
-  cache = await temporaryFolder();
+  cache = MODEL_CACHE;
 });
 beforeEach(async () => {
   upstream = await scriptedUpstream();

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeAll, expect, test } from "vitest";
 import { MAIN, runCli } from "../support/cli.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 /** A virtual environment with PySpark, as `.ci/run` makes one. Without it nothing of this is tested. */
 const PYSPARK = process.env.QWEN3GUARD_PYSPARK ?? "";
@@ -31,7 +31,7 @@ test.skipIf(!existsSync(SUBMIT))(
   { timeout: 600_000 },
   async () => {
     const distinct = conversations(ROWS / 5);
-    const env = { QWEN3GUARD_CACHE: join(folder, "cache") };
+    const env = { QWEN3GUARD_CACHE: MODEL_CACHE };
     const alone = await runCli(["score"], { input: distinct.join(""), env });
     expect(alone).toMatchObject({ code: 0, stderr: "" });
     await writeFile(join(folder, "rows.jsonl"), distinct.join("").repeat(5));

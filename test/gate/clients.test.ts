@@ -8,7 +8,7 @@ import type { Source } from "../../src/gate/source.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import { finish, MAJORS, text } from "../adapters/ai-sdk/majors.js";
 import { type Script, scriptedUpstream, sse } from "../gateway/upstream.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE } from "../support/model.js";
 import { policyOf, ScriptedStream } from "./scripted.js";
 
 type Message = { role: "user"; content: string };
@@ -22,7 +22,7 @@ let openai: OpenAI;
 let ollama: Ollama;
 const unhandled = vi.fn();
 beforeAll(async () => {
-  guard = await loadGuard({ cacheDir: await temporaryFolder(), maxStreams: 2, maxTokens: 512 });
+  guard = await loadGuard({ cacheDir: MODEL_CACHE, maxStreams: 2, maxTokens: 512 });
   upstream = await scriptedUpstream();
   openai = new OpenAI({ baseURL: `${upstream.url}/v1`, apiKey: "none", maxRetries: 0 });
   ollama = new Ollama({ host: upstream.url });

@@ -5,7 +5,7 @@ import { resolvePolicy } from "../../src/moderation/policy.js";
 import { ruleResponse } from "../../src/moderation/ruling.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
 import type { Message } from "../../src/tokenizer/chat-template/messages.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE } from "../support/model.js";
 
 const messages = [{ role: "user", content: "How do I bake bread?" }];
 const TEXT = `Mix flour, water, salt & yeast — “knead” for 10 minutes.\r\n\r\n  Let it rise (ca. 1 h) 🍞.  Cafe\u0301 style:\t日本のパン。\n`;
@@ -13,7 +13,7 @@ const TEXT = `Mix flour, water, salt & yeast — “knead” for 10 minutes.\r\n
 let guard: Guard;
 let cacheDir: string;
 beforeAll(async () => {
-  cacheDir = await temporaryFolder();
+  cacheDir = MODEL_CACHE;
   guard = await loadGuard(undefined, { cacheDir, maxStreams: 4, maxTokens: 512 });
 });
 afterAll(async () => {

@@ -3,8 +3,8 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { beforeAll, describe, expect, test } from "vitest";
-import { MAIN, type RunOptions, runCli } from "../support/cli.js";
-import { temporaryFolder } from "../support/model.js";
+import { MAIN, runHere } from "../support/cli.js";
+import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 let dir: string;
 let env: Record<string, string>;
@@ -13,7 +13,7 @@ let nothing: string;
 
 beforeAll(async () => {
   dir = await temporaryFolder();
-  env = { QWEN3GUARD_CACHE: join(dir, "cache") };
+  env = { QWEN3GUARD_CACHE: MODEL_CACHE };
   // Policies that block, and let pass, whatever the model thinks.
   everything = join(dir, "everything.json");
   nothing = join(dir, "nothing.json");
@@ -24,7 +24,7 @@ beforeAll(async () => {
   await writeFile(nothing, JSON.stringify({ action: "ignore" }));
 });
 
-const scan = (args: string[], input: RunOptions["input"]) => runCli(["scan", ...args], { input, env });
+const scan = (args: string[], input: string) => runHere(["scan", ...args], env, input);
 const lines = (stdout: string) =>
   stdout
     .trimEnd()

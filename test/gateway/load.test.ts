@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { GuardProxy } from "../../src/gateway/proxy.js";
 import { type Listening, listen } from "../../src/gateway/server.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE } from "../support/model.js";
 import { PROTOCOLS } from "./protocols.js";
 import { scriptedUpstream } from "./upstream.js";
 
@@ -16,7 +16,7 @@ let proxy: GuardProxy;
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
 
 beforeAll(async () => {
-  guard = await loadGuard(undefined, { cacheDir: await temporaryFolder(), maxStreams: 16, maxTokens: 1024 });
+  guard = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 16, maxTokens: 1024 });
   upstream = await scriptedUpstream();
   // Verdicts are the guard's own; what they are is no matter here, so nothing is stopped for them.
   proxy = new GuardProxy(guard, { upstream: upstream.url, policy: { action: "observe" } });

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { GuardProxy } from "../../src/gateway/proxy.js";
 import type { LogEntry } from "../../src/gateway/record.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE } from "../support/model.js";
 import { scriptedUpstream } from "./upstream.js";
 
 const CONTEXT = 256;
@@ -31,7 +31,7 @@ beforeAll(async () => {
     ],
   }));
   guard = await loadGuard({
-    cacheDir: await temporaryFolder(),
+    cacheDir: MODEL_CACHE,
     maxStreams: 3,
     maxTokens: CONTEXT,
     maxWindows: 6,

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE } from "../support/model.js";
 
 const QUESTION = { role: "user", content: "Write a birthday card for Tom." } as const;
 const TURNING =
@@ -11,7 +11,7 @@ const BREAD = "Mix flour and water, let it rest for an hour, then bake it until 
 
 let guard: Guard;
 beforeAll(async () => {
-  guard = await loadGuard(undefined, { cacheDir: await temporaryFolder(), maxStreams: 4 });
+  guard = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 4 });
 });
 afterAll(() => guard.close());
 

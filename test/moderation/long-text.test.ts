@@ -5,7 +5,7 @@ import { JinjaTemplate } from "../../src/tokenizer/chat-template/jinja-template.
 import { IncrementalEncoder } from "../../src/tokenizer/incremental.js";
 import { MOST_UNSETTLED } from "../../src/tokenizer/limits.js";
 import { SLICE } from "../../src/tokenizer/slices.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE } from "../support/model.js";
 
 /** More than a slice holds, and less than the guard does. */
 const LONG = "international ".repeat(400);
@@ -13,7 +13,7 @@ const conversation = (content: string) => [{ role: "user", content }];
 
 let guard: Guard;
 beforeAll(async () => {
-  guard = await loadGuard(undefined, { cacheDir: await temporaryFolder(), maxStreams: 4 });
+  guard = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 4 });
 });
 afterEach(() => {
   vi.restoreAllMocks();

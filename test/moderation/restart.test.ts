@@ -6,7 +6,7 @@ import { resolvePolicy } from "../../src/moderation/policy.js";
 import { GuardStream } from "../../src/moderation/stream.js";
 import type { StreamOptions } from "../../src/moderation/stream-options.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE } from "../support/model.js";
 
 const TOLERANCE = 1e-3;
 const messages = [{ role: "user", content: "How do I end a process?" }];
@@ -33,8 +33,7 @@ const sizes = fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength
 let guard: Guard;
 let engine: Engine;
 beforeAll(async () => {
-  const cacheDir = await temporaryFolder();
-  guard = await loadGuard(undefined, { cacheDir, maxStreams: 4, maxTokens: 256 });
+  guard = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 4, maxTokens: 256 });
   engine = await Engine.load(guard.modelDir, { maxStreams: 2, maxTokens: 256 });
 });
 afterAll(async () => {
@@ -78,11 +77,10 @@ function expectSame(verdicts: Verdict[], expected: Verdict[]): void {
   expect(verdicts.map((v) => v.tokenId)).toEqual(expected.map((v) => v.tokenId));
   expect(verdicts.map((v) => v.index)).toEqual(expected.map((_, i) => i));
   expect(verdicts.map((v) => v.text).join("")).toBe(expected.map((v) => v.text).join(""));
-  verdicts.forEach(({ probabilities }, i) => {
-    probabilities.risk.forEach((p, j) => {
-      expect(Math.abs(p - expected[i].probabilities.risk[j])).toBeLessThan(TOLERANCE);
-    });
-  });
+  const all = (of: Verdict[]) => of.flatMap(({ probabilities }) => [...probabilities.risk]);
+  const wanted = all(expected);
+  expect(all(verdicts)).toHaveLength(wanted.length);
+  expect(Math.max(0, ...all(verdicts).map((p, i) => Math.abs(p - wanted[i])))).toBeLessThan(TOLERANCE);
 }
 
 test("a response that begins again, any number of times, is judged as its last text alone", async () => {

@@ -5,7 +5,7 @@ import { GuardStream } from "../../src/moderation/stream.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
 import { JinjaTemplate } from "../../src/tokenizer/chat-template/jinja-template.js";
 import type { Message } from "../../src/tokenizer/chat-template/template.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE } from "../support/model.js";
 
 const MOST = 6;
 const CONTEXT = 256;
@@ -20,8 +20,7 @@ const said = (content: string): Message => ({ role: "assistant", content });
 
 let guard: Guard;
 beforeAll(async () => {
-  const cacheDir = await temporaryFolder();
-  guard = await loadGuard({ cacheDir, maxStreams: 3, maxTokens: CONTEXT, maxWindows: MOST });
+  guard = await loadGuard({ cacheDir: MODEL_CACHE, maxStreams: 3, maxTokens: CONTEXT, maxWindows: MOST });
 });
 afterEach(() => {
   vi.restoreAllMocks();
@@ -200,8 +199,7 @@ describe("a conversation longer than the context", () => {
     expect(() => guard.stream({ messages: long })).toThrow(tooLong);
     const shared = guard.stream({ prompt: guard.prompt({ messages: long, overflow: "slide" }) });
     await expect(shared.turns).rejects.toEqual(tooLong);
-    const cacheDir = await temporaryFolder();
-    await using single = await loadGuard({ cacheDir, maxTokens: CONTEXT, maxWindows: 1 });
+    await using single = await loadGuard({ cacheDir: MODEL_CACHE, maxTokens: CONTEXT, maxWindows: 1 });
     await expect(single.classify({ messages: long })).rejects.toEqual(tooLong);
   });
 

@@ -11,7 +11,7 @@ import type { RunEvent, RunRequest } from "../../src/playground/protocol.js";
 import { PlaygroundServer } from "../../src/playground/server.js";
 import { ruleRun } from "../../src/ui/playground/ruled.js";
 import { reply, scriptedUpstream } from "../gateway/upstream.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE } from "../support/model.js";
 
 const KEY = "sk-secret-of-the-tester";
 const TURNS = EXAMPLES[2];
@@ -22,7 +22,7 @@ let server: Listening;
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
 
 beforeAll(async () => {
-  guard = await loadGuard(undefined, { cacheDir: await temporaryFolder(), maxStreams: 2 });
+  guard = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 2 });
   page = new PlaygroundServer(guard, await describeGuard(guard, undefined));
   server = await listen(page, 0, "127.0.0.1");
   upstream = await scriptedUpstream();

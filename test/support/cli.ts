@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { vi } from "vitest";
 import { run } from "../../src/cli/program.js";
@@ -21,11 +22,12 @@ export interface RunOptions {
   onOutput?: (child: ReturnType<typeof spawn>) => void;
 }
 
-/**
- * Runs `qwen3guard` in this process: for what is refused before standard input is read, and for commands that do not
- * read it. Where colours are wanted off, say so in `env`.
- */
-export async function runHere(args: string[], env: Record<string, string> = {}): Promise<Outcome> {
+/** Runs `qwen3guard` in this process, which takes a fraction of the time; how a process ends is for `runCli`. */
+export async function runHere(
+  args: string[],
+  env: Record<string, string> = {},
+  input = "",
+): Promise<Outcome> {
   const outcome: Outcome = { code: 0, stdout: "", stderr: "" };
   const before = process.exitCode;
   for (const [name, value] of Object.entries({ NO_COLOR: "1", ...env })) vi.stubEnv(name, value);
@@ -35,6 +37,9 @@ export async function runHere(args: string[], env: Record<string, string> = {}):
       return true;
     }),
   );
+  const stdin = vi
+    .spyOn(process, "stdin", "get")
+    .mockReturnValue(Readable.from([Buffer.from(input)]) as never);
   try {
     process.exitCode = undefined;
     await run(args);
@@ -42,7 +47,7 @@ export async function runHere(args: string[], env: Record<string, string> = {}):
     return outcome;
   } finally {
     process.exitCode = before;
-    for (const stream of streams) stream.mockRestore();
+    for (const spy of [...streams, stdin]) spy.mockRestore();
     vi.unstubAllEnvs();
   }
 }

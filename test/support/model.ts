@@ -13,6 +13,9 @@ export const OFFICIAL_TOKENIZER = fileURLToPath(
 );
 export const DEFAULT_MODEL = fileURLToPath(new URL("../../models/default", import.meta.url));
 
+/** A cache that holds the embedded guard, exported before the first test: for all that it is no matter to when that is done. */
+export const MODEL_CACHE = process.env.QWEN3GUARD_TEST_CACHE as string;
+
 type Checkpoint = Parameters<typeof writeRandomCheckpoint>[1];
 
 /** A folder that is removed when the test file is done. */

@@ -128,14 +128,17 @@ describe("what a push costs", () => {
     ["more of the beginning of a token", times("<think")],
   ])("does not grow with the text: %s", (_, text) => {
     const encoder = new IncrementalEncoder(tokenizer);
+    const most = { appended: 0, looked: 0 };
     for (let i = 0; i < text.length; i += CHUNK) {
       appended = 0;
       looked = 0;
       encoder.push(text.slice(i, i + CHUNK));
-      // A chunk's bytes, up to 3 a code unit; again those of the open end; white space in two ways.
-      expect(appended).toBeLessThanOrEqual(CHUNK * 3 * 3);
-      expect(looked).toBeLessThanOrEqual(CHUNK * 3 * 3 * LONGEST_TOKEN);
+      most.appended = Math.max(most.appended, appended);
+      most.looked = Math.max(most.looked, looked);
     }
+    // A chunk's bytes, up to 3 a code unit; again those of the open end; white space in two ways.
+    expect(most.appended).toBeLessThanOrEqual(CHUNK * 3 * 3);
+    expect(most.looked).toBeLessThanOrEqual(CHUNK * 3 * 3 * LONGEST_TOKEN);
     expect(encoder.length).toBeGreaterThan(0);
     encoder.end();
   });

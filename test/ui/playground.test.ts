@@ -9,7 +9,7 @@ import { type Guard, loadGuard } from "../../src/guard.js";
 import { describeGuard } from "../../src/playground/guard-info.js";
 import { PlaygroundServer } from "../../src/playground/server.js";
 import { accessibilityProblems, CHROMIUM, launchBrowser } from "../support/browser.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE } from "../support/model.js";
 
 const NASTY = `</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">&amp;`;
 
@@ -25,7 +25,7 @@ describe.skipIf(!CHROMIUM)("the playground in a browser", () => {
   const problems: string[] = [];
 
   beforeAll(async () => {
-    guard = await loadGuard(undefined, { cacheDir: await temporaryFolder(), maxStreams: 4 });
+    guard = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 4 });
     service = new PlaygroundServer(guard, await describeGuard(guard, undefined));
     server = await listen(service, 0, "127.0.0.1");
     browser = await launchBrowser();
@@ -235,7 +235,7 @@ describe.skipIf(!CHROMIUM)("the playground in a browser", () => {
   });
 
   test("a guard that fails in the middle is told as such, and stops both readers", async () => {
-    const failing = await loadGuard(undefined, { cacheDir: await temporaryFolderHere(), maxStreams: 1 });
+    const failing = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 1 });
     const own = new PlaygroundServer(failing, await describeGuard(failing, undefined));
     const listening = await listen(own, 0, "127.0.0.1");
     await page.goto(`${listening.url}/?token=${own.token}`);
