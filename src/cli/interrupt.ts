@@ -12,16 +12,3 @@ export function interruptSignal(): AbortSignal {
   });
   return controller.signal;
 }
-
-/** Resolves when the process is asked to stop, by Ctrl-C or SIGTERM. */
-export function signalled(): Promise<void> {
-  return new Promise((resolve) => {
-    const stop = () => {
-      process.off("SIGINT", stop);
-      process.off("SIGTERM", stop);
-      resolve();
-    };
-    process.on("SIGINT", stop);
-    process.on("SIGTERM", stop);
-  });
-}

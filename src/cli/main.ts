@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import cluster from "node:cluster";
-import { run } from "./program.js";
+import "./stop.js";
 
 // A reader that leaves early, as in `| head`, is no error.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
@@ -8,6 +8,8 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+// After `stop.js` has begun to listen: it takes a while to load.
+const { run } = await import("./program.js");
 await run(process.argv.slice(2));
 // The pool that started it would keep it.
 if (cluster.isWorker) process.disconnect();

@@ -1,9 +1,9 @@
 import cluster from "node:cluster";
 import { availableParallelism } from "node:os";
 import { Option } from "commander";
-import { signalled } from "./interrupt.js";
 import type { ModelOptions } from "./model-options.js";
 import { whole } from "./numbers.js";
+import { closeWhenAsked, type Stop } from "./stop.js";
 
 /** What a server's command line says of its processes. */
 export interface WorkersOptions extends ModelOptions {
@@ -39,6 +39,7 @@ export function runsWorkers(options: WorkersOptions): boolean {
  */
 export async function runWorkers(
   options: WorkersOptions,
+  stop: Stop,
   say: (url: string) => void,
   mayAsk?: (client: string) => boolean,
 ): Promise<void> {
@@ -48,9 +49,17 @@ export async function runWorkers(
   ]);
   const { port, host } = options;
   const log = (line: string) => process.stderr.write(`${line}\n`);
-  const pool = await WorkerPool.start({ workers: countOf(options), port, host, log, out: writeLine, mayAsk });
-  const closed = closeWhenAsked(pool, options.grace);
-  say(pool.url);
+  const pool = await WorkerPool.listen({
+    workers: countOf(options),
+    port,
+    host,
+    log,
+    out: writeLine,
+    mayAsk,
+  });
+  const closed = closeWhenAsked(pool, options.grace, stop);
+  await pool.start();
+  if (!stop.asked.aborted) say(pool.url);
   await closed;
 }
 
@@ -58,16 +67,6 @@ export async function runWorkers(
 export function shareOf<O extends WorkersOptions>(options: O): O {
   if (options.threads !== undefined || !cluster.isWorker) return options;
   return { ...options, threads: Math.max(1, Math.floor(availableParallelism() / countOf(options))) };
-}
-
-/** Waits for Ctrl-C or SIGTERM, then lets what is under way end for so many seconds; a second signal does not wait. */
-export async function closeWhenAsked(
-  server: { close(graceMs: number): Promise<void> },
-  graceSeconds: number,
-): Promise<void> {
-  await signalled();
-  const impatient = signalled().then(() => server.close(0));
-  await Promise.race([server.close(graceSeconds * 1000), impatient]);
 }
 
 /**

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { signalled } from "../interrupt.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
+import { closeWhenAsked, type Stop, untilStopped } from "../stop.js";
 import { createTerminal } from "../terminal.js";
 
 interface Options extends ModelOptions {
@@ -30,26 +30,26 @@ Examples:
 
 The address it prints holds a token: who has it can use the page, from this machine alone.`,
     )
-    .action(playground);
+    .action((options: Options) => untilStopped((stop) => playground(options, stop)));
   return addModelOptions(command);
 }
 
-async function playground(options: Options): Promise<void> {
+async function playground(options: Options, stop: Stop): Promise<void> {
   const [{ PlaygroundServer }, { describeGuard }, { listen }] = await Promise.all([
     import("../../playground/server.js"),
     import("../../playground/guard-info.js"),
     import("../../gateway/server.js"),
   ]);
   const terminal = createTerminal(process.stderr);
-  const guard = await loadModel(options);
+  const guard = await loadModel(options, { signal: stop.asked });
   try {
+    if (stop.asked.aborted) return;
     const page = new PlaygroundServer(guard, await describeGuard(guard, options.model));
     const server = await listen(page, options.port, "127.0.0.1");
     const address = `${server.url}/?token=${page.token}`;
     process.stdout.write(`${terminal.colors.bold(address)}\n`);
     if (options.open) openBrowser(address);
-    await signalled();
-    await server.close(0);
+    await closeWhenAsked(server, 0, stop);
   } finally {
     await guard.close();
   }

@@ -3,6 +3,7 @@ import { CONTINUING_SERVERS, type ContinuingServer } from "../../gate/attempt.js
 import type { Mode } from "../../gate/gate-options.js";
 import { isLoopbackName } from "../../gateway/loopback.js";
 import type { ProxyOptions } from "../../gateway/proxy-options.js";
+import type { Listening } from "../../gateway/server.js";
 import type { PolicyData } from "../../moderation/policy.js";
 import { type AuditOptions, auditOptions, closeAudit, openAudit } from "../audit-options.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
@@ -16,8 +17,9 @@ import {
   releaseOption,
 } from "../pace-options.js";
 import { keepPolicies, passOnHangup, readPolicies } from "../policies-file.js";
+import { closeWhenAsked, type Stop, untilStopped } from "../stop.js";
 import { createTerminal } from "../terminal.js";
-import { closeWhenAsked, runsWorkers, runWorkers, shareOf, workersOption } from "../workers.js";
+import { runsWorkers, runWorkers, shareOf, workersOption } from "../workers.js";
 
 interface Options extends ModelOptions, PaceOptions, AuditOptions {
   upstream: string;
@@ -181,11 +183,11 @@ Examples:
 
 Log: one JSON object a request on standard error, without anybody's text unless --log-text asks for it.`,
     )
-    .action(proxy);
+    .action((options: Options) => untilStopped((stop) => proxy(options, stop)));
   return addModelOptions(command);
 }
 
-async function proxy(options: Options): Promise<void> {
+async function proxy(options: Options, stop: Stop): Promise<void> {
   const { upstream, mode, host, maxStreams, readAhead } = options;
   // Standard error is the log's; standard output may be the audit's.
   const output = options.audit === "-" ? process.stderr : process.stdout;
@@ -195,7 +197,7 @@ async function proxy(options: Options): Promise<void> {
   };
   if (runsWorkers(options)) {
     if (options.policies || options.audit) passOnHangup();
-    return runWorkers(options, say);
+    return runWorkers(options, stop, say);
   }
   const [{ GuardProxy }, { listen }, { isWorker, pooledMetrics, serveInPool }] = await Promise.all([
     import("../../gateway/proxy.js"),
@@ -204,8 +206,9 @@ async function proxy(options: Options): Promise<void> {
   ]);
   const policy = options.policy && (await readJsonFile(options.policy, "POLICY", POLICY_HINT));
   const audit = await openAudit(options);
-  const guard = await loadModel(shareOf(options), { maxStreams, readAhead });
+  const guard = await loadModel(shareOf(options), { maxStreams, readAhead, signal: stop.asked });
   try {
+    if (stop.asked.aborted) return;
     const service = new GuardProxy(guard, {
       ...options,
       policy: policy as PolicyData | undefined,
@@ -220,9 +223,10 @@ async function proxy(options: Options): Promise<void> {
       log: (entry) => process.stderr.write(`${JSON.stringify(entry)}\n`),
     });
     if (options.policies) keepPolicies(options.policies, (policies) => service.usePolicies(policies));
-    if (isWorker) return await serveInPool(service, service.metrics.registry);
+    const closing = (server: Listening) => closeWhenAsked(server, options.grace, stop);
+    if (isWorker) return await serveInPool(service, service.metrics.registry, closing);
     const server = await listen(service, options.port, host);
-    const closed = closeWhenAsked(server, options.grace);
+    const closed = closing(server);
     say(server.url);
     await closed;
   } finally {

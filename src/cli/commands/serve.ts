@@ -3,20 +3,15 @@ import { basename, resolve } from "node:path";
 import { Command, Option } from "commander";
 import { InputError } from "../../errors.js";
 import { isLoopbackName } from "../../gateway/loopback.js";
+import type { Listening } from "../../gateway/server.js";
 import type { PolicyData } from "../../moderation/policy.js";
 import { readText } from "../../regular-file.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { addModelOptions, loadAnyModel } from "../model-options.js";
 import { whole } from "../numbers.js";
+import { closeWhenAsked, type Stop, untilStopped } from "../stop.js";
 import { createTerminal } from "../terminal.js";
-import {
-  closeWhenAsked,
-  runsWorkers,
-  runWorkers,
-  shareOf,
-  type WorkersOptions,
-  workersOption,
-} from "../workers.js";
+import { runsWorkers, runWorkers, shareOf, type WorkersOptions, workersOption } from "../workers.js";
 
 interface Options extends WorkersOptions {
   servedModelName?: string;
@@ -89,11 +84,11 @@ Examples:
 
 Log: one JSON object a request on standard error, without anybody's text.`,
     )
-    .action(serve);
+    .action((options: Options) => untilStopped((stop) => serve(options, stop)));
   return addModelOptions(command);
 }
 
-async function serve(options: Options): Promise<void> {
+async function serve(options: Options, stop: Stop): Promise<void> {
   const { host, rateLimit } = options;
   const name = options.servedModelName ?? nameOf(options.model);
   const apiKeys = [...options.apiKey, ...(options.apiKeyFile ? await readKeys(options.apiKeyFile) : [])];
@@ -110,6 +105,7 @@ async function serve(options: Options): Promise<void> {
     const { shares } = await import("../../serve/keys.js");
     return runWorkers(
       options,
+      stop,
       (url) => say(url, name),
       rateLimit === undefined ? undefined : shares(rateLimit),
     );
@@ -122,8 +118,9 @@ async function serve(options: Options): Promise<void> {
       import("../../serve/sibling-streams.js"),
     ]);
   const policy = options.policy && (await readJsonFile(options.policy, "POLICY", POLICY_HINT));
-  const guard = await loadAnyModel(shareOf(options));
+  const guard = await loadAnyModel(shareOf(options), { signal: stop.asked });
   try {
+    if (stop.asked.aborted) return;
     const { maxStreams, maxBody, timeout, idle } = options;
     const service = new GuardService(guard, {
       ...{ maxStreams, maxBody, timeout, idle, rateLimit, apiKeys, name },
@@ -137,13 +134,14 @@ async function serve(options: Options): Promise<void> {
         newStreamId: streamIdsOf(pool.workerNumber),
       }),
     });
+    const closing = (server: Listening) => closeWhenAsked(server, options.grace, stop);
     if (isWorker) {
       const shared = new SiblingStreams(service, pool.workerNumber, pool.siblingAt);
-      return await pool.serveInPool(shared, service.metrics.registry);
+      return await pool.serveInPool(shared, service.metrics.registry, closing);
     }
     const server = await listen(service, options.port, host);
     const kind = guard.manifest.config.kind === "gen" ? "a Gen guard" : "a Stream guard";
-    const closed = closeWhenAsked(server, options.grace);
+    const closed = closing(server);
     say(server.url, `${kind} (${guard.manifest.dtype}, ${guard.device})`);
     await closed;
   } finally {

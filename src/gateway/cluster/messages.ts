@@ -12,6 +12,8 @@ export type Question =
 
 /** What a worker tells the process that started it. */
 export type FromWorker =
+  /** It hears what it is told. */
+  | { kind: "started" }
   /** It answers requests. */
   | { kind: "ready" }
   | { kind: "ask"; id: number; question: Question }
@@ -22,5 +24,5 @@ export type FromWorker =
 export type ToWorker =
   | { kind: "collect"; id: number }
   | { kind: "answer"; id: number; answer: string | boolean }
-  /** Take no more requests, let those under way end for so long, then end them and yourself. */
-  | { kind: "close"; graceMs: number };
+  /** Take no more requests, let those under way end for the time of grace, or end them now; then end yourself. */
+  | { kind: "close"; now: boolean };

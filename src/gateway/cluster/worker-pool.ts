@@ -49,6 +49,7 @@ export class WorkerPool {
   readonly #log: (line: string) => void;
   readonly #out: (line: string) => Promise<void>;
   readonly #mayAsk: (client: string) => boolean;
+  readonly #workers: number;
   readonly #members = new Map<number, Member>();
   readonly #waiting: Socket[] = [];
   readonly #open = new Set<Socket>();
@@ -58,9 +59,10 @@ export class WorkerPool {
   #closing = false;
 
   private constructor(server: Server, folder: string, options: WorkerPoolOptions) {
-    const { log, out = () => Promise.resolve(), mayAsk = () => true } = options;
+    const { workers, log, out = () => Promise.resolve(), mayAsk = () => true } = options;
     this.#server = server;
     this.#folder = folder;
+    this.#workers = workers;
     this.#log = log;
     this.#out = out;
     this.#mayAsk = mayAsk;
@@ -70,14 +72,9 @@ export class WorkerPool {
     cluster.setupPrimary({ silent: true });
   }
 
-  /**
-   * Starts workers and waits until all of them answer.
-   *
-   * @throws {InputError} PORT_UNAVAILABLE
-   * @throws {DeviceError} WORKER_FAILED: one ended before it was ready; it has said why
-   */
-  static async start(options: WorkerPoolOptions): Promise<WorkerPool> {
-    const { workers, port, host } = options;
+  /** Takes connections, which wait for workers. @throws {InputError} PORT_UNAVAILABLE */
+  static async listen(options: WorkerPoolOptions): Promise<WorkerPool> {
+    const { port, host } = options;
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
     server.listen(port, host);
     await once(server, "listening").catch((cause: NodeJS.ErrnoException) => {
@@ -85,26 +82,41 @@ export class WorkerPool {
       throw new InputError("PORT_UNAVAILABLE", message, { cause });
     });
     const folder = await mkdtemp(join(tmpdir(), "qwen3guard-"));
-    const pool = new WorkerPool(server, folder, options);
+    return new WorkerPool(server, folder, options);
+  }
+
+  /**
+   * Starts the workers. Resolves once all of them answer, or the pool was closed meanwhile.
+   *
+   * @throws {DeviceError} WORKER_FAILED: one ended before it was ready; it has said why
+   */
+  async start(): Promise<void> {
+    const begin = async () => {
+      if (!this.#closing) this.#replaceAfter(await this.#fork());
+    };
     try {
       // The first may have a model to export, which the others then find.
-      await pool.#fork();
-      await Promise.all(Array.from({ length: workers - 1 }, () => pool.#fork()));
-      for (const { worker } of pool.#members.values()) pool.#replaceAfter(worker);
-      return pool;
+      await begin();
+      await Promise.all(Array.from({ length: this.#workers - 1 }, begin));
     } catch (error) {
-      await pool.close(0);
+      if (this.#closing) return;
+      await this.close(0);
       throw error;
     }
   }
 
-  /** Takes no more connections, lets requests under way end for so long, then ends them. A second call can shorten that. */
+  /**
+   * Takes no more connections, lets requests under way end for the workers' time of grace, or for none, then ends them. A
+   * second call can shorten that.
+   */
   async close(graceMs: number): Promise<void> {
     this.#closing = true;
     this.#server.close();
     for (const socket of this.#waiting.splice(0)) socket.destroy();
-    const gone = [...this.#members.values()].map(({ worker }) => {
-      tell(worker, { kind: "close", graceMs });
+    const gone = [...this.#members.values()].map(({ worker, ready }) => {
+      // Nobody waits for one that has not begun, whatever it is at.
+      if (graceMs === 0 && !ready) worker.process.kill("SIGKILL");
+      else tell(worker, { kind: "close", now: graceMs === 0 });
       return worker.isDead() ? null : once(worker, "exit");
     });
     await Promise.all(gone);
@@ -151,10 +163,12 @@ export class WorkerPool {
     while (!this.#closing) {
       try {
         const worker = await this.#fork();
+        if (this.#closing) return;
         this.#pause = FIRST_PAUSE;
         this.#note("worker_started", { pid: worker.process.pid });
         return this.#replaceAfter(worker);
       } catch {
+        if (this.#closing) return;
         this.#note("worker_failed", { retryMs: this.#pause });
         await new Promise((resolve) => setTimeout(resolve, this.#pause).unref());
         this.#pause = Math.min(2 * this.#pause, LONGEST_PAUSE);
@@ -163,7 +177,10 @@ export class WorkerPool {
   }
 
   #hear(member: Member, message: FromWorker): void {
-    if (message.kind === "ready") {
+    if (message.kind === "started") {
+      // It was told before it could hear.
+      if (this.#closing) tell(member.worker, { kind: "close", now: false });
+    } else if (message.kind === "ready") {
       member.ready = true;
       for (const socket of this.#waiting.splice(0)) this.#take(socket);
     } else if (message.kind === "metrics") {

@@ -1,7 +1,7 @@
 import cluster from "node:cluster";
 import { rmSync } from "node:fs";
 import type { Registry } from "prom-client";
-import { listenAt, type Service } from "../server.js";
+import { type Listening, listenAt, type Service } from "../server.js";
 import type { FromWorker, Question, ToWorker } from "./messages.js";
 import { POOL, placeOf } from "./place.js";
 
@@ -30,25 +30,28 @@ export function siblingAt(worker: number): string {
 }
 
 /**
- * Answers the requests that the pool passes on, until it says to stop. Signals are for the pool alone: Ctrl-C reaches all
- * processes of a terminal.
+ * Answers the requests that the pool passes on.
+ *
+ * @param close waits until the pool says to stop, and closes
  */
-export async function serveInPool(service: Service, registry: Registry): Promise<void> {
-  for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => {});
+export async function serveInPool(
+  service: Service,
+  registry: Registry,
+  close: (server: Listening) => Promise<void>,
+): Promise<void> {
   // Where the pool died, Node ends its workers at once, and nobody else is left to tidy up.
   process.once("exit", () => {
     if (!process.connected) rmSync(process.env[POOL] as string, { recursive: true, force: true });
   });
   const server = await listenAt(service, { path: siblingAt(workerNumber), exclusive: true });
-  const closed = new Promise<void>((resolve, reject) => {
-    process.on("message", (message: ToWorker) => {
-      if (message.kind === "close") server.close(message.graceMs).then(resolve, reject);
-      else if (message.kind === "answer") answered(message);
-      else void registry.getMetricsAsJSON().then((metrics) => tell({ ...message, kind: "metrics", metrics }));
-    });
+  process.on("message", (message: ToWorker) => {
+    if (message.kind === "answer") answered(message);
+    else if (message.kind === "collect") {
+      void registry.getMetricsAsJSON().then((metrics) => tell({ ...message, kind: "metrics", metrics }));
+    }
   });
   tell({ kind: "ready" });
-  await closed;
+  await close(server);
 }
 
 function ask<A>(question: Question): Promise<A> {
