@@ -86,9 +86,6 @@ async function until(holds: () => Promise<boolean>): Promise<void> {
   while (!(await holds())) await setTimeout(50);
 }
 
-/** Above the configuration's fail_timeout. */
-const RESTART_PAUSE_MS = 2000;
-
 interface Turn {
   role: string;
   content: string;
@@ -129,6 +126,13 @@ async function metric({ port }: Proxy, name: string): Promise<number> {
   const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
   const line = text.split("\n").find((line) => line.startsWith(`${name} `));
   return Number(line?.split(" ")[1] ?? 0);
+}
+
+/** Requests that a proxy has answered since it was started. */
+async function answered({ port }: Proxy): Promise<number> {
+  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  const counts = [...text.matchAll(/^qwen3guard_requests_total\{.*\} (\d+)/gm)];
+  return counts.reduce((sum, [, count]) => sum + Number(count), 0);
 }
 
 async function promptTokens(): Promise<{ reused: number; prefilled: number }> {
@@ -231,8 +235,8 @@ describe.skipIf(!INSTALLED)("three proxies behind nginx", () => {
       child.kill("SIGTERM");
       await once(child, "exit");
       proxies[i] = await startProxy(port);
-      // For fail_timeout nginx takes a proxy that is back for one that is gone: two of three would be.
-      await setTimeout(RESTART_PAUSE_MS);
+      // A proxy that is back counts for gone until one request that nginx tries it with is over: two of three would be.
+      await until(async () => (await answered(proxies[i])) >= 2);
     }
     stop = true;
     await load;
