@@ -76,6 +76,7 @@ async function measure(which: string) {
       device: values.device as EngineOptions["device"],
       maxStreams: STREAMS,
       maxTokens: 2048,
+      prefixCache: {},
       ...options,
     });
   const loaded: Guards = {

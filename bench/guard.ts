@@ -37,17 +37,21 @@ export async function guardDir({ device, dtype, model }: GuardChoice): Promise<s
   return benchModel(parseFormat(dtype ?? defaultFormat(device)), device === "cpu" ? "cpu" : "cuda");
 }
 
-/** Loads it as anybody would. */
+/**
+ * Loads it as anybody would, except that no prompt is spared because one like it came before: a bench asks for the same
+ * one again and again, and many that begin alike.
+ */
 export async function openGuard(choice: GuardChoice, options: LoadOptions): Promise<Guard> {
-  return loadGuard(await guardDir(choice), { ...options, device: choice.device as LoadOptions["device"] });
+  const device = choice.device as LoadOptions["device"];
+  return loadGuard(await guardDir(choice), { prefixCache: false, ...options, device });
 }
 
-/** A guard whose engine can be reached. */
+/** A guard whose engine can be reached, without reuse of prompts. */
 export async function loadBenchGuard(dir: string, options: EngineOptions) {
   const tokenizer = await Tokenizer.load(dir);
   const template = await ChatTemplate.load(dir, tokenizer);
   const started = performance.now();
-  const engine = await Engine.load(dir, options);
+  const engine = await Engine.load(dir, { prefixCache: false, ...options });
   const loadMs = performance.now() - started;
   return { guard: new Guard(dir, engine, tokenizer, template), engine, loadMs };
 }
