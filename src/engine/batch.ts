@@ -151,7 +151,7 @@ export class BatchRunner {
         // What a size's first runs do, such as loading kernels or allocating, a recording may not do.
         for (let run = 0; run < WARM_UPS && count * length !== warm; run++) await binding.run();
         warm = count * length;
-        const recording = recorder.record(() => this.#enqueue(count * length, binding, recorder), mode);
+        const recording = await recorder.record(() => this.#enqueue(count * length, binding, recorder), mode);
         this.#recorded.set(stepKey(first, count, length), { ...step, recording });
       } catch (error) {
         releaseBound(bound);
@@ -164,9 +164,9 @@ export class BatchRunner {
   }
 
   /** A step as it is recorded: the copy of its inputs, its kernels and, if need be, the copy of their results. */
-  #enqueue(tokens: number, binding: Binding, recorder: Recorder): void {
+  async #enqueue(tokens: number, binding: Binding, recorder: Recorder): Promise<void> {
     this.#publish(tokens);
-    binding.enqueue();
+    await binding.enqueue();
     const copy = this.#resultCopy;
     if (copy) recorder.download(copy.host, copy.device, copy.layout.bytes);
   }

@@ -82,7 +82,7 @@ export async function recordSteps(
       report.failed.push({ mode: mode.name, problem: error.message });
       log("recording, %s: %s", mode.name, error.message);
       runner.forget();
-      recorder.recover();
+      await recorder.recover();
     }
   }
   report.freeBytes[1] = device.memory().bytes;

@@ -1,9 +1,11 @@
 import { DeviceError, InputError } from "../errors.js";
 import { ACCELERATORS, DEVICE_KINDS } from "./devices/kinds.js";
+import type { CallArgument, CallThread } from "./call-thread.js";
 import koffi from "./ffi.js";
 import { findLibrary, loadLibrary } from "./library.js";
+import { type NativeFunction, nativeFunction } from "./native-function.js";
 import { disableTelemetry } from "./telemetry.js";
-import { callOnWorker, type NativeFunction } from "./worker.js";
+import { callOnWorker } from "./worker.js";
 
 /** Address of an object that lives in ONNX Runtime: OrtSession*, OrtValue*, … */
 export type Handle = bigint;
@@ -92,6 +94,11 @@ class StatusFunctions<Name extends string> {
     return callOnWorker(this.#call[name], args, (status) => this.#check(name, status));
   }
 
+  /** The same on a thread of one's own. */
+  callOn(thread: CallThread, name: Name, ...args: CallArgument[]): Promise<void> {
+    return thread.call(this.#call[name], args, (status) => this.#check(name, status));
+  }
+
   async createAsync(name: Name, ...args: unknown[]): Promise<Handle> {
     const out: Out = [null];
     await this.callAsync(name, ...args, out);
@@ -173,7 +180,7 @@ function openApi(libraryPath: string): { version: string; bind: Bind } {
   }
   const bind = (index: number, prototype: string) => {
     const pointer = koffi.decode(table + BigInt(index * koffi.sizeof("void*")), "void*") as Handle;
-    return koffi.decode(pointer, koffi.proto(prototype)) as unknown as NativeFunction<unknown>;
+    return nativeFunction(pointer, prototype);
   };
   return { version, bind };
 }

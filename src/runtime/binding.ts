@@ -21,21 +21,19 @@ export class Binding {
   }
 
   /**
-   * Runs the model, on a worker thread where it can; resolves when the outputs are there.
+   * Runs the model, on another thread than this; resolves when the outputs are there.
    *
-   * @param stoppable whether `Session.stop` stops it, where it runs on a worker thread
-   * @throws {DeviceError} ORT_ERROR
+   * @param stoppable whether `Session.stop` stops it
+   * @throws {DeviceError} ORT_ERROR, CALL_THREAD_LOST
    */
   run(stoppable = false): Promise<void> {
-    const { device } = this.#session;
-    if (device.start) return device.start(() => this.enqueue());
     const options = stoppable ? this.#session.stoppableOptions() : this.#session.runOptions;
-    return ortApi().callAsync("RunWithBinding", this.#session.handle, options, this.#handle);
+    return this.#session.run(this.#handle, options);
   }
 
-  /** Queues the model's kernels on its stream, on this very thread, and does not wait: to be captured. */
-  enqueue(): void {
-    ortApi().call("RunWithBinding", this.#session.handle, this.#session.enqueueOptions, this.#handle);
+  /** Queues the model's kernels on its stream and does not wait for them: to be captured. @throws {DeviceError} as `run` */
+  enqueue(): Promise<void> {
+    return this.#session.run(this.#handle, this.#session.enqueueOptions);
   }
 
   release(): void {

@@ -7,10 +7,11 @@ type Koffi = typeof import("koffi");
  * koffi by its part for this platform, which is all there is to it but an install script that would build what is there:
  * package managers that run no scripts unasked refuse or warn of it.
  */
-function loadKoffi(): Koffi {
+function loadKoffi(): { koffi: Koffi; path: string } {
   const name = `@koromix/koffi-${process.platform}-${process.arch}`;
+  const require = createRequire(import.meta.url);
   try {
-    return createRequire(import.meta.url)(name);
+    return { koffi: require(name), path: require.resolve(name) };
   } catch (cause) {
     throw new DeviceError(
       "FFI_NOT_FOUND",
@@ -22,10 +23,13 @@ function loadKoffi(): Koffi {
   }
 }
 
-const koffi = loadKoffi();
+const { koffi, path } = loadKoffi();
+
+/** For threads that load it themselves. */
+export const KOFFI_MODULE = path;
 
 /** What is never touched of it is address space, not memory. */
-const STACK_BYTES = 8 * 2 ** 20;
+export const STACK_BYTES = 8 * 2 ** 20;
 
 /**
  * koffi gives a native call a stack of its own: 2 MiB, and 128 KiB on worker threads, where the C library's would be

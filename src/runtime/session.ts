@@ -1,6 +1,8 @@
 import { type Handle, type OrtApi, ortApi } from "./api.js";
+import { CallThread } from "./call-thread.js";
 import { cpu } from "./devices/cpu.js";
 import type { Device } from "./devices/device.js";
+import { deviceName } from "./devices/device-id.js";
 import { setEnvironment } from "./environment.js";
 
 export interface SessionOptions {
@@ -34,11 +36,14 @@ export class Session {
   readonly enqueueOptions: Handle;
   /** Run options of runs that can be stopped. */
   readonly #stoppable: Handle;
+  /** Where runs keep to one thread; null where any of libuv's does. */
+  readonly #thread: CallThread | null;
 
-  private constructor(handle: Handle, device: Device) {
+  private constructor(handle: Handle, device: Device, thread: CallThread | null) {
     const api = ortApi();
     this.handle = handle;
     this.device = device;
+    this.#thread = thread;
     this.runOptions = api.create("CreateRunOptions");
     this.enqueueOptions = api.create("CreateRunOptions");
     this.#stoppable = api.create("CreateRunOptions");
@@ -73,19 +78,32 @@ export class Session {
     const { device = cpu, threads, widenBytes = false, flashAttention = true } = options;
     const inherited = process.env[NO_FLASH_ATTENTION];
     let settings: Handle | undefined;
+    let thread: CallThread | null = null;
     try {
       const api = ortApi();
       settings = api.create("CreateSessionOptions");
       await device.configure(settings, { threads, widenBytes });
+      if (device.prepareThread) {
+        thread = new CallThread(api.libraryPath, deviceName(device.id));
+        await device.prepareThread(thread);
+      }
       if (!flashAttention) setEnvironment(NO_FLASH_ATTENTION, "1");
-      return new Session(await create(api, settings), device);
+      return new Session(await create(api, settings), device, thread);
     } catch (error) {
+      thread?.close();
       device.release();
       throw device.explain(error);
     } finally {
       if (!flashAttention) setEnvironment(NO_FLASH_ATTENTION, inherited);
       if (settings !== undefined) ortApi().release("ReleaseSessionOptions", settings);
     }
+  }
+
+  /** Runs what is bound. @throws {DeviceError} ORT_ERROR, CALL_THREAD_LOST */
+  run(binding: Handle, options: Handle): Promise<void> {
+    const api = ortApi();
+    if (!this.#thread) return api.callAsync("RunWithBinding", this.handle, options, binding);
+    return api.callOn(this.#thread, "RunWithBinding", this.handle, options, binding);
   }
 
   /** Run options for a run that `stop` is to stop. */
@@ -105,6 +123,7 @@ export class Session {
     api.release("ReleaseRunOptions", this.enqueueOptions);
     api.release("ReleaseRunOptions", this.#stoppable);
     api.release("ReleaseSession", this.handle);
+    this.#thread?.close();
     this.device.release();
   }
 }

@@ -1,13 +1,9 @@
+import type { NativeFunction } from "./native-function.js";
+
 /** Threads of libuv's pool, which runs the calls; it reads the variable once, and takes no more than 1024. */
 export function workerThreads(): number {
   const wanted = Number.parseInt(process.env.UV_THREADPOOL_SIZE ?? "", 10);
   return Number.isNaN(wanted) ? 4 : Math.min(Math.max(wanted, 1), 1024);
-}
-
-/** A function of a native library. */
-export interface NativeFunction<Status> {
-  (...args: unknown[]): Status;
-  async(...args: unknown[]): void;
 }
 
 /** Calls it on a worker thread: the event loop goes on meanwhile. Rejects with what `check` throws of its status. */

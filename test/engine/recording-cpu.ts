@@ -39,12 +39,12 @@ export class RecordingCpu {
         modes: MODES,
         record: (work, mode) => this.#record(work, mode),
         download: copy,
-        recover: () => void this.log.push("recover"),
+        recover: async () => void this.log.push("recover"),
       },
     };
   }
 
-  #record(work: () => void, { name }: RecordingMode): Recording {
+  async #record(work: () => Promise<void>, { name }: RecordingMode): Promise<Recording> {
     const fault = this.faults[name];
     if (fault === "throws") throw new DeviceError("CUDA_ERROR", "no capture today");
     const numbers = this.#hostNumbers();
@@ -56,7 +56,7 @@ export class RecordingCpu {
       if (fault === "wrong" || (fault === "wrong after a prompt" && this.#prompts > before)) return;
       const now = Int32Array.from(numbers);
       if (this.keepsNumbers) numbers.set(recorded);
-      work();
+      await work();
       numbers.set(now);
     };
     return { run, release: () => void this.log.push("release") };

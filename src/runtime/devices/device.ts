@@ -1,4 +1,5 @@
 import type { Handle } from "../api.js";
+import type { CallThread } from "../call-thread.js";
 import type { Memory } from "../memory.js";
 import type { DeviceId } from "./device-id.js";
 
@@ -31,10 +32,10 @@ export interface Device {
   configure(settings: Handle, options: SessionSettings): Promise<void>;
 
   /**
-   * Starts a run on this very thread, and waits for its end on another. Present where worker threads would start it on
-   * another device.
+   * Makes the one thread ready that a session's runs keep to. Absent where any thread serves: where what a thread does for
+   * the first time takes no longer than the second time.
    */
-  start?(run: () => void): Promise<void>;
+  prepareThread?(thread: CallThread): Promise<void>;
 
   /** What ONNX Runtime's error about a session set up here means; the error itself where there is no more to say. */
   explain(error: unknown): unknown;
@@ -54,18 +55,18 @@ export interface Recorder {
   readonly modes: readonly RecordingMode[];
 
   /**
-   * Records what `work` queues, without doing it. The addresses it uses, and every number it reads on the host, are part
+   * Records what `work` queues, without doing it; it has queued it all once it resolves. The addresses it uses, and every number it reads on the host, are part
    * of the recording from then on; what it does for the first time should not be done for the first time here.
    *
    * @throws {DeviceError}
    */
-  record(work: () => void, mode: RecordingMode): Recording;
+  record(work: () => Promise<void>, mode: RecordingMode): Promise<Recording>;
 
   /** Queues a copy of the first `bytes` to host memory behind what was queued before. */
   download(to: Memory, from: Memory, bytes: number): void;
 
   /** After a failure: what went wrong is not held against the next try. */
-  recover(): void;
+  recover(): Promise<void>;
 }
 
 export interface RecordingMode {

@@ -1,10 +1,11 @@
 import { DeviceError } from "../../../errors.js";
 import type { Handle } from "../../api.js";
+import type { CallThread } from "../../call-thread.js";
 import { Memory, mebibytes, memoryInfo, reserve } from "../../memory.js";
 import type { CopiedRows, Device, DeviceMemory, Recorder, RecordingMode } from "../device.js";
 import { type DeviceId, deviceName } from "../device-id.js";
 import { addCudaProvider } from "./provider.js";
-import { deviceMemory, onDevice } from "./runtime.js";
+import { cudaRuntime, deviceMemory, onDevice } from "./runtime.js";
 import { CudaStream } from "./stream.js";
 
 // cudaHostAllocMapped.
@@ -40,22 +41,17 @@ export class CudaDevice implements Device {
     paddedLengths: [4, 8, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048],
   };
   readonly recorder: Recorder;
-  /**
-   * ONNX Runtime 1.30 sets the device when it makes a session and not when it runs one, and a worker thread that nobody
-   * gave a device counts as the first GPU's. So on another GPU kernels are started by the thread that was given it.
-   */
-  readonly start?: (run: () => void) => Promise<void>;
   readonly #stream: CudaStream;
+  #thread: CallThread | null = null;
 
   private constructor(stream: CudaStream) {
     this.id = stream.id;
     this.#stream = stream;
-    if (stream.id.index > 0) this.start = (run) => stream.start(run);
     this.recorder = {
       modes: CAPTURE_MODES,
-      record: (work, mode) => stream.capture(work, (mode as CaptureMode).capture),
+      record: (work, mode) => stream.capture(work, (mode as CaptureMode).capture, this.#thread as CallThread),
       download: (to, from, bytes) => stream.download(to.address, from.address, bytes),
-      recover: () => stream.recover(),
+      recover: () => cudaRuntime().forgetErrors(this.#thread as CallThread),
     };
   }
 
@@ -92,6 +88,15 @@ export class CudaDevice implements Device {
 
   configure(settings: Handle): Promise<void> {
     return addCudaProvider(settings, this.#stream);
+  }
+
+  /**
+   * ONNX Runtime 1.30 sets the device when it makes a session and not when it runs one, and a thread that nobody gave a
+   * device counts as the first GPU's.
+   */
+  prepareThread(thread: CallThread): Promise<void> {
+    this.#thread = thread;
+    return cudaRuntime().callOn(thread, "cudaSetDevice", this.id.index);
   }
 
   explain(error: unknown): unknown {

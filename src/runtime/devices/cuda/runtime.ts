@@ -1,6 +1,9 @@
 import { DeviceError } from "../../../errors.js";
+import type { CallArgument, CallThread } from "../../call-thread.js";
 import { loadLibrary } from "../../library.js";
-import { callOnWorker, type NativeFunction } from "../../worker.js";
+import { type NativeFunction, nativeFunction } from "../../native-function.js";
+import { callOnWorker } from "../../worker.js";
+import { cpu } from "../cpu.js";
 import type { DeviceId } from "../device-id.js";
 import { inspectCuda } from "./files.js";
 import { cudaKind } from "./kind.js";
@@ -37,17 +40,14 @@ const OUT_OF_MEMORY = 2;
 class CudaRuntime {
   readonly #call = {} as Record<Name, NativeFunction<number>>;
   readonly #errorText: (status: number) => string;
-  /** The error of this thread's last failure, which it forgets. */
-  readonly forgetError: () => number;
+  readonly #lastError: NativeFunction<number>;
 
   constructor(path: string) {
     const library = loadLibrary(path);
     for (const [name, parameters] of Object.entries(FUNCTIONS)) {
-      this.#call[name as Name] = library.func(
-        `int ${name}(${parameters})`,
-      ) as unknown as NativeFunction<number>;
+      this.#call[name as Name] = nativeFunction(library.symbol(name, "void*"), `int (${parameters})`);
     }
-    this.forgetError = library.func("int cudaGetLastError()") as unknown as () => number;
+    this.#lastError = nativeFunction(library.symbol("cudaGetLastError", "void*"), "int ()");
     this.#errorText = library.func("const char* cudaGetErrorString(int status)") as unknown as (
       status: number,
     ) => string;
@@ -69,6 +69,28 @@ class CudaRuntime {
   /** The same on a worker thread: the event loop goes on meanwhile. */
   callAsync(name: Name, ...args: unknown[]): Promise<void> {
     return callOnWorker(this.#call[name], args, (status) => this.#check(name, status));
+  }
+
+  /** The same on a thread of one's own. */
+  callOn(thread: CallThread, name: Name, ...args: CallArgument[]): Promise<void> {
+    return thread.call(this.#call[name], args, (status) => this.#check(name, status));
+  }
+
+  /** The same, of what a function with an out pointer writes there. */
+  async createOn(thread: CallThread, name: Name, ...args: CallArgument[]): Promise<bigint> {
+    const out = cpu.allocate(8);
+    try {
+      await this.callOn(thread, name, ...args, out.address);
+      return new BigUint64Array(out.view())[0];
+    } finally {
+      out.free();
+    }
+  }
+
+  /** Has this thread and the other forget the errors of their last failures, which their next calls would report. */
+  async forgetErrors(thread: CallThread): Promise<void> {
+    this.#lastError();
+    await thread.call(this.#lastError, [], () => {});
   }
 
   #check(name: Name, status: number): void {

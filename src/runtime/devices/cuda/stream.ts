@@ -1,5 +1,6 @@
 import { DeviceError } from "../../../errors.js";
 import type { Handle } from "../../api.js";
+import type { CallThread } from "../../call-thread.js";
 import { workerThreads } from "../../worker.js";
 import type { CopiedRows, Recording } from "../device.js";
 import { type DeviceId, deviceName } from "../device-id.js";
@@ -64,13 +65,6 @@ export class CudaStream {
     onDevice(this.id).call("cudaMemcpy2DAsync", ...args);
   }
 
-  /** Queues work from this thread, as one that has the device. Resolves when it is done. */
-  async start(work: () => void): Promise<void> {
-    onDevice(this.id);
-    work();
-    await this.finished();
-  }
-
   /** Resolves when everything queued so far is done. @throws {DeviceError} CUDA_ERROR of any of it */
   finished(): Promise<void> {
     return cudaRuntime().callAsync("cudaStreamSynchronize", this.handle);
@@ -82,17 +76,18 @@ export class CudaStream {
    * CUDA forbids to allocate or to load kernels meanwhile.
    *
    * @param mode cudaStreamCaptureMode
+   * @param thread on which kernels are started: a capture may mind what its own thread does, and ends on the one it began on
    */
-  capture(work: () => void, mode: number): CudaGraph {
-    const runtime = onDevice(this.id);
-    runtime.call("cudaStreamBeginCapture", this.handle, mode);
+  async capture(work: () => Promise<void>, mode: number, thread: CallThread): Promise<CudaGraph> {
+    await cudaRuntime().callOn(thread, "cudaStreamBeginCapture", this.handle, mode);
     try {
-      work();
+      await work();
     } catch (error) {
-      this.#abandonCapture();
+      await this.#abandonCapture(thread);
       throw error;
     }
-    const graph = runtime.create("cudaStreamEndCapture", this.handle);
+    const graph = await cudaRuntime().createOn(thread, "cudaStreamEndCapture", this.handle);
+    const runtime = onDevice(this.id);
     try {
       const executable = runtime.create("cudaGraphInstantiate", graph, 0);
       // Else the first launch does it.
@@ -103,19 +98,14 @@ export class CudaStream {
     }
   }
 
-  /** Asks for the error of the last failure, which else the next call without an error of its own would report. */
-  recover(): void {
-    onDevice(this.id).forgetError();
-  }
-
   release(): void {
     onDevice(this.id).call("cudaStreamDestroy", this.handle);
   }
 
-  #abandonCapture(): void {
+  async #abandonCapture(thread: CallThread): Promise<void> {
     const runtime = cudaRuntime();
     try {
-      runtime.call("cudaGraphDestroy", runtime.create("cudaStreamEndCapture", this.handle));
+      runtime.call("cudaGraphDestroy", await runtime.createOn(thread, "cudaStreamEndCapture", this.handle));
     } catch {
       // What CUDA forbids has ended the capture already; the error that says what it was is on its way.
     }

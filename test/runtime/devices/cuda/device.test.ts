@@ -1,5 +1,7 @@
 import { beforeEach, expect, test, vi } from "vitest";
+import type { CallThread } from "../../../../src/runtime/call-thread.js";
 import { CudaDevice } from "../../../../src/runtime/devices/cuda/device.js";
+import type { RecordingMode } from "../../../../src/runtime/devices/device.js";
 
 const calls = vi.hoisted(() => [] as string[]);
 vi.mock("../../../../src/runtime/devices/cuda/runtime.js", () => {
@@ -10,7 +12,12 @@ vi.mock("../../../../src/runtime/devices/cuda/runtime.js", () => {
       return 1n;
     },
     callAsync: async (name: string) => void calls.push(`${name} on a worker`),
-    forgetError: () => calls.push("cudaGetLastError"),
+    callOn: async (_: unknown, name: string, ...args: unknown[]) => void calls.push([name, ...args].join(" ")),
+    createOn: async (_: unknown, name: string) => {
+      calls.push(name);
+      return 1n;
+    },
+    forgetErrors: async () => void calls.push("cudaGetLastError"),
   };
   const onDevice = ({ index }: { index: number }) => {
     calls.push(`device ${index}`);
@@ -35,12 +42,13 @@ beforeEach(() => {
   calls.length = 0;
 });
 
-test("on another GPU than the first, a run is started by the thread that was given the device", async () => {
-  expect((await CudaDevice.open({ kind: "cuda", index: 0 })).start).toBeUndefined();
-  const second = await CudaDevice.open({ kind: "cuda", index: 1 });
+const THREAD = {} as CallThread;
+
+test.each([0, 1])("the thread that runs keep to is given GPU %i", async (index) => {
+  const device = await CudaDevice.open({ kind: "cuda", index });
   calls.length = 0;
-  await second.start!(() => void calls.push("run"));
-  expect(calls).toEqual(["device 1", "run", "cudaStreamSynchronize on a worker"]);
+  await device.prepareThread(THREAD);
+  expect(calls).toEqual([`cudaSetDevice ${index}`]);
 });
 
 test("a GPU without machine code is refused, though others have some", async () => {
@@ -59,13 +67,14 @@ test("each way to record is another mode of capture; after a failure CUDA's erro
   ]);
   for (const mode of recorder.modes) {
     calls.length = 0;
-    const fail = () => {
+    const fail = async () => {
       throw new Error("no kernel");
     };
-    expect(() => recorder.record(fail, mode)).toThrow("no kernel");
-    recorder.recover();
+    await expect(recorder.record(fail, mode)).rejects.toThrow("no kernel");
+    await recorder.recover();
+    const { capture } = mode as RecordingMode & { capture: number };
     expect(calls.filter((name) => name.startsWith("cuda"))).toEqual([
-      "cudaStreamBeginCapture",
+      expect.stringMatching(new RegExp(`^cudaStreamBeginCapture \\d+ ${capture}$`)),
       "cudaStreamEndCapture",
       "cudaGraphDestroy",
       "cudaGetLastError",

@@ -1,6 +1,8 @@
 import { beforeEach, expect, test, vi } from "vitest";
+import type { CallThread } from "../../../../src/runtime/call-thread.js";
 import { CudaStream } from "../../../../src/runtime/devices/cuda/stream.js";
 
+const THREAD = "its thread" as unknown as CallThread;
 const calls = vi.hoisted(() => [] as string[]);
 const given = vi.hoisted(() => [] as unknown[][]);
 vi.mock("../../../../src/runtime/devices/cuda/runtime.js", () => {
@@ -12,7 +14,13 @@ vi.mock("../../../../src/runtime/devices/cuda/runtime.js", () => {
     calls.push(name);
     return BigInt(calls.length);
   };
-  const runtime = { call, create, callAsync: async (name: string) => call(name) };
+  const runtime = {
+    call,
+    create,
+    callAsync: async (name: string) => call(name),
+    callOn: async (thread: CallThread, name: string) => call(`${name} on ${thread}`),
+    createOn: async (thread: CallThread, name: string) => create(`${name} on ${thread}`),
+  };
   return { cudaRuntime: () => runtime, onDevice: () => runtime };
 });
 vi.mock("../../../../src/runtime/devices/cuda/files.js", async (original) => ({
@@ -45,11 +53,11 @@ test("every worker thread gets the device, whatever the number of threads", asyn
 test("recorded work is done by one call", async () => {
   const stream = await CudaStream.create({ kind: "cuda", index: 0 });
   calls.length = 0;
-  const graph = stream.capture(() => stream.upload(1n, 2n, 3), 1);
+  const graph = await stream.capture(async () => stream.upload(1n, 2n, 3), 1, THREAD);
   expect(calls).toEqual([
-    "cudaStreamBeginCapture",
+    "cudaStreamBeginCapture on its thread",
     "cudaMemcpyAsync",
-    "cudaStreamEndCapture",
+    "cudaStreamEndCapture on its thread",
     "cudaGraphInstantiate",
     "cudaGraphUpload",
     "cudaGraphDestroy",
@@ -62,11 +70,15 @@ test("recorded work is done by one call", async () => {
 test("a recording that fails ends, and the stream can be used again", async () => {
   const stream = await CudaStream.create({ kind: "cuda", index: 0 });
   calls.length = 0;
-  const fail = () => {
+  const fail = async () => {
     throw new Error("no kernel");
   };
-  expect(() => stream.capture(fail, 2)).toThrow("no kernel");
-  expect(calls).toEqual(["cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphDestroy"]);
+  await expect(stream.capture(fail, 2, THREAD)).rejects.toThrow("no kernel");
+  expect(calls).toEqual([
+    "cudaStreamBeginCapture on its thread",
+    "cudaStreamEndCapture on its thread",
+    "cudaGraphDestroy",
+  ]);
 });
 
 test("rows within a block are copied by one pitched copy on the stream", async () => {
