@@ -19,6 +19,9 @@ import { type DeviceName, parseDevice } from "./runtime/devices/device-id.js";
 import { ACCELERATORS, DEVICE_KINDS } from "./runtime/devices/kinds.js";
 import { mustWidenBytes } from "./runtime/integer-kernels.js";
 
+/** In bytes; "warm" in runs. */
+export type LoadProgress = (stage: "fetch" | "hash" | "write" | "warm", done: number, total: number) => void;
+
 export interface ResolveOptions {
   /** Default auto: a GPU for models of some size where it works, else the CPU. "cuda:1" is the second GPU. */
   device?: DeviceName;
@@ -29,8 +32,11 @@ export interface ResolveOptions {
   dtype?: Dtype;
   /** Where exports of checkpoints are kept. Default: the user's cache folder, or QWEN3GUARD_CACHE. */
   cacheDir?: string;
-  /** Called while a checkpoint is fetched or exported. */
-  onProgress?: (stage: "fetch" | "hash" | "write", doneBytes: number, totalBytes: number) => void;
+  /**
+   * Called while a checkpoint is fetched or exported, with bytes, and with "warm" while a GPU runs for the first time what
+   * takes long then, with runs.
+   */
+  onProgress?: LoadProgress;
   signal?: AbortSignal;
 }
 

@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import type { GenGuard } from "../gen-guard.js";
 import type { Guard, LoadOptions } from "../guard.js";
 import { DTYPES, type Dtype } from "../model/manifest.js";
+import type { LoadProgress } from "../resolve-model.js";
 import { type DeviceName, parseDevice } from "../runtime/devices/device-id.js";
 import { whole } from "./numbers.js";
 import { StageProgress } from "./stage-progress.js";
@@ -59,8 +60,7 @@ export async function loadAnyModel(
     import("../model/read-manifest.js"),
   ]);
   const progress = new StageProgress(createTerminal(process.stderr));
-  const onProgress = (stage: "fetch" | "hash" | "write", done: number, total: number) =>
-    progress.update(stage, done, total);
+  const onProgress: LoadProgress = (stage, done, total) => progress.update(stage, done, total);
   const dir = await resolveModel(model, { device, dtype, signal, onProgress }).finally(() => progress.stop());
   if ((await readManifest(dir)).config.kind !== "gen") {
     return loadModel({ ...options, model: dir }, { signal, ...others });

@@ -5,6 +5,7 @@ const STAGES: Record<string, { label: string; unit: string }> = {
   fetch: { label: "Fetching", unit: "bytes" },
   hash: { label: "Hashing", unit: "bytes" },
   write: { label: "Exporting", unit: "bytes" },
+  warm: { label: "Warming up", unit: "runs" },
   calibrate: { label: "Calibrating", unit: "tokens" },
   check: { label: "Computing what it has to say", unit: "layers" },
   reference: { label: "Exporting fp32 to compare with", unit: "bytes" },

@@ -112,18 +112,21 @@ export class BatchRunner {
     this.#layout = new LogitsLayout(outputs, maxBatchTokens, cache.shape.slots);
     this.#logitsMemory = session.device.shared(this.#layout.bytes);
     this.#logits = this.#layout.views(this.#logitsMemory);
-    // An output of the last positions would be one of the padding.
-    const padded = outputs.every(({ position }) => position === "each");
-    this.#paddedLengths = (padded && session.device.defaults.paddedLengths) || [];
+    this.#paddedLengths = (this.padsChunks && session.device.defaults.paddedLengths) || [];
   }
 
-  /** Runs a chunk of zeros: what the longest one needs is allocated before steps are recorded. Before the first sequence. */
-  async warmUp(length: number): Promise<void> {
+  /** Whether chunks may be padded: an output of the last positions would be one of the padding. */
+  get padsChunks(): boolean {
+    return this.#outputs.every(({ position }) => position === "each");
+  }
+
+  /** Runs zeros on the first `rows`, `length` on each, so that the next run of that shape is not the first. Before the first sequence. */
+  async warmUp(rows: number, length: number): Promise<void> {
     this.#total[0] = length;
     this.#ids.fill(0n);
-    this.#lengths[0] = length - 1;
-    this.#publish(length);
-    await this.#bind(0, 1, length).run();
+    this.#lengths.fill(length - 1);
+    this.#publish(rows * length);
+    await this.#bind(0, rows, length).run();
   }
 
   /**

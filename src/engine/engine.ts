@@ -4,7 +4,7 @@ import { ClosedError, DeviceError, InputError, ModelError } from "../errors.js";
 import { verifyFiles } from "../model/file-hashes.js";
 import { type Dtype, type Manifest, MODEL_FILE, WEIGHTS_FILE } from "../model/manifest.js";
 import { readManifest } from "../model/read-manifest.js";
-import { modelCache } from "../resolve-model.js";
+import { type LoadProgress, modelCache } from "../resolve-model.js";
 import type { DeviceMemory } from "../runtime/devices/device.js";
 import { CPU, type DeviceId, type DeviceName, parseDevice } from "../runtime/devices/device-id.js";
 import { openDevice } from "../runtime/devices/open.js";
@@ -40,11 +40,15 @@ export interface EngineOptions {
    * keeps nothing. Default: as many as the slots hold, in at most an eighth of memory.
    */
   prefixCache?: false | { maxTokens?: number };
+  /** Called with "warm" while a GPU runs for the first time what takes long then. */
+  onProgress?: LoadProgress;
   /** Where it is kept which files were checked already. Default: the user's cache folder, or QWEN3GUARD_CACHE. */
   cacheDir?: string;
 }
 
 const DEFAULT_THREADS = 8;
+/** Warming up ends after so long, whatever is left of it. */
+const WARM_UP_MS = 15_000;
 /** One part in so many of the memory may hold what free slots keep. */
 const KEPT_SHARE = 8;
 /** Streams that may wait for a slot. */
@@ -111,11 +115,12 @@ export class Engine {
       rows: device.recorder ? halved : new NearbyRows(GAP_ROWS[manifest.dtype] ?? 1, affordable),
       keptTokens,
       // An int8 cache's kernel turns keys into floats anew for each token of a short chunk as well.
-      ...(manifest.kvCache !== "int8" && { weightTokens: affordable / CACHE_OVER_WEIGHTS }),
+      ...(manifest.kvCache !== "int8" && { weightTokens: Math.max(1, affordable) / CACHE_OVER_WEIGHTS }),
       ...chunks,
       // Of a Gen guard nobody waits for the next token of a text.
       ...(config.kind === "gen" && { sharedChunk: chunks.loneChunk }),
       ...(longSteps.length > 0 && { fewTokens: 1, recordedChunks: longSteps }),
+      ...(!this.#runner.padsChunks && { chunkLengths: device.defaults.paddedLengths }),
     };
     this.#scheduler = new Scheduler(this.#runner, this.#cache, this.#scheduling);
     this.#limits = { maxTokens, vocabSize: config.vocabSize, outputs };
@@ -161,7 +166,7 @@ export class Engine {
       const shape = { ...slot, slots };
       const kept = keptTokens(options.prefixCache, shape, room);
       engine = new Engine(manifest, session, threads, shape, maxTokens, kept);
-      if (session.device.recorder) await engine.#prepare(options.cudaGraphs ?? true);
+      if (session.device.defaults.paddedLengths) await engine.#prepare(options);
       await engine.#test(dir);
       return engine;
     } catch (error) {
@@ -172,15 +177,35 @@ export class Engine {
   }
 
   /** Does what the first streams would otherwise wait for. */
-  async #prepare(record: boolean): Promise<void> {
+  async #prepare({ cudaGraphs = true, onProgress }: EngineOptions): Promise<void> {
     const { device } = this.session;
-    await this.#runner.warmUp(Math.min(device.defaults.chunks.loneChunk, this.maxTokens));
-    if (!record) return;
-    this.#recording = await recordSteps(this.#runner, device, {
-      ranges: this.#ranges,
-      slots: this.maxStreams,
-      ...this.#limits,
-    });
+    const { chunks, paddedLengths = [] } = device.defaults;
+    const longest = Math.min(chunks.loneChunk, this.maxTokens);
+    // The longest first: the memory that it takes does for the others.
+    await this.#warmUp(
+      [longest, ...paddedLengths.filter((length) => length < longest).reverse()],
+      onProgress,
+    );
+    if (device.recorder && cudaGraphs) {
+      this.#recording = await recordSteps(this.#runner, device, {
+        ranges: this.#ranges,
+        slots: this.maxStreams,
+        ...this.#limits,
+      });
+    }
+    if (this.#runner.recorded === this.#ranges.length) return;
+    for (const count of new Set(this.#ranges.map(({ count }) => count))) await this.#runner.warmUp(count, 1);
+  }
+
+  /** Runs chunks of these lengths, as far as time allows. */
+  async #warmUp(lengths: readonly number[], onProgress?: LoadProgress): Promise<void> {
+    const end = performance.now() + WARM_UP_MS;
+    for (const [done, length] of lengths.entries()) {
+      onProgress?.("warm", done, lengths.length);
+      await this.#runner.warmUp(1, length);
+      if (performance.now() > end) break;
+    }
+    onProgress?.("warm", lengths.length, lengths.length);
   }
 
   /** How steps are recorded on a GPU; null where none are to be. */

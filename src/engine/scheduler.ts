@@ -31,6 +31,8 @@ export interface SchedulerOptions {
   keptTokens: number;
   /** Chunks of one sequence that are recorded, ascending: more tokens than `fewTokens` and not too many go in these. */
   recordedChunks?: readonly number[];
+  /** Chunks of one sequence have one of these lengths, ascending, each in turn the longest that fits. Default: any. */
+  chunkLengths?: readonly number[];
 }
 
 /** Sequences to step together, the rows of that run, and the number of tokens each sequence brings. */
@@ -266,7 +268,8 @@ export class Scheduler implements SequenceOwner {
   }
 
   #chunkLength(pending: number, chunk: number): number {
-    const { recordedChunks = [] } = this.#options;
+    const { recordedChunks = [], chunkLengths } = this.#options;
+    if (chunkLengths) return chunkLengths.findLast((length) => length <= Math.min(pending, chunk)) ?? pending;
     const longest = recordedChunks.at(-1) ?? 0;
     // A few more than the longest go in two steps as well.
     if (pending > 2 * longest) return Math.min(pending, chunk);

@@ -1,6 +1,6 @@
 import { DeviceError, InputError } from "../errors.js";
-import { ACCELERATORS, DEVICE_KINDS } from "./devices/kinds.js";
 import type { CallArgument, CallThread } from "./call-thread.js";
+import { ACCELERATORS, DEVICE_KINDS } from "./devices/kinds.js";
 import koffi from "./ffi.js";
 import { findLibrary, loadLibrary } from "./library.js";
 import { type NativeFunction, nativeFunction } from "./native-function.js";

@@ -70,7 +70,9 @@ test("a run of the background on that thread stops as soon as a stream has somet
     const ahead = engine.openBackground("key");
     const reading = ahead.feed(new Array(200).fill(1), () => {});
     reading.catch(() => {});
-    await vi.waitFor(() => expect(terminated.mock.calls.map(([name]) => name)).toContain("RunOptionsUnsetTerminate"));
+    await vi.waitFor(() =>
+      expect(terminated.mock.calls.map(([name]) => name)).toContain("RunOptionsUnsetTerminate"),
+    );
     const stream = engine.open();
     await stream.feed([1, 2, 3], () => {});
     await expect(reading).rejects.toMatchObject({ code: "STREAM_CLOSED" });
@@ -96,7 +98,9 @@ test("two engines have a thread each, and closing one leaves the other at work",
 test("a thread that is lost fails its streams by name, and no verdict is given", async () => {
   const { modelDir } = await randomModel({ config: tiny, dtype: "BF16" });
   let lost: CallThread | undefined;
-  cpu.prepareThread = async (thread) => void (lost = thread);
+  cpu.prepareThread = async (thread) => {
+    lost = thread;
+  };
   const engine = await Engine.load(modelDir, { maxStreams: 2, maxTokens: 64 });
   lost?.close();
   const sequence = engine.open();

@@ -50,7 +50,7 @@ beforeAll(async () => {
 
   runner = new BatchRunner(session, cache, outputs, MAX_TOKENS);
   const rows = new BuddyRanges(SLOTS, 100);
-  await runner.warmUp(MAX_TOKENS);
+  await runner.warmUp(1, MAX_TOKENS);
   await runner.record(rows.ranges(), MODES[0]);
   expect(runner.recorded).toBe(rows.ranges().length);
   const chunks = { sharedChunk: 32, loneChunk: 64, fewTokens: 4 };

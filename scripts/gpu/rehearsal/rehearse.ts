@@ -72,6 +72,7 @@ async function rehearse(dir: string): Promise<string> {
   const recordings = calls(from).filter((call) => call.includes("cudaStreamEndCapture"));
   assert.equal(recordings.length, engine.recordedSteps);
   assert.deepEqual(streamsOf(calls(from)), new Set([capturedStream(calls(from))]), "all on our own stream");
+  const loaded = from;
 
   const sequences = Array.from({ length: 6 }, () => engine.open());
   await feed(sequences[0], 100);
@@ -87,6 +88,7 @@ async function rehearse(dir: string): Promise<string> {
   await feed(sequences[3], 50, 2);
   assert(!calls(from).some((call) => call.startsWith("cudaGraphLaunch")), "chunks are not recorded");
   assert.equal(streamsOf(calls(from)).size, 1);
+  assert.equal(threadsOf(loaded).size, 1, "all kernels are started and captured on one thread");
   for (const sequence of sequences) sequence.close(done);
   await engine.close();
   assert.equal(deviceMemory(GPU).free, free, "closing gives all device memory back");
@@ -252,6 +254,15 @@ function capturedStream(lines: string[]): string {
 function streamsOf(lines: string[]): Set<string> {
   const started = lines.filter((line) => /^(kernel|cublas\w+ [NT]{2} )/.test(line));
   return new Set(started.map((line) => /stream (\S+)/.exec(line)?.[1] as string));
+}
+
+/** The threads that have started kernels since then. */
+function threadsOf(from: number): Set<string> {
+  const lines = readFileSync(TRACE).subarray(from).toString().trim().split("\n");
+  const started = lines.filter((line) =>
+    /^\w+ (kernel|cublas\w+ [NT]{2}|cudaStream(Begin|End)Capture) /.test(line),
+  );
+  return new Set(started.map((line) => line.split(" ")[0]));
 }
 
 function traceLength(): number {

@@ -12,7 +12,8 @@ vi.mock("../../../../src/runtime/devices/cuda/runtime.js", () => {
       return 1n;
     },
     callAsync: async (name: string) => void calls.push(`${name} on a worker`),
-    callOn: async (_: unknown, name: string, ...args: unknown[]) => void calls.push([name, ...args].join(" ")),
+    callOn: async (_: unknown, name: string, ...args: unknown[]) =>
+      void calls.push([name, ...args].join(" ")),
     createOn: async (_: unknown, name: string) => {
       calls.push(name);
       return 1n;
