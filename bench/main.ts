@@ -23,6 +23,7 @@ const QUESTIONS = [
   "cpu-time",
   "gates",
   "regenerate",
+  "regenerate-model",
   "plots",
 ];
 

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { readdir, readFile } from "node:fs/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { EXAMPLES as CONVERSATIONS } from "../../src/playground/examples.js";
 import { scriptedUpstream, sse } from "../gateway/upstream.js";
 import { MAIN } from "../support/cli.js";
 import { MODEL_CACHE } from "../support/model.js";
@@ -106,17 +107,46 @@ describe("on a command line", () => {
     );
   });
 
-  test("node-llama-cpp.mjs shows an answer, and stops at a flag, with a stand-in for the package", async () => {
+  const withStandIn = () => {
     const standIn = pathToFileURL(fileURLToPath(new URL("node-llama-cpp.mjs", import.meta.url))).href;
     const hooks = `export const resolve = (name, context, next) =>
       name === "node-llama-cpp" ? { url: ${JSON.stringify(standIn)}, shortCircuit: true } : next(name, context);`;
     const register = `import { register } from "node:module";
       register("data:text/javascript," + encodeURIComponent(${JSON.stringify(hooks)}));`;
-    const options = ["--import", `data:text/javascript,${encodeURIComponent(register)}`];
+    return ["--import", `data:text/javascript,${encodeURIComponent(register)}`];
+  };
+
+  test("node-llama-cpp.mjs shows an answer, and stops at a flag, with a stand-in for the package", async () => {
     const say = BREAD.join("");
-    expect(await run([...options, "node-llama-cpp.mjs", say, QUESTION])).toBe(`${say}\n`);
-    expect(await run([...options, "node-llama-cpp.mjs", say, HARM])).toMatch(/^\n\[prompt stopped: /);
+    expect(await run([...withStandIn(), "node-llama-cpp.mjs", say, QUESTION])).toBe(`${say}\n`);
+    expect(await run([...withStandIn(), "node-llama-cpp.mjs", say, HARM])).toMatch(/^\n\[prompt stopped: /);
   });
+
+  test.each(["resample", "phrase", "introspection"])(
+    "node-llama-cpp-regenerate.mjs goes on from what its reader has (%s), with the stand-in",
+    async (how) => {
+      const [{ messages, response }] = CONVERSATIONS.filter(({ title }) => title === "An answer that turns");
+      const harmless = " May the year be kind to you. Your friends.";
+      const { told, closed } = start([
+        ...[...withStandIn(), "node-llama-cpp-regenerate.mjs", `${response}|${harmless}`],
+        ...[messages[0].content, how],
+      ]);
+      expect(await closed, told.stderr).toBe(0);
+      const [first, again, ...more] = told.stderr
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line));
+      expect(more).toEqual([]);
+      expect(first).toEqual({ seed: 0, response: [] });
+      const said = told.stdout.replace("\n[went on in another way 1 times]\n", "");
+      const phrase = how === "phrase" ? " Wait. Let me say this in a safe and friendly way:" : "";
+      const released = said.slice(0, -`${phrase}${harmless}`.length);
+      expect(said).toBe(`${released}${phrase}${harmless}`);
+      expect(response.startsWith(released)).toBe(true);
+      if (how === "introspection") expect(again.response[0]).toContain("I stop here for a moment");
+      else expect(again.response).toEqual([`${released}${phrase}`]);
+    },
+  );
 });
 
 const ROUTE = `
