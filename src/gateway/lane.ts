@@ -79,9 +79,10 @@ export class Lane {
   }
 
   /** What the client has, as the guard has read it: read again, and not passed on. */
-  #before({ violation, intervention }: Attempt, released: string, { judged, tokens }: Spent): Released[] {
+  #before({ violation, intervention }: Attempt, released: string, spent: Spent): Released[] {
     if (!violation || !intervention) return [];
-    this.#watched?.dropped({ violation, intervention, released, judged, tokens });
+    this.#watched?.dropped({ violation, intervention, released, judged: spent.judged, tokens: spent.tokens });
+    (this.#regeneration as Regeneration).released(released.length, spent);
     this.formatter = new AnswerFormatter(this.#prefill);
     const key = this.slot ?? (this.#regeneration as Regeneration).seam.key;
     const parts = this.formatter.text("content", released, new Slot(released, "content"), key);

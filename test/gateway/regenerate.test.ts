@@ -284,6 +284,26 @@ describe("chat completions", () => {
     ]);
   });
 
+  test("what its client has counts towards the most that it asked for, and each attempt has a seed of its own", async () => {
+    answers(
+      { script: streamed("c1", ["one two", " BAD BAD", " x"]) },
+      { script: streamed("c2", [" BAD BAD", " x"]) },
+      { script: streamed("c3", [" fine"]) },
+    );
+    const { url } = await served.start({ ...VLLM, regenerate: { buffer: 1 } });
+    const asked = { max_tokens: 50, max_completion_tokens: 2, min_tokens: 3, seed: 7, temperature: 1 };
+    await ask(url, "/v1/chat/completions", { stream: true, ...asked });
+    const [first, second, third] = served.upstream.asked.map(bodyOf);
+    expect(first).toMatchObject(asked);
+    expect(second).toMatchObject({ seed: 8, temperature: 1, max_completion_tokens: 1 });
+    expect(third).toMatchObject({ seed: 9, max_completion_tokens: 1 });
+    for (const { max_tokens, min_tokens } of [second, third]) {
+      expect(max_tokens).toBeGreaterThan(40);
+      expect(max_tokens).toBeLessThan(50);
+      expect(min_tokens).toBeLessThan(3);
+    }
+  });
+
   test("with introspection the model reads what only it is to read", async () => {
     answers(
       { script: streamed("c1", ["one two", " BAD BAD", " x"]) },

@@ -1,4 +1,5 @@
 import type { Attempt, ContinuingServer, RegenerateOptions } from "../../gate/attempt.js";
+import type { Spent } from "../../gate/regenerating-gate.js";
 import { RequestError } from "../api-error.js";
 import type { Json } from "../json.js";
 import type { Media } from "../media.js";
@@ -20,6 +21,8 @@ export interface RegenerationOptions extends RegenerateOptions {
 /** Asks a model's server to go on with an answer from what its client has. */
 export class Regeneration {
   readonly #options: RegenerationOptions;
+  /** Tokens that the client has, about. */
+  #has = 0;
 
   constructor(options: RegenerationOptions) {
     this.#options = options;
@@ -34,6 +37,11 @@ export class Regeneration {
     return { buffer, attempts, intervention };
   }
 
+  /** How much the client has, in UTF-16 units, and what it took to judge all that came so far. */
+  released(units: number, { judged, tokens }: Spent): void {
+    this.#has = judged > 0 ? Math.round((units * tokens) / judged) : 0;
+  }
+
   /**
    * The server's answer, from where the client is.
    *
@@ -46,7 +54,7 @@ export class Regeneration {
     if (!this.seam.plain) throw attempt.violation;
     let response: Response;
     try {
-      response = await send(continued(server, request, attempt), signal);
+      response = await send(continued(server, request, attempt, this.#has), signal);
     } catch (cause) {
       if (signal.aborted) throw signal.reason;
       return this.giveUp(attempt, "", cause);

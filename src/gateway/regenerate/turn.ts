@@ -39,13 +39,42 @@ export function seamFor(
   return more ? null : new own[endpoint]();
 }
 
-/** A request that goes on with its answer. */
-export function continued(server: ContinuingServer, request: Json, { turn }: Pick<Attempt, "turn">): Json {
+/** Fields that say how long an answer may be, in tokens, and how long it must. */
+const MOST = ["max_tokens", "max_completion_tokens"];
+const LEAST = "min_tokens";
+
+/**
+ * A request that goes on with its answer.
+ *
+ * @param has tokens that its client has, about: those are not to come again
+ */
+export function continued(
+  server: ContinuingServer,
+  request: Json,
+  { attempt, turn }: Pick<Attempt, "attempt" | "turn">,
+  has: number,
+): Json {
   const messages = request.messages as Json[];
   const last = messages.at(-1) as Json;
-  if (last.role !== "assistant") return { ...request, ...continueTurn(server, messages, { turn }) };
-  // The request itself says how the answer begins.
-  return { ...request, ...continueTurn(server, messages.slice(0, -1), { turn: `${last.content}${turn}` }) };
+  const own = last.role === "assistant";
+  // The request itself may say how the answer begins.
+  const before = own ? messages.slice(0, -1) : messages;
+  const begun = own ? `${last.content}${turn}` : turn;
+  return { ...request, ...left(request, has, attempt), ...continueTurn(server, before, { turn: begun }) };
+}
+
+/** What is left of how long the answer may be; and another seed, as the same would say the same again. */
+function left(request: Json, has: number, attempt: number): Json {
+  const fewer = (name: string, least: number) => {
+    const tokens = request[name];
+    return typeof tokens === "number" ? { [name]: Math.max(Math.min(least, tokens), tokens - has) } : {};
+  };
+  const { seed } = request;
+  return {
+    ...Object.assign({}, ...MOST.map((name) => fewer(name, 1))),
+    ...fewer(LEAST, 0),
+    ...(Number.isSafeInteger(seed) && { seed: (seed as number) + attempt }),
+  };
 }
 
 function canEndWithTurn({ messages }: Json): boolean {
