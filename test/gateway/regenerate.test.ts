@@ -219,6 +219,47 @@ describe("chat completions", () => {
     expect(served.upstream.asked).toHaveLength(1);
   });
 
+  test.each<[string, object, object]>([
+    ["reasoning", {}, { reasoning_content: "Let me see." }],
+    ["log probabilities", { logprobs: true }, { content: "one two" }],
+    ["JSON", { response_format: { type: "json_object" } }, { content: "one two" }],
+  ])("an answer with %s is held back, and ends at its first flag", async (_, asked, first) => {
+    answers({ script: [first, { content: " BAD BAD x" }].map((delta) => sse(chunk(delta))) });
+    const { url } = await served.start(VLLM);
+    const { events, text } = await ask(url, "/v1/chat/completions", { stream: true, ...asked });
+    expect(lastOf(events)).toMatchObject({ choices: [{ finish_reason: "content_filter" }] });
+    expect(text).not.toContain("BAD");
+    expect(served.upstream.asked).toHaveLength(1);
+  });
+
+  test("a prompt that is flagged is stopped: nobody is asked to go on", async () => {
+    answers({ script: streamed("c1", ["one two"]) });
+    const { url } = await served.start(VLLM, { prompt: "Unsafe" });
+    const { text } = await ask(url, "/v1/chat/completions", { stream: true });
+    expect(text).not.toContain("one");
+    expect(served.upstream.asked.length).toBeLessThanOrEqual(1);
+    expect(await served.logged()).toMatchObject({ end: "blocked", regenerations: 0 });
+  });
+
+  test("flagged at its very beginning, the answer is asked for as at first", async () => {
+    answers({ script: streamed("c1", ["BAD BAD x"]) }, { script: streamed("c2", ["Fine."]) });
+    const { url } = await served.start(VLLM);
+    const stop = ["\n\n"];
+    const { events } = await ask(url, "/v1/chat/completions", { stream: true, stop });
+    expect(contentOf(events)).toBe("Fine.");
+    const [first, second] = served.upstream.asked.map(bodyOf);
+    expect(second).toEqual(first);
+  });
+
+  test("a server that ignores where the answer stands, or says it again: its client reads that twice, and all is judged", async () => {
+    const again = { script: streamed("c2", ["one two", " fine", " BAD BAD", " x"]) };
+    answers({ script: streamed("c1", ["one two", " BAD BAD", " x"]) }, again);
+    const { url } = await served.start({ ...VLLM, regenerate: { buffer: 1, attempts: 2 } });
+    const { events } = await ask(url, "/v1/chat/completions", { stream: true });
+    expect(contentOf(events)).toBe("one twoone two fineone two fine");
+    expect(lastOf(events)).toMatchObject({ choices: [{ finish_reason: "content_filter" }] });
+  });
+
   test("a whole answer is gone on with as well, and its usage is that of both", async () => {
     const whole = (id: string, content: string, completion_tokens: number, finish_reason = "stop") =>
       json({
