@@ -17,6 +17,7 @@ const QUESTIONS = [
   "streams",
   "conversations",
   "load",
+  "first-runs",
   "workers",
   "sockets",
   "dtype",

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Packs all that a CUDA box without internet needs into .gpu/parts, in parts of at most 45 MB.
+# Packs all that a CUDA box without internet needs into .gpu/parts, in parts of at most 40 MB.
 # usage: pack.sh [--arch 90] [NVIDIA-PACKAGE …]
 #   --arch: of the provider's machine code only that for GPUs of this architecture (sm_90: H100, H200) is taken along
 #   NVIDIA-PACKAGE: what the box lacks of nvidia-cuda-runtime, nvidia-cublas, nvidia-curand
@@ -27,7 +27,7 @@ archive() {
   rm -f "$box/$name.key" "$parts/$name".tar.xz.*
   echo "packing $name …" >&2
   tar -C "$folder" --sort=name --owner=0 --group=0 --mtime=@0 -cf - "$@" |
-    xz -T0 -6 | split -b 45MB -d - "$parts/$name.tar.xz."
+    xz -T0 -6 | split -b 40MB -d - "$parts/$name.tar.xz."
   echo "$key" >"$box/$name.key"
 }
 
@@ -82,7 +82,7 @@ mkdir -p "$box/code"
   find dist -type f
 } | tar -cf - -T - | tar -C "$box/code" -xf -
 tr -d '\n' <"$box/COMMIT" >"$box/code/COMMIT"
-gcc -O1 scripts/gpu/probe.c -o "$box/code/scripts/gpu/probe" -ldl
+gcc -O1 scripts/gpu/probe.c -o "$box/code/scripts/gpu/probe" -ldl -lpthread
 archive code "$(tar -C "$box/code" --sort=name --mtime=@0 -cf - . | sha256sum)" "$box/code" .
 
 cp scripts/gpu/unpack.py "$parts/"

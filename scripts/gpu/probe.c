@@ -2,12 +2,16 @@
  * Where does CUDA break? Driver, runtime, memory, cuBLAS, a captured graph, one after the other, without ONNX Runtime and
  * without Node. Each line says what was tried and what came of it; the first that fails is the place to look.
  *
- *   gcc -O1 probe.c -o probe -ldl && ./probe [libcudart.so.13 [libcublasLt.so.13 [libcublas.so.13]]]
+ * Last: what a product takes that its thread has not made yet, on the handle of another thread and on one of its own.
+ *
+ *   gcc -O1 probe.c -o probe -ldl -lpthread && ./probe [libcudart.so.13 [libcublasLt.so.13 [libcublas.so.13]]]
  */
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define SIDE 64
 #define BYTES (SIDE * SIDE * 2) /* bfloat16 */
@@ -89,6 +93,70 @@ static void captured(const char *name, int mode) {
   expect_product("captured product");
 }
 
+static double milliseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1e3 + now.tv_nsec / 1e6;
+}
+
+/* The products of a layer of the 0.6B shape, and one of its moderators. */
+enum { SHAPES = 6, MOST = 512 };
+static const struct {
+  int m, k, floats;
+} shapes[SHAPES] = {{4096, 1024, 0}, {1024, 2048, 0}, {3072, 1024, 0}, {1024, 3072, 0}, {512, 1024, 1}, {8, 512, 1}};
+static char *matrices;
+
+static int timed_product(void *blas_handle, int shape, int n) {
+  float one = 1, zero = 0;
+  int m = shapes[shape].m, k = shapes[shape].k;
+  char *b = matrices + (32 << 20), *c = matrices + (64 << 20);
+  if (shapes[shape].floats) {
+    int (*product)(void *, int, int, int, int, int, const float *, const void *, int, const void *, int, const float *, void *,
+                   int) = find(blas, "cublasSgemm_v2");
+    return product(blas_handle, 0, 0, m, n, k, &one, matrices, m, b, k, &zero, c, m);
+  }
+  int (*product)(void *, int, int, int, int, int, const void *, const void *, int, int, const void *, int, int, const void *,
+                 void *, int, int, int, int) = find(blas, "cublasGemmEx");
+  return product(blas_handle, 1, 0, m, n, k, &one, matrices, BFLOAT16, k, b, BFLOAT16, k, &zero, c, BFLOAT16, m,
+                 FLOAT_SUMS, -1);
+}
+
+/* Each product twice with rows that nobody had, then twice with as many as another thread had. */
+static void *first_products(void *own) {
+  int (*synchronize)(void *) = find(runtime, "cudaStreamSynchronize");
+  int rows[] = {MOST, MOST, own == handle ? 500 : 384, own == handle ? 500 : 384};
+  ((int (*)(int))find(runtime, "cudaSetDevice"))(0);
+  for (int shape = 0; shape < SHAPES; shape++) {
+    printf("     %s m %d k %d:", shapes[shape].floats ? "float" : "bf16 ", shapes[shape].m, shapes[shape].k);
+    for (int i = 0; i < 4; i++) {
+      double begun = milliseconds();
+      int status = timed_product(own, shape, rows[i]);
+      double called = milliseconds();
+      status |= synchronize(stream);
+      printf("  n %d call %.2f done %.2f ms%s", rows[i], called - begun, milliseconds() - begun, status ? " FAILED" : "");
+    }
+    printf("\n");
+  }
+  fflush(stdout);
+  return NULL;
+}
+
+static void first_products_of_threads(void) {
+  void *other = NULL;
+  pthread_t thread;
+  if (!CUDA(cudaMalloc, (void **, size_t), (void **)&matrices, 96 << 20)) return;
+  printf("-- this thread\n");
+  first_products(handle);
+  printf("-- another thread, the same handle\n");
+  pthread_create(&thread, NULL, first_products, handle);
+  pthread_join(thread, NULL);
+  BLAS(cublasCreate_v2, (void **), &other);
+  BLAS(cublasSetStream_v2, (void *, void *), other, stream);
+  printf("-- another thread, another handle\n");
+  pthread_create(&thread, NULL, first_products, other);
+  pthread_join(thread, NULL);
+}
+
 int main(int count, char **names) {
   void *driver = load("libcuda.so.1");
   int version = 0, devices = 0;
@@ -121,5 +189,7 @@ int main(int count, char **names) {
   captured("thread-local", 1);
   ((int (*)(void))find(runtime, "cudaGetLastError"))();
   captured("relaxed", 2);
+  ((int (*)(void))find(runtime, "cudaGetLastError"))();
+  first_products_of_threads();
   return failed;
 }

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs one step in the unpacked box and leaves its results in OUT (default: out in the box), at most 8 files.
-# usage: run.sh doctor | probe | model | parity [options] | BENCH [options]
+# usage: run.sh doctor | probe | model | parity [options] | gen-parity [options] | BENCH [options]
+# DEVICE=cpu rehearses a step without a GPU.
 set -eu
 box=$(cd "$(dirname "$0")/../.." && pwd)
 OUT=${OUT:-$box/out}
@@ -20,9 +21,10 @@ QWEN3GUARD_COMMIT=$(cat COMMIT)
 NODE_DEBUG=${NODE_DEBUG:-qwen3guard}
 export PATH QWEN3GUARD_CUDA QWEN3GUARD_CACHE QWEN3GUARD_BENCH QWEN3GUARD_PYTHON QWEN3GUARD_COMMIT NODE_DEBUG
 mkdir -p "$QWEN3GUARD_BENCH" bench/results
+device=${DEVICE:-cuda}
 
 # No step may take longer than a call to the box may.
-limit="timeout ${LIMIT:-570}"
+limit="timeout ${LIMIT:-520}"
 started=$(date +%s)
 touch "$OUT/.started"
 
@@ -55,7 +57,7 @@ doctor)
   node dist/cli/main.js cuda install --from . || code=$?
   node dist/cli/main.js cuda status || code=$?
   node dist/cli/main.js cuda status --json >"$OUT/cuda-status.json" || code=$?
-  $limit node dist/cli/main.js doctor --device cuda --json >"$OUT/doctor.json" 2>"$OUT/doctor.log" || code=$?
+  $limit node dist/cli/main.js doctor --device "$device" --json >"$OUT/doctor.json" 2>"$OUT/doctor.log" || code=$?
   cat "$OUT/doctor.json"
   tail -n 40 "$OUT/doctor.log"
   ;;
@@ -71,15 +73,18 @@ probe)
   ;;
 model)
   # The random 0.6B shape, written and exported once; every later step finds it in the cache.
-  $limit node --import tsx bench/make-model.ts --device cuda "$@" >"$OUT/model.txt" 2>&1 || code=$?
+  $limit node --import tsx bench/make-model.ts --device "$device" "$@" >"$OUT/model.txt" 2>&1 || code=$?
   cat "$OUT/model.txt"
   ;;
 parity)
   name=parity$(echo "$options" | tr -cd 'a-zA-Z0-9-' | cut -c1-80)
-  $limit node --import tsx scripts/gpu/parity.ts --out "$OUT/$name.json" "$@" || code=$?
+  $limit node --import tsx scripts/gpu/parity.ts --device "$device" --out "$OUT/$name.json" "$@" || code=$?
+  ;;
+gen-parity)
+  $limit node --import tsx scripts/gpu/gen-parity.ts --device "$device" --out "$OUT/gen-parity.json" "$@" || code=$?
   ;;
 *)
-  $limit node --import tsx bench/main.ts "$step" --device cuda "$@" || code=$?
+  $limit node --import tsx bench/main.ts "$step" --device "$device" "$@" || code=$?
   ;;
 esac
 finish "$code"
