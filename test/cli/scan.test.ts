@@ -16,6 +16,7 @@ beforeAll(async () => {
 
 const scan = (args: string[], input: RunOptions["input"], options: RunOptions = {}) =>
   runCli(["scan", ...args], { input, env, ...options });
+const scanHere = (args: string[], input: string) => runHere(["scan", ...args], env, input);
 
 describe("--jsonl", () => {
   test("a prompt, a token each, an end", async () => {
@@ -58,7 +59,7 @@ describe("--jsonl", () => {
   });
 
   test("text and ids give the same tokens", async () => {
-    const fromText = await scan(["--jsonl"], "Knead the dough.");
+    const fromText = await scanHere(["--jsonl"], "Knead the dough.");
     const tokens = (stdout: string) =>
       stdout
         .trimEnd()
@@ -66,7 +67,7 @@ describe("--jsonl", () => {
         .map((line) => JSON.parse(line))
         .filter(({ type }) => type === "token");
     const ids = tokens(fromText.stdout).map(({ tokenId }) => tokenId);
-    const fromIds = await scan(["--jsonl", "--input", "ids"], ids.join(" "));
+    const fromIds = await scanHere(["--jsonl", "--input", "ids"], ids.join(" "));
     expect(tokens(fromIds.stdout).map(({ tokenId }) => tokenId)).toEqual(ids);
     expect(fromText.stdout).not.toContain('"type":"prompt"');
   });
@@ -96,7 +97,7 @@ test("a conversation from a file", async () => {
     { role: "user", content: "How are you?" },
   ];
   await writeFile(file, JSON.stringify(messages));
-  const { code, stdout } = await scan(["--messages", file], "Fine, thanks.");
+  const { code, stdout } = await scanHere(["--messages", file], "Fine, thanks.");
   expect(code).toBe(0);
   expect(stdout).toMatch(/^prompt/);
 });
@@ -126,7 +127,7 @@ describe("exit codes", () => {
     ["CONTROL_CHARACTER", ["--stop"], "stupxx\b\bid"],
     ["CONTROL_CHARACTER", ["--stop"], "fine\rgone"],
   ])("1: %s", async (errorCode, args, input) => {
-    const { code, stderr } = await scan(args, input);
+    const { code, stderr } = await scanHere(args, input);
     expect(code).toBe(1);
     expect(stderr).toContain(`[${errorCode}]`);
     expect(stderr).not.toContain("    at ");

@@ -30,6 +30,7 @@ export async function runHere(
 ): Promise<Outcome> {
   const outcome: Outcome = { code: 0, stdout: "", stderr: "" };
   const before = process.exitCode;
+  const listeners = process.listeners("SIGINT");
   for (const [name, value] of Object.entries({ NO_COLOR: "1", ...env })) vi.stubEnv(name, value);
   const streams = (["stdout", "stderr"] as const).map((name) =>
     vi.spyOn(process[name], "write").mockImplementation((chunk) => {
@@ -48,6 +49,9 @@ export async function runHere(
   } finally {
     process.exitCode = before;
     for (const spy of [...streams, stdin]) spy.mockRestore();
+    for (const listener of process.listeners("SIGINT")) {
+      if (!listeners.includes(listener)) process.off("SIGINT", listener);
+    }
     vi.unstubAllEnvs();
   }
 }
