@@ -156,7 +156,7 @@ function ask(url: string): Promise<Response> {
 
 describe.skipIf(process.platform !== "linux")(
   "while its second worker is still to start",
-  { timeout: 60_000 },
+  { timeout: 120_000 },
   () => {
     test.each(["boot", "load"] as const)(
       "SIGTERM lets a stream of the first end, and both end with 0 (held at %s)",
@@ -214,41 +214,45 @@ describe.skipIf(process.platform !== "linux")(
   },
 );
 
-describe.skipIf(process.platform !== "linux")("while a worker is being replaced", { timeout: 60_000 }, () => {
-  test.each(["boot", "load"] as const)(
-    "SIGTERM lets streams end, and starts no more (held at %s)",
-    async (at) => {
-      const proxy = await startWithStream(3, at);
+describe.skipIf(process.platform !== "linux")(
+  "while a worker is being replaced",
+  { timeout: 120_000 },
+  () => {
+    test.each(["boot", "load"] as const)(
+      "SIGTERM lets streams end, and starts no more (held at %s)",
+      async (at) => {
+        const proxy = await startWithStream(3, at);
+        await eventually(async () => proxy.said().includes("guards"));
+        // The stream came before there was a second.
+        const [, second] = await childrenOf(proxy.pid);
+        process.kill(second, "SIGKILL");
+        await proxy.held();
+        proxy.kill("SIGTERM");
+        await proxy.closed();
+        await proxy.release();
+        await eventually(async () => (await childrenOf(proxy.pid)).length === 1);
+        proxy.finish();
+        expect(await proxy.whole).toContain("[DONE]");
+        expect(await proxy.end()).toEqual({ code: 0, signal: null, left: [] });
+        expect(proxy.log()).not.toContain("worker_started");
+      },
+    );
+
+    test("one that dies while the others end is not", async () => {
+      const proxy = await startWithStream(3, "load");
       await eventually(async () => proxy.said().includes("guards"));
-      // The stream came before there was a second.
-      const [, second] = await childrenOf(proxy.pid);
-      process.kill(second, "SIGKILL");
-      await proxy.held();
+      const [first] = await childrenOf(proxy.pid);
       proxy.kill("SIGTERM");
       await proxy.closed();
-      await proxy.release();
-      await eventually(async () => (await childrenOf(proxy.pid)).length === 1);
-      proxy.finish();
-      expect(await proxy.whole).toContain("[DONE]");
+      process.kill(first, "SIGKILL");
+      expect(await proxy.whole).toContain("worker_lost");
       expect(await proxy.end()).toEqual({ code: 0, signal: null, left: [] });
       expect(proxy.log()).not.toContain("worker_started");
-    },
-  );
+    });
+  },
+);
 
-  test("one that dies while the others end is not", async () => {
-    const proxy = await startWithStream(3, "load");
-    await eventually(async () => proxy.said().includes("guards"));
-    const [first] = await childrenOf(proxy.pid);
-    proxy.kill("SIGTERM");
-    await proxy.closed();
-    process.kill(first, "SIGKILL");
-    expect(await proxy.whole).toContain("worker_lost");
-    expect(await proxy.end()).toEqual({ code: 0, signal: null, left: [] });
-    expect(proxy.log()).not.toContain("worker_started");
-  });
-});
-
-describe.skipIf(process.platform === "win32")("while it loads its model", { timeout: 60_000 }, () => {
+describe.skipIf(process.platform === "win32")("while it loads its model", { timeout: 120_000 }, () => {
   const commands = [["proxy", "--upstream", "http://127.0.0.1:9"], ["serve"], ["playground"]];
 
   test.each(
