@@ -20,7 +20,7 @@ import { TOKENIZER_FILES } from "../tokenizer/tokenizer-file.js";
 import type { CacheScales } from "./byte-attention.js";
 import { chooseTarget, createWeights, usualFormat } from "./formats/formats.js";
 import { addHeads } from "./heads.js";
-import { addLmHead } from "./lm-head.js";
+import { addLmHead, TAIL } from "./lm-head.js";
 import type { AddOutputs } from "./outputs.js";
 import { padHeads } from "./padded-heads.js";
 import { addBackbone } from "./qwen3.js";
@@ -88,8 +88,9 @@ export async function exportCheckpoint(
       options.onProgress?.("check", done, total);
     };
     const selfTest = async () => createSelfTest(ids, await referenceLogits(checkpoint, ids, onLayer));
-    const addOutputs = checkpoint.config.kind === "gen" ? addLmHead : addHeads;
-    return await exportModel({ weights: checkpoint, addOutputs, sources, texts, selfTest }, out, options);
+    const head =
+      checkpoint.config.kind === "gen" ? { addOutputs: addLmHead, tail: TAIL } : { addOutputs: addHeads };
+    return await exportModel({ weights: checkpoint, ...head, sources, texts, selfTest }, out, options);
   } finally {
     await checkpoint.close();
   }
@@ -99,6 +100,8 @@ export async function exportCheckpoint(
 export interface ModelSource {
   weights: WeightSource;
   addOutputs: AddOutputs;
+  /** Of how many of a run's last tokens it has outputs, if not of all. */
+  tail?: number;
   sources: Record<string, string>;
   /** Files to take along. */
   texts?: string[];
@@ -115,7 +118,7 @@ export function exportModel(
 }
 
 async function write(
-  { weights: checkpoint, addOutputs, sources, texts = [], selfTest }: ModelSource,
+  { weights: checkpoint, addOutputs, tail, sources, texts = [], selfTest }: ModelSource,
   out: string,
   options: Omit<ExportOptions, "sources">,
 ): Promise<Manifest> {
@@ -130,6 +133,7 @@ async function write(
     const hidden = addBackbone(graph, source, {
       ...backbone,
       cacheScales,
+      tail,
       headSize: checkpoint.config.headDim,
       positions: checkpoint.config.maxPositions + PADDING_POSITIONS,
     });

@@ -11,28 +11,19 @@ export const NEXT_TOKEN = "nextToken";
  * A verdict's words that are read in one run: from "Safety:" to the end of " Safe\nCategories: None\nRefusal:", or from a
  * category's first token to the "Refusal:" behind it.
  */
-const TAIL = 10;
-
-/** The last tokens, of axis 1; of a run with fewer all. */
-const SLICE: readonly [string, number][] = [
-  ["from", -TAIL],
-  ["to", 2 ** 31 - 1],
-  ["axis", 1],
-];
+export const TAIL = 10;
 
 export function genOutputs({ vocabSize }: Pick<GuardConfig, "vocabSize">): ModelOutput[] {
   return [{ name: NEXT_TOKEN, width: vocabSize, position: "tail", tail: TAIL }];
 }
 
 /**
- * Adds the LM head over the last tokens of each run: what a prompt's other tokens would go on with is nobody's question, and
- * costs as much as several layers.
+ * Adds the LM head. The backbone gives the last tokens of each run alone: what a prompt's other tokens would go on with is
+ * nobody's question, and costs as much as several layers.
  */
 export const addLmHead: AddOutputs = (graph, { config }, hidden, { headWeights }) => {
-  const [from, to, axis] = SLICE.map(([name, value]) => graph.ints(`lm_head.${name}`, [value]));
-  const last = graph.add("Slice", [hidden, from, to, axis], "lm_head.input");
   const matrix = { tensor: lmHeadTensor(config), rows: config.vocabSize, columns: config.hiddenSize };
-  const scores = headWeights.linear(graph, "lm_head", last, [matrix]);
+  const scores = headWeights.linear(graph, "lm_head", hidden, [matrix]);
   graph.add("Cast", [scores], NEXT_TOKEN, { to: ELEMENT.float32.onnx });
   const outputs = genOutputs(config);
   for (const output of outputs) addOutput(graph, output);

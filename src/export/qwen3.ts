@@ -26,7 +26,12 @@ export interface BackboneOptions {
   headSize: number;
   /** Positions the rotary tables cover; the cache may not be longer. */
   positions: number;
+  /** Of how many of a run's last tokens the hidden state is wanted; of a run with fewer all. Default: of every token. */
+  tail?: number;
 }
+
+/** A slice that ends here goes to the end. */
+const END = 2 ** 31 - 1;
 
 /**
  * Adds the Qwen3 decoder: embedding, layers of grouped-query attention over a cache that is bound from outside,
@@ -36,7 +41,7 @@ export interface BackboneOptions {
  * total_sequence_length int32 scalar, the longest row's length after this run; past.N.key and past.N.value
  * [batch, kv_heads, capacity, head_dim]. Outputs: present.N.key and present.N.value, to be bound to the same memory.
  *
- * @returns the name of the last hidden state after the final norm, [batch, length, hidden]
+ * @returns the name of the last hidden state after the final norm, [batch, length, hidden], length at most `tail`
  */
 export function addBackbone(graph: Graph, source: WeightSource, options: BackboneOptions): string {
   const { config } = source;
@@ -56,7 +61,19 @@ export function addBackbone(graph: Graph, source: WeightSource, options: Backbon
   );
   for (let layer = 0; layer < config.layers; layer++) {
     const name = `layers.${layer}`;
-    const attention = addAttention(graph, source, options, layer, hidden);
+    let mixed = addAttention(graph, source, options, layer, hidden);
+    // Behind the last keys and values nothing else is asked of the other tokens.
+    if (layer + 1 === config.layers && options.tail !== undefined) {
+      mixed = addTail(graph, mixed, options.tail);
+      residual = addTail(graph, residual, options.tail);
+    }
+    const attention = options.weights.linear(graph, `${name}.attention.out`, mixed, [
+      matrix(
+        `model.layers.${layer}.self_attn.o_proj.weight`,
+        config.hiddenSize,
+        config.heads * config.headDim,
+      ),
+    ]);
     [hidden, residual] = addNorm(
       `${name}.post_attention`,
       residual,
@@ -89,6 +106,13 @@ export function addBackbone(graph: Graph, source: WeightSource, options: Backbon
   }
 }
 
+/** The last tokens of [batch, length, …]. */
+function addTail(graph: Graph, input: string, count: number): string {
+  const [from, to, axis] = [-count, END, 1].map((value) => graph.ints(`tail_${value}`, [value]));
+  return graph.add("Slice", [input, from, to, axis], `${input}.tail`);
+}
+
+/** What each token takes of the others, before `o_proj`: [batch, length, heads · head_dim] */
 function addAttention(
   graph: Graph,
   source: WeightSource,
@@ -155,9 +179,7 @@ function addAttention(
       MICROSOFT,
     );
   }
-  return weights.linear(graph, `${name}.out`, `${name}.mixed`, [
-    matrix(`${tensors}.o_proj.weight`, config.hiddenSize, qSize),
-  ]);
+  return `${name}.mixed`;
 }
 
 /** RMSNorm over each head of q or k, before the rotation. */
