@@ -9,11 +9,18 @@ It has the calls of Qwen3Guard-Stream's own code, over plain HTTP:
         print(result["risk_level"][-1], result["category"][-1])
     guard.close_stream(state)
 
-`moderate_text` does the same with text of any model's tokenizer, in chunks of any size.
+`moderate_text` does the same with text of any model's tokenizer, in chunks of any size. On the command line:
+
+    python3 qwen3guard_client.py classify --prompt "Hi" --response "You are a stupid, ugly loser."
+    my-llm "Hi" | python3 qwen3guard_client.py stream --prompt "Hi"
 """
 
+import argparse
+import codecs
 import http.client
 import json
+import os
+import sys
 from urllib.parse import urlsplit
 
 
@@ -29,6 +36,8 @@ class GuardError(Exception):
 class Qwen3Guard:
     def __init__(self, url="http://127.0.0.1:8000", api_key=None, timeout=600):
         parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is not the URL of a service, which is like http://HOST:PORT")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname, parts.port, timeout=timeout)
         self._headers = {"content-type": "application/json"}
@@ -81,14 +90,77 @@ class Qwen3Guard:
         return json.loads(text) if text else None
 
 
-if __name__ == "__main__":
-    import sys
+def _show(told):
+    fields = zip(told["text"], told["risk_level"], told["risk_prob"], told["category"])
+    for index, (text, risk, probability, category) in enumerate(fields, told["from"]):
+        print(f"{index:5d}  {risk:<13} {probability:6.1%}  {text!r}  {category or ''}".rstrip(), flush=True)
 
-    guard = Qwen3Guard(*sys.argv[1:2])
-    stream, verdict = guard.open(messages=[{"role": "user", "content": "Write a card for my neighbour."}])
-    print("prompt:", verdict["risk_level"])
-    for chunk in ["You are a ", "stupid, ugly loser, ", "and everybody hates you."]:
-        told = guard.moderate_text(stream, chunk)
-        for text, risk, category in zip(told["text"], told["risk_level"], told["category"]):
-            print(repr(text), risk, category or "")
-    print("decision:", guard.end(stream)["decision"]["risk"])
+
+def _stream(guard, options):
+    stream, verdict = guard.open(messages=[{"role": "user", "content": options.prompt}])
+    print(f"prompt: {verdict['risk_level']} {verdict['category'] or ''}".rstrip(), flush=True)
+    decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+    while chunk := sys.stdin.buffer.read1(4096):
+        if text := decode(chunk):
+            _show(guard.moderate_text(stream, text))
+    if text := decode(b"", True):
+        _show(guard.moderate_text(stream, text))
+    last = guard.end(stream)
+    _show(last["verdicts"])
+    decision = last["decision"]
+    at = "" if decision["flaggedAt"] is None else f", from token {decision['flaggedAt']}"
+    print(f"decision: {decision['risk']} {decision['category'] or ''}".rstrip() + at)
+
+
+def _classify(guard, options):
+    messages = [{"role": "user", "content": options.prompt}]
+    if options.response is not None:
+        messages.append({"role": "assistant", "content": options.response})
+    found = guard.classify(messages)
+    print(json.dumps(found, ensure_ascii=False) if options.json else found["text"])
+
+
+def _main():
+    parser = argparse.ArgumentParser(
+        description="Asks a running `qwen3guard serve` for verdicts. To use it from Python, import Qwen3Guard instead.",
+        epilog="Start the service first: qwen3guard serve --port 8000",
+    )
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="where it listens (default: %(default)s)")
+    parser.add_argument("--api-key", help="what it was given as --api-key (default: QWEN3GUARD_API_KEY)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    classify = commands.add_parser(
+        "classify",
+        help="judge a finished prompt, or an answer to it",
+        epilog='example: qwen3guard_client.py classify --prompt "Hi" --response "You are a stupid, ugly loser."',
+    )
+    classify.add_argument("--prompt", required=True, help="what the user asked")
+    classify.add_argument("--response", help="the answer, if that is to be judged")
+    classify.add_argument("--json", action="store_true", help="the whole classification, with all probabilities")
+    classify.set_defaults(run=_classify)
+
+    stream = commands.add_parser(
+        "stream",
+        help="judge an answer token by token, as it arrives on standard input (needs a Stream guard)",
+        description="A token's line comes again, under the same number, where what follows made another token of it.",
+        epilog='example: my-llm "Hi" | qwen3guard_client.py stream --prompt "Hi"',
+    )
+    stream.add_argument("--prompt", required=True, help="what the user asked")
+    stream.set_defaults(run=_stream)
+
+    options = parser.parse_args()
+    key = options.api_key or os.environ.get("QWEN3GUARD_API_KEY")
+    try:
+        options.run(Qwen3Guard(options.url, key), options)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except GuardError as error:
+        sys.exit(f"error: {error} ({error.code or error.status})")
+    except (OSError, http.client.HTTPException) as error:
+        sys.exit(f"error: no answer from {options.url}: {error}. Is `qwen3guard serve` running there?")
+
+
+if __name__ == "__main__":
+    _main()

@@ -252,6 +252,21 @@ describe("a token stream over plain requests", () => {
   });
 });
 
+/** A real interpreter. */
+async function python(args: string[], input = ""): Promise<{ code: number; out: string; err: string }> {
+  const child = spawn("python3", args);
+  let [out, err] = ["", ""];
+  child.stdout.on("data", (data) => {
+    out += data;
+  });
+  child.stderr.on("data", (data) => {
+    err += data;
+  });
+  child.stdin.end(input);
+  const [code] = await once(child, "close");
+  return { code, out, err };
+}
+
 test("the Python client speaks to it, with a real interpreter", { timeout: 60_000 }, async () => {
   const url = await serve();
   const examples = fileURLToPath(new URL("../../examples", import.meta.url));
@@ -274,15 +289,7 @@ except GuardError as error:
 text = guard.classify([{"role": "user", "content": "Hi"}])["text"]
 print(json.dumps({"prompt": result["risk_level"], "risks": risks, "code": code, "text": text}))
 `;
-  const child = spawn("python3", ["-c", script]);
-  let [out, err] = ["", ""];
-  child.stdout.on("data", (data) => {
-    out += data;
-  });
-  child.stderr.on("data", (data) => {
-    err += data;
-  });
-  const [code] = await once(child, "close");
+  const { code, out, err } = await python(["-c", script]);
   expect(err).toBe("");
   expect(code).toBe(0);
   const found = JSON.parse(out);
@@ -292,4 +299,48 @@ print(json.dumps({"prompt": result["risk_level"], "risks": risks, "code": code, 
   expect(found.code).toBe("stream_unknown");
   expect(found.text).toMatch(/^Safety: /);
   await free();
+});
+
+describe("the Python client on the command line", { timeout: 60_000 }, () => {
+  const client = fileURLToPath(new URL("../../examples/qwen3guard_client.py", import.meta.url));
+
+  test("says what it does, without a service", async () => {
+    const all = await python([client, "--help"]);
+    expect(all).toMatchObject({ code: 0, err: "" });
+    for (const command of ["classify", "stream"]) {
+      expect(all.out).toContain(command);
+      const one = await python([client, command, "--help"]);
+      expect(one).toMatchObject({ code: 0, err: "" });
+      expect(one.out).toContain("--prompt");
+    }
+    const nothing = await python([client]);
+    expect(nothing.code).toBe(2);
+    expect(nothing.err).toContain("usage:");
+  });
+
+  test("judges an answer as it arrives on standard input, and a finished one", async () => {
+    const url = await serve();
+    const streamed = await python([client, "--url", url, "stream", "--prompt", "Hi"], INSULT);
+    expect(streamed).toMatchObject({ code: 0, err: "" });
+    expect(streamed.out).toMatch(/^prompt: /);
+    expect(streamed.out).toMatch(/^ +0 {2}\w+ +\d+\.\d% {2}'/m);
+    expect(streamed.out).toMatch(/\ndecision: Unsafe .+, from token \d+\n$/);
+    const args = ["classify", "--prompt", "Hi", "--response", INSULT];
+    const finished = await python([client, "--url", url, ...args]);
+    expect(finished).toMatchObject({ code: 0, err: "" });
+    expect(finished.out).toMatch(/^Safety: Unsafe\nCategories: .+\n$/);
+    const whole = await python([client, "--url", url, ...args, "--json"]);
+    expect(`${JSON.parse(whole.out).text}\n`).toBe(finished.out);
+    await free();
+  });
+
+  test.each([
+    ["is not running", "http://127.0.0.1:9", "Is `qwen3guard serve` running"],
+    ["is no URL", "localhost:8000", "like http://HOST:PORT"],
+  ])("says in a line that a service %s", async (_, url, says) => {
+    const { code, err } = await python([client, "--url", url, "classify", "--prompt", "Hi"]);
+    expect(code).toBe(1);
+    expect(err).toContain(says);
+    expect(err).not.toContain("Traceback");
+  });
 });
