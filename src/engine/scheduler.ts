@@ -9,9 +9,6 @@ import { type PrefixTotals, Slots } from "./slots.js";
 /** Tokens keep coming while the last came less than this many milliseconds ago: a slow LLM's pace, and some. */
 const RECENT_MS = 500;
 
-/** What a copy of tokens takes over what attention takes for them: it writes as well, and on one thread. Measured in w8a8. */
-const COPY_OVER_ATTENTION = 3;
-
 export interface SchedulerOptions {
   /** Sequences that may wait for a slot. */
   maxWaiting: number;
@@ -27,6 +24,8 @@ export interface SchedulerOptions {
    * single tokens each anew. Default: a chunk saves nothing there.
    */
   weightTokens?: number;
+  /** What a copy of tokens within the cache takes over what attention takes for them. Default: nothing. */
+  copyOverAttention?: number;
   /** Tokens that free slots keep for sequences that begin alike; 0 keeps none. */
   keptTokens: number;
   /** Chunks of one sequence that are recorded, ascending: more tokens than `fewTokens` and not too many go in these. */
@@ -250,13 +249,14 @@ export class Scheduler implements SequenceOwner {
    */
   #fitInRow(counts: readonly number[], length: number): boolean[] {
     const { fewTokens, weightTokens = Number.POSITIVE_INFINITY, sharedChunk } = this.#options;
+    const { copyOverAttention = 0 } = this.#options;
     const most = Math.min(sharedChunk, length / COPIES_A_TOKEN);
     const few = counts.map((count) => count > 0 && count <= most);
     const fitting = counts.filter((_, i) => few[i]);
     const [all, tokens] = [fitting.length, fitting.reduce((sum, count) => sum + count, 0)];
     const cache = length / weightTokens;
     const steps = tokens / all;
-    const pays = steps * (1 + all * cache) + all * COPY_OVER_ATTENTION * cache > all * (1 + cache);
+    const pays = steps * (1 + all * cache) + all * copyOverAttention * cache > all * (1 + cache);
     return few.map((fits) => fits && steps > fewTokens && pays);
   }
 
