@@ -74,9 +74,9 @@ async function expectSame(found: Seen, tokens: readonly number[]): Promise<void>
 }
 
 /** A stream of which three tokens of its own are awaited, and five more follow. */
-function alike(seed: number, key: string, before: readonly number[]) {
+function alike(seed: number, key: string, before: readonly number[], on = engine) {
   const tokens = [...before, 300 + seed, ...ids(seed, 7)];
-  const sequence = engine.open(key);
+  const sequence = on.open(key);
   const seen: Seen = new Map();
   const judged = new Promise<void>((resolve) => {
     const read = recorder(seen);
@@ -258,6 +258,58 @@ test("a reader that throws as it is told fails its own sequence alone", async ()
   await expectSame(seen, [...tokens, 1, 2]);
   first.close(done);
   expect(engine.load.active).toBe(0);
+});
+
+test("where free slots keep nothing, those that begin alike at once are judged in one row all the same", async () => {
+  const forgetful = await Engine.load(modelDir, {
+    maxStreams: 4,
+    maxTokens: 256,
+    prefixCache: { maxTokens: 1 },
+  });
+  const guests = watchGuests();
+  const all = [1, 2, 3, 4].map((seed) => alike(seed, "", ids(10, SHARED), forgetful));
+  await Promise.all(all.map(({ fed }) => fed));
+  expect(guests.runs).toBe(2);
+  for (const { sequence, seen, tokens } of all) {
+    await expectSame(seen, tokens);
+    sequence.close(done);
+  }
+  const before = totalsOf(forgetful);
+  const again = alike(1, "", ids(10, SHARED), forgetful);
+  await again.fed;
+  expect(totalsOf(forgetful).reused).toBe(before.reused);
+  await forgetful.close();
+});
+
+test("streams that come while what they share is read ahead stop that, and are judged as if alone", async () => {
+  const shared = ids(11, SHARED);
+  const ahead = engine.openBackground("ahead");
+  const read = ahead.feed(shared, () => {}, 0, [SHARED - 1]);
+  await new Promise(setImmediate);
+  const all = [1, 2, 3, 4, 5].map((seed) => alike(seed, "ahead", shared));
+  await expect(read).rejects.toMatchObject({ code: "STREAM_CLOSED" });
+  await Promise.all(all.map(({ fed }) => fed));
+  for (const { sequence, seen, tokens } of all) {
+    await expectSame(seen, tokens);
+    sequence.close(done);
+  }
+});
+
+test("an engine that closes while guests run ends all of them", async () => {
+  const closing = await Engine.load(modelDir, { maxStreams: 4, maxTokens: 256 });
+  const all = [1, 2, 3, 4].map((seed) => alike(seed, "", ids(12, SHARED), closing));
+  const guests = watchGuests((nth) => nth === 0 && void closing.close());
+  const codes = await Promise.all(
+    all.map(({ fed }) =>
+      fed.then(
+        () => "read",
+        (error) => error.code,
+      ),
+    ),
+  );
+  expect(guests.runs).toBe(1);
+  expect(new Set(codes)).toEqual(new Set(["read", "GUARD_CLOSED"]));
+  await closing.close();
 });
 
 const stream = fc.record({
