@@ -1,5 +1,3 @@
-import { MOST_MESSAGES } from "../src/tokenizer/limits.js";
-
 /** What a server behind the proxy says, by name: pieces of text. */
 export const ANSWERS: Record<string, Iterable<string>> = {
   short: ["Fine, ", "thank you."],
@@ -38,7 +36,7 @@ export function requestCases(bytes: number, context: number): RequestCase[] {
   const many = (role: string, content: string) =>
     Array<object>(Math.floor(room / (JSON.stringify({ role, content }).length + 1))).fill({ role, content });
   const turns = (role: string, content: string) =>
-    Array<object>(Math.min(MOST_MESSAGES - 1, Math.floor(context / 7))).fill({ role, content });
+    Array<object>(Math.floor(context / 7)).fill({ role, content });
   const call = (args: unknown) => [
     {
       role: "assistant",

@@ -321,7 +321,7 @@ export class Guard {
     if (input.prompt) return input.prompt.prefix;
     const ids = input.promptIds as readonly number[];
     const { most } = this.#limits(input, policy);
-    if (ids.length >= most) throw promptTooLong(ids.length, most);
+    if (ids.length >= most) throw promptTooLong(ids.length, most, most > this.maxTokens);
     for (const id of ids) this.tokenizer.tokenBytes(id);
     return prefixOf([...ids], this.tokenizer);
   }

@@ -150,6 +150,14 @@ export class ContextWindow {
     for (const sequence of held) sequence?.close(reason);
   }
 
+  #full(): ContextLengthError {
+    return new ContextLengthError(
+      "CONTEXT_EXCEEDED",
+      `The response outgrows the model's context: it holds ${this.#sequence.limits.maxTokens} tokens, of which the prompt takes ` +
+        `${this.#prefix.length}. Let the context slide along (overflow: "slide"), or raise maxTokens up to the model's context.`,
+    );
+  }
+
   /** Response tokens that the context holds. */
   get #room(): number {
     return this.#sequence.limits.maxTokens - this.#prefix.length;
@@ -185,7 +193,11 @@ export class ContextWindow {
     const sequence = this.#sequence;
     const reader: LogitsReader = (logits, step, position, place) =>
       read(logits, step, position - offset, place);
-    return this.#afterHandover(() => sequence.feed(ids, reader, from + offset));
+    const fed = this.#afterHandover(() => sequence.feed(ids, reader, from + offset));
+    if (this.#overflow === "slide") return fed;
+    return fed.catch((error) => {
+      throw error instanceof ContextLengthError ? this.#full() : error;
+    });
   }
 
   /** Feeds in the order of the calls, also those that wait for another sequence to end. */

@@ -8,8 +8,11 @@ import { MOST_MARKS } from "./normalization/nfc-stream.js";
  */
 export const MOST_UNSETTLED = 5 * MOST_MARKS;
 
-/** Messages of a conversation: the chat template takes some 0.1 ms for each, in which nothing else runs. */
-export const MOST_MESSAGES = 512;
+/** Messages that are templated at once, at some 0.1 ms each. */
+export const FEW_MESSAGES = 64;
+
+/** Characters that take as long to encode as a message takes to template: what each counts beside its text. */
+const UNITS_PER_MESSAGE = 128;
 
 /** What a conversation may hold for each token that a stream may: parts of content, values in tool calls and tools. */
 const VALUES_PER_TOKEN = 4;
@@ -56,12 +59,17 @@ export function leastBytes(text: string): number {
   return ascii + (bytes - ascii) / 4;
 }
 
-/** @param least how many tokens the prompt has at any rate; `most`: fewer are read, as one at least is the response's */
-export function promptTooLong(least: number, most: number): ContextLengthError {
+/**
+ * @param least how many tokens the prompt has at any rate
+ * @param most fewer are read, as one at least is the response's
+ * @param windows whether it would be judged in windows
+ */
+export function promptTooLong(least: number, most: number, windows = false): ContextLengthError {
+  const fix = windows ? "raise maxWindows," : 'let it be judged in windows (overflow: "slide"),';
   return new ContextLengthError(
     "PROMPT_TOO_LONG",
-    `The prompt takes at least ${least} tokens, and fewer than ${most} are read. Drop older turns, let it be judged in ` +
-      'windows (overflow: "slide", maxWindows), or raise maxTokens up to the model\'s context.',
+    `The prompt takes at least ${least} tokens, and fewer than ${most} are read. Drop older turns, ${fix} or raise maxTokens ` +
+      "up to the model's context.",
   );
 }
 
@@ -108,18 +116,14 @@ export function checkSize(
   { most, context, bytes, perMessage }: ConversationLimits,
 ): void {
   if (!Array.isArray(messages)) return;
-  if (messages.length > MOST_MESSAGES) {
-    throw new ContextLengthError(
-      "PROMPT_TOO_LONG",
-      `The conversation has ${messages.length} messages, and a stream takes ${MOST_MESSAGES}. Drop older turns.`,
-    );
-  }
   const tokens = messages.reduce((sum, message) => sum + perMessage(String(message?.role)), 0);
-  if (tokens >= most) throw promptTooLong(tokens, most);
-  const left = { values: VALUES_PER_TOKEN * context, units: UNITS_PER_BYTE * bytes };
+  if (tokens >= most) throw promptTooLong(tokens, most, most > context);
+  const units = UNITS_PER_BYTE * bytes;
+  const left = { values: VALUES_PER_TOKEN * context, units: units - UNITS_PER_MESSAGE * messages.length };
+  if (left.units < 0) throw tooLarge(messages.length, units);
   for (const shown of shownValues(messages, tools)) {
     if (typeof shown === "string") left.units -= shown.length;
-    if (left.units < 0) throw promptTooLong(most, most);
+    if (left.units < 0) throw tooLarge(messages.length, units);
     if (--left.values < 0) {
       throw new ContextLengthError(
         "PROMPT_TOO_LONG",
@@ -128,6 +132,14 @@ export function checkSize(
       );
     }
   }
+}
+
+function tooLarge(messages: number, units: number): ContextLengthError {
+  return new ContextLengthError(
+    "PROMPT_TOO_LONG",
+    `The conversation, of ${messages} messages, has more text than the ${units} characters that are read, where each message ` +
+      `counts as ${UNITS_PER_MESSAGE} beside its text. Drop older turns, or raise maxWindows, or maxTokens up to the model's context.`,
+  );
 }
 
 /** What of a conversation a template may show: its texts, and what there is in tool calls and tools. */

@@ -134,7 +134,7 @@ describe("a long prompt", () => {
   });
 
   test("that several streams share is templated and encoded once", async () => {
-    const render = vi.spyOn(JinjaTemplate.prototype, "render");
+    const render = vi.spyOn(JinjaTemplate.prototype, "steps");
     const push = vi.spyOn(IncrementalEncoder.prototype, "push");
     const prompt = guard.prompt({ messages: conversation(LONG), reasoning: true });
     const streams = Array.from({ length: guard.maxStreams }, () => guard.stream({ prompt }));

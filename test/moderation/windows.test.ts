@@ -182,7 +182,7 @@ describe("a conversation longer than the context", () => {
   });
 
   test("of megabytes is refused before it is templated", () => {
-    const render = vi.spyOn(JinjaTemplate.prototype, "render");
+    const render = vi.spyOn(JinjaTemplate.prototype, "steps");
     const messages = [user("a ".repeat(4.5e6))];
     for (const scope of ["turn", "conversation"] as const) {
       expect(() => guard.stream({ messages, overflow: "slide", scope })).toThrow(

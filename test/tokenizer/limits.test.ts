@@ -145,7 +145,7 @@ describe("encoding in slices", () => {
 });
 
 describe("a conversation's size", () => {
-  const rendered = () => vi.spyOn(JinjaTemplate.prototype, "render");
+  const rendered = () => vi.spyOn(JinjaTemplate.prototype, "steps");
   const encoded = () => vi.spyOn(IncrementalEncoder.prototype, "push");
   const MOST = 8192;
   const calls = (args: unknown) => [{ type: "function", function: { name: "f", arguments: args } }];
@@ -178,6 +178,47 @@ describe("a conversation's size", () => {
     expect(() => template.prefixWithin(MOST, messages)).toThrow(tooLong);
     expect(render).not.toHaveBeenCalled();
     expect(encode).not.toHaveBeenCalled();
+  });
+
+  test("thousands of messages are templated in turns of the event loop, and their ids are those of templating at once", async () => {
+    let turns = 0;
+    let running = true;
+    const count = () => {
+      turns++;
+      if (running) setImmediate(count);
+    };
+    setImmediate(count);
+    const messages = Array.from({ length: 1500 }, (_, i) =>
+      i % 3 === 1
+        ? { role: "assistant", content: "", tool_calls: calls({ i }) }
+        : { role: i % 3 === 2 ? "tool" : "user", content: "ok" },
+    );
+    const within = await template.prefixWithin({ most: 60_000, context: MOST, bytes: 600_000 }, messages);
+    running = false;
+    expect(turns).toBeGreaterThan((2 * messages.length) / 64);
+    expect(within).toEqual(template.prefix(messages));
+  });
+
+  test("each message costs something beside its text, and how many there may be follows from that", () => {
+    const limits = { most: 60_000, context: MOST, bytes: 64 * 1000 };
+    const wrong =
+      "The conversation, of 1001 messages, has more text than the 128000 characters that are read";
+    expect(() => template.prefixWithin(limits, Array(1001).fill(user("")))).toThrow(wrong);
+    expect(() => template.prefixWithin(limits, Array(1000).fill(user("a")))).toThrow(tooLong);
+    expect(() =>
+      template.prefixWithin(limits, [...Array(999).fill(user("")), user("a".repeat(128))]),
+    ).not.toThrow();
+  });
+
+  test("what is refused names windows where there are none, and maxWindows where there are", async () => {
+    const long = [user("a word ".repeat(2000))];
+    await expect((async () => template.prefixWithin(600, long))()).rejects.toThrow(
+      'Drop older turns, let it be judged in windows (overflow: "slide"), or raise maxTokens',
+    );
+    const windows = { most: 1200, context: 600, bytes: 600_000 };
+    await expect((async () => template.prefixWithin(windows, long))()).rejects.toThrow(
+      "Drop older turns, raise maxWindows, or raise maxTokens",
+    );
   });
 
   test("tools count too", () => {

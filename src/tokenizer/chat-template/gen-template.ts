@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { CheckpointError } from "../../errors.js";
-import { checkSize } from "../limits.js";
+import { checkSize, FEW_MESSAGES } from "../limits.js";
 import { Marks } from "../normalization/marks.js";
 import { atOnce, inTurns, SLICE } from "../slices.js";
 import type { Tokenizer } from "../tokenizer.js";
@@ -22,6 +22,11 @@ export interface GenPrompt {
   ids: number[];
   /** What the template asks about: the last message decides. */
   part: "prompt" | "response";
+}
+
+/** A conversation as its template is given it. */
+interface Asked extends Pick<GenPrompt, "part"> {
+  messages: readonly TemplateMessage[];
 }
 
 /**
@@ -73,16 +78,16 @@ export class GenTemplate {
 
   /** @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE */
   prompt(messages: readonly Message[], options: MessageOptions = {}): GenPrompt {
-    const { text, part } = this.#render(messages, options);
-    return { ids: atOnce(encodeParts(this.#marks.parts(text), this.#tokenizer)), part };
+    return atOnce(this.#steps(this.#read(messages, options)));
   }
 
   /**
-   * As `prompt`, of fewer than `most` ids. Of a long conversation comes a promise: it is encoded in slices, between which
-   * the event loop goes on.
+   * As `prompt`, of fewer than `most` ids. Of a long conversation comes a promise: one of many messages is templated, and
+   * one of much text encoded, in slices, between which the event loop goes on.
    *
-   * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE; MARKS_TOO_MANY, or the promise rejects with it
-   * @throws {ContextLengthError} PROMPT_TOO_LONG, or the promise rejects with it
+   * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE, MARKS_TOO_MANY
+   * @throws {ContextLengthError} PROMPT_TOO_LONG
+   * @throws or the promise rejects with what only templating and encoding can find
    */
   promptWithin(
     most: number,
@@ -91,21 +96,36 @@ export class GenTemplate {
   ): GenPrompt | Promise<GenPrompt> {
     const bytes = most * this.#tokenizer.longest;
     checkSize(messages, undefined, { most, context: most, bytes, perMessage: () => 1 });
-    const { text, part } = this.#render(messages, options);
-    const steps = encodeParts(this.#marks.parts(text), this.#tokenizer, most);
-    if (text.length <= SLICE) return { ids: atOnce(steps), part };
-    return inTurns(steps).then((ids) => ({ ids, part }));
+    const asked = this.#read(messages, options);
+    if (messages.length > FEW_MESSAGES) return inTurns(this.#steps(asked, most));
+    const text = atOnce(this.#render(asked.messages));
+    const steps = this.#encode(text, most);
+    const prompt = (ids: number[]) => ({ ids, part: asked.part });
+    return text.length <= SLICE ? prompt(atOnce(steps)) : inTurns(steps).then(prompt);
   }
 
-  #render(messages: readonly Message[], options: MessageOptions): { text: string; part: GenPrompt["part"] } {
+  #read(messages: readonly Message[], options: MessageOptions): Asked {
     const read = templateMessages(messages, options).map(withReasoningInText);
     const last = read.at(-1)?.role;
     if (last !== "user" && last !== "assistant") {
       throw invalid(`the last one is the ${last}'s; the user's or the assistant's is what is judged`);
     }
-    const shown = read.map(({ role, content }) => ({ role, content: this.#plain(content) }));
-    this.#requireShown(read);
-    return { text: this.#rendered(shown), part: last === "user" ? "prompt" : "response" };
+    return { messages: read, part: last === "user" ? "prompt" : "response" };
+  }
+
+  *#steps({ messages, part }: Asked, most?: number): Generator<void, GenPrompt> {
+    const text = yield* this.#render(messages);
+    return { ids: yield* this.#encode(text, most), part };
+  }
+
+  #encode(text: string, most?: number): Generator<void, number[]> {
+    return encodeParts(this.#marks.parts(text), this.#tokenizer, most);
+  }
+
+  *#render(messages: readonly TemplateMessage[]): Generator<void, string> {
+    const shown = messages.map(({ role, content }) => ({ role, content: this.#plain(content) }));
+    yield* this.#requireShown(messages);
+    return yield* this.#rendered(shown);
   }
 
   /** Content in which nothing looks like the frame around it. */
@@ -116,9 +136,9 @@ export class GenTemplate {
   }
 
   /** Stand-ins for all texts must come out of the template, in order: one that does not would be judged as if unsaid. */
-  #requireShown(messages: readonly TemplateMessage[]): void {
+  *#requireShown(messages: readonly TemplateMessage[]): Generator<void, void> {
     const standIns = messages.map((_, i) => `${this.#marks.nonce}y${i}y`);
-    const text = this.#rendered(messages.map(({ role }, i) => ({ role, content: standIns[i] })));
+    const text = yield* this.#rendered(messages.map(({ role }, i) => ({ role, content: standIns[i] })));
     let at = 0;
     messages.forEach(({ role, tool_calls: calls }, i) => {
       const found = text.indexOf(standIns[i], at);
@@ -139,9 +159,9 @@ export class GenTemplate {
     });
   }
 
-  #rendered(messages: readonly { role: string; content: string }[]): string {
+  *#rendered(messages: readonly { role: string; content: string }[]): Generator<void, string> {
     try {
-      return this.#template.render({ ...this.#variables, messages });
+      return yield* this.#template.steps({ ...this.#variables, messages });
     } catch (cause) {
       throw invalid(`the chat template refuses them (${(cause as Error).message})`, { cause });
     }
@@ -150,7 +170,7 @@ export class GenTemplate {
   /** Whether the marks are all that the template takes: the ids are those of the template as it is written. */
   #agreesWith({ template, tokens }: TemplateSources): boolean {
     const messages = [...EVERYBODY];
-    const marked = atOnce(encodeParts(this.#marks.parts(this.#rendered(messages)), this.#tokenizer));
+    const marked = atOnce(this.#encode(atOnce(this.#rendered(messages))));
     const plainly = new JinjaTemplate(template).render({ ...tokens, messages });
     const whole = this.#tokenizer.encodeTemplated(plainly);
     return marked.length === whole.length && marked.every((id, i) => id === whole[i]);

@@ -1,4 +1,5 @@
 import { Template } from "@huggingface/jinja";
+import { atOnce } from "../slices.js";
 import { Costs, MeteredInterpreter, type Node } from "./metered-interpreter.js";
 
 /** What `str.strip`, `str.lstrip` and `str.rstrip` do with an argument, by the name the template calls them. */
@@ -11,6 +12,9 @@ const STRIPS: Record<string, (text: string, characters: string) => string> = {
 const FUNCTIONS = Object.fromEntries(
   Object.entries(STRIPS).map(([name, strip]) => [functionName(name), strip]),
 );
+
+/** Messages that are templated without a break, at some 0.1 ms each. */
+const TURNS_A_STEP = 32;
 
 /** Qwen3's has 4,000 characters. */
 const LONGEST_SOURCE = 1 << 18;
@@ -33,8 +37,13 @@ export class JinjaTemplate {
 
   /** Throws an Error where the template refuses what it is given, or takes more work than a template should. */
   render(variables: Record<string, unknown>): string {
+    return atOnce(this.steps(variables));
+  }
+
+  /** As `render`, in steps of a few milliseconds where what takes long is a loop over messages. */
+  steps(variables: Record<string, unknown>): Generator<void, string> {
     const interpreter = new MeteredInterpreter(this.#costs, { ...variables, ...FUNCTIONS });
-    return interpreter.run(this.#program).value as string;
+    return interpreter.steps(this.#program, TURNS_A_STEP);
   }
 }
 

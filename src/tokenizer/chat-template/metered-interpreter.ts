@@ -14,6 +14,7 @@ interface Value {
 
 interface Scope {
   set(name: string, value: unknown): Value;
+  setVariable(name: string, value: Value): void;
   lookupVariable(name: string): Value;
 }
 
@@ -24,6 +25,7 @@ const BaseInterpreter = Interpreter as unknown as new (
   readonly global: Scope;
   run(program: Node): Value;
   evaluate(node: Node | undefined, scope: Scope): Value;
+  evaluateBlock(statements: Node[], scope: Scope): Value;
 };
 
 /** Work is counted in characters read or written; a node's evaluation takes as long as this many. */
@@ -60,11 +62,14 @@ export class Costs {
   readonly called = new WeakSet<object>();
   readonly sorting = new WeakSet<object>();
   readonly looped = new WeakSet<object>();
+  /** Loops of the program's own that can be left between two turns. */
+  readonly stepped = new WeakSet<object>();
   /** Nodes in all. A macro's definition is searched through each time it is come upon. */
   nodes = 0;
 
   constructor(program: Node) {
     this.#visit(program);
+    for (const statement of program.body as Node[]) if (isPlainLoop(statement)) this.stepped.add(statement);
   }
 
   #visit(value: unknown): void {
@@ -125,6 +130,18 @@ export class Costs {
   }
 }
 
+/** Whether a statement is a loop over a list, with one name, that goes through all of it. */
+function isPlainLoop({ type, loopvar, iterable, body }: Node): boolean {
+  if (type !== "For" || (loopvar as Node).type !== "Identifier") return false;
+  return (iterable as Node).type !== "SelectExpression" && !leaves(body);
+}
+
+/** Whether a loop is left, or a turn of it, in the middle. */
+function leaves(value: unknown): boolean {
+  if (isNode(value) && (value.type === "Break" || value.type === "Continue")) return true;
+  return typeof value === "object" && value !== null && Object.values(value).some(leaves);
+}
+
 function isNode(value: unknown): value is Node {
   return typeof value === "object" && value !== null && typeof (value as Node).type === "string";
 }
@@ -163,6 +180,34 @@ export class MeteredInterpreter extends BaseInterpreter {
     const value = super.evaluate(node, scope);
     if (node !== undefined && value !== undefined) this.#account(node, value);
     return value;
+  }
+
+  /** As `run`, in steps: its own loops pause after so many turns. */
+  *steps(program: Node, turns: number): Generator<void, string> {
+    let text = "";
+    for (const statement of program.body as Node[]) {
+      const list = this.#costs.stepped.has(statement)
+        ? this.evaluate(statement.iterable as Node, this.global)
+        : null;
+      if (list?.type === "ArrayValue") text += yield* this.#loop(statement, list.value as Value[], turns);
+      else text += this.evaluateBlock([statement], this.global).value;
+    }
+    return text;
+  }
+
+  /** As the interpreter's own loop. */
+  *#loop({ loopvar, body, defaultBlock }: Node, items: Value[], turns: number): Generator<void, string> {
+    const scope: Scope = new Environment(this.global);
+    if (items.length === 0) return this.evaluateBlock(defaultBlock as Node[], scope).value as string;
+    let text = "";
+    for (const [i, item] of items.entries()) {
+      if (i > 0 && i % turns === 0) yield;
+      scope.setVariable("loop", loopVariable(items, i));
+      scope.setVariable((loopvar as Node).value as string, item);
+      text += this.evaluateBlock(body as Node[], scope).value;
+    }
+    this.#spend(text.length);
+    return text;
   }
 
   /** Takes the cost of a node's value from the work that is left. */
@@ -218,6 +263,19 @@ export class MeteredInterpreter extends BaseInterpreter {
     if (type !== "NamespaceValue") this.#weights.set(value, weight);
     return weight;
   }
+}
+
+/** What a loop's body knows as `loop`. */
+function loopVariable(items: readonly Value[], i: number): Value {
+  const left = items.length - i;
+  const from = { index: i + 1, index0: i, first: i === 0 };
+  const to = { revindex: left, revindex0: left - 1, last: left === 1, length: items.length };
+  const others = { previtem: undefined, nextitem: undefined };
+  const loop: Value = new Environment().set("loop", { ...from, ...to, ...others });
+  const members = loop.value as Map<string, Value>;
+  if (i > 0) members.set("previtem", items[i - 1]);
+  if (left > 1) members.set("nextitem", items[i + 1]);
+  return loop;
 }
 
 /** Whether a node's value is one that was there before. */

@@ -17,13 +17,14 @@ export function encodeParts(
   parts: readonly Part[],
   tokenizer: Tokenizer,
   most = Number.POSITIVE_INFINITY,
+  tooLong = (least: number) => promptTooLong(least, most),
 ): Generator<void, number[]> {
   const bytes = parts.map((part) => (typeof part === "string" ? leastBytes(part) : tokenizer.longest));
   const total = bytes.reduce((sum, one) => sum + one, 0);
-  if (total / tokenizer.longest >= most) throw promptTooLong(Math.ceil(total / tokenizer.longest), most);
+  if (total / tokenizer.longest >= most) throw tooLong(Math.ceil(total / tokenizer.longest));
   return steps(parts, tokenizer, total, (stand, left) => {
     const least = stand + left / tokenizer.longest;
-    if (least >= most) throw promptTooLong(Math.ceil(least), most);
+    if (least >= most) throw tooLong(Math.ceil(least));
   });
 }
 

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { CheckpointError } from "../../errors.js";
-import { checkSize } from "../limits.js";
+import { checkSize, FEW_MESSAGES, promptTooLong } from "../limits.js";
 import { Marks } from "../normalization/marks.js";
 import { atOnce, inTurns, SLICE } from "../slices.js";
 import type { Tokenizer } from "../tokenizer.js";
@@ -115,17 +115,18 @@ export class ChatTemplate {
    * would drop, an assistant's message at the end, or messages that the template refuses.
    */
   prefix(messages: readonly Message[], options: PrefixOptions = {}): Prefix {
-    const ids = atOnce(this.#encode(this.#beforeAnswer(messages, options)));
+    const ids = atOnce(this.#steps(this.#beforeAnswer(messages, options)));
     return prefixOf(ids, this.#tokenizer, hasStanding(messages));
   }
 
   /**
    * As `prefix`, of fewer than `most` ids. What is sure to be too long by its length alone is refused before it is
-   * templated and encoded. Of a long conversation comes a promise: it is encoded in slices, between which the event loop
-   * goes on.
+   * templated and encoded. Of a long conversation comes a promise: one of many messages is templated, and one of much text
+   * encoded, in slices, between which the event loop goes on.
    *
-   * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE; MARKS_TOO_MANY, or the promise rejects with it
-   * @throws {ContextLengthError} PROMPT_TOO_LONG, or the promise rejects with it
+   * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE, MARKS_TOO_MANY
+   * @throws {ContextLengthError} PROMPT_TOO_LONG
+   * @throws or the promise rejects with what only templating and encoding can find
    */
   prefixWithin(
     limits: number | PrefixLimits,
@@ -139,10 +140,13 @@ export class ChatTemplate {
       bytes,
       perMessage: (role) => this.#leastTokens.get(role) ?? 1,
     });
-    const text = this.#beforeAnswer(messages, options);
-    const prefix = (ids: number[]) => prefixOf(ids, this.#tokenizer, standing);
+    const rendering = this.#beforeAnswer(messages, options);
     const standing = hasStanding(messages);
-    const steps = this.#encode(text, most);
+    const prefix = (ids: number[]) => prefixOf(ids, this.#tokenizer, standing);
+    const within = { most, windows: most > context };
+    if (messages.length > FEW_MESSAGES) return inTurns(this.#steps(rendering, within)).then(prefix);
+    const text = atOnce(rendering);
+    const steps = this.#encode(text, within);
     return text.length <= SLICE ? prefix(atOnce(steps)) : inTurns(steps).then(prefix);
   }
 
@@ -159,15 +163,14 @@ export class ChatTemplate {
     answer: string,
     options: PrefixOptions = {},
   ): Promise<Prefix> {
-    const [text, other] = ["a", "b"].map((content) =>
-      this.#beforeAnswer(
-        [...messages, { role: "assistant", content: answer }, { role: "user", content }],
-        options,
-      ),
-    );
+    const spoken = [...messages, { role: "assistant", content: answer }];
+    const goneOn = (content: string) =>
+      inTurns(this.#beforeAnswer([...spoken, { role: "user", content }], options));
+    const text = await goneOn("a");
+    const other = await goneOn("b");
     let common = 0;
     while (common < text.length && text[common] === other[common]) common++;
-    return prefixOf(await inTurns(this.#encode(text.slice(0, common), most)), this.#tokenizer);
+    return prefixOf(await inTurns(this.#encode(text.slice(0, common), { most })), this.#tokenizer);
   }
 
   /**
@@ -175,33 +178,36 @@ export class ChatTemplate {
    * Throws InputError (MESSAGES_INVALID) as `prefix` does, but takes an assistant's message at the end.
    */
   conversation(messages: readonly Message[]): number[] {
-    return atOnce(this.#encode(this.#render(this.#template, templateMessages(messages), {})));
+    return atOnce(this.#steps(this.#render(this.#template, templateMessages(messages), {})));
   }
 
-  /** The rendered conversation with its control tokens marked, up to where the response begins. */
-  #beforeAnswer(messages: readonly Message[], options: PrefixOptions): string {
+  /** The rendered conversation with its control tokens marked, up to where the response begins; checked before the first step. */
+  #beforeAnswer(messages: readonly Message[], options: PrefixOptions): Generator<void, string> {
     const handed = options.keepReasoning ? withReasoningInText : withReasoningApart;
     const conversation = templateMessages(messages, options).map(handed);
     if (conversation.at(-1)?.role === "assistant") {
       throw invalid("the last one is the assistant's. Leave it out: its answer is what you stream");
     }
     const form = options.tools?.length ? this.#toolTemplate : this.#template;
-    const text = this.#upToAnswer(form, conversation, options);
-    return options.reasoning ? this.#beforeThinking(text) : text;
+    return this.#upToAnswer(form, conversation, options);
   }
 
   /** The rendered conversation with its control tokens marked, up to an assistant's answer. */
-  #upToAnswer(form: Form, messages: TemplateMessage[], options: PrefixOptions): string {
+  *#upToAnswer(form: Form, messages: TemplateMessage[], options: PrefixOptions): Generator<void, string> {
     const response = `${this.#marks.nonce}response`;
-    const text = this.#render(form, [...messages, { role: "assistant", content: response }], options);
+    const text = yield* this.#render(form, [...messages, { role: "assistant", content: response }], options);
     const end = text.lastIndexOf(response);
     if (end === -1) throw invalid("the chat template drops the assistant's answer after them");
-    return text.slice(0, end);
+    return options.reasoning ? this.#beforeThinking(text.slice(0, end)) : text.slice(0, end);
   }
 
-  #render({ template, variables }: Form, messages: TemplateMessage[], options: PrefixOptions): string {
+  *#render(
+    { template, variables }: Form,
+    messages: TemplateMessage[],
+    options: PrefixOptions,
+  ): Generator<void, string> {
     try {
-      return template.render({
+      return yield* template.steps({
         ...variables,
         messages,
         ...(options.tools?.length ? { tools: plain(options.tools) } : {}),
@@ -221,8 +227,16 @@ export class ChatTemplate {
     return think === -1 ? text : text.slice(0, think);
   }
 
-  #encode(text: string, most?: number): Generator<void, number[]> {
-    return encodeParts(this.#marks.parts(text), this.#tokenizer, most);
+  *#steps(rendering: Generator<void, string>, within?: Within): Generator<void, number[]> {
+    return yield* this.#encode(yield* rendering, within);
+  }
+
+  #encode(
+    text: string,
+    { most = Number.POSITIVE_INFINITY, windows }: Within = {},
+  ): Generator<void, number[]> {
+    const tooLong = (least: number) => promptTooLong(least, most, windows);
+    return encodeParts(this.#marks.parts(text), this.#tokenizer, most, tooLong);
   }
 
   #withinContext(most: number): PrefixLimits {
@@ -233,7 +247,7 @@ export class ChatTemplate {
   #least(role: string): number {
     const count = (times: number): number => {
       const messages = [{ role: "user", content: "" }, ...Array(times).fill({ role, content: "" })];
-      return atOnce(this.#encode(this.#upToAnswer(this.#template, messages, {}))).length;
+      return atOnce(this.#steps(this.#upToAnswer(this.#template, messages, {}))).length;
     };
     try {
       return Math.max(1, count(3) - count(2));
@@ -247,9 +261,9 @@ export class ChatTemplate {
   #trial(form: Form, source: string, { tokens }: TemplateSources): string | null {
     const messages = ["system", "user", "assistant", "user"].map((role) => ({ role, content: role }));
     try {
-      const marked = atOnce(this.#encode(this.#upToAnswer(form, messages, {})));
+      const marked = atOnce(this.#steps(this.#upToAnswer(form, messages, {})));
       const plainly = { template: new JinjaTemplate(source), variables: tokens };
-      const whole = this.#tokenizer.encodeTemplated(this.#upToAnswer(plainly, messages, {}));
+      const whole = this.#tokenizer.encodeTemplated(atOnce(this.#upToAnswer(plainly, messages, {})));
       const same = marked.length === whole.length && marked.every((id, i) => id === whole[i]);
       return same ? null : "puts its control tokens together from parts";
     } catch (error) {
@@ -268,6 +282,12 @@ export function prefixOf(ids: number[], tokenizer: Tokenizer, standing = false):
   const first = standing && turns.find(({ role }) => role === "user");
   if (first) first.standing = true;
   return { ids, promptIndex: promptIndexOf(ids, tokenizer) ?? turns.at(-1)?.end ?? null, turns };
+}
+
+/** How many ids there may be, and whether they are judged in windows. */
+interface Within {
+  most?: number;
+  windows?: boolean;
 }
 
 /** A template and the values of the variables that name tokens. */

@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { Template } from "@huggingface/jinja";
 import { expect, test } from "vitest";
 import { JinjaTemplate } from "../../../src/tokenizer/chat-template/jinja-template.js";
 import { QWEN3 } from "../qwen3.js";
@@ -159,4 +160,57 @@ test.each([
   }));
   const text = new JinjaTemplate(chat_template).render({ messages, tools });
   expect(text.split("<|im_start|>").length).toBeGreaterThan((count * 2) / 3);
+});
+
+const members = ["index", "index0", "revindex", "revindex0", "first", "last", "length"];
+const others = "{{ loop.previtem.content }}{{ loop.nextitem.content }}{{ loop.previtem is defined }}";
+
+test.each([
+  [
+    "all that a loop knows",
+    `{% for m in messages %}{{ [loop.${members.join(", loop.")}] }}${others}{% endfor %}`,
+  ],
+  [
+    "what a loop sets",
+    "{% set x = 1 %}{% for m in messages %}{% set x = m.content %}{{ x }}{% endfor %}{{ x }}",
+  ],
+  [
+    "what it sets in a namespace",
+    "{% set ns = namespace(x=0) %}{% for m in messages[::-1] %}{% set ns.x = ns.x + loop.index %}{% endfor %}{{ ns.x }}",
+  ],
+  [
+    "loops in a loop",
+    "{% for m in messages %}{% for n in [1, 2] %}{{ loop.index }}{{ m.role }}{% endfor %}{% endfor %}",
+  ],
+  ["a loop's name after it", "{% for m in messages %}{% endfor %}{{ m is defined }}{{ loop is defined }}"],
+  [
+    "loops that are left",
+    "{% for m in messages %}{% if loop.index == 40 %}{% break %}{% endif %}{{ m.content }}{% endfor %}",
+  ],
+  [
+    "turns that are left",
+    "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.content }}{% endfor %}",
+  ],
+  [
+    "a choice of messages",
+    "{% for m in messages if m.role == 'user' %}{{ loop.index }}{{ m.content }}{% endfor %}",
+  ],
+  ["an object's keys", "{% for key in messages[0] %}{{ loop.index }}{{ key }}{% else %}none{% endfor %}"],
+  [
+    "nothing to go through",
+    "{% for m in [] %}{{ m }}{% else %}none{% endfor %}{% for m in [] %}{{ m }}{% endfor %}",
+  ],
+])("in steps or at once, %s are as the library has them", (_name, source) => {
+  const messages = Array.from({ length: 100 }, (_, i) => ({
+    role: i % 2 ? "assistant" : "user",
+    content: `<${i}>`,
+  }));
+  const expected = new Template(source).render({ messages });
+  const steps = new JinjaTemplate(source).steps({ messages });
+  let count = 0;
+  let step = steps.next();
+  for (; !step.done; step = steps.next()) count++;
+  expect(step.value).toBe(expected);
+  expect(render(source, { messages })).toBe(expected);
+  if (_name === "all that a loop knows") expect(count).toBe(3);
 });
