@@ -67,6 +67,11 @@ export class RequestRecord {
   stream = false;
   unjudged: readonly (Unjudged | "path")[] = [];
   leftOut = 0;
+  /** Milliseconds until the prompt's verdict, and tokens of an answer, where there are no outcomes that tell. */
+  promptMs: number | null = null;
+  tokens = 0;
+  /** How it ended, where its status does not tell. */
+  end: RequestEnd | null = null;
   /** It is written down when its answer has ended. */
   concludes = false;
 
@@ -83,7 +88,7 @@ export class RequestRecord {
 
   /** @param logText whether the text of what was flagged is told */
   entry(status: number, outcomes: readonly Outcome[], error: unknown, logText: boolean): LogEntry {
-    const promptMs = outcomes[0]?.stats.promptMs ?? null;
+    const promptMs = outcomes[0]?.stats.promptMs ?? this.promptMs;
     return {
       time: new Date().toISOString(),
       requestId: this.id,
@@ -92,13 +97,15 @@ export class RequestRecord {
       policy: this.policy,
       model: this.model,
       stream: this.stream,
-      end: this.unjudged.includes("path") && status < 400 ? "unjudged" : endOf(status, outcomes, error),
+      end:
+        this.end ??
+        (this.unjudged.includes("path") && status < 400 ? "unjudged" : endOf(status, outcomes, error)),
       status,
       ms: Math.round(performance.now() - this.startedAt),
       promptMs: promptMs && Math.round(promptMs),
       promptTokens: outcomes.reduce((sum, { stats }) => sum + stats.promptTokens, 0),
       reusedTokens: outcomes.reduce((sum, { stats }) => sum + stats.reusedTokens, 0),
-      tokens: outcomes.reduce((sum, { stats }) => sum + stats.tokens, 0),
+      tokens: outcomes.reduce((sum, { stats }) => sum + stats.tokens, this.tokens),
       regenerations: outcomes.reduce((sum, { stats }) => sum + stats.regenerations, 0),
       violations: outcomes
         .flatMap(({ violation }) => violation ?? [])

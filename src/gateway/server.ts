@@ -117,10 +117,12 @@ class Http1Message extends IncomingMessage {
  */
 async function answer(service: Service, request: Request, incoming: IncomingMessage): Promise<Response> {
   const response = await service.fetch(request);
-  const unread = response.status === 413 || (response.status >= 400 && !request.bodyUsed);
-  if (!unread || (await readToEnd(incoming))) return response;
+  const closes = response.headers.get("connection") === "close";
+  const unread = closes || response.status === 413 || (response.status >= 400 && !request.bodyUsed);
+  if (!unread) return response;
   const headers = new Headers(response.headers);
-  headers.set("connection", "close");
+  if (await readToEnd(incoming)) headers.delete("connection");
+  else headers.set("connection", "close");
   return new Response(response.body, { status: response.status, headers });
 }
 

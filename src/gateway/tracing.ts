@@ -13,11 +13,12 @@ import { nameOf } from "../gate/attempt.js";
 import type { Finding } from "../moderation/ruling.js";
 import type { RequestRecord } from "./record.js";
 import type { Dropped } from "./regenerate/dropped.js";
-import type { Begun, Ended, Ruled, Watcher } from "./watcher.js";
+import type { Begun, Ended, Ruled, Told, ToldVerdict, Watcher } from "./watcher.js";
 
 /** OpenTelemetry's names for what is asked of a model, by the judged endpoint. */
 const OPERATIONS: Readonly<Record<string, string>> = {
   "/chat/completions": "chat",
+  "/v1/chat/completions": "chat",
   "/responses": "chat",
   "/v1/messages": "chat",
   "/api/chat": "chat",
@@ -96,6 +97,16 @@ class TracedRequest implements Watcher {
     this.prompt(index, ruled);
   }
 
+  told(index: number, { part, verdict, action, finding }: Told): void {
+    this.#span.addEvent(`qwen3guard.${part === "response" ? "response" : "prompt"}.verdict`, {
+      "qwen3guard.choice": index,
+      "qwen3guard.action": action,
+      ...(finding ? findingOf(finding) : verdict ? labelled(verdict) : {}),
+    });
+  }
+
+  heard(): void {}
+
   observed(choice: number, finding: Finding): void {
     this.#span.addEvent("qwen3guard.observed", { "qwen3guard.choice": choice, ...findingOf(finding) });
   }
@@ -149,11 +160,11 @@ class TracedRequest implements Watcher {
   }
 }
 
-function labelled({ risk, riskProbability }: Pick<Finding, "risk" | "riskProbability">): Attributes {
+function labelled({ risk, riskProbability }: Pick<ToldVerdict, "risk" | "riskProbability">): Attributes {
   return {
     "gen_ai.evaluation.name": "qwen3guard",
     "gen_ai.evaluation.score.label": risk,
-    "gen_ai.evaluation.score.value": riskProbability,
+    ...(riskProbability !== null && { "gen_ai.evaluation.score.value": riskProbability }),
   };
 }
 

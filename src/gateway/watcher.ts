@@ -2,7 +2,8 @@ import type { Outcome } from "../gate/gate-options.js";
 import type { ModerationViolation } from "../gate/violation.js";
 import type { Policy } from "../moderation/policy.js";
 import type { Finding, Ruling } from "../moderation/ruling.js";
-import type { TurnVerdict } from "../moderation/verdict.js";
+import type { Judgement, TurnVerdict } from "../moderation/verdict.js";
+import type { Message } from "../tokenizer/chat-template/messages.js";
 import type { Received } from "./lane.js";
 import type { LogEntry } from "./record.js";
 import type { Dropped } from "./regenerate/dropped.js";
@@ -22,6 +23,33 @@ export interface Ruled {
   turns: readonly TurnVerdict[];
   /** The guard failed, and the policy (`failOpen`) lets the prompt go on without. */
   unguarded: boolean;
+}
+
+/** A verdict that was asked for and given, and what a policy makes of it, where there is one. */
+export interface Told {
+  part: "prompt" | "input" | "response";
+  /** The whole conversation; none where the answer came as text (`heard`). */
+  messages: readonly Message[];
+  verdict: ToldVerdict | null;
+  /** Of the response's tokens the one that made it so. */
+  index: number | null;
+  tokens: number | null;
+  policy: Policy | null;
+  /** told: no policy rules on it. */
+  action: "told" | "passed" | "observed" | "stopped" | "cancelled" | "refused" | "failed";
+  finding: Finding | null;
+  /** Code of what went wrong. */
+  error: string | null;
+}
+
+/** The guard's own, whatever a policy makes of it. */
+export interface ToldVerdict {
+  risk: string;
+  /** Null where it is of a row of tokens. */
+  riskProbability: number | null;
+  category: string | null;
+  categoryProbability: number | null;
+  probabilities?: Judgement["probabilities"];
 }
 
 /** How a request ended: what was judged of it, and what went wrong. */
@@ -47,6 +75,10 @@ export interface Watcher {
   dropped(choice: number, dropped: Dropped): void;
   /** One of the texts that a request for moderations is about. */
   input(index: number, ruled: Ruled & Omit<Begun, "replaces">): void;
+  /** A text, from 0, of which a client is told the verdict. */
+  told(index: number, told: Told): void;
+  /** Text of an answer whose verdicts a client is told as it comes. */
+  heard(text: string): void;
   /** Called once. */
   ended(end: Ended): void;
 }

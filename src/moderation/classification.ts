@@ -2,7 +2,7 @@ import { InputError } from "../errors.js";
 import { contentText, type Message } from "../tokenizer/chat-template/messages.js";
 import { severityOf } from "./labels.js";
 import type { Policy, PolicyData } from "./policy.js";
-import { type Ruling, rulePrompt, ruleResponse } from "./ruling.js";
+import { type Finding, type Ruling, rulePrompt, ruleResponse } from "./ruling.js";
 import type { GuardStream } from "./stream.js";
 import { type Judgement, type Verdict, verdictsOfTurn } from "./verdict.js";
 
@@ -118,7 +118,22 @@ async function verdictsOf(stream: GuardStream, answer: string): Promise<Verdict[
 function summaryOf({ action, violation, observed }: Ruling): ClassificationRuling {
   const finding = violation ?? observed[0];
   if (!finding) return { action: "pass", cause: null, risk: null, category: null };
-  return { action, cause: "risk", risk: finding.risk, category: finding.category };
+  const ruling: ClassificationRuling = {
+    action,
+    cause: "risk",
+    risk: finding.risk,
+    category: finding.category,
+  };
+  findings.set(ruling, finding);
+  return ruling;
+}
+
+/** What rulings stand on. Beside them, as they are data that callers send on. */
+const findings = new WeakMap<ClassificationRuling, Finding>();
+
+/** The token and the rule that a ruling stands on; null where it passes, and of a Gen guard, which has no tokens. */
+export function findingOf(ruling: ClassificationRuling): Finding | null {
+  return findings.get(ruling) ?? null;
 }
 
 async function decided(

@@ -1,4 +1,6 @@
 export const STREAMS = "/v1/streams";
+/** Where LiteLLM's generic guardrail API asks. */
+export const GUARDRAIL = "/beta/litellm_basic_guardrail_api";
 
 const ENDPOINTS = [
   "/v1/chat/completions",
@@ -6,6 +8,7 @@ const ENDPOINTS = [
   "/v1/classify",
   "/v1/models",
   STREAMS,
+  GUARDRAIL,
   "/healthz",
   "/metrics",
 ];

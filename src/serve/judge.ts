@@ -1,16 +1,20 @@
 import { RequestError } from "../gateway/api-error.js";
 import { isRecord, type Json } from "../gateway/json.js";
+import type { RequestRecord } from "../gateway/record.js";
 import type { GenGuard, TokenLogprob } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { Classification } from "../moderation/classification.js";
 import { severityOf } from "../moderation/labels.js";
 import { type Policy, type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
+import { tellClassification } from "./telling.js";
 
 /** Who asks, and until when. */
 export interface Asking {
   signal: AbortSignal;
   cacheKey: string;
+  /** Those who watch it are told of what is judged. */
+  record: RequestRecord;
 }
 
 const MOST_INPUTS = 256;
@@ -49,16 +53,29 @@ export class Judge {
     this.policy = resolvePolicy(policy, guard.labels);
   }
 
-  classify(messages: unknown, asking: Asking, policy: unknown = this.#policy): Promise<Classification> {
-    return this.guard.classify({
-      messages: messages as Message[],
-      policy: policy as PolicyData | undefined,
-      ...asking,
-    });
+  /** @param index which of a request's texts it is, from 0; `input`: whether it is one of several that were asked about */
+  async classify(
+    messages: unknown,
+    { record, ...asking }: Asking,
+    policy: unknown = this.#policy,
+    { index = 0, input = false }: { index?: number; input?: boolean } = {},
+  ): Promise<Classification> {
+    const conversation = messages as Message[];
+    const given = policy as PolicyData | undefined;
+    const found = await this.guard.classify({ messages: conversation, policy: given, ...asking });
+    // It has been checked by now.
+    const resolved = given === undefined || given === null ? null : resolvePolicy(given, this.guard.labels);
+    tellClassification(record, index, { messages: conversation, found, policy: resolved, input });
+    return found;
   }
 
   /** @throws {RequestError} logprobs_unavailable: the guard writes no words */
-  logprobs(messages: unknown, answer: string, alternatives: number, asking: Asking): Promise<TokenLogprob[]> {
+  logprobs(
+    messages: unknown,
+    answer: string,
+    alternatives: number,
+    { record: _, ...asking }: Asking,
+  ): Promise<TokenLogprob[]> {
     if (!("logprobs" in this.guard)) {
       const message =
         "This guard judges tokens and writes no words, so there are no logprobs. Leave logprobs out.";
@@ -73,9 +90,10 @@ export class Judge {
    */
   async moderations(body: Json, asking: Asking): Promise<Json> {
     const results: Json[] = [];
-    for (const content of inputs(body.input)) {
+    for (const [index, content] of inputs(body.input).entries()) {
+      const messages = [{ role: "user", content }];
       results.push(
-        this.#moderation(await this.classify([{ role: "user", content }], asking, this.policyData)),
+        this.#moderation(await this.classify(messages, asking, this.policyData, { index, input: true })),
       );
     }
     return { id: `modr-${crypto.randomUUID()}`, model: modelOf(body), results };

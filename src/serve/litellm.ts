@@ -1,15 +1,13 @@
-import { RequestError, toRequestError } from "../gateway/api-error.js";
+import { RequestError } from "../gateway/api-error.js";
 import type { Json } from "../gateway/json.js";
 import { parseChat } from "../gateway/openai/chat-request.js";
 import { FieldReader, objectsOf, refusal, textsIn } from "../gateway/request/fields.js";
+import type { TextMessage } from "../gateway/request/messages.js";
 import type { Classification } from "../moderation/classification.js";
 import { type Policy, replacementOf } from "../moderation/policy.js";
 import { rulePrompt } from "../moderation/ruling.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
 import type { Asking, Judge } from "./judge.js";
-
-/** Where LiteLLM's generic guardrail API asks. */
-export const GUARDRAIL = "/beta/litellm_basic_guardrail_api";
 
 /** What was found, for metrics. */
 export interface Finding {
@@ -29,27 +27,29 @@ export interface GuardrailAnswer {
  * Judges what LiteLLM sends of a request or of an answer. What a policy stops is blocked and never rewritten: LiteLLM drops
  * rewrites of streams unless it is set up for them.
  *
- * @throws what the guard failed of, so that LiteLLM does what it was told for that; never for what a text is
+ * @throws what the guard failed of, and what `blockedFor` has a word for
  */
 export async function guardrail(body: Json, judge: Judge, asking: Asking): Promise<GuardrailAnswer> {
   const { policy } = judge;
-  try {
-    const findings =
-      asked(body) === "request"
-        ? await judgeRequest(body, judge, policy, asking)
-        : await judgeAnswer(body, judge, policy, asking);
-    const stopped = findings.find(({ action }) => action === "block");
-    if (!stopped) return { body: { action: "NONE" }, findings };
-    const reason =
-      replacementOf(policy, stopped.category) ??
-      `The ${stopped.part} was judged ${stopped.risk} (${stopped.category}).`;
-    return { body: { action: "BLOCKED", blocked_reason: reason, qwen3guard: stopped }, findings };
-  } catch (error) {
-    const { status, body: told } = toRequestError(error);
-    // LiteLLM may be told to let by what ends with an error.
-    if (status !== 400) throw error;
-    return { body: { action: "BLOCKED", blocked_reason: told.error.message }, findings: [] };
-  }
+  const findings =
+    asked(body) === "request"
+      ? await judgeRequest(body, judge, policy, asking)
+      : await judgeAnswer(body, judge, policy, asking);
+  const stopped = findings.find(({ action }) => action === "block");
+  if (!stopped) return { body: { action: "NONE" }, findings };
+  const reason =
+    replacementOf(policy, stopped.category) ??
+    `The ${stopped.part} was judged ${stopped.risk} (${stopped.category}).`;
+  return { body: { action: "BLOCKED", blocked_reason: reason, qwen3guard: stopped }, findings };
+}
+
+/**
+ * What LiteLLM is told where a text is what cannot be judged, or is larger than what is read: it may be told to let by what
+ * ends with an error (`fail_on_error`). Null: the fault is no text's, and LiteLLM does what it was told for that.
+ */
+export function blockedFor({ status, body }: RequestError): GuardrailAnswer["body"] | null {
+  if (status !== 400 && status !== 413) return null;
+  return { action: "BLOCKED", blocked_reason: body.error.message };
 }
 
 function asked({ input_type }: Json): "request" | "response" {
@@ -76,7 +76,7 @@ async function judgeRequest(body: Json, judge: Judge, policy: Policy, asking: As
 
 /** By the policy's scope, where the guard judges turns; a Gen guard judges the conversation as a whole. */
 async function judgePrompt(
-  messages: readonly Message[],
+  messages: readonly TextMessage[],
   judge: Judge,
   policy: Policy,
   asking: Asking,
@@ -85,9 +85,17 @@ async function judgePrompt(
   if ("logprobs" in guard) return found(await judge.classify(messages, asking, judge.policyData));
   const { scope } = policy.prompt;
   const prompt = guard.prompt({ messages, reasoning: true, scope, overflow: "slide" });
-  const stream = guard.stream({ prompt, overflow: "slide", ...asking });
+  const { record, ...options } = asking;
+  const stream = guard.stream({ prompt, overflow: "slide", ...options });
   try {
-    const { violation, observed } = rulePrompt(await stream.turns, policy);
+    const turns = await stream.turns;
+    const ruling = rulePrompt(turns, policy);
+    const replaces = ({ category }: { category: string }) => replacementOf(policy, category) !== null;
+    for (const watcher of record.watchers) {
+      watcher.begins(0, { messages, policy, replaces });
+      watcher.prompt(0, { ruling, turns, unguarded: false });
+    }
+    const { violation, observed } = ruling;
     return (violation ? [...observed, violation] : observed).map(({ part, action, risk, category }) => ({
       part,
       action,
@@ -111,8 +119,8 @@ async function judgeAnswer(body: Json, judge: Judge, policy: Policy, asking: Ask
     ...(policy.tools === "judge" && calls.length > 0 ? [calls.join("\n")] : []),
   ];
   const findings: Finding[] = [];
-  for (const own of texts) {
-    findings.push(...(await judgeText([{ role: "user", content: "" }], own, judge, asking)));
+  for (const [i, own] of texts.entries()) {
+    findings.push(...(await judgeText([{ role: "user", content: "" }], own, judge, asking, i)));
   }
   return findings;
 }
@@ -122,9 +130,10 @@ async function judgeText(
   content: string,
   judge: Judge,
   asking: Asking,
+  index = 0,
 ): Promise<Finding[]> {
   const messages = [...before, { role: "assistant", content }];
-  return found(await judge.classify(messages, asking, judge.policyData));
+  return found(await judge.classify(messages, asking, judge.policyData, { index }));
 }
 
 function found({ part, risk, category, ruling }: Classification): Finding[] {

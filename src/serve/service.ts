@@ -6,10 +6,10 @@ import { type WebSocket, WebSocketServer } from "ws";
 import { type AccessOptions, access } from "../gateway/access.js";
 import { AdmissionControl } from "../gateway/admission.js";
 import { RequestError, toRequestError } from "../gateway/api-error.js";
-import { isRecord, type Json } from "../gateway/json.js";
+import type { AuditLog } from "../gateway/audit/log.js";
+import type { Json } from "../gateway/json.js";
 import { Metrics } from "../gateway/metrics.js";
-import { type LogEntry, RequestRecord } from "../gateway/record.js";
-import { readBody } from "../gateway/request/body.js";
+import type { LogEntry, RequestRecord } from "../gateway/record.js";
 import type { Service } from "../gateway/server.js";
 import { tenantOf } from "../gateway/tenant.js";
 import type { GenGuard } from "../gen-guard.js";
@@ -18,12 +18,14 @@ import type { Classification } from "../moderation/classification.js";
 import type { PolicyData } from "../moderation/policy.js";
 import { mostBytes } from "../tokenizer/limits.js";
 import { chatCompletion } from "./chat.js";
-import { endpointOf, STREAMS } from "./endpoints.js";
+import { Desk } from "./desk.js";
+import { endpointOf, GUARDRAIL, STREAMS } from "./endpoints.js";
 import { type Asking, Judge } from "./judge.js";
 import { Keys, type Take } from "./keys.js";
-import { GUARDRAIL, guardrail } from "./litellm.js";
-import { serveSocket } from "./socket.js";
+import { blockedFor, guardrail } from "./litellm.js";
+import { refuseSocket, requestOf, serveSocket } from "./socket.js";
 import { TokenStreams } from "./streams.js";
+import type { TokenStream } from "./token-stream.js";
 
 export interface ServiceOptions extends AccessOptions {
   /** The model's name in lists. Default "qwen3guard". */
@@ -50,7 +52,9 @@ export interface ServiceOptions extends AccessOptions {
   take?: Take;
   /** Ids of token streams. Default: random ones. */
   newStreamId?: () => string;
-  /** One entry a request; it holds nobody's text. */
+  /** Where each decision is written down, a line each. Default: nowhere. */
+  audit?: AuditLog;
+  /** One entry a request, or a stream over a socket; it holds nobody's text. */
   log?: (entry: LogEntry) => void;
 }
 
@@ -66,6 +70,7 @@ export class GuardService implements Service {
   readonly #options: ServiceOptions;
   readonly #keys: Keys;
   readonly #admission: AdmissionControl;
+  readonly #desk: Desk;
   readonly #streams: TokenStreams;
   readonly #sockets: WebSocketServer;
   readonly #since = Math.floor(Date.now() / 1000);
@@ -86,7 +91,12 @@ export class GuardService implements Service {
     });
     const maxBody = options.maxBody ?? mostBytes(guard);
     this.#sockets = new WebSocketServer({ noServer: true, maxPayload: maxBody, perMessageDeflate: false });
-    this.metrics = new Metrics(guard, () => this.#admission.taken + this.#streams.size);
+    const { audit, log } = options;
+    this.metrics = new Metrics(guard, () => this.#admission.taken + this.#streams.size, audit);
+    const { labels } = guard;
+    this.#desk = new Desk({
+      ...{ keys: this.#keys, admission: this.#admission, metrics: this.metrics, labels, audit, log },
+    });
     this.#routes(guard, maxBody);
   }
 
@@ -108,53 +118,58 @@ export class GuardService implements Service {
   /** Takes a socket over, if a request with the same head would be let in. */
   async upgrade(incoming: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     socket.on("error", () => socket.destroy());
-    const answer = await this.#admitSocket(incoming);
-    if (answer instanceof Response) {
-      const body = await answer.text();
-      const type = answer.headers.get("content-type") ?? "application/json";
-      // Nobody else looks after it any more: a client that keeps it open would have it for ever.
-      socket.once("finish", () => socket.destroy());
-      socket.end(
-        `HTTP/1.1 ${answer.status} Refused\r\nconnection: close\r\ncontent-type: ${type}\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-      );
-      return;
+    const request = requestOf(incoming);
+    const answer = await this.#admitSocket(request);
+    if (answer instanceof Response || !request) {
+      return refuseSocket(socket, answer instanceof Response ? answer : new Response("", { status: 400 }));
     }
     this.#sockets.handleUpgrade(incoming, socket, head, (client: WebSocket) => {
-      serveSocket(client, (body) => this.#streams.open(body, answer));
+      serveSocket(client, (body) => this.#openOver(request, body, answer));
     });
   }
 
-  /** Whose socket it is, or why it is refused. */
-  async #admitSocket(incoming: IncomingMessage): Promise<string | Response> {
+  /** A stream over a socket, which is written down once it is over. */
+  #openOver(request: Request, body: Json, owner: string): TokenStream {
+    const record = this.#desk.recordOf(request, STREAMS);
+    record.stream = true;
     try {
-      const headers = Object.entries(incoming.headers).filter(([, value]) => typeof value === "string");
-      const request = new Request(
-        new URL(incoming.url ?? "/", `http://${incoming.headers.host ?? "localhost"}`),
-        {
-          headers: headers as [string, string][],
-        },
-      );
-      const answer = await this.#app.fetch(request, { upgrade: true });
-      return answer.status === 200 && answer.headers.has(OWNER)
-        ? (answer.headers.get(OWNER) as string)
-        : answer;
-    } catch {
-      return new Response("", { status: 400 });
+      return this.#desk.within(request, record, () => {
+        const stream = this.#streams.open(body, owner, record);
+        void stream.over.then(({ status, error }) => this.#desk.write(record, status, error));
+        return stream;
+      });
+    } catch (error) {
+      this.#desk.write(record, toRequestError(error).status, error);
+      throw error;
     }
+  }
+
+  /** Whose socket it is, or why it is refused. */
+  async #admitSocket(request: Request | null): Promise<string | Response> {
+    if (!request) return new Response("", { status: 400 });
+    const answer = await this.#app.fetch(request, { upgrade: true });
+    return answer.status === 200 && answer.headers.has(OWNER)
+      ? (answer.headers.get(OWNER) as string)
+      : answer;
   }
 
   #routes(guard: Guard | GenGuard, maxBody: number): void {
     const app = this.#app;
     app.use(async (c, next) => {
-      c.set("record", new RequestRecord(c.req.raw, endpointOf(c.req.path)));
+      c.set("record", this.#desk.recordOf(c.req.raw, endpointOf(c.req.path)));
       await next();
     });
     app.use(access(this.#options));
-    app.use(bodyLimit({ maxSize: maxBody, onError: tooLarge }));
+    // LiteLLM sends each text twice.
+    app.use(GUARDRAIL, bodyLimit({ maxSize: this.#options.maxBody ?? 2 * maxBody, onError: tooLarge }));
+    app.use(async (c, next) =>
+      c.req.path === GUARDRAIL ? next() : bodyLimit({ maxSize: maxBody, onError: tooLarge })(c, next),
+    );
     app.get("/healthz", (c) => {
       const { active, waiting } = guard.load;
-      const draining = this.#draining;
-      return c.json({ status: draining ? "draining" : "ok", active, waiting }, draining ? 503 : 200);
+      const { audit } = this.#options;
+      const status = this.#draining ? "draining" : audit?.unwritable ? "audit_unwritable" : "ok";
+      return c.json({ status, active, waiting }, status === "ok" ? 200 : 503);
     });
     app.get("/metrics", async (c) => {
       const { registry } = this.metrics;
@@ -210,7 +225,10 @@ export class GuardService implements Service {
     });
     app.onError((error, c) => {
       const failure = toRequestError(error);
-      this.#write(c.var.record, failure.status, error);
+      this.#desk.write(c.var.record, failure.status, error);
+      const told = c.req.path === GUARDRAIL ? blockedFor(failure) : null;
+      if (told)
+        return Response.json(told, { headers: failure.status === 413 ? { connection: "close" } : {} });
       const headers: Record<string, string> = failure.status === 429 ? { "retry-after": "1" } : {};
       return Response.json(failure.body, { status: failure.status, headers });
     });
@@ -227,8 +245,8 @@ export class GuardService implements Service {
       return new Response(null, { headers: { [OWNER]: owner } });
     });
     app.post(STREAMS, (c) =>
-      this.#work(c, async (body, { cacheKey }) => {
-        const stream = this.#streams.open(body, cacheKey);
+      this.#work(c, async (body, { cacheKey, record }) => {
+        const stream = this.#streams.open(body, cacheKey, record);
         return Response.json({ id: stream.id, verdict: await stream.prompt() });
       }),
     );
@@ -238,9 +256,11 @@ export class GuardService implements Service {
       ),
     );
     app.post(`${STREAMS}/:id/end`, (c) =>
-      this.#work(c, async (_, { cacheKey }) =>
-        Response.json(await this.#streams.of(c.req.param("id") as string, cacheKey).end()),
-      ),
+      this.#work(c, async (_, { cacheKey, record }) => {
+        const ended = await this.#streams.of(c.req.param("id") as string, cacheKey).end();
+        record.tokens = ended.decision.tokens;
+        return Response.json(ended);
+      }),
     );
     app.delete(`${STREAMS}/:id`, (c) => {
       this.#streams.of(c.req.param("id"), tenantOf(c.req.raw)).close();
@@ -248,20 +268,8 @@ export class GuardService implements Service {
     });
   }
 
-  async #work(c: Context<Env>, work: (body: Json, asking: Asking) => Promise<Response>): Promise<Response> {
-    const { record } = c.var;
-    const cacheKey = tenantOf(c.req.raw);
-    await this.#keys.count(c.var.client);
-    const body = await readBody(c.req.raw);
-    record.asked(isRecord(body) ? body : {}, body.stream === true);
-    const admission = this.#admission.admit(1, c.req.raw.signal);
-    try {
-      const response = await work(body, { signal: admission.signal, cacheKey });
-      this.#write(record, response.status, null);
-      return response;
-    } finally {
-      admission.free();
-    }
+  #work(c: Context<Env>, work: (body: Json, asking: Asking) => Promise<Response>): Promise<Response> {
+    return this.#desk.work(c.req.raw, c.var.record, c.var.client, work);
   }
 
   #note({ part, risk, category, ruling }: Classification): void {
@@ -272,12 +280,6 @@ export class GuardService implements Service {
       risk,
       category: category ?? "None",
     });
-  }
-
-  #write(record: RequestRecord, status: number, error: unknown): void {
-    const entry = record.entry(status, [], error, false);
-    this.metrics.ended(entry, []);
-    this.#options.log?.(entry);
   }
 }
 

@@ -1,3 +1,5 @@
+import type { IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
 import type { WebSocket } from "ws";
 import { RequestError, toRequestError } from "../gateway/api-error.js";
 import { isRecord, type Json } from "../gateway/json.js";
@@ -99,4 +101,26 @@ function parse(text: string, binary: boolean): Json {
     // Said below.
   }
   throw new RequestError(400, "message_invalid", "A message is a JSON object, as text.");
+}
+
+/** The request that asks for a socket; null where its address is none. */
+export function requestOf({ url, headers }: IncomingMessage): Request | null {
+  const given = Object.entries(headers).filter(([, value]) => typeof value === "string");
+  try {
+    const address = new URL(url ?? "/", `http://${headers.host ?? "localhost"}`);
+    return new Request(address, { headers: given as [string, string][] });
+  } catch {
+    return null;
+  }
+}
+
+/** Answers who asked for a socket, and is not let in. */
+export async function refuseSocket(socket: Duplex, refusal: Response): Promise<void> {
+  const body = await refusal.text();
+  const type = refusal.headers.get("content-type") ?? "application/json";
+  // Nobody else looks after it any more: a client that keeps it open would have it for ever.
+  socket.once("finish", () => socket.destroy());
+  socket.end(
+    `HTTP/1.1 ${refusal.status} Refused\r\nconnection: close\r\ncontent-type: ${type}\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
 }

@@ -1,6 +1,7 @@
 import { ClosedError } from "../errors.js";
 import { RequestError } from "../gateway/api-error.js";
 import type { Json } from "../gateway/json.js";
+import type { RequestRecord } from "../gateway/record.js";
 import type { GenGuard } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { PolicyData } from "../moderation/policy.js";
@@ -36,7 +37,7 @@ export class TokenStreams {
   }
 
   /** @throws {RequestError} streams_unavailable, too_many_streams; as `TokenStream` */
-  open(body: Json, owner: string): TokenStream {
+  open(body: Json, owner: string, record: RequestRecord): TokenStream {
     if (!("stream" in this.#guard)) {
       const message =
         "This service runs a Gen guard, which judges finished texts alone. Streams need a Stream guard.";
@@ -49,7 +50,8 @@ export class TokenStreams {
         `All ${this.#limits.most} streams are taken. Try again in a moment.`,
       );
     }
-    const stream = new TokenStream(this.#guard, body, this.#limits.policy, owner, this.#limits.newId());
+    const { policy, newId } = this.#limits;
+    const stream = new TokenStream(this.#guard, body, { policy, owner, record, id: newId() });
     this.#open.set(stream.id, stream);
     void stream.closed.then(() => this.#open.delete(stream.id));
     this.#timer ??= setInterval(() => this.#closeIdle(), Math.min(LOOK_MS, this.#limits.idleMs)).unref();

@@ -1,12 +1,14 @@
 import type { ClosedError } from "../errors.js";
 import { RequestError } from "../gateway/api-error.js";
 import type { Json } from "../gateway/json.js";
+import type { RequestRecord } from "../gateway/record.js";
 import type { Guard } from "../guard.js";
 import type { Decision } from "../moderation/decision.js";
-import type { PolicyData } from "../moderation/policy.js";
+import { type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import type { GuardStream } from "../moderation/stream.js";
 import type { Judgement, Verdict } from "../moderation/verdict.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
+import { StreamTelling } from "./telling.js";
 
 /** Characters or ids of one push: more would keep others waiting. */
 const MOST_PUSHED = 1 << 16;
@@ -36,8 +38,19 @@ export class TokenStream {
   /** Work under way: while there is any it is not idle. */
   pending = 0;
 
+  readonly #telling: StreamTelling;
+
   /** @throws {RequestError} field_invalid; as `guard.stream` */
-  constructor(guard: Guard, body: Json, policy: PolicyData | undefined, owner: string, id: string) {
+  constructor(
+    guard: Guard,
+    body: Json,
+    {
+      policy,
+      owner,
+      id,
+      record,
+    }: { policy: PolicyData | undefined; owner: string; id: string; record: RequestRecord },
+  ) {
     this.owner = owner;
     this.id = id;
     const { messages, ids, overflow } = body;
@@ -46,12 +59,16 @@ export class TokenStream {
     }
     const begin =
       messages === undefined ? { promptIds: ids as number[] } : { messages: messages as Message[] };
+    const given = (body.policy as PolicyData | undefined) ?? policy;
     this.#stream = guard.stream({
       ...begin,
       overflow: overflow === "error" ? "error" : "slide",
-      policy: (body.policy as PolicyData | undefined) ?? policy,
+      policy: given,
       cacheKey: owner,
     });
+    const resolved = given ? resolvePolicy(given, guard.labels) : null;
+    this.#telling = new StreamTelling(record, resolved, (messages as Message[] | undefined) ?? []);
+    void this.#stream.closed.then((reason) => this.#telling.closed(reason));
   }
 
   /** Resolves when it is over, whatever the reason. */
@@ -59,10 +76,17 @@ export class TokenStream {
     return this.#stream.closed;
   }
 
+  /** Resolves when it is over, with what is to be logged of it. */
+  get over(): Promise<{ status: number; error: unknown }> {
+    return this.#stream.closed.then((reason) => this.#telling.over(reason));
+  }
+
   /** The prompt's verdict. */
   prompt(): Promise<Json | null> {
     return this.#busy(async () => {
       const verdict = await this.#stream.prompt;
+      await this.#stream.turns;
+      this.#telling.prompt(verdict, this.#stream.ruling);
       return verdict && told(verdict);
     });
   }
@@ -71,10 +95,10 @@ export class TokenStream {
   push({ text, ids }: Json): Promise<ToldVerdicts> {
     return this.#busy(async () => {
       if (typeof text === "string" && ids === undefined && text.length <= MOST_PUSHED) {
-        return toldVerdicts(await this.#stream.pushText(text));
+        return this.#pushed(await this.#stream.pushText(text), text);
       }
       if (Array.isArray(ids) && text === undefined && ids.length <= MOST_PUSHED) {
-        return toldVerdicts(await this.#stream.push(ids));
+        return this.#pushed(await this.#stream.push(ids));
       }
       const message = `A push brings text or ids, one of them, no more than ${MOST_PUSHED} characters or ids.`;
       throw new RequestError(400, "field_invalid", message);
@@ -85,8 +109,19 @@ export class TokenStream {
   end(): Promise<{ verdicts: ToldVerdicts; decision: Decision }> {
     return this.#busy(async () => {
       const verdicts = toldVerdicts(await this.#stream.flush());
-      return { verdicts, decision: await this.#stream.end() };
+      const decision = await this.#stream.end();
+      this.#telling.ended(decision, this.#stream.ruling);
+      return { verdicts, decision };
     });
+  }
+
+  /** @param text as it came; of ids what their tokens complete */
+  #pushed(
+    verdicts: readonly Verdict[],
+    text = verdicts.map((verdict) => verdict.text).join(""),
+  ): ToldVerdicts {
+    this.#telling.heard(text);
+    return toldVerdicts(verdicts);
   }
 
   close(reason?: ClosedError): void {

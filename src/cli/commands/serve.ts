@@ -6,14 +6,16 @@ import { isLoopbackName } from "../../gateway/loopback.js";
 import type { Listening } from "../../gateway/server.js";
 import type { PolicyData } from "../../moderation/policy.js";
 import { readText } from "../../regular-file.js";
+import { type AuditOptions, auditOptions, closeAudit, openAudit } from "../audit-options.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { addModelOptions, loadAnyModel } from "../model-options.js";
 import { whole } from "../numbers.js";
+import { passOnHangup } from "../policies-file.js";
 import { closeWhenAsked, type Stop, untilStopped } from "../stop.js";
 import { createTerminal } from "../terminal.js";
 import { runsWorkers, runWorkers, shareOf, type WorkersOptions, workersOption } from "../workers.js";
 
-interface Options extends WorkersOptions {
+interface Options extends WorkersOptions, AuditOptions {
   servedModelName?: string;
   policy?: string;
   apiKey: string[];
@@ -72,7 +74,9 @@ export function serveCommand(): Command {
         .default(30)
         .argParser(whole(0, 3600)),
     )
-    .addOption(workersOption())
+    .addOption(workersOption());
+  for (const option of auditOptions()) command.addOption(option);
+  command
     .addHelpText(
       "after",
       `
@@ -99,9 +103,12 @@ async function serve(options: Options, stop: Stop): Promise<void> {
     if (anyHost && apiKeys.length === 0) {
       lines.push(`Warning: Whoever reaches ${host} may use it. --api-key asks for a key.`);
     }
-    process.stdout.write(`${lines.join("\n")}\n`);
+    // Standard output may be the audit's.
+    const output = options.audit === "-" ? process.stderr : process.stdout;
+    output.write(`${lines.join("\n")}\n`);
   };
   if (runsWorkers(options)) {
+    if (options.audit) passOnHangup();
     const { shares } = await import("../../serve/keys.js");
     return runWorkers(
       options,
@@ -118,6 +125,7 @@ async function serve(options: Options, stop: Stop): Promise<void> {
       import("../../serve/sibling-streams.js"),
     ]);
   const policy = options.policy && (await readJsonFile(options.policy, "POLICY", POLICY_HINT));
+  const audit = await openAudit(options);
   const guard = await loadAnyModel(shareOf(options), { signal: stop.asked });
   try {
     if (stop.asked.aborted) return;
@@ -127,6 +135,7 @@ async function serve(options: Options, stop: Stop): Promise<void> {
       policy: policy as PolicyData | undefined,
       allowHosts: anyHost ? ["*"] : options.allowHost,
       allowOrigins: options.allowOrigin,
+      audit,
       log: (entry) => process.stderr.write(`${JSON.stringify(entry)}\n`),
       ...(isWorker && {
         metrics: pool.pooledMetrics,
@@ -146,6 +155,7 @@ async function serve(options: Options, stop: Stop): Promise<void> {
     await closed;
   } finally {
     await guard.close();
+    await closeAudit(audit);
   }
 }
 

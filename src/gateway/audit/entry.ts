@@ -2,8 +2,9 @@ import type { nameOf } from "../../gate/attempt.js";
 import type { GuardConfig } from "../../model/config.js";
 import { severityOf } from "../../moderation/labels.js";
 import type { Action, Policy, Strictness } from "../../moderation/policy.js";
-import { type Finding, turnsInScope } from "../../moderation/ruling.js";
+import { assess, type Finding, turnsInScope } from "../../moderation/ruling.js";
 import type { TurnVerdict, Verdict } from "../../moderation/verdict.js";
+import type { Told, ToldVerdict } from "../watcher.js";
 
 /** What was decided. docs/audit.md tells what each means. */
 export type AuditAction =
@@ -16,7 +17,8 @@ export type AuditAction =
   | "failed"
   | "failed_open"
   | "cancelled"
-  | "unjudged";
+  | "unjudged"
+  | "told";
 
 /** What it was decided of: the request as a whole, where nothing of it was judged. */
 export type AuditPart = "request" | "prompt" | "input" | "response" | "tool_call";
@@ -119,6 +121,38 @@ export function evidenceOfPass(turns: readonly TurnVerdict[], policy: Policy, la
     ...{ risk, riskProbability, category, categoryProbability, index },
     probabilities: byLabel(turn.probabilities, "prompt", labels),
   };
+}
+
+/** Of a verdict that was asked for. */
+export function evidenceOfTold(
+  { part, verdict, index, policy, action, finding }: Told,
+  labels: Labels,
+): Evidence {
+  if (finding && policy) return evidenceOf(finding, policy, labels);
+  if (!verdict) return NO_EVIDENCE;
+  const { risk, riskProbability, category, categoryProbability, probabilities } = verdict;
+  const judged = part === "response" ? "response" : "prompt";
+  return {
+    ...NO_EVIDENCE,
+    ...{ risk, riskProbability, category, categoryProbability, index },
+    probabilities: probabilities ? byLabel(probabilities, judged, labels) : null,
+    ...(policy && action !== "passed" ? ruledBy(verdict, policy, judged) : {}),
+  };
+}
+
+/** As what a single verdict counts, a Gen guard's: it has no row of tokens. */
+function ruledBy(
+  { risk, probabilities }: ToldVerdict,
+  policy: Policy,
+  part: Finding["part"],
+): Partial<Evidence> {
+  const rules = policy[part];
+  if (!probabilities || probabilities.category.length === 0) return {};
+  const count = assess({ index: 0, risk, probabilities }, rules);
+  if (!count) return {};
+  const { threshold, action, ...as } = count;
+  const categoryThreshold = rules.categories.find(({ label }) => label === as.category)?.threshold ?? 0;
+  return { ...as, rule: { reading: rules.reading, threshold, debounce: 1, action, categoryThreshold } };
 }
 
 function byLabel(

@@ -1,4 +1,4 @@
-import { createHmac, randomBytes } from "node:crypto";
+import { createHmac, type Hmac, randomBytes } from "node:crypto";
 import { InputError } from "../../errors.js";
 
 /** Shorter keys could be guessed. Bytes. */
@@ -26,6 +26,11 @@ export class AuditKey {
 
   /** Of a text in UTF-8: 64 hexadecimal digits. */
   hash(text: string): string {
-    return createHmac("sha256", this.#secret).update(text).digest("hex");
+    return this.begin().update(text).digest("hex");
+  }
+
+  /** Of a text that comes in pieces. */
+  begin(): Hmac {
+    return createHmac("sha256", this.#secret);
   }
 }

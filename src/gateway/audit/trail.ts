@@ -4,13 +4,13 @@ import type { Outcome } from "../../gate/gate-options.js";
 import { ModerationViolation } from "../../gate/violation.js";
 import type { GuardConfig } from "../../model/config.js";
 import type { Finding } from "../../moderation/ruling.js";
+import type { Message } from "../../tokenizer/chat-template/messages.js";
 import { RequestError, toRequestError } from "../api-error.js";
 import type { Received } from "../lane.js";
 import { counted, type LogEntry, type RequestRecord } from "../record.js";
 import type { Dropped } from "../regenerate/dropped.js";
-import type { TextMessage } from "../request/messages.js";
 import { UpstreamError } from "../upstream-error.js";
-import type { Begun, Ended, Ruled, Watcher } from "../watcher.js";
+import type { Begun, Ended, Ruled, Told, Watcher } from "../watcher.js";
 import {
   type AuditAction,
   type AuditEntry,
@@ -18,8 +18,10 @@ import {
   type Evidence,
   evidenceOf,
   evidenceOfPass,
+  evidenceOfTold,
   NO_EVIDENCE,
 } from "./entry.js";
+import { HeardText, LONGEST_TOLD } from "./heard-text.js";
 import type { AuditLog } from "./log.js";
 import { ReadText } from "./read-text.js";
 
@@ -33,8 +35,6 @@ interface Choice extends Begun {
 
 /** Codes with which the policy, not a failure, ends an answer. */
 const REFUSALS = ["tool_call_refused"];
-/** Longest text that is told. UTF-16 units. */
-const LONGEST_TOLD = 65_536;
 
 /** Writes the decisions on one request down, each as it is made and none twice. */
 export class AuditTrail implements Watcher {
@@ -42,8 +42,9 @@ export class AuditTrail implements Watcher {
   readonly #record: RequestRecord;
   readonly #labels: GuardConfig["labels"];
   readonly #choices: Choice[] = [];
+  #heard: HeardText | null = null;
   /** A line says something of the request already. */
-  #told = false;
+  #written = false;
 
   constructor(log: AuditLog, record: RequestRecord, labels: GuardConfig["labels"]) {
     this.#log = log;
@@ -89,6 +90,23 @@ export class AuditTrail implements Watcher {
     own.answer = new ReadText(released, judged);
   }
 
+  told(index: number, told: Told): void {
+    const { part, messages, action, error, tokens } = told;
+    const evidence = evidenceOfTold(told, this.#labels);
+    this.#write(part, index, action, { ...evidence, tokens, error, ...this.#hashOf(part, messages) });
+  }
+
+  #hashOf(part: Told["part"], messages: readonly Message[]): Partial<AuditEntry> {
+    const last = messages.at(-1);
+    if (!last) return this.#heard?.end(this.#log.text) ?? {};
+    return part === "response" ? this.#hashed(textOf(last)) : this.#conversation(messages);
+  }
+
+  heard(text: string): void {
+    this.#heard ??= new HeardText(this.#log.key);
+    this.#heard.add(text);
+  }
+
   ended({ entry, outcomes, unjudged, error }: Ended): void {
     outcomes.forEach((judged, choice) => {
       const { prompt, messages } = this.#choices[choice];
@@ -105,7 +123,7 @@ export class AuditTrail implements Watcher {
         });
       }
     });
-    if (!this.#told || (outcomes.length === 0 && error !== null)) this.#request(entry, error);
+    if (!this.#written || (outcomes.length === 0 && error !== null)) this.#request(entry, error);
   }
 
   #ruled(part: "prompt" | "input", choice: number, ruled: Ruled & Begun): void {
@@ -155,7 +173,7 @@ export class AuditTrail implements Watcher {
     this.#write("request", null, action, { error: code, unjudged });
   }
 
-  #conversation(messages: readonly TextMessage[]): Partial<AuditEntry> {
+  #conversation(messages: readonly Message[]): Partial<AuditEntry> {
     const texts = messages.map(textOf);
     return { ...this.#hashed(texts.join("\n")), lastHash: this.#log.key.hash(texts.at(-1) ?? "") };
   }
@@ -167,7 +185,7 @@ export class AuditTrail implements Watcher {
   }
 
   #write(part: AuditPart, choice: number | null, action: AuditAction, more: Partial<AuditEntry>): void {
-    this.#told = true;
+    this.#written = true;
     const { id, trace, endpoint, model, stream, policy } = this.#record;
     const traceId = trace?.traceId ?? null;
     this.#log.write({
@@ -214,7 +232,13 @@ function placeOf({ span }: ModerationViolation): Evidence["span"] {
 }
 
 /** All that a message says. */
-function textOf({ reasoning_content, content, refusal, tool_calls, function_call }: TextMessage): string {
+function textOf(message: Message): string {
+  const { reasoning_content, content, refusal, tool_calls, function_call } = message;
   const calls = [tool_calls, function_call].map((call) => (call ? JSON.stringify(call) : ""));
-  return [reasoning_content, content, refusal, ...calls].filter(Boolean).join("\n");
+  return [reasoning_content, partsOf(content), refusal, ...calls].filter(Boolean).join("\n");
+}
+
+function partsOf(content: Message["content"]): string | null | undefined {
+  if (typeof content === "string" || content === null || content === undefined) return content;
+  return content.map(({ text, refusal }) => text ?? refusal ?? "").join("");
 }
