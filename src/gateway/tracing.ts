@@ -100,7 +100,7 @@ class TracedRequest implements Watcher {
   told(index: number, { part, verdict, action, finding }: Told): void {
     this.#span.addEvent(`qwen3guard.${part === "response" ? "response" : "prompt"}.verdict`, {
       "qwen3guard.choice": index,
-      "qwen3guard.action": action,
+      "qwen3guard.action": action === "passed" ? "pass" : action,
       ...(finding ? findingOf(finding) : verdict ? labelled(verdict) : {}),
     });
   }

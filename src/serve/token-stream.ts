@@ -39,6 +39,7 @@ export class TokenStream {
   pending = 0;
 
   readonly #telling: StreamTelling;
+  #ending: Promise<void> | null = null;
 
   /** @throws {RequestError} field_invalid; as `guard.stream` */
   constructor(
@@ -68,7 +69,8 @@ export class TokenStream {
     });
     const resolved = given ? resolvePolicy(given, guard.labels) : null;
     this.#telling = new StreamTelling(record, resolved, (messages as Message[] | undefined) ?? []);
-    void this.#stream.closed.then((reason) => this.#telling.closed(reason));
+    // Its end closes it as well.
+    void this.#stream.closed.then((reason) => this.#ending ?? this.#telling.closed(reason));
   }
 
   /** Resolves when it is over, whatever the reason. */
@@ -78,7 +80,10 @@ export class TokenStream {
 
   /** Resolves when it is over, with what is to be logged of it. */
   get over(): Promise<{ status: number; error: unknown }> {
-    return this.#stream.closed.then((reason) => this.#telling.over(reason));
+    return this.#stream.closed.then(async (reason) => {
+      await this.#ending;
+      return this.#telling.over(reason);
+    });
   }
 
   /** The prompt's verdict. */
@@ -107,12 +112,15 @@ export class TokenStream {
 
   /** What the last text comes to, and what the response as a whole does; the slot is free. */
   end(): Promise<{ verdicts: ToldVerdicts; decision: Decision }> {
-    return this.#busy(async () => {
+    const ended = this.#busy(async () => {
       const verdicts = toldVerdicts(await this.#stream.flush());
       const decision = await this.#stream.end();
       this.#telling.ended(decision, this.#stream.ruling);
       return { verdicts, decision };
     });
+    const over = () => this.#stream.closed.then((reason) => this.#telling.closed(reason));
+    this.#ending ??= ended.then(() => {}, over);
+    return ended;
   }
 
   /** @param text as it came; of ids what their tokens complete */

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { listen } from "../../src/gateway/server.js";
 import { type GenGuard, loadGenGuard } from "../../src/gen-guard.js";
 import { type Guard, loadGuard, type PolicyData } from "../../src/index.js";
 import { GuardService } from "../../src/serve/service.js";
@@ -199,4 +200,53 @@ test("a Gen guard answers too", async () => {
     expect(status).toBe(200);
     expect(["NONE", "BLOCKED"]).toContain(answer.action);
   }
+});
+
+describe("what is too large to be judged is blocked in LiteLLM's terms, which may let errors by", () => {
+  const tooLong = asked("Bread. ".repeat(20_000));
+
+  test("over a connection that goes on, whether its length is told or not", async () => {
+    const server = await listen(new GuardService(stream, { maxBody: 100_000 }), 0, "127.0.0.1");
+    const post = (body: BodyInit, path = "/beta/litellm_basic_guardrail_api") =>
+      fetch(`${server.url}${path}`, {
+        ...{ method: "POST", headers: { "content-type": "application/json" }, body },
+        ...({ duplex: "half" } as object),
+      });
+    const text = JSON.stringify(tooLong);
+    for (const body of [text, new Blob([text]).stream()]) {
+      const answer = await post(body);
+      expect([answer.status, await answer.json()]).toMatchObject([
+        200,
+        { action: "BLOCKED", blocked_reason: expect.stringContaining("larger") },
+      ]);
+    }
+    expect((await post(JSON.stringify(asked(BREAD)))).status).toBe(200);
+    expect((await post(text, "/v1/classify")).status).toBe(413);
+    await server.close(0);
+  });
+
+  test("by its length, its depth or its number of values", async () => {
+    const nested = "[".repeat(200) + "]".repeat(200);
+    const bodies = [
+      tooLong,
+      asked(BREAD, { tools: JSON.parse(nested) }),
+      asked(BREAD, { ids: Array(40_000).fill(1) }),
+    ];
+    for (const body of bodies)
+      expect(await guardrail(body)).toMatchObject({ status: 200, body: { action: "BLOCKED" } });
+    const { metrics } = await guardrail(tooLong);
+    expect(metrics).toMatch(
+      /qwen3guard_requests_total\{endpoint="\/beta\/litellm_basic_guardrail_api",end="refused"\} 1/,
+    );
+  });
+
+  test("but a conversation of a thousand messages is judged", async () => {
+    const history = Array.from({ length: 1000 }, (_, i) => ({
+      role: i % 2 ? "assistant" : "user",
+      content: `Bread ${i}.`,
+    }));
+    const messages = [...history, { role: "user", content: BREAD }];
+    const texts = messages.map(({ content }) => content);
+    expect(await guardrail(sent({ structured_messages: messages, texts }))).toMatchObject(passes);
+  });
 });
