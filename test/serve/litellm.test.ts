@@ -207,7 +207,7 @@ describe("what is too large to be judged is blocked in LiteLLM's terms, which ma
 
   test("over a connection that goes on, whether its length is told or not", async () => {
     const server = await listen(new GuardService(stream, { maxBody: 100_000 }), 0, "127.0.0.1");
-    const post = (body: BodyInit, path = "/beta/litellm_basic_guardrail_api") =>
+    const post = (body: string | ReadableStream, path = "/beta/litellm_basic_guardrail_api") =>
       fetch(`${server.url}${path}`, {
         ...{ method: "POST", headers: { "content-type": "application/json" }, body },
         ...({ duplex: "half" } as object),
