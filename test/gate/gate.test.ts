@@ -217,6 +217,22 @@ describe.each<Mode>(["hold-back", "stream-first"])("%s", (mode) => {
     });
   });
 
+  test("text that no token stands for fails the stream: nobody has judged it", async () => {
+    class Forgetful extends ScriptedStream {
+      override pushText(text: string) {
+        return super.pushText(text.replace(" lost", ""));
+      }
+    }
+    const stream = new ModeratedStream(["one two", " lost"], () => new Forgetful(), {
+      policy: policyOf(),
+      mode,
+    });
+    const { out, error } = await collect(stream);
+    expect(error).toMatchObject({ code: "INTERNAL" });
+    if (mode === "hold-back") expect(out.join("")).not.toContain("lost");
+    expect(await stream.done).toMatchObject({ end: "failed" });
+  });
+
   test("failing open is told once, with what the guard failed of", async () => {
     const onFailure = vi.fn();
     const options = { mode, onFailure, policy: { failOpen: true } };

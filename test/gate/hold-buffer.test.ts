@@ -46,6 +46,16 @@ const nasty = fc.constantFrom(
 );
 const text = fc.array(nasty, { maxLength: 24 }).map((parts) => parts.join(""));
 
+test("the newest tokens stay, however many are clear, and what may go does not end in white space", () => {
+  const held = new TextHoldBuffer<never>();
+  held.append({ kind: "text", text: "one two\n\n three" });
+  for (const text of ["one", " two", "\n\n", " three"]) held.judge({ text });
+  expect([0, 1, 2, 3, 4, 5].map((newest) => held.allBut(newest, 4))).toEqual([4, 2, 2, 1, 0, 0]);
+  expect([0, 1, 2, 3].map((clear) => held.allBut(0, clear))).toEqual([0, 1, 2, 2]);
+  held.release(2);
+  expect(held.allBut(1, 4)).toBe(2);
+});
+
 describe("released text is the source's own", () => {
   test("for any text in any chunks, cut wherever tokens end", () => {
     fc.assert(

@@ -114,6 +114,8 @@ describe("what a response's verdicts come to", () => {
       false,
     ],
     ["of another category", token([0, 1, 0], [0.6, 0.4]), { categories: { PII: { threshold: 0.99 } } }, true],
+    ["of all risks together reached", token([0.5, 0.25, 0.25]), { threshold: 0.5 }, true],
+    ["of all risks together missed", token([0.5, 0.25, 0.25]), { threshold: 0.51 }, false],
     ["the worst risk that counts names it", token([0.2, 0.3, 0.5]), { thresholds: { Unsafe: 0.3 } }, true],
   ];
   test.each(thresholds)("thresholds: %s", (_, evidence, data, blocks) => {
