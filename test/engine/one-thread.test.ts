@@ -62,20 +62,20 @@ test("runs that keep to one thread say what PyTorch says, alone and side by side
   }
 });
 
-test("a run of the background on that thread stops as soon as a stream has something to run", async () => {
+test("a run of the background on that thread is stopped as soon as a stream has something to run", async () => {
   const { modelDir } = await randomModel({ config: tiny, dtype: "BF16" });
-  const { engine } = await pinned(modelDir);
-  const terminated = vi.spyOn(ortApi(), "call");
+  const { engine, calls } = await pinned(modelDir);
+  const told = vi.spyOn(ortApi(), "call");
   try {
-    const ahead = engine.openBackground("key");
-    const reading = ahead.feed(new Array(200).fill(1), () => {});
-    reading.catch(() => {});
-    await vi.waitFor(() =>
-      expect(terminated.mock.calls.map(([name]) => name)).toContain("RunOptionsUnsetTerminate"),
-    );
     const stream = engine.open();
-    await stream.feed([1, 2, 3], () => {});
+    // As soon as the background's first run is on its way.
+    const fed = new Promise<void>((resolve) => {
+      calls.mockImplementationOnce(() => queueMicrotask(() => resolve(stream.feed([1, 2, 3], () => {}))));
+    });
+    const reading = engine.openBackground("key").feed(new Array(200).fill(1), () => {});
     await expect(reading).rejects.toMatchObject({ code: "STREAM_CLOSED" });
+    await fed;
+    expect(told.mock.calls.map(([name]) => name)).toContain("RunOptionsSetTerminate");
     stream.close(done);
   } finally {
     await engine.close();
