@@ -1,10 +1,11 @@
 """Golden verdicts of a Gen guard: transformers' Qwen3ForCausalLM over a checkpoint folder, in float32.
 
-    python scripts/golden/gen.py CHECKPOINT test/golden/NAME.json [--generate]
+    python scripts/golden/gen.py CHECKPOINT test/golden/NAME.json [--generate] [--only 0,1,14]
 
 For each conversation: the prompt's ids by `apply_chat_template`; the probabilities of the risks' first tokens, of whole
 category names and of the refusal, at the places where greedy decoding comes to them; and the answer itself, decoded
-greedily among the answers of the official form. `--generate` adds what `generate` writes with nothing to hold it.
+greedily among the answers of the official form. `--generate` adds what `generate` writes with nothing to hold it, `--only`
+takes some of the conversations, for large models.
 """
 
 import argparse
@@ -116,10 +117,11 @@ def main():
     parser.add_argument("checkpoint")
     parser.add_argument("out")
     parser.add_argument("--generate", action="store_true")
+    parser.add_argument("--only", type=lambda text: [int(i) for i in text.split(",")], default=range(len(CONVERSATIONS)))
     args = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("THREADS", "2")))
     model = Model(args.checkpoint)
-    verdicts = [judge(model, messages, args.generate) for messages in CONVERSATIONS]
+    verdicts = [judge(model, messages, args.generate) for messages in (CONVERSATIONS[i] for i in args.only)]
     weights = {
         os.path.basename(path): hashlib.sha256(open(path, "rb").read()).hexdigest()
         for path in sorted(glob.glob(os.path.join(args.checkpoint, "*.safetensors")))
