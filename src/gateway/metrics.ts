@@ -10,18 +10,54 @@ export type RequestEnd = "passed" | "flagged" | "blocked" | "refused" | "failed"
 
 /** What the proxy counts, for Prometheus. Labels hold no text and no paths of strangers. */
 export class Metrics {
-  readonly registry = new Registry();
-  readonly requests: Counter<"endpoint" | "end">;
-  readonly findings: Counter<"part" | "action" | "risk" | "category">;
-  readonly unjudged: Counter<"kind">;
-  readonly leftOut: Counter;
-  readonly regenerations: Counter;
-  readonly regenerated: Counter<"end">;
-  readonly refused: Counter<"code">;
-  readonly tokens: Counter;
-  readonly promptSeconds: Histogram;
-  readonly requestSeconds: Histogram<"endpoint">;
-  readonly waitedSeconds: Counter;
+  readonly registry = ofProcess();
+  readonly requests = this.#counter("qwen3guard_requests_total", "Requests, by how they ended.", [
+    "endpoint",
+    "end",
+  ]);
+  readonly findings = this.#counter("qwen3guard_findings_total", "What the policy blocked or observed.", [
+    "part",
+    "action",
+    "risk",
+    "category",
+  ]);
+  readonly unjudged = this.#counter(
+    "qwen3guard_unjudged_total",
+    "What went on that nobody judged: paths, fields, parts, attachments, sealed or stored texts.",
+    ["kind"],
+  );
+  readonly leftOut = this.#counter(
+    "qwen3guard_left_out_total",
+    "Fields and parts of answers that were left out, as no table knows them: names and types of each answer.",
+  );
+  readonly regenerations = this.#counter(
+    "qwen3guard_regenerations_total",
+    "How often a model was asked to go on after what it said was flagged and dropped.",
+  );
+  readonly regenerated = this.#counter(
+    "qwen3guard_regenerated_answers_total",
+    "Answers of which something was dropped, by how they ended: complete, flagged, failed, cancelled.",
+    ["end"],
+  );
+  readonly refused = this.#counter(
+    "qwen3guard_refused_total",
+    "Requests that were refused, by the error's code.",
+    ["code"],
+  );
+  readonly tokens = this.#counter("qwen3guard_tokens_total", "Response tokens judged.");
+  readonly promptSeconds = new Histogram({
+    ...this.#named("qwen3guard_prompt_seconds", "From a request's arrival to its prompt's verdict."),
+    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+  });
+  readonly requestSeconds = new Histogram({
+    ...this.#named("qwen3guard_request_seconds", "Whole requests."),
+    labelNames: ["endpoint"] as const,
+    buckets: [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300],
+  });
+  readonly waitedSeconds = this.#counter(
+    "qwen3guard_waited_for_guard_seconds_total",
+    "Time that models had to wait because the guard was behind.",
+  );
 
   /** @param audit what becomes of its lines is counted. Default: there is none, and no metrics of it */
   constructor(
@@ -29,84 +65,18 @@ export class Metrics {
     streams: () => number,
     audit?: Pick<AuditLog, "failures" | "waiting">,
   ) {
-    const registers = [this.registry];
-    collectDefaultMetrics({ register: this.registry });
-    this.requests = new Counter({
-      name: "qwen3guard_requests_total",
-      help: "Requests, by how they ended.",
-      labelNames: ["endpoint", "end"],
-      registers,
-    });
-    this.findings = new Counter({
-      name: "qwen3guard_findings_total",
-      help: "What the policy blocked or observed.",
-      labelNames: ["part", "action", "risk", "category"],
-      registers,
-    });
-    this.unjudged = new Counter({
-      name: "qwen3guard_unjudged_total",
-      help: "What went on that nobody judged: paths, fields, parts, attachments, sealed or stored texts.",
-      labelNames: ["kind"],
-      registers,
-    });
-    this.leftOut = new Counter({
-      name: "qwen3guard_left_out_total",
-      help: "Fields and parts of answers that were left out, as no table knows them: names and types of each answer.",
-      registers,
-    });
-    this.regenerations = new Counter({
-      name: "qwen3guard_regenerations_total",
-      help: "How often a model was asked to go on after what it said was flagged and dropped.",
-      registers,
-    });
-    this.regenerated = new Counter({
-      name: "qwen3guard_regenerated_answers_total",
-      help: "Answers of which something was dropped, by how they ended: complete, flagged, failed, cancelled.",
-      labelNames: ["end"],
-      registers,
-    });
-    this.refused = new Counter({
-      name: "qwen3guard_refused_total",
-      help: "Requests that were refused, by the error's code.",
-      labelNames: ["code"],
-      registers,
-    });
-    this.tokens = new Counter({
-      name: "qwen3guard_tokens_total",
-      help: "Response tokens judged.",
-      registers,
-    });
-    this.promptSeconds = new Histogram({
-      name: "qwen3guard_prompt_seconds",
-      help: "From a request's arrival to its prompt's verdict.",
-      buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
-      registers,
-    });
-    this.requestSeconds = new Histogram({
-      name: "qwen3guard_request_seconds",
-      help: "Whole requests.",
-      labelNames: ["endpoint"],
-      buckets: [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300],
-      registers,
-    });
-    this.waitedSeconds = new Counter({
-      name: "qwen3guard_waited_for_guard_seconds_total",
-      help: "Time that models had to wait because the guard was behind.",
-      registers,
-    });
-    new Gauge({
-      name: "qwen3guard_streams",
-      help: "Choices being moderated.",
-      registers,
-      collect() {
-        this.set(streams());
-      },
-    });
+    this.#gauge("qwen3guard_streams", "Choices being moderated.", (gauge) => gauge.set(streams()));
+    this.#ofGuard(guard);
+    if (audit) this.#ofAudit(audit);
+  }
+
+  #ofGuard(guard: Pick<Guard, "load">): void {
     new Counter({
-      name: "qwen3guard_prompt_tokens_total",
-      help: "Tokens of prompts: those that had been read before (reused), and those that ran (prefilled).",
+      ...this.#named(
+        "qwen3guard_prompt_tokens_total",
+        "Tokens of prompts: those that had been read before (reused), and those that ran (prefilled).",
+      ),
       labelNames: ["state"],
-      registers,
       collect() {
         const { reusedTokens, prefilledTokens } = guard.load;
         this.reset();
@@ -114,39 +84,56 @@ export class Metrics {
         this.inc({ state: "prefilled" }, prefilledTokens);
       },
     });
-    new Gauge({
-      name: "qwen3guard_slots",
-      help: "The guard's streams: those that hold a slot and those that wait for one.",
-      labelNames: ["state"],
-      registers,
-      collect() {
+    const help = "The guard's streams: those that hold a slot and those that wait for one.";
+    this.#gauge(
+      "qwen3guard_slots",
+      help,
+      (gauge) => {
         const { active, waiting } = guard.load;
-        this.set({ state: "active" }, active);
-        this.set({ state: "waiting" }, waiting);
+        gauge.set({ state: "active" }, active);
+        gauge.set({ state: "waiting" }, waiting);
       },
-    });
-    if (audit) this.#ofAudit(audit);
+      ["state"],
+    );
   }
 
   #ofAudit(audit: Pick<AuditLog, "failures" | "waiting">): void {
-    const registers = [this.registry];
     new Counter({
-      name: "qwen3guard_audit_failures_total",
-      help: "Writes to the audit that failed. While it cannot be written, requests are refused.",
-      registers,
+      ...this.#named(
+        "qwen3guard_audit_failures_total",
+        "Writes to the audit that failed. While it cannot be written, requests are refused.",
+      ),
       collect() {
         this.reset();
         this.inc(audit.failures);
       },
     });
+    const help = "Lines of the audit that are not written yet.";
+    this.#gauge("qwen3guard_audit_waiting_lines", help, (gauge) => gauge.set(audit.waiting));
+  }
+
+  #counter<L extends string = never>(name: string, help: string, labelNames: readonly L[] = []): Counter<L> {
+    return new Counter({ ...this.#named(name, help), labelNames });
+  }
+
+  /** @param tell is called whenever somebody asks */
+  #gauge<L extends string>(
+    name: string,
+    help: string,
+    tell: (gauge: Gauge<L>) => void,
+    labelNames: L[] = [],
+  ): void {
     new Gauge({
-      name: "qwen3guard_audit_waiting_lines",
-      help: "Lines of the audit that are not written yet.",
-      registers,
+      ...this.#named(name, help),
+      labelNames,
       collect() {
-        this.set(audit.waiting);
+        tell(this);
       },
     });
+  }
+
+  #named(name: string, help: string): { name: string; help: string; registers: Registry[] } {
+    return { name, help, registers: [this.registry] };
   }
 
   /** Counts a request that is over. */
@@ -171,4 +158,11 @@ export class Metrics {
   found({ part, action, risk, category }: Finding): void {
     this.findings.inc({ part, action, risk, category });
   }
+}
+
+/** What Node tells of itself comes first. */
+function ofProcess(): Registry {
+  const register = new Registry();
+  collectDefaultMetrics({ register });
+  return register;
 }
