@@ -8,7 +8,7 @@ import { checkMode, GATE_OPTIONS, type Mode, type Release } from "../gate/gate-o
 import type { Part } from "../gate/parts.js";
 import { ModerationViolation } from "../gate/violation.js";
 import type { Guard, StreamInput } from "../guard.js";
-import { type PolicyData, resolvePolicy } from "../moderation/policy.js";
+import { type Policy, type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import type { Finding } from "../moderation/ruling.js";
 import { aFunction, anything, aText, checkOptions, type OptionCheck } from "../options.js";
 import { aScout, type ScoutChoice, scoutFor } from "../scouting.js";
@@ -23,6 +23,7 @@ import {
   FILTERED,
   figures,
   type GenerateResult,
+  type Model,
   NO_USAGE,
   type StreamPart,
   type StreamResult,
@@ -75,98 +76,105 @@ const OPTIONS = {
 export function guardMiddleware(guard: Guard, options: MiddlewareOptions = {}): LanguageModelMiddleware {
   checkOptions(options, "guardMiddleware", OPTIONS);
   checkMode(options.mode, options.scout);
-  const policy = resolvePolicy(options.policy, guard.labels);
-  const { cacheKey } = options;
-
-  /** A gate for a call of the provider, and how its answer is read. */
-  function open<T extends object>(
-    params: CallOptions,
-    read: (signal: AbortSignal, formatter: AnswerFormatter<T>) => Promise<AsyncIterable<Part<T>>>,
-    { streams, onFailure }: { streams: boolean; onFailure: (error: GuardError) => void },
-  ): { gate: Gate<T>; formatter: AnswerFormatter<T> } {
-    const { messages, prefill } = readPrompt(params, policy);
-    const formatter = new AnswerFormatter<T>(prefill, { json: params.responseFormat?.type === "json" });
-    const { mode, release, batch, scout } = options;
-    const { scope } = policy.prompt;
-    const input: StreamInput = { messages, reasoning: true, overflow: "slide", scope, cacheKey };
-    const gate = new Gate<T>(
-      (signal) =>
-        read(params.abortSignal ? AbortSignal.any([params.abortSignal, signal]) : signal, formatter),
-      () => guard.stream(input),
-      {
-        policy,
-        ...(streams && { mode, release, batch }),
-        promptFirst: options.promptFirst,
-        signal: params.abortSignal,
-        onObserve: options.onObserve,
-        onFailure(error) {
-          options.onFailure?.(error);
-          onFailure(error);
-        },
-      },
-      { scout: streams ? scoutFor(guard, scout, input) : null },
-    );
-    return { gate, formatter };
-  }
-
+  const context = { guard, options, policy: resolvePolicy(options.policy, guard.labels) };
   return {
     specificationVersion: "v3",
-
-    async wrapStream({ model, params }): Promise<StreamResult> {
-      const call = new Call<StreamResult>();
-      const { gate, formatter } = open<StreamPart | Block>(
-        params,
-        async (signal, formatter) => {
-          const { stream } = await call.run(() => model.doStream({ ...params, abortSignal: signal }));
-          return streamParts(stream, signal, formatter, { policy, onUsage: outgoing.onUsage });
-        },
-        { streams: true, onFailure: (error) => outgoing.onFailure(error) },
-      );
-      const outgoing = new Outgoing(formatter);
-      gate.start();
-      // The provider's refusal is thrown to the SDK, which may try again.
-      const result = await call.resultUnless(gate.done).catch(async (error) => {
-        await gate.return();
-        throw error;
-      });
-      return { ...result, stream: outgoing.stream(gate, params.abortSignal, options.onViolation) };
-    },
-
-    async wrapGenerate({ model, params }): Promise<GenerateResult> {
-      const call = new Call<GenerateResult>();
-      let failure: GuardError | null = null;
-      const { gate, formatter } = open<Content | Block>(
-        params,
-        async (signal, formatter) =>
-          contentParts(
-            await call.run(() => model.doGenerate({ ...params, abortSignal: signal })),
-            formatter,
-            policy,
-          ),
-        {
-          streams: false,
-          onFailure(error) {
-            failure = error;
-          },
-        },
-      );
-      gate.start();
-      let violation: ModerationViolation | null = null;
-      const passed = new Collected(formatter);
-      try {
-        for await (const part of gate) passed.take(part);
-      } catch (error) {
-        if (params.abortSignal?.aborted) throw params.abortSignal.reason;
-        if (!(error instanceof ModerationViolation)) throw error;
-        violation = error;
-        options.onViolation?.(violation);
-      }
-      const result = await call.resultUnless(gate.done);
-      if (violation) return stopped(result, passed.cut(policy.tools), violation);
-      const complete = { ...(result as GenerateResult), content: passed.content };
-      return failure ? withFailure(complete, failure) : complete;
-    },
+    wrapStream: ({ model, params }) => streamed(context, model, params),
+    wrapGenerate: ({ model, params }) => generated(context, model, params),
   };
+}
+
+interface Context {
+  guard: Guard;
+  options: MiddlewareOptions;
+  policy: Policy;
+}
+
+async function streamed(context: Context, model: Model, params: CallOptions): Promise<StreamResult> {
+  const { options, policy } = context;
+  const call = new Call<StreamResult>();
+  const { gate, formatter } = openGate<StreamPart | Block>(
+    context,
+    params,
+    async (signal, formatter) => {
+      const { stream } = await call.run(() => model.doStream({ ...params, abortSignal: signal }));
+      return streamParts(stream, signal, formatter, { policy, onUsage: outgoing.onUsage });
+    },
+    { streams: true, onFailure: (error) => outgoing.onFailure(error) },
+  );
+  const outgoing = new Outgoing(formatter);
+  gate.start();
+  // The provider's refusal is thrown to the SDK, which may try again.
+  const result = await call.resultUnless(gate.done).catch(async (error) => {
+    await gate.return();
+    throw error;
+  });
+  return { ...result, stream: outgoing.stream(gate, params.abortSignal, options.onViolation) };
+}
+
+async function generated(context: Context, model: Model, params: CallOptions): Promise<GenerateResult> {
+  const { options, policy } = context;
+  const call = new Call<GenerateResult>();
+  let failure: GuardError | null = null;
+  const onFailure = (error: GuardError) => {
+    failure = error;
+  };
+  const { gate, formatter } = openGate<Content | Block>(
+    context,
+    params,
+    async (signal, formatter) => {
+      const answer = await call.run(() => model.doGenerate({ ...params, abortSignal: signal }));
+      return contentParts(answer, formatter, policy);
+    },
+    { streams: false, onFailure },
+  );
+  gate.start();
+  let violation: ModerationViolation | null = null;
+  const passed = new Collected(formatter);
+  try {
+    for await (const part of gate) passed.take(part);
+  } catch (error) {
+    if (params.abortSignal?.aborted) throw params.abortSignal.reason;
+    if (!(error instanceof ModerationViolation)) throw error;
+    violation = error;
+    options.onViolation?.(violation);
+  }
+  const result = await call.resultUnless(gate.done);
+  if (violation) return stopped(result, passed.cut(policy.tools), violation);
+  const complete = { ...(result as GenerateResult), content: passed.content };
+  return failure ? withFailure(complete, failure) : complete;
+}
+
+/** A gate for a call of the provider, and how its answer is read. */
+function openGate<T extends object>(
+  { guard, options, policy }: Context,
+  params: CallOptions,
+  read: (signal: AbortSignal, formatter: AnswerFormatter<T>) => Promise<AsyncIterable<Part<T>>>,
+  { streams, onFailure }: { streams: boolean; onFailure: (error: GuardError) => void },
+): { gate: Gate<T>; formatter: AnswerFormatter<T> } {
+  const { messages, prefill } = readPrompt(params, policy);
+  const formatter = new AnswerFormatter<T>(prefill, { json: params.responseFormat?.type === "json" });
+  const { mode, release, batch, scout, promptFirst, onObserve, cacheKey } = options;
+  const { scope } = policy.prompt;
+  const { abortSignal } = params;
+  const input: StreamInput = { messages, reasoning: true, overflow: "slide", scope, cacheKey };
+  const gate = new Gate<T>(
+    (signal) => read(abortSignal ? AbortSignal.any([abortSignal, signal]) : signal, formatter),
+    () => guard.stream(input),
+    {
+      policy,
+      ...(streams && { mode, release, batch }),
+      promptFirst,
+      signal: abortSignal,
+      onObserve,
+      onFailure(error) {
+        options.onFailure?.(error);
+        onFailure(error);
+      },
+    },
+    { scout: streams ? scoutFor(guard, scout, input) : null },
+  );
+  return { gate, formatter };
 }
 
 /** An answer that was stopped: what passed of it, and of what the provider tells of it only what cannot say it again. */

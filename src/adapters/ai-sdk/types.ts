@@ -8,6 +8,7 @@ export type GenerateResult = Awaited<ReturnType<GenerateOptions["doGenerate"]>> 
 };
 export type StreamResult = Awaited<ReturnType<StreamOptions["doStream"]>>;
 export type StreamPart = StreamResult["stream"] extends ReadableStream<infer P> ? P : never;
+export type Model = StreamOptions["model"];
 export type CallOptions = StreamOptions["params"];
 export type Content = GenerateResult["content"][number];
 export type Usage = GenerateResult["usage"];
