@@ -42,11 +42,6 @@ export class IncrementalEncoder {
     this.#ahead = this.#certain.fork();
   }
 
-  /** How many ids there are now. */
-  get length(): number {
-    return this.#ids.length;
-  }
-
   /**
    * Adds text. Throws ClosedError (ENCODER_ENDED) after `end()`, InputError (MARKS_TOO_MANY); it is of no use after that.
    */

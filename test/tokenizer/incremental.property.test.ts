@@ -31,7 +31,6 @@ test(
           soFar += chunk;
           const held = /[\ud800-\udbff]$/.test(soFar) ? soFar.slice(0, -1) : soFar;
           expect(reader.ids).toEqual(library.content(held));
-          expect(encoder.length).toBe(reader.ids.length);
         }
         const last = encoder.end();
         expect(last.provisional).toBe(0);
