@@ -1,8 +1,9 @@
-import { Engine } from "./engine/engine.js";
+import type { Engine } from "./engine/engine.js";
 import type { Sequence } from "./engine/sequence.js";
 import { ClosedError, InputError, ModelError } from "./errors.js";
 import { requireKind } from "./export/heads.js";
 import { CLASSIFY_OPTIONS, LOAD_OPTIONS, type LoadOptions } from "./guard-options.js";
+import { loadModel } from "./load-model.js";
 import type { GuardConfig } from "./model/config.js";
 import type { Manifest } from "./model/manifest.js";
 import { readManifest } from "./model/read-manifest.js";
@@ -16,7 +17,7 @@ import { resolveModel } from "./resolve-model.js";
 import { deviceName } from "./runtime/devices/device-id.js";
 import { type GenPrompt, GenTemplate } from "./tokenizer/chat-template/gen-template.js";
 import { TURN_END } from "./tokenizer/chat-template/turns.js";
-import { Tokenizer } from "./tokenizer/tokenizer.js";
+import type { Tokenizer } from "./tokenizer/tokenizer.js";
 
 /** A token of an answer, and what else the model might have said in its place. */
 export interface TokenLogprob {
@@ -235,30 +236,17 @@ export async function loadGenGuard(model: string, options: LoadOptions = {}): Pr
   const manifest = await readManifest(modelDir);
   requireKind(manifest, modelDir, "gen");
   const usual = Math.min(manifest.config.maxPositions, USUAL_TOKENS);
-  const loading = Engine.load(modelDir, { ...options, maxTokens: options.maxTokens ?? usual });
-  loading.catch(() => {});
-  try {
-    const tokenizer = await Tokenizer.load(modelDir);
-    const template = await GenTemplate.load(modelDir, tokenizer);
-    const engine = await loading;
-    requireSame(engine.manifest, tokenizer, template, modelDir);
-    return new GenGuard(modelDir, engine, tokenizer, template);
-  } catch (error) {
-    // That a file is not the exported one says more than what is wrong in it.
-    await (await loading).close();
-    throw error;
-  }
+  const own = { ...options, maxTokens: options.maxTokens ?? usual };
+  const { engine, tokenizer, template } = await loadModel(modelDir, own, async (dir, tokenizer) => {
+    const template = await GenTemplate.load(dir, tokenizer);
+    requireLabels(manifest, template, dir);
+    return template;
+  });
+  return new GenGuard(modelDir, engine, tokenizer, template);
 }
 
-/** @throws {ModelError} TOKENIZER_MISMATCH, MODEL_INVALID */
-function requireSame({ config }: Manifest, tokenizer: Tokenizer, { labels }: GenTemplate, dir: string): void {
-  if (tokenizer.vocabSize > config.vocabSize) {
-    throw new ModelError(
-      "TOKENIZER_MISMATCH",
-      `The tokenizer in ${dir} has ${tokenizer.vocabSize} ids, and the model ${config.vocabSize}. ` +
-        "Export again from a checkpoint whose tokenizer belongs to it.",
-    );
-  }
+/** @throws {ModelError} MODEL_INVALID */
+function requireLabels({ config }: Manifest, { labels }: GenTemplate, dir: string): void {
   if (
     JSON.stringify(Object.entries(labels).sort()) !== JSON.stringify(Object.entries(config.labels).sort())
   ) {

@@ -1,8 +1,9 @@
-import { Engine } from "./engine/engine.js";
-import { type Ahead, ReadAhead } from "./engine/read-ahead.js";
+import { Conversations, scopeOf } from "./conversations.js";
+import type { Engine } from "./engine/engine.js";
+import { ReadAhead } from "./engine/read-ahead.js";
 import type { RecordingReport } from "./engine/recording.js";
 import type { Sequence } from "./engine/sequence.js";
-import { ClosedError, ModelError } from "./errors.js";
+import { ClosedError } from "./errors.js";
 import { requireKind } from "./export/heads.js";
 import type { Chunk, Typed } from "./gate/chunks.js";
 import { ModeratedStream } from "./gate/moderate.js";
@@ -20,6 +21,7 @@ import {
   type StreamInput,
   USUAL_WINDOWS,
 } from "./guard-options.js";
+import { loadModel } from "./load-model.js";
 import type { GuardConfig } from "./model/config.js";
 import type { Manifest } from "./model/manifest.js";
 import { readManifest } from "./model/read-manifest.js";
@@ -30,8 +32,8 @@ import {
   classifyResponse,
   splitAnswer,
 } from "./moderation/classification.js";
-import { type Policy, type PromptScope, resolvePolicy } from "./moderation/policy.js";
-import { longestConversation, type WindowSizes, windowSizes } from "./moderation/prompt-windows.js";
+import { type Policy, resolvePolicy } from "./moderation/policy.js";
+import { type WindowSizes, windowSizes } from "./moderation/prompt-windows.js";
 import { rulePrompt } from "./moderation/ruling.js";
 import { SlotWatch } from "./moderation/slot-watch.js";
 import { GuardStream } from "./moderation/stream.js";
@@ -41,15 +43,9 @@ import { Prompt } from "./prompt.js";
 import { resolveModel } from "./resolve-model.js";
 import { deviceName } from "./runtime/devices/device-id.js";
 import { scoutFor } from "./scouting.js";
-import {
-  ChatTemplate,
-  type Prefix,
-  type PrefixLimits,
-  type PrefixOptions,
-  prefixOf,
-} from "./tokenizer/chat-template/template.js";
-import { checkAnswer, promptTooLong, textBytes } from "./tokenizer/limits.js";
-import { Tokenizer } from "./tokenizer/tokenizer.js";
+import { ChatTemplate, type Prefix } from "./tokenizer/chat-template/template.js";
+import { checkAnswer } from "./tokenizer/limits.js";
+import type { Tokenizer } from "./tokenizer/tokenizer.js";
 
 export type { LoadOptions, ModerateOptions, PromptInput, StreamInput } from "./guard-options.js";
 
@@ -64,6 +60,7 @@ export class Guard {
   readonly #engine: Engine;
   readonly #idleMs: number | undefined;
   readonly #windows: WindowSizes | null;
+  readonly #conversations: Conversations;
   readonly #ahead: ReadAhead | null;
   readonly #streams: SlotWatch<GuardStream>;
   #scout: Promise<Guard> | null = null;
@@ -85,6 +82,7 @@ export class Guard {
     this.#engine = engine;
     this.#idleMs = idleMs;
     this.#windows = windowSizes(engine.maxTokens, maxWindows);
+    this.#conversations = new Conversations(template, tokenizer, engine.maxTokens, this.#windows);
     this.#ahead = readAhead ? new ReadAhead(engine) : null;
     this.#streams = new SlotWatch(idleMs !== undefined);
   }
@@ -121,7 +119,7 @@ export class Guard {
 
   /** Tokens of a conversation that are judged at most, in windows where `overflow` is "slide". */
   get maxPromptTokens(): number {
-    return this.#windows ? longestConversation(this.#windows) : this.maxTokens - 1;
+    return this.#conversations.maxPromptTokens;
   }
 
   /**
@@ -152,7 +150,7 @@ export class Guard {
     checkOptions(input, "guard.stream", STREAM_OPTIONS);
     requireConversation(input);
     const policy = input.policy && resolvePolicy(input.policy, this.labels);
-    const prefix = this.#prefix(input, policy);
+    const prefix = this.#conversations.prefixOf(input, policy);
     // Known before anything has run. Messages always have a turn.
     if (policy && !(prefix instanceof Promise) && prefix.turns.length === 0) rulePrompt(null, policy);
     const goingOn = goesOn ? this.#goingOn(input, policy) : null;
@@ -172,7 +170,7 @@ export class Guard {
     checkOptions(input, "guard.prompt", PROMPT_OPTIONS);
     const policy = input.policy && resolvePolicy(input.policy, this.labels);
     return new Prompt(
-      this.#template(input, policy),
+      this.#conversations.templated(input, policy),
       this.#goingOn(input, policy),
       input.scope ?? policy?.prompt.scope,
     );
@@ -213,50 +211,19 @@ export class Guard {
   moderate<C extends Chunk>(source: Source<C>, options: ModerateOptions<C>): ModeratedStream<Typed<C>> {
     checkOptions(options, "guard.moderate", MODERATE_OPTIONS);
     requireConversation(options);
-    const {
-      mode,
-      release,
-      batch,
-      promptFirst,
-      onObserve,
-      onFailure,
-      onEvent,
-      replacement,
-      signal,
-      reasoning,
-      buffer,
-      attempts,
-      intervention,
-    } = options;
     const policy = resolvePolicy(options.policy, this.labels);
-    const own = { overflow: options.overflow ?? "slide", restarts: mode === "regenerate", signal: undefined };
+    const own = {
+      overflow: options.overflow ?? "slide",
+      restarts: options.mode === "regenerate",
+      signal: undefined,
+    };
     const input = { ...options, ...own } as StreamInput;
     const scout = scoutFor(this, options.scout, input);
+    const scope = scopeOf(input, policy);
     // It rules on its own.
     const open = () =>
-      this.#open(
-        input,
-        this.#prefix(input, policy),
-        { scope: scopeOf(input, policy) },
-        this.#goingOn(input, policy),
-      );
-    const gate = {
-      policy,
-      mode,
-      release,
-      batch,
-      promptFirst,
-      onObserve,
-      onFailure,
-      onEvent,
-      reasoning,
-      replacement,
-      signal,
-      buffer,
-      attempts,
-      intervention,
-    };
-    return new ModeratedStream<C>(source, open, gate, scout) as ModeratedStream<Typed<C>>;
+      this.#open(input, this.#conversations.prefixOf(input, policy), { scope }, this.#goingOn(input, policy));
+    return new ModeratedStream<C>(source, open, { ...options, policy }, scout) as ModeratedStream<Typed<C>>;
   }
 
   /**
@@ -316,76 +283,10 @@ export class Guard {
     return this.close();
   }
 
-  #prefix(input: StreamInput, policy: Policy | undefined): Prefix | Promise<Prefix> {
-    if (input.messages) return this.#template(input, policy);
-    if (input.prompt) return input.prompt.prefix;
-    const ids = input.promptIds as readonly number[];
-    const { most } = this.#limits(input, policy);
-    if (ids.length >= most) throw promptTooLong(ids.length, most, most > this.maxTokens);
-    for (const id of ids) this.tokenizer.tokenBytes(id);
-    return prefixOf([...ids], this.tokenizer);
-  }
-
-  #template(
-    input: PromptInput & Pick<StreamInput, "overflow">,
-    policy: Policy | undefined,
-  ): Prefix | Promise<Prefix> {
-    return this.template.prefixWithin(
-      this.#limits(input, policy),
-      input.messages,
-      templateOptions(input, policy),
-    );
-  }
-
-  #limits(input: Partial<Pick<StreamInput, "overflow" | "scope">>, policy: Policy | undefined): PrefixLimits {
-    const { maxTokens: context, tokenizer } = this;
-    if (input.overflow !== "slide" || !this.#windows) {
-      return { most: context, context, bytes: context * tokenizer.longest };
-    }
-    const bytes = textBytes(this);
-    const counting = this.maxPromptTokens + 1;
-    // Earlier turns that do not count are encoded, but not judged.
-    const most = scopeOf(input, policy) === "turn" ? Math.max(counting, bytes / BYTES_OF_FEWEST) : counting;
-    return { most: Math.ceil(most), context, bytes };
-  }
-
-  /** How the conversation's next turn will begin; null where nobody asks, or it is not known. */
+  /** Where it reads ahead: how the conversation's next turn will begin. */
   #goingOn(input: Partial<StreamInput>, policy: Policy | undefined): Prompt["goingOn"] {
-    const { messages, prompt } = input;
-    if (!this.#ahead) return null;
-    if (!messages) return prompt?.goingOn ?? null;
-    const options = templateOptions(input, policy);
-    let asked = false;
-    return async (answer): Promise<Ahead | null> => {
-      // Of several answers to one prompt, the conversation goes on with one.
-      if (asked) return null;
-      asked = true;
-      const { ids, turns } = await this.template.goingOn(this.maxTokens, messages, answer, options);
-      return { ids, reads: turns.map(({ end }) => end) };
-    };
+    return this.#ahead ? this.#conversations.goingOn(input, policy) : null;
   }
-}
-
-/** Of a usual token, so that a conversation with as many bytes as are read seldom has more. */
-const BYTES_OF_FEWEST = 4;
-
-function scopeOf(
-  { scope, prompt }: Partial<Pick<StreamInput, "scope" | "prompt">>,
-  policy: Policy | undefined,
-): PromptScope | undefined {
-  return scope ?? prompt?.scope ?? policy?.prompt.scope;
-}
-
-function templateOptions(
-  { reasoning, tools, scope }: Partial<PromptInput>,
-  policy: Policy | undefined,
-): PrefixOptions {
-  return {
-    reasoning,
-    tools,
-    keepReasoning: (scope ?? policy?.prompt.scope) === "conversation",
-    attachments: policy?.attachments,
-  };
 }
 
 /**
@@ -411,28 +312,6 @@ export async function loadGuard(
   checkOptions(options, "loadGuard", LOAD_OPTIONS);
   const modelDir = await resolveModel(model, options);
   requireKind(await readManifest(modelDir), modelDir, "stream");
-  // ONNX Runtime loads on a thread of its own, while this one reads the tokenizer.
-  const loading = Engine.load(modelDir, options);
-  loading.catch(() => {});
-  const [tokenizer, template] = await loadTexts(modelDir).catch(async (error) => {
-    // That a file is not the exported one says more than what is wrong in it.
-    await (await loading).close();
-    throw error;
-  });
-  const engine = await loading;
-  const { vocabSize } = engine.manifest.config;
-  if (tokenizer.vocabSize > vocabSize) {
-    await engine.close();
-    throw new ModelError(
-      "TOKENIZER_MISMATCH",
-      `The tokenizer in ${modelDir} has ${tokenizer.vocabSize} ids, and the model ${vocabSize}. ` +
-        "Export again from a checkpoint whose tokenizer belongs to it.",
-    );
-  }
+  const { engine, tokenizer, template } = await loadModel(modelDir, options, ChatTemplate.load);
   return new Guard(modelDir, engine, tokenizer, template, options);
-}
-
-async function loadTexts(modelDir: string): Promise<[Tokenizer, ChatTemplate]> {
-  const tokenizer = await Tokenizer.load(modelDir);
-  return [tokenizer, await ChatTemplate.load(modelDir, tokenizer)];
 }

@@ -1,0 +1,111 @@
+import type { Ahead } from "./engine/read-ahead.js";
+import type { PromptInput, StreamInput } from "./guard-options.js";
+import type { Policy, PromptScope } from "./moderation/policy.js";
+import { longestConversation, type WindowSizes } from "./moderation/prompt-windows.js";
+import type { Prompt } from "./prompt.js";
+import {
+  type ChatTemplate,
+  type Prefix,
+  type PrefixLimits,
+  type PrefixOptions,
+  prefixOf,
+} from "./tokenizer/chat-template/template.js";
+import { promptTooLong, textBytes } from "./tokenizer/limits.js";
+import type { Tokenizer } from "./tokenizer/tokenizer.js";
+
+/** Of a usual token, so that a conversation with as many bytes as are read seldom has more. */
+const BYTES_OF_FEWEST = 4;
+
+/** Conversations as a guard's streams begin with them: templated and encoded, and no longer than the guard can read. */
+export class Conversations {
+  readonly tokenizer: Tokenizer;
+  /** Tokens that a stream holds at once, prefix and response. */
+  readonly maxTokens: number;
+  readonly #template: ChatTemplate;
+  readonly #windows: WindowSizes | null;
+
+  /** @param windows in which they are judged where they are longer than the context, and may be; null: in none */
+  constructor(template: ChatTemplate, tokenizer: Tokenizer, maxTokens: number, windows: WindowSizes | null) {
+    this.#template = template;
+    this.tokenizer = tokenizer;
+    this.maxTokens = maxTokens;
+    this.#windows = windows;
+  }
+
+  /** Tokens of a conversation that are judged at most, in windows where `overflow` is "slide". */
+  get maxPromptTokens(): number {
+    return this.#windows ? longestConversation(this.#windows) : this.maxTokens - 1;
+  }
+
+  /**
+   * What a stream begins with; a promise while a long conversation is encoded.
+   *
+   * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE, TOKEN_INVALID, MARKS_TOO_MANY
+   * @throws {ContextLengthError} PROMPT_TOO_LONG
+   */
+  prefixOf(input: StreamInput, policy: Policy | undefined): Prefix | Promise<Prefix> {
+    if (input.messages) return this.templated(input, policy);
+    if (input.prompt) return input.prompt.prefix;
+    const ids = input.promptIds as readonly number[];
+    const { most } = this.#limits(input, policy);
+    if (ids.length >= most) throw promptTooLong(ids.length, most, most > this.maxTokens);
+    for (const id of ids) this.tokenizer.tokenBytes(id);
+    return prefixOf([...ids], this.tokenizer);
+  }
+
+  /** As `prefixOf`, of messages. */
+  templated(
+    input: PromptInput & Pick<StreamInput, "overflow">,
+    policy: Policy | undefined,
+  ): Prefix | Promise<Prefix> {
+    const limits = this.#limits(input, policy);
+    return this.#template.prefixWithin(limits, input.messages, templateOptions(input, policy));
+  }
+
+  /** How the conversation's next turn will begin; null where it is not known. */
+  goingOn(input: Partial<StreamInput>, policy: Policy | undefined): Prompt["goingOn"] {
+    const { messages, prompt } = input;
+    if (!messages) return prompt?.goingOn ?? null;
+    const options = templateOptions(input, policy);
+    let asked = false;
+    return async (answer): Promise<Ahead | null> => {
+      // Of several answers to one prompt, the conversation goes on with one.
+      if (asked) return null;
+      asked = true;
+      const { ids, turns } = await this.#template.goingOn(this.maxTokens, messages, answer, options);
+      return { ids, reads: turns.map(({ end }) => end) };
+    };
+  }
+
+  #limits(input: Partial<Pick<StreamInput, "overflow" | "scope">>, policy: Policy | undefined): PrefixLimits {
+    const { maxTokens: context, tokenizer } = this;
+    if (input.overflow !== "slide" || !this.#windows) {
+      return { most: context, context, bytes: context * tokenizer.longest };
+    }
+    const bytes = textBytes(this);
+    const counting = this.maxPromptTokens + 1;
+    // Earlier turns that do not count are encoded, but not judged.
+    const most = scopeOf(input, policy) === "turn" ? Math.max(counting, bytes / BYTES_OF_FEWEST) : counting;
+    return { most: Math.ceil(most), context, bytes };
+  }
+}
+
+/** What of a conversation counts: as the stream says, the prompt that it shares, or the policy. */
+export function scopeOf(
+  { scope, prompt }: Partial<Pick<StreamInput, "scope" | "prompt">>,
+  policy: Policy | undefined,
+): PromptScope | undefined {
+  return scope ?? prompt?.scope ?? policy?.prompt.scope;
+}
+
+function templateOptions(
+  { reasoning, tools, scope }: Partial<PromptInput>,
+  policy: Policy | undefined,
+): PrefixOptions {
+  return {
+    reasoning,
+    tools,
+    keepReasoning: (scope ?? policy?.prompt.scope) === "conversation",
+    attachments: policy?.attachments,
+  };
+}
