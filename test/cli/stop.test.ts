@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -85,11 +86,23 @@ async function childrenOf(pid: number): Promise<number[]> {
   return text.trim().split(" ").filter(Boolean).map(Number);
 }
 
-/** A port to listen on, which a server that has not said where it listens was told. */
+/**
+ * A port for a server that has not said where it listens. None that the system gives out: who tries to connect to such a
+ * one until somebody listens may at last be connected with itself.
+ */
 async function freePort(): Promise<number> {
-  const other = await scriptedUpstream();
-  await other.close();
-  return Number(new URL(other.url).port);
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    const server = createServer().listen(port, "127.0.0.1");
+    const taken = await once(server, "listening").then(
+      () => false,
+      () => true,
+    );
+    if (taken) continue;
+    server.close();
+    await once(server, "close");
+    return port;
+  }
 }
 
 const delta = (content: string) => sse({ choices: [{ index: 0, delta: { content } }] });
