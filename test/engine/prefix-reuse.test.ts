@@ -116,6 +116,25 @@ describe("a sequence that begins like an earlier one", () => {
     again.close(done);
   });
 
+  test("of another key does so too while the first is open, while it reads, and in its very slot", async () => {
+    const tokens = ids(20, 48);
+    let before = totals();
+    const apart = [
+      await read(engine, tokens, [47], "one tenant"),
+      await read(engine, tokens, [47], "another"),
+    ];
+    expect(totals()).toEqual({ reused: before.reused, prefilled: before.prefilled + 96 });
+    for (const [sequence] of apart) sequence.close(done);
+    before = totals();
+    const together = await Promise.all(["a", "b"].map((key) => read(engine, ids(21, 60), [59], key)));
+    expect(totals()).toEqual({ reused: before.reused, prefilled: before.prefilled + 120 });
+    for (const [sequence] of together) sequence.close(done);
+    const single = await warm(1);
+    for (const key of ["one tenant", "another"]) (await read(single, tokens, [47], key))[0].close(done);
+    expect(totalsOf(single)).toEqual({ reused: 0, prefilled: 96 });
+    await single.close();
+  });
+
   test("copies what another holds that is still open, and both go on as if alone", async () => {
     const shared = ids(8, 64);
     const [one] = await read(engine, shared, [63]);
