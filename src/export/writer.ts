@@ -210,10 +210,14 @@ async function collect(
   return data;
 }
 
+/** One write takes less than 2 GiB; the 8B's own LM head in fp32 is more. */
+const MOST_WRITTEN = 2 ** 30;
+
 async function writeAt(file: FileHandle, piece: Uint8Array, position: number): Promise<void> {
   let done = 0;
   while (done < piece.byteLength) {
-    const { bytesWritten } = await file.write(piece, done, piece.byteLength - done, position + done);
+    const next = piece.subarray(done, done + MOST_WRITTEN);
+    const { bytesWritten } = await file.write(next, 0, next.byteLength, position + done);
     done += bytesWritten;
   }
 }
