@@ -304,8 +304,9 @@ export class ModeratedRequest {
         if (more.slots[0].length > 1 || !regeneration.seam.isText(more.body))
           regeneration.giveUp(attempt, ".");
         regeneration.seam.joinWhole(answer.body, more.body);
+        const { repeated } = regeneration;
         // It may have nothing to add.
-        await lane.write(slot, own?.text ?? "", input);
+        await lane.write(slot, repeated.push(own?.text ?? "") + repeated.end(), input);
       };
       gone().then(
         () => input.close(),

@@ -142,7 +142,7 @@ class Relay {
       this.#fails(null);
       const { regeneration, codec } = goesOn;
       const response = await regeneration.ask(attempt, signal, media);
-      regeneration.seam.next(this.#answer.sent as Sent);
+      regeneration.seam.next(this.#answer.sent as Sent, regeneration.repeated);
       this.#terminated = false;
       await this.read(response.body as ReadableStream<Uint8Array>, {
         codec: codec(),

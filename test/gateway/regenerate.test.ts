@@ -103,10 +103,10 @@ describe("chat completions", () => {
   });
 
   test("flagged in every attempt, it ends as a flagged answer does, with how often it was tried", async () => {
-    answers({ script: streamed("c1", ["so", " BAD BAD", " x"]) });
+    answers(...["so", " and", " on"].map((text) => ({ script: streamed("c1", [text, " BAD BAD", " x"]) })));
     const { url } = await served.start({ ...VLLM, regenerate: { buffer: 1, attempts: 2 } });
     const { events, text } = await ask(url, "/v1/chat/completions", { stream: true });
-    expect(contentOf(events)).toBe("sososo");
+    expect(contentOf(events)).toBe("so and on");
     expect(lastOf(events)).toMatchObject({
       choices: [{ finish_reason: "content_filter" }],
       qwen3guard: { regenerations: 2, part: "response" },
@@ -251,13 +251,56 @@ describe("chat completions", () => {
     expect(second).toEqual(first);
   });
 
-  test("a server that ignores where the answer stands, or says it again: its client reads that twice, and all is judged", async () => {
+  test("a server that says again what it goes on from: its client has that once, and what is flagged is dropped", async () => {
     const again = { script: streamed("c2", ["one two", " fine", " BAD BAD", " x"]) };
     answers({ script: streamed("c1", ["one two", " BAD BAD", " x"]) }, again);
     const { url } = await served.start({ ...VLLM, regenerate: { buffer: 1, attempts: 2 } });
     const { events } = await ask(url, "/v1/chat/completions", { stream: true });
-    expect(contentOf(events)).toBe("one twoone two fineone two fine");
+    expect(contentOf(events)).toBe("one two fine");
     expect(lastOf(events)).toMatchObject({ choices: [{ finish_reason: "content_filter" }] });
+  });
+
+  test.each([
+    ["said again, and gone on with", "one two fine", "one two fine"],
+    ["another text that begins alike", "one three fine", "one twoone three fine"],
+    ["a short answer that begins alike", "one", "one twoone"],
+    ["nothing more", "one two", "one two"],
+  ])("however an answer is cut: %s", async (_, answer, whole) => {
+    for (let at = 0; at <= answer.length; at++) {
+      const script = streamed("c2", [answer.slice(0, at), answer.slice(at)]);
+      answers({ script: streamed("c1", ["one two", " BAD BAD", " x"]) }, { script });
+      const { url } = await served.start({ ...VLLM, regenerate: { buffer: 1 } });
+      const { events } = await ask(url, "/v1/chat/completions", { stream: true });
+      expect(contentOf(events), `cut at ${at}`).toBe(whole);
+      expect(lastOf(events)).toMatchObject({ choices: [{ finish_reason: "stop" }] });
+    }
+  });
+
+  test("the words that the model is to go on from are not its client's, also where its server says them again", async () => {
+    const turn = () => bodyOf(served.upstream.asked.at(-1) as Asked).messages.at(-1).content;
+    served.upstream.answerWith(() => ({
+      script:
+        served.upstream.asked.length === 1
+          ? streamed("c1", ["one two", " BAD BAD", " x"])
+          : streamed("c2", [`${turn()} fine`, "."]),
+    }));
+    const regenerate = { buffer: 1, intervention: "introspection" } as const;
+    const { url } = await served.start({ ...VLLM, regenerate });
+    const { events } = await ask(url, "/v1/chat/completions", { stream: true });
+    expect(bodyOf(served.upstream.asked[1]).messages.at(-1).content).not.toBe("one two");
+    expect(contentOf(events)).toBe("one two fine.");
+  });
+
+  test("an answer's beginning that the request gives, and its server says again, is sent once when it is gone on with", async () => {
+    answers(
+      { script: streamed("c1", ["Well, one two", " BAD BAD", " x"]) },
+      { script: streamed("c2", ["Well, one two", " fine"]) },
+    );
+    const { url } = await served.start({ ...REGENERATE, continue: "llama.cpp", regenerate: { buffer: 1 } });
+    const messages = [USER, { role: "assistant", content: "Well," }];
+    const { events } = await ask(url, "/v1/chat/completions", { stream: true, messages });
+    expect(bodyOf(served.upstream.asked[1]).messages.at(-1).content).toBe("Well, one two");
+    expect(contentOf(events)).toBe("Well, one two fine");
   });
 
   test("a whole answer is gone on with as well, and its usage is that of both", async () => {
@@ -270,7 +313,8 @@ describe("chat completions", () => {
     answers(
       whole("c1", "one two three BAD BAD five", 6),
       whole("c2", " drei BAD BAD x", 3),
-      whole("c3", " fine", 1, "length"),
+      // Says again what it goes on from.
+      whole("c3", "one two three drei fine", 1, "length"),
     );
     const { url } = await served.start({ ...VLLM, regenerate: { buffer: 1 } });
     const { text } = await ask(url, "/v1/chat/completions", {});
@@ -409,6 +453,21 @@ describe("Anthropic's messages", () => {
       { role: "assistant", content: "one two" },
     ]);
     expect(await served.logged()).toMatchObject({ end: "passed", regenerations: 1 });
+  });
+
+  test.each([
+    ["said again, and gone on with", "one two fine", "one two fine"],
+    ["another text that begins alike", "one three", "one twoone three"],
+    ["a short answer that begins alike", "one", "one twoone"],
+  ])("however a message is cut: %s", async (_, answer, whole) => {
+    for (let at = 0; at <= answer.length; at++) {
+      const script = said("m2", [answer.slice(0, at), answer.slice(at)], 2);
+      answers({ script: said("m1", ["one two", " BAD BAD", " x"], 5) }, { script });
+      const { url } = await served.start(ANTHROPIC);
+      const { events } = await ask(url, "/v1/messages", { stream: true, max_tokens: 100 });
+      expect(events.map(({ delta }) => delta?.text ?? "").join(""), `cut at ${at}`).toBe(whole);
+      expect(events.filter(({ type }) => type === "content_block_stop")).toHaveLength(1);
+    }
   });
 
   test("where nothing goes on with the open block, it ends before what comes", async () => {

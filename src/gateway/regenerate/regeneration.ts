@@ -3,8 +3,9 @@ import type { Spent } from "../../gate/regenerating-gate.js";
 import { RequestError } from "../api-error.js";
 import type { Json } from "../json.js";
 import type { Media } from "../media.js";
+import { Repeated } from "./repeated.js";
 import type { Seam } from "./seam.js";
-import { continued } from "./turn.js";
+import { continued, turnOf } from "./turn.js";
 
 /** How a request has its answer gone on with. */
 export interface RegenerationOptions extends RegenerateOptions {
@@ -23,6 +24,8 @@ export class Regeneration {
   readonly #options: RegenerationOptions;
   /** Tokens that the client has, about. */
   #has = 0;
+  /** Leaves out of the answer that was asked for last what it says again of its turn. */
+  repeated = new Repeated("");
 
   constructor(options: RegenerationOptions) {
     this.#options = options;
@@ -52,9 +55,11 @@ export class Regeneration {
     const { server, request, send } = this.#options;
     // Calls, reasoning and the like cannot be gone on with: the answer ends as it would without.
     if (!this.seam.plain) throw attempt.violation;
+    const body = continued(server, request, attempt, this.#has);
+    this.repeated = new Repeated(turnOf(body));
     let response: Response;
     try {
-      response = await send(continued(server, request, attempt, this.#has), signal);
+      response = await send(body, signal);
     } catch (cause) {
       if (signal.aborted) throw signal.reason;
       return this.giveUp(attempt, "", cause);

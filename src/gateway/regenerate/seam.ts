@@ -1,4 +1,5 @@
 import { isRecord, type Json, list, record } from "../json.js";
+import { Repeated } from "./repeated.js";
 
 /** What a client has been sent of a streamed answer. */
 export interface Sent {
@@ -18,8 +19,8 @@ export interface Seam {
   readonly key: unknown;
   /** Whether all that came was a text's: nothing else can be gone on with. */
   readonly plain: boolean;
-  /** Another answer begins, which goes on from what the client has. */
-  next(sent: Sent): void;
+  /** Another answer begins, which goes on from what the client has; what it says again of that goes through `repeated`. */
+  next(sent: Sent, repeated: Repeated): void;
   /** An event as one of the first answer's, and what that needs before it; nothing where it has the event already. */
   join(event: Json): Json[];
   /** Whether a whole answer is one text at most, and nothing else. */
@@ -59,9 +60,11 @@ export class ChatSeam implements Seam {
   /** Of the answers before, and of this one as far as its server has told. */
   #before: unknown;
   #usage: unknown;
+  #repeated = new Repeated("");
 
-  next({ begun }: Sent): void {
+  next({ begun }: Sent, repeated: Repeated): void {
     this.#begun = begun;
+    this.#repeated = repeated;
     this.#again = true;
     this.#before = added(this.#before, this.#usage);
     this.#usage = undefined;
@@ -91,11 +94,16 @@ export class ChatSeam implements Seam {
   }
 
   #choice(choice: unknown): unknown {
-    if (!isRecord(choice) || !isRecord(choice.delta)) return choice;
-    const { role, ...rest } = choice.delta;
-    if (Object.entries(choice.delta).some(saysMore) || Array.isArray(rest.content)) this.plain = false;
+    if (!isRecord(choice)) return choice;
+    const delta = record(choice.delta);
+    if (Object.entries(delta).some(saysMore) || Array.isArray(delta.content)) this.plain = false;
+    const said = typeof delta.content === "string" ? this.#repeated.push(delta.content) : "";
+    const text = choice.finish_reason ? said + this.#repeated.end() : said;
     // The client knows whose answer it is.
-    return this.#begun && role !== undefined ? { ...choice, delta: rest } : choice;
+    const { role, ...rest } = delta;
+    const joined: Json = this.#begun ? rest : { ...delta };
+    if (typeof delta.content === "string" || text !== "") joined.content = text;
+    return isRecord(choice.delta) || text !== "" ? { ...choice, delta: joined } : choice;
   }
 }
 
@@ -111,9 +119,11 @@ export class MessageSeam implements Seam {
   #open: number | null = null;
   #before: unknown;
   #usage: unknown;
+  #repeated = new Repeated("");
 
-  next({ begun, parts, open }: Sent): void {
+  next({ begun, parts, open }: Sent, repeated: Repeated): void {
     this.#begun = begun;
+    this.#repeated = repeated;
     this.#numbers.clear();
     this.#blocks = parts;
     this.#open = open.at(-1) ?? null;
@@ -129,13 +139,24 @@ export class MessageSeam implements Seam {
       return this.#begun ? [] : [event];
     }
     if (type === "content_block_start") return this.#start(event);
-    if (type === "content_block_delta" || type === "content_block_stop") {
-      const kind = record(event.delta).type;
-      if (kind !== undefined && kind !== "text_delta") this.plain = false;
-      return [{ ...event, index: this.#numbers.get(event.index) ?? event.index }];
+    const index = this.#numbers.get(event.index) ?? event.index;
+    if (type === "content_block_delta") return this.#delta({ ...event, index });
+    if (type === "content_block_stop") {
+      return [...this.#text(index, this.#repeated.end()), { ...event, index }];
     }
     if (type !== "message_delta") return [event];
     return [...this.#close(), isRecord(event.usage) ? this.#summed(event, event.usage) : event];
+  }
+
+  #delta(event: Json): Json[] {
+    const { type, text } = record(event.delta);
+    if (type !== "text_delta") this.plain = false;
+    if (type !== "text_delta" || typeof text !== "string") return [event];
+    return this.#text(event.index, this.#repeated.push(text));
+  }
+
+  #text(index: unknown, text: string): Json[] {
+    return text === "" ? [] : [{ type: "content_block_delta", index, delta: { type: "text_delta", text } }];
   }
 
   #summed(event: Json, usage: Json): Json {
@@ -167,9 +188,11 @@ export class MessageSeam implements Seam {
     const isText = record(event.content_block).type === "text";
     if (!isText) this.plain = false;
     if (isText && this.#open !== null) {
-      this.#numbers.set(event.index, this.#open);
+      const index = this.#open;
+      this.#numbers.set(event.index, index);
       this.#open = null;
-      return [];
+      const { text } = record(event.content_block);
+      return typeof text === "string" ? this.#text(index, this.#repeated.push(text)) : [];
     }
     const number = this.#blocks++;
     this.#numbers.set(event.index, number);

@@ -1,6 +1,6 @@
 import { type Attempt, type ContinuingServer, continueTurn } from "../../gate/attempt.js";
 import { RequestError } from "../api-error.js";
-import { isRecord, type Json } from "../json.js";
+import { isRecord, type Json, list, record } from "../json.js";
 import type { ParsedRequest } from "../parsed-request.js";
 import { asksForJson } from "../request/settings.js";
 import { ChatSeam, MessageSeam, type Seam } from "./seam.js";
@@ -59,8 +59,15 @@ export function continued(
   const own = last.role === "assistant";
   // The request itself may say how the answer begins.
   const before = own ? messages.slice(0, -1) : messages;
-  const begun = own ? `${last.content}${turn}` : turn;
+  // A server that says that beginning again has put it into the answer.
+  const begun = own && !turn.startsWith(last.content as string) ? `${last.content}${turn}` : turn;
   return { ...request, ...left(request, has, attempt), ...continueTurn(server, before, { turn: begun }) };
+}
+
+/** What of an answer a body asks to be gone on from. */
+export function turnOf({ messages }: Json): string {
+  const { role, content } = record(list(messages).at(-1));
+  return role === "assistant" && typeof content === "string" ? content : "";
 }
 
 /** What is left of how long the answer may be; and another seed, as the same would say the same again. */
