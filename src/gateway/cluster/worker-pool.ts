@@ -75,13 +75,15 @@ export class WorkerPool {
   /** Takes connections, which wait for workers. @throws {InputError} PORT_UNAVAILABLE */
   static async listen(options: WorkerPoolOptions): Promise<WorkerPool> {
     const { port, host } = options;
+    // Before it listens: a connection that came while this is waited for would be nobody's, and never be answered.
+    const folder = await mkdtemp(join(tmpdir(), "qwen3guard-"));
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
     server.listen(port, host);
-    await once(server, "listening").catch((cause: NodeJS.ErrnoException) => {
+    await once(server, "listening").catch(async (cause: NodeJS.ErrnoException) => {
+      await rm(folder, { recursive: true, force: true });
       const message = `Cannot listen on ${host}:${port} (${cause.code}). Choose another with --host and --port.`;
       throw new InputError("PORT_UNAVAILABLE", message, { cause });
     });
-    const folder = await mkdtemp(join(tmpdir(), "qwen3guard-"));
     return new WorkerPool(server, folder, options);
   }
 

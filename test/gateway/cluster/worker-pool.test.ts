@@ -1,0 +1,54 @@
+import { once } from "node:events";
+import { connect, createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect, test, vi } from "vitest";
+import { WorkerPool } from "../../../src/gateway/cluster/worker-pool.js";
+
+vi.mock("node:fs/promises", async (original) => {
+  const real = await original<typeof import("node:fs/promises")>();
+  const mkdtemp = async (prefix: string) => {
+    await sleep(300);
+    return real.mkdtemp(prefix);
+  };
+  return { ...real, mkdtemp };
+});
+
+test("a connection that comes as soon as the pool listens is the pool's, however long its folder takes", async () => {
+  const port = await freePort();
+  const listening = WorkerPool.listen({ workers: 2, port, host: "127.0.0.1", log: () => {} });
+  const client = await connected(port);
+  const pool = await listening;
+  const closed = once(client, "close");
+  client.resume();
+  await pool.close(0);
+  await closed;
+  expect(client.destroyed).toBe(true);
+});
+
+/** None that the system gives out: who tries to connect to such a one may at last be connected with itself. */
+async function freePort(): Promise<number> {
+  for (let port = 20_000 + (process.pid % 10_000); ; port++) {
+    const server = createServer().listen(port, "127.0.0.1");
+    const free = await once(server, "listening").then(
+      () => true,
+      () => false,
+    );
+    if (!free) continue;
+    server.close();
+    await once(server, "close");
+    return port;
+  }
+}
+
+async function connected(port: number) {
+  for (;;) {
+    const client = connect(port, "127.0.0.1");
+    client.on("error", () => {});
+    const is = await once(client, "connect").then(
+      () => true,
+      () => false,
+    );
+    if (is) return client;
+    await sleep(5);
+  }
+}
