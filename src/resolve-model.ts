@@ -140,6 +140,10 @@ async function exportOnce(
 /** The user chose no folder, so the message must say which it is. */
 function ofCache(error: unknown, cache: string): unknown {
   const { code, message, syscall } = error as NodeJS.ErrnoException;
+  if (error instanceof GuardError && error.code === "DISK_FULL") {
+    const elsewhere = `${message} QWEN3GUARD_CACHE names a folder on another one.`;
+    return new StorageError("DISK_FULL", elsewhere, { cause: error });
+  }
   if (error instanceof GuardError ? error.code !== "OUTPUT_NOT_WRITABLE" : syscall === undefined)
     return error;
   return new StorageError(

@@ -1,6 +1,7 @@
 import { createReadStream } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { InputError, StorageError } from "../errors.js";
+import { mendOf } from "../write-fault.js";
 import type { Prediction, Run } from "./prediction.js";
 import type { Row } from "./row.js";
 
@@ -34,7 +35,8 @@ export class PredictionsFile {
     onPrediction: (prediction: Prediction) => void,
   ): Promise<PredictionsFile> {
     const file = await open(path, "a+").catch((cause) => {
-      throw new StorageError("OUT_UNWRITABLE", `${path} cannot be written: ${cause.message}.`, { cause });
+      const message = `${path} cannot be written: ${cause.message}. ${mendOf(cause)}`;
+      throw new StorageError("OUT_UNWRITABLE", message, { cause });
     });
     const predictions = new PredictionsFile(path, file);
     try {
@@ -79,7 +81,7 @@ export class PredictionsFile {
     } catch (cause) {
       throw new StorageError(
         "OUT_UNWRITABLE",
-        `${this.path} cannot be written on: ${(cause as Error).message}. What it holds stays; run again to go on.`,
+        `${this.path} cannot be written on: ${(cause as Error).message}. ${mendOf(cause)} What it holds stays; run again to go on.`,
         { cause },
       );
     }

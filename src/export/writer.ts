@@ -6,6 +6,7 @@ import { MODEL_FILE, WEIGHTS_FILE } from "../model/manifest.js";
 import type { Graph } from "../onnx/graph.js";
 import { encodeModel, type OnnxTensor } from "../onnx/model.js";
 import { makeFolder } from "../regular-file.js";
+import { isFull, mendOf } from "../write-fault.js";
 
 /** Smaller constants live in the model file itself; larger ones are mapped from the data file. */
 const EXTERNAL_BYTES = 65_536;
@@ -140,47 +141,14 @@ function claim(target: string): string {
 
 function storageError(error: unknown, target: string): unknown {
   const { code, syscall } = error as NodeJS.ErrnoException;
+  if (typeof code !== "string") return error;
   const options = { cause: error };
-  if (syscall === "mkdir" && (code === "ENOTDIR" || code === "EEXIST")) {
-    return new StorageError(
-      "OUTPUT_NOT_WRITABLE",
-      `${target} cannot be made: something on its way is a file, not a folder. Choose another folder.`,
-      options,
-    );
+  if (syscall !== "mkdir" && ["ENOTEMPTY", "EEXIST", "ENOTDIR"].includes(code)) {
+    const message = `${target} exists already. Remove it or choose another folder.`;
+    return new StorageError("OUTPUT_EXISTS", message, options);
   }
-  switch (code) {
-    case "ENOTEMPTY":
-    case "EEXIST":
-    case "ENOTDIR":
-      return new StorageError(
-        "OUTPUT_EXISTS",
-        `${target} exists already. Remove it or choose another folder.`,
-        options,
-      );
-    case "EACCES":
-    case "EPERM":
-    case "EROFS":
-      return new StorageError(
-        "OUTPUT_NOT_WRITABLE",
-        `${target} cannot be written (${code}). Choose a folder you may write to.`,
-        options,
-      );
-    case "ENOSPC":
-    case "EDQUOT":
-    case "EFBIG":
-      return new StorageError(
-        "DISK_FULL",
-        `No space left while writing ${target} (${code}). Free some, or choose another disk.`,
-        options,
-      );
-    default:
-      if (typeof code !== "string") return error;
-      return new StorageError(
-        "OUTPUT_NOT_WRITABLE",
-        `${target} cannot be written (${code}). Choose another folder.`,
-        options,
-      );
-  }
+  const message = `${target} cannot be written (${code}). ${mendOf(error)}`;
+  return new StorageError(isFull(error) ? "DISK_FULL" : "OUTPUT_NOT_WRITABLE", message, options);
 }
 
 async function requireSpace(dir: string, bytes: number): Promise<void> {

@@ -36,12 +36,12 @@ export function access({ allowHosts = [], allowOrigins = [] }: AccessOptions): M
     }
     const names = [hostname, hostnameOf(c.req.header("host") ?? hostname)];
     if (!hosts.includes("*") && !names.every((name) => isLoopbackName(name) || hosts.includes(name))) {
-      const message = "The request's Host is not one that this proxy answers to. Open it with --allow-host.";
+      const message = "The request's Host is not one that this server answers to. Open it with --allow-host.";
       throw new RequestError(403, "host_refused", message);
     }
     const origin = c.req.header("origin");
     if (origin !== undefined && !isAllowed(origin)) {
-      const message = "Web pages of this Origin may not ask this proxy. Open it with --allow-origin.";
+      const message = "Web pages of this Origin may not ask this server. Open it with --allow-origin.";
       throw new RequestError(403, "origin_refused", message);
     }
     return origin === undefined ? next() : answer(c, next);

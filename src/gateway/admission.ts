@@ -32,8 +32,8 @@ export class AdmissionControl {
   /** Takes places for so many choices, until the request is over or its time is. @throws {RequestError} too_many_choices, too_many_streams */
   admit(count: number, signal: AbortSignal): Admission {
     if (count > this.#most) {
-      const limit = `this proxy judges ${this.#most} at once`;
-      throw new RequestError(400, "too_many_choices", `${count} choices are asked for, and ${limit}.`);
+      const message = `${count} choices are asked for, and ${this.#most} are judged at once at most (--max-streams): ask for fewer.`;
+      throw new RequestError(400, "too_many_choices", message);
     }
     if (this.#taken + count > this.#most) {
       throw new RequestError(429, "too_many_streams", "All places are taken. Try again in a moment.");

@@ -59,7 +59,9 @@ export function toRequestError(error: unknown): RequestError {
         })
       : new RequestError(503, code, `The guard cannot judge now: ${error.message}`, { cause: error });
   }
-  return new RequestError(500, "internal_error", "The proxy failed.", { cause: error });
+  const message =
+    "The guard's own server failed, not the model's. Its log says where in its code: please report that.";
+  return new RequestError(500, "internal_error", message, { cause: error });
 }
 
 /** A prompt (or, before anything was sent, an answer) that the policy stopped. */

@@ -168,6 +168,9 @@ describe("refused, and left as it is", () => {
 
   test("a path that cannot be written", async () => {
     path = join(path, "none", "x.jsonl");
-    await expect(reopen()).rejects.toMatchObject({ code: "OUT_UNWRITABLE" });
+    await expect(reopen()).rejects.toMatchObject({
+      code: "OUT_UNWRITABLE",
+      message: expect.stringContaining("is not there: make it."),
+    });
   });
 });

@@ -13,7 +13,11 @@ import { expectError } from "../support/errors.js";
 import { DEFAULT_MODEL, OFFICIAL_TOKENIZER, temporaryFolder } from "../support/model.js";
 
 /** Faults that the file system is told to have. */
-const faults = vi.hoisted(() => ({ freeBytes: null as number | null, writesLeft: Number.POSITIVE_INFINITY }));
+const faults = vi.hoisted(() => ({
+  freeBytes: null as number | null,
+  writesLeft: Number.POSITIVE_INFINITY,
+  code: "ENOSPC",
+}));
 
 vi.mock("node:fs/promises", async (original) => {
   const fs = await original<typeof import("node:fs/promises")>();
@@ -26,7 +30,7 @@ vi.mock("node:fs/promises", async (original) => {
       if (flags !== "w") return file;
       const write = file.write.bind(file) as (...args: unknown[]) => unknown;
       file.write = (async (...args: unknown[]) => {
-        if (faults.writesLeft-- <= 0) throw Object.assign(new Error("no space"), { code: "ENOSPC" });
+        if (faults.writesLeft-- <= 0) throw Object.assign(new Error("no"), { code: faults.code });
         return write(...args);
       }) as typeof file.write;
       return file;
@@ -46,6 +50,7 @@ beforeAll(async () => {
 afterEach(() => {
   faults.freeBytes = null;
   faults.writesLeft = Number.POSITIVE_INFINITY;
+  faults.code = "ENOSPC";
 });
 
 describe("the folder", () => {
@@ -221,6 +226,20 @@ describe("refusals name what is wrong and leave nothing behind", () => {
     const dir = await emptyFolder(`fills-up-${writes}`);
     faults.writesLeft = writes;
     await expectError(exportCheckpoint(checkpoint, join(dir, "out")), StorageError, "DISK_FULL");
+    expect(await readdir(dir)).toEqual([]);
+  });
+
+  test.each([
+    ["ENOSPC", "DISK_FULL", /Free some space, or choose another disk\.$/],
+    ["EACCES", "OUTPUT_NOT_WRITABLE", /Choose a folder that you may write to\.$/],
+    ["EROFS", "OUTPUT_NOT_WRITABLE", /Its disk can only be read: choose another\.$/],
+    ["EIO", "OUTPUT_NOT_WRITABLE", /The disk does not answer/],
+    ["ENEW", "OUTPUT_NOT_WRITABLE", /Choose another place\.$/],
+  ])("a write that fails with %s is %s, and says what to do", async (code, own, mend) => {
+    const dir = await emptyFolder(`fails-${code}`);
+    Object.assign(faults, { code, writesLeft: 0 });
+    const error = await expectError(exportCheckpoint(checkpoint, join(dir, "out")), StorageError, own);
+    expect(error.message).toMatch(mend);
     expect(await readdir(dir)).toEqual([]);
   });
 

@@ -361,6 +361,7 @@ describe("when something breaks", () => {
       .catch((error) => error);
     expect(refused).toMatchObject({ status: 500, code: "internal_error" });
     expect(refused.message).not.toContain("secret");
+    expect(refused.message).toContain("not the model's");
     const late = await start({}, { failAt: 5 });
     const { text, error } = await read(await late.client.chat.completions.create({ ...ask, stream: true }));
     expect(text()).not.toContain("four");

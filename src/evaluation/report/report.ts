@@ -7,6 +7,7 @@ import { contentText } from "../../tokenizer/chat-template/messages.js";
 import { IncrementalDecoder } from "../../tokenizer/incremental.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import { scriptJson } from "../../ui/html.js";
+import { mendOf } from "../../write-fault.js";
 import type { Evaluation, JudgedRow } from "../evaluation.js";
 import type { EvaluationType } from "../row.js";
 import type { ReportData, ReportRow } from "./data.js";
@@ -132,5 +133,6 @@ function partial(path: string): string {
 }
 
 function unwritable(path: string, cause: Error): StorageError {
-  return new StorageError("REPORT_UNWRITABLE", `${path} cannot be written: ${cause.message}.`, { cause });
+  const message = `${path} cannot be written: ${cause.message}. ${mendOf(cause)}`;
+  return new StorageError("REPORT_UNWRITABLE", message, { cause });
 }

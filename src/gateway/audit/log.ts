@@ -2,6 +2,7 @@ import { close, constants, open, stat } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { InputError, StorageError } from "../../errors.js";
+import { mendOf } from "../../write-fault.js";
 import type { AuditEntry } from "./entry.js";
 import { AuditKey } from "./key.js";
 import { STANDARD_OUTPUT, writeSome } from "./write.js";
@@ -222,7 +223,7 @@ function unwritable(path: string, cause: unknown): StorageError {
   const { code, message } = cause as NodeJS.ErrnoException;
   return new StorageError(
     "AUDIT_UNWRITABLE",
-    `The audit cannot be written to ${name} (${code ?? message}). Make room for it, or name another file with --audit.`,
+    `The audit cannot be written to ${name} (${code ?? message}). ${mendOf(cause)} --audit names another file.`,
     { cause },
   );
 }

@@ -17,7 +17,8 @@ export function parseCompletions(body: Json, reader: FieldReader): ParsedRequest
   const n = countOf(body.n);
   // Before they are written out: a short request can ask for hundreds of millions.
   if (texts.length * n > MOST_CHOICES) {
-    throw new RequestError(400, "too_many_choices", `${texts.length * n} choices are too many.`);
+    const message = `${texts.length} prompts times n of ${n} are too many choices: ask for ${MOST_CHOICES} at most.`;
+    throw new RequestError(400, "too_many_choices", message);
   }
   const suffix = suffixOf(body.suffix);
   const prompts = texts.map((prompt) =>
