@@ -36,6 +36,10 @@ export async function convertCheckpoint(
   options: ConvertOptions = {},
 ): Promise<Manifest> {
   const { kvCache, verify, onProgress, ...exportOptions } = options;
+  const telling = (stage: ConvertStage) => (done: number, total: number) => {
+    options.signal?.throwIfAborted();
+    onProgress?.(stage, done, total);
+  };
   const device = options.device ?? "cpu";
   if (kvCache !== undefined && kvCache !== "fp32" && kvCache !== "int8") {
     throw new InputError("KV_CACHE_UNKNOWN", `Unknown cache type "${kvCache}". Choose fp32 or int8.`);
@@ -54,11 +58,11 @@ export async function convertCheckpoint(
         ? async (dir) => {
             const { maxPositions } = (await readManifest(dir)).config;
             const samples = await sampleIds(checkpointDir, Math.min(SAMPLE_TOKENS, maxPositions));
-            return calibrate(dir, samples, (done, total) => onProgress?.("calibrate", done, total));
+            return calibrate(dir, samples, telling("calibrate"));
           }
         : undefined,
     verify: async (dir) => {
-      if (verify) return compareWithFp32(checkpointDir, dir, options);
+      if (verify) return compareWithFp32(checkpointDir, dir, options.signal, telling);
       // A graph for a GPU is tested where it is first loaded.
       if (device === "cpu") await (await Engine.load(dir, { maxStreams: 1 })).close();
     },
@@ -68,7 +72,8 @@ export async function convertCheckpoint(
 async function compareWithFp32(
   checkpointDir: string,
   modelDir: string,
-  { signal, onProgress }: ConvertOptions,
+  signal: AbortSignal | undefined,
+  telling: (stage: ConvertStage) => (done: number, total: number) => void,
 ): Promise<Comparison> {
   const beside = await mkdtemp(join(dirname(resolve(modelDir)), ".reference-"));
   try {
@@ -76,9 +81,9 @@ async function compareWithFp32(
     await exportCheckpoint(checkpointDir, reference, {
       dtype: "fp32",
       signal,
-      onProgress: (stage, done, total) => stage === "write" && onProgress?.("reference", done, total),
+      onProgress: (stage, done, total) => stage === "write" && telling("reference")(done, total),
     });
-    return await compareModels(reference, modelDir, (done, total) => onProgress?.("verify", done, total));
+    return await compareModels(reference, modelDir, telling("verify"));
   } finally {
     await rm(beside, { recursive: true, force: true });
   }

@@ -12,13 +12,13 @@ import { pullCommand } from "./commands/pull.js";
 import { scanCommand } from "./commands/scan.js";
 import { scoreCommand } from "./commands/score.js";
 import { serveCommand } from "./commands/serve.js";
+import { isInterrupted } from "./interrupt.js";
 import { createTerminal, visible, visibleLine } from "./terminal.js";
 
 const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
 
 const USAGE = 2;
 const FAILURE = 1;
-const INTERRUPTED = 130;
 
 /** Runs one command line; what it comes to is in `process.exitCode`. */
 export async function run(args: readonly string[]): Promise<void> {
@@ -26,7 +26,7 @@ export async function run(args: readonly string[]): Promise<void> {
     await createProgram().parseAsync(args, { from: "user" });
   } catch (error) {
     if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : USAGE;
-    else if (process.exitCode !== INTERRUPTED) process.exitCode = report(error);
+    else if (!isInterrupted()) process.exitCode = report(error);
   }
 }
 
@@ -53,7 +53,7 @@ Examples:
   $ qwen3guard scan --prompt "Hi" --jsonl < answer.txt | jq .risk
   $ qwen3guard doctor
 
-Exit codes: 0 done, 1 error, 2 wrong usage, 3 found what --fail-on names or blocked, 130 Ctrl-C.`,
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 found what --fail-on names or blocked, 130 Ctrl-C, 143 SIGTERM.`,
     );
 
   for (const command of [program, ...program.commands.flatMap((command) => [command, ...command.commands])]) {

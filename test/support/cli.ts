@@ -22,6 +22,9 @@ export interface RunOptions {
   onOutput?: (child: ReturnType<typeof spawn>) => void;
 }
 
+/** What a command that is stopped listens to. */
+const SIGNALS = ["SIGINT", "SIGTERM"] as const;
+
 /** Runs `qwen3guard` in this process, which takes a fraction of the time; how a process ends is for `runCli`. */
 export async function runHere(
   args: string[],
@@ -30,7 +33,7 @@ export async function runHere(
 ): Promise<Outcome> {
   const outcome: Outcome = { code: 0, stdout: "", stderr: "" };
   const before = process.exitCode;
-  const listeners = process.listeners("SIGINT");
+  const listeners = SIGNALS.map((signal) => process.listeners(signal));
   for (const [name, value] of Object.entries({ NO_COLOR: "1", ...env })) vi.stubEnv(name, value);
   const streams = (["stdout", "stderr"] as const).map((name) =>
     vi.spyOn(process[name], "write").mockImplementation((chunk) => {
@@ -49,8 +52,10 @@ export async function runHere(
   } finally {
     process.exitCode = before;
     for (const spy of [...streams, stdin]) spy.mockRestore();
-    for (const listener of process.listeners("SIGINT")) {
-      if (!listeners.includes(listener)) process.off("SIGINT", listener);
+    for (const [i, signal] of SIGNALS.entries()) {
+      for (const listener of process.listeners(signal)) {
+        if (!listeners[i].includes(listener)) process.off(signal, listener);
+      }
     }
     vi.unstubAllEnvs();
   }

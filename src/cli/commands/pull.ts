@@ -1,5 +1,6 @@
 import { Command, Option } from "commander";
 import type { HubSource } from "../../download/hub.js";
+import { interruptSignal } from "../interrupt.js";
 import { ProgressBars } from "../progress-bars.js";
 import { createTerminal, visibleLine } from "../terminal.js";
 
@@ -47,12 +48,17 @@ Environment:
     )
     .action(async (repo: string, { revision, source }: { revision?: string; source?: HubSource }) => {
       const { pull } = await import("../../download/hub.js");
+      const signal = interruptSignal();
       const progress = new ProgressBars(createTerminal(process.stderr));
       const folder = await pull(repo, {
         revision,
         source,
+        signal,
         onProgress: (file, loaded, total) => progress.update(file, "bytes", loaded, total),
-      }).finally(() => progress.stop());
+      }).finally(() => {
+        progress.stop();
+        if (signal.aborted) process.stderr.write("Stopped. Run again: the download goes on where it is.\n");
+      });
       // Elsewhere than on a screen it is a path to use, as it is.
       process.stdout.write(`${process.stdout.isTTY ? visibleLine(folder) : folder}\n`);
     });
