@@ -53,5 +53,5 @@ export async function loadBenchGuard(dir: string, options: EngineOptions) {
   const started = performance.now();
   const engine = await Engine.load(dir, { prefixCache: false, ...options });
   const loadMs = performance.now() - started;
-  return { guard: new Guard(dir, engine, tokenizer, template), engine, loadMs };
+  return { guard: new Guard(dir, engine, tokenizer, template, options), engine, loadMs };
 }

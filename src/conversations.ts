@@ -3,6 +3,7 @@ import type { PromptInput, StreamInput } from "./guard-options.js";
 import type { Policy, PromptScope } from "./moderation/policy.js";
 import { longestConversation, type WindowSizes } from "./moderation/prompt-windows.js";
 import type { Prompt } from "./prompt.js";
+import type { EncodedTexts } from "./tokenizer/chat-template/encoded-texts.js";
 import {
   type ChatTemplate,
   type Prefix,
@@ -23,13 +24,24 @@ export class Conversations {
   readonly maxTokens: number;
   readonly #template: ChatTemplate;
   readonly #windows: WindowSizes | null;
+  readonly #texts: EncodedTexts | null;
 
-  /** @param windows in which they are judged where they are longer than the context, and may be; null: in none */
-  constructor(template: ChatTemplate, tokenizer: Tokenizer, maxTokens: number, windows: WindowSizes | null) {
+  /**
+   * @param windows in which they are judged where they are longer than the context, and may be; null: in none
+   * @param texts where those that come again are remembered; null: nowhere
+   */
+  constructor(
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+    maxTokens: number,
+    windows: WindowSizes | null,
+    texts: EncodedTexts | null,
+  ) {
     this.#template = template;
     this.tokenizer = tokenizer;
     this.maxTokens = maxTokens;
     this.#windows = windows;
+    this.#texts = texts;
   }
 
   /** Tokens of a conversation that are judged at most, in windows where `overflow` is "slide". */
@@ -44,7 +56,7 @@ export class Conversations {
    * @throws {ContextLengthError} PROMPT_TOO_LONG
    */
   prefixOf(input: StreamInput, policy: Policy | undefined): Prefix | Promise<Prefix> {
-    if (input.messages) return this.templated(input, policy);
+    if (input.messages) return this.templated({ cacheKey: "", ...input }, policy);
     if (input.prompt) return input.prompt.prefix;
     const ids = input.promptIds as readonly number[];
     const { most } = this.#limits(input, policy);
@@ -55,18 +67,18 @@ export class Conversations {
 
   /** As `prefixOf`, of messages. */
   templated(
-    input: PromptInput & Pick<StreamInput, "overflow">,
+    input: PromptInput & Pick<StreamInput, "overflow" | "cacheKey">,
     policy: Policy | undefined,
   ): Prefix | Promise<Prefix> {
     const limits = this.#limits(input, policy);
-    return this.#template.prefixWithin(limits, input.messages, templateOptions(input, policy));
+    return this.#template.prefixWithin(limits, input.messages, this.#options(input, policy));
   }
 
   /** How the conversation's next turn will begin; null where it is not known. */
   goingOn(input: Partial<StreamInput>, policy: Policy | undefined): Prompt["goingOn"] {
     const { messages, prompt } = input;
     if (!messages) return prompt?.goingOn ?? null;
-    const options = templateOptions(input, policy);
+    const options = this.#options(input, policy);
     let asked = false;
     return async (answer): Promise<Ahead | null> => {
       // Of several answers to one prompt, the conversation goes on with one.
@@ -75,6 +87,13 @@ export class Conversations {
       const { ids, turns } = await this.#template.goingOn(this.maxTokens, messages, answer, options);
       return { ids, reads: turns.map(({ end }) => end) };
     };
+  }
+
+  /** Without a key nothing is shared. */
+  #options(input: Partial<PromptInput & Pick<StreamInput, "cacheKey">>, policy: Policy | undefined) {
+    const { cacheKey } = input;
+    const known = cacheKey === undefined ? undefined : this.#texts?.of(cacheKey);
+    return { ...templateOptions(input, policy), known };
   }
 
   #limits(input: Partial<Pick<StreamInput, "overflow" | "scope">>, policy: Policy | undefined): PrefixLimits {

@@ -129,14 +129,14 @@ export const PROMPT_OPTIONS = {
   scope: oneOf("turn", "conversation"),
   policy: anything,
   overflow: oneOf("error", "slide"),
-} satisfies Record<keyof PromptInput | "policy" | "overflow", OptionCheck>;
+  cacheKey: aText,
+} satisfies Record<keyof PromptInput | "policy" | "overflow" | "cacheKey", OptionCheck>;
 
 export const STREAM_OPTIONS = {
   ...PROMPT_OPTIONS,
   prompt: anything,
   promptIds: anything,
   signal: aSignal,
-  cacheKey: aText,
   restarts: aBoolean,
 } satisfies Record<keyof StreamInput, OptionCheck>;
 

@@ -43,6 +43,7 @@ import { Prompt } from "./prompt.js";
 import { resolveModel } from "./resolve-model.js";
 import { deviceName } from "./runtime/devices/device-id.js";
 import { scoutFor } from "./scouting.js";
+import { EncodedTexts } from "./tokenizer/chat-template/encoded-texts.js";
 import { ChatTemplate, type Prefix } from "./tokenizer/chat-template/template.js";
 import { checkAnswer } from "./tokenizer/limits.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
@@ -74,7 +75,8 @@ export class Guard {
       idleMs,
       readAhead = false,
       maxWindows = USUAL_WINDOWS,
-    }: Pick<LoadOptions, "idleMs" | "readAhead" | "maxWindows"> = {},
+      prefixCache,
+    }: Pick<LoadOptions, "idleMs" | "readAhead" | "maxWindows" | "prefixCache"> = {},
   ) {
     this.modelDir = modelDir;
     this.tokenizer = tokenizer;
@@ -82,7 +84,8 @@ export class Guard {
     this.#engine = engine;
     this.#idleMs = idleMs;
     this.#windows = windowSizes(engine.maxTokens, maxWindows);
-    this.#conversations = new Conversations(template, tokenizer, engine.maxTokens, this.#windows);
+    const texts = prefixCache === false ? null : new EncodedTexts();
+    this.#conversations = new Conversations(template, tokenizer, engine.maxTokens, this.#windows, texts);
     this.#ahead = readAhead ? new ReadAhead(engine) : null;
     this.#streams = new SlotWatch(idleMs !== undefined);
   }
@@ -162,11 +165,12 @@ export class Guard {
    * too long is refused at once; a long conversation is encoded in slices, between which the event loop goes on, and what
    * is wrong with it then is said by its streams.
    *
-   * @param input `overflow` as for its streams: "slide" lets it be longer than the context
+   * @param input `overflow` as for its streams: "slide" lets it be longer than the context. `cacheKey` as for its streams;
+   *   left out, no text of another conversation's is used that was encoded before
    * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE, POLICY_INVALID, OPTION_INVALID, MARKS_TOO_MANY
    * @throws {ContextLengthError} PROMPT_TOO_LONG
    */
-  prompt(input: PromptInput & Pick<StreamInput, "overflow" | "policy">): Prompt {
+  prompt(input: PromptInput & Pick<StreamInput, "overflow" | "policy" | "cacheKey">): Prompt {
     checkOptions(input, "guard.prompt", PROMPT_OPTIONS);
     const policy = input.policy && resolvePolicy(input.policy, this.labels);
     return new Prompt(

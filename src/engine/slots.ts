@@ -36,6 +36,8 @@ export class Slots {
   /** Of these, those that wait as another is reading what they begin with. */
   readonly #following = new Map<Sequence, { leader: Sequence; length: number }>();
   readonly #shared = new SharedRows();
+  /** Of those that have not begun, those that take copies: what was found for many is not asked again for fewer of them. */
+  readonly #apart = new Set<Sequence>();
   readonly #fitInRow: FitInRow;
   readonly #past: PrefixTotals = { reused: 0, prefilled: 0 };
 
@@ -92,6 +94,7 @@ export class Slots {
     this.#rows[slot] = null;
     sequence.slot = null;
     const begun = !this.#fresh.delete(sequence);
+    this.#apart.delete(sequence);
     if (!prefix) return;
     // What it shares with others may be what it failed of.
     if (failure instanceof NumericError || failure instanceof DeviceError) this.#warm.forget(prefix);
@@ -189,6 +192,7 @@ export class Slots {
   /** @returns whether something was copied */
   async #takeSlot(sequence: Sequence, found: Held | null): Promise<boolean> {
     this.#fresh.delete(sequence);
+    this.#apart.delete(sequence);
     const slot = this.#claim(sequence);
     if (!found || found.length < sequence.heldOfPrefix + FEWEST_SHARED) return false;
     this.#warm.touch(found.slot);
@@ -212,10 +216,11 @@ export class Slots {
         other.isAwaited &&
         other.prefix?.key === content.key &&
         sharedLength(other.prefix.ids, content.ids, length) === length &&
+        !this.#apart.has(other) &&
         !this.#isFollowing(other) &&
         !this.#shared.hostOf(other) &&
         !this.#finds(other, other.prefix, length + FEWEST_SHARED));
-    if (sequence.background || !sequence.isAwaited) return [];
+    if (sequence.background || !sequence.isAwaited || this.#apart.has(sequence)) return [];
     const alike = [...this.#fresh].filter(isAlike);
     for (const one of alike) one.foretell(content);
     const fits = this.#fitInRow(
@@ -223,6 +228,7 @@ export class Slots {
       length,
     );
     const fitting = alike.filter((_, i) => fits[i]);
+    for (const one of alike) if (fitting.length < 2 || !fitting.includes(one)) this.#apart.add(one);
     return fitting.length > 1 && fitting.includes(sequence) ? fitting : [];
   }
 

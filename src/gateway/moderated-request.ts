@@ -113,7 +113,7 @@ export class ModeratedRequest {
     const prompts = new Map(
       parsed.choices.map(({ messages }) => [
         messages,
-        once(() => guard.prompt({ messages, reasoning: true, scope, overflow: "slide" })),
+        once(() => guard.prompt({ messages, reasoning: true, scope, overflow: "slide", cacheKey })),
       ]),
     );
     const { watchers = [] } = options;

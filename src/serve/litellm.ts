@@ -84,8 +84,9 @@ async function judgePrompt(
   const { guard } = judge;
   if ("logprobs" in guard) return found(await judge.classify(messages, asking, judge.policyData));
   const { scope } = policy.prompt;
-  const prompt = guard.prompt({ messages, reasoning: true, scope, overflow: "slide" });
   const { record, ...options } = asking;
+  const { cacheKey } = options;
+  const prompt = guard.prompt({ messages, reasoning: true, scope, overflow: "slide", cacheKey });
   const stream = guard.stream({ prompt, overflow: "slide", ...options });
   try {
     const turns = await stream.turns;

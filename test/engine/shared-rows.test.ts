@@ -134,6 +134,29 @@ test("of many that begin alike all are judged before what they share was copied 
   copies.mockRestore();
 });
 
+test.each([130, 150, 170])(
+  "of those that begin alike with %i tokens either one has a copy ahead of the others, or all have",
+  async (shared) => {
+    const before = ids(13, shared);
+    const opened = vi.spyOn(SharedRows.prototype, "open");
+    const guests = watchGuests();
+    const all = [1, 2, 3, 4, 5, 6].map((seed) => {
+      const sequence = engine.open(`all or one ${shared}`);
+      const tokens = [...before, 300 + seed, 310 + seed];
+      const seen: Seen = new Map();
+      return { sequence, tokens, seen, fed: sequence.feed(tokens, recorder(seen), 0, [shared + 1]) };
+    });
+    await Promise.all(all.map(({ fed }) => fed));
+    expect([0, 4]).toContain(guests.runs);
+    expect(opened).toHaveBeenCalledTimes(guests.runs / 4);
+    guests.restore();
+    for (const { sequence, seen, tokens } of all) {
+      await expectSame(seen, tokens);
+      sequence.close(done);
+    }
+  },
+);
+
 test("those that are closed once they are judged were never copied, and are counted", async () => {
   const copies = vi.spyOn(KvCache.prototype, "copy");
   const totals = totalsOf(engine);

@@ -2,6 +2,7 @@ import { IncrementalEncoder } from "../incremental.js";
 import { leastBytes, promptTooLong } from "../limits.js";
 import { SLICE, slicesOf } from "../slices.js";
 import type { Tokenizer } from "../tokenizer.js";
+import type { KnownTexts } from "./encoded-texts.js";
 
 /** A templated conversation's control tokens, as ids, and the content between them, as text. */
 export type Part = number | string;
@@ -18,25 +19,30 @@ export function encodeParts(
   tokenizer: Tokenizer,
   most = Number.POSITIVE_INFINITY,
   tooLong = (least: number) => promptTooLong(least, most),
+  known?: KnownTexts,
 ): Generator<void, number[]> {
   const bytes = parts.map((part) => (typeof part === "string" ? leastBytes(part) : tokenizer.longest));
   const total = bytes.reduce((sum, one) => sum + one, 0);
   if (total / tokenizer.longest >= most) throw tooLong(Math.ceil(total / tokenizer.longest));
-  return steps(parts, tokenizer, total, (stand, left) => {
+  const check = (stand: number, left: number) => {
     const least = stand + left / tokenizer.longest;
     if (least >= most) throw tooLong(Math.ceil(least));
-  });
+  };
+  return steps(parts, { tokenizer, left: total, check, known });
 }
 
-/**
- * @param left the fewest bytes that all parts take in NFC, a control token counted as the longest
- * @param check told how many ids stand, and what is left after them
- */
+interface Encoding {
+  tokenizer: Tokenizer;
+  /** The fewest bytes that all parts take in NFC, a control token counted as the longest. */
+  left: number;
+  /** Told how many ids stand, and what is left after them. */
+  check: (stand: number, left: number) => void;
+  known?: KnownTexts;
+}
+
 function* steps(
   parts: readonly Part[],
-  tokenizer: Tokenizer,
-  left: number,
-  check: (stand: number, left: number) => void,
+  { tokenizer, left, check, known }: Encoding,
 ): Generator<void, number[]> {
   const ids: number[] = [];
   let units = 0;
@@ -46,8 +52,12 @@ function* steps(
       left -= tokenizer.longest;
       continue;
     }
-    if (part.length > SLICE) {
-      const base = ids.length;
+    const base = ids.length;
+    const remembered = known?.get(part);
+    if (remembered) {
+      replace(ids, base, remembered);
+      left -= leastBytes(part);
+    } else if (part.length > SLICE) {
       const encoder = new IncrementalEncoder(tokenizer);
       for (const slice of slicesOf(part)) {
         const { from, ids: others, provisional } = encoder.push(slice);
@@ -63,6 +73,7 @@ function* steps(
       left -= leastBytes(part);
       units += part.length;
     }
+    if (!remembered) known?.put(part, ids.slice(base));
     check(ids.length, left);
     if (units < SLICE) continue;
     units = 0;

@@ -4,6 +4,7 @@ import { checkSize, FEW_MESSAGES, promptTooLong } from "../limits.js";
 import { Marks } from "../normalization/marks.js";
 import { atOnce, inTurns, SLICE } from "../slices.js";
 import type { Tokenizer } from "../tokenizer.js";
+import type { KnownTexts } from "./encoded-texts.js";
 import { JinjaTemplate } from "./jinja-template.js";
 import {
   hasStanding,
@@ -31,6 +32,8 @@ export interface PrefixOptions extends MessageOptions {
   tools?: readonly unknown[];
   /** Shows the reasoning of earlier answers, which the template leaves out. Default false. */
   keepReasoning?: boolean;
+  /** What of its texts was encoded before. */
+  known?: KnownTexts;
 }
 
 /** How long a conversation may be that is judged in windows. */
@@ -115,7 +118,7 @@ export class ChatTemplate {
    * would drop, an assistant's message at the end, or messages that the template refuses.
    */
   prefix(messages: readonly Message[], options: PrefixOptions = {}): Prefix {
-    const ids = atOnce(this.#steps(this.#beforeAnswer(messages, options)));
+    const ids = atOnce(this.#steps(this.#beforeAnswer(messages, options), options));
     return prefixOf(ids, this.#tokenizer, hasStanding(messages));
   }
 
@@ -143,7 +146,7 @@ export class ChatTemplate {
     const rendering = this.#beforeAnswer(messages, options);
     const standing = hasStanding(messages);
     const prefix = (ids: number[]) => prefixOf(ids, this.#tokenizer, standing);
-    const within = { most, windows: most > context };
+    const within = { most, windows: most > context, known: options.known };
     if (messages.length > FEW_MESSAGES) return inTurns(this.#steps(rendering, within)).then(prefix);
     const text = atOnce(rendering);
     const steps = this.#encode(text, within);
@@ -170,7 +173,8 @@ export class ChatTemplate {
     const other = await goneOn("b");
     let common = 0;
     while (common < text.length && text[common] === other[common]) common++;
-    return prefixOf(await inTurns(this.#encode(text.slice(0, common), { most })), this.#tokenizer);
+    const within = { most, known: options.known };
+    return prefixOf(await inTurns(this.#encode(text.slice(0, common), within)), this.#tokenizer);
   }
 
   /**
@@ -233,10 +237,10 @@ export class ChatTemplate {
 
   #encode(
     text: string,
-    { most = Number.POSITIVE_INFINITY, windows }: Within = {},
+    { most = Number.POSITIVE_INFINITY, windows, known }: Within = {},
   ): Generator<void, number[]> {
     const tooLong = (least: number) => promptTooLong(least, most, windows);
-    return encodeParts(this.#marks.parts(text), this.#tokenizer, most, tooLong);
+    return encodeParts(this.#marks.parts(text), this.#tokenizer, most, tooLong, known);
   }
 
   #withinContext(most: number): PrefixLimits {
@@ -284,8 +288,8 @@ export function prefixOf(ids: number[], tokenizer: Tokenizer, standing = false):
   return { ids, promptIndex: promptIndexOf(ids, tokenizer) ?? turns.at(-1)?.end ?? null, turns };
 }
 
-/** How many ids there may be, and whether they are judged in windows. */
-interface Within {
+/** How many ids there may be, whether they are judged in windows, and what is known of them. */
+interface Within extends Pick<PrefixOptions, "known"> {
   most?: number;
   windows?: boolean;
 }
