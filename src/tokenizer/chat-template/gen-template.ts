@@ -181,7 +181,8 @@ function imitations({ sections, speakers }: Frame): { sections: RegExp; turns: R
   const names = sections.map((name) => name.replaceAll(" ", "\\s+")).join("|");
   return {
     sections: new RegExp(`<(\\s*(?:BEGIN|END)\\s+(?:${names})\\s*)>`, "gi"),
-    // What the template writes: capitals, at a line's start.
-    turns: new RegExp(`^([^\\S\\n\\r]*)((?:${speakers.join("|")})\\s*:)`, "gm"),
+    // What the template writes: capitals, at a line's start. Were a break of lines among the white space after one, each of
+    // many would be gone through from each.
+    turns: new RegExp(`^([^\\S\\n\\r\\u2028\\u2029]*)((?:${speakers.join("|")})\\s*:)`, "gm"),
   };
 }
