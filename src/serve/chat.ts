@@ -8,7 +8,15 @@ import { type Asking, type Judge, modelOf } from "./judge.js";
 /** What would change the text that is judged, or put more beside it: the guard's template shows none of it. */
 const REFUSED = [
   ...["tools", "functions", "documents", "chat_template", "chat_template_kwargs", "response_format"],
-  ...["guided_json", "guided_regex", "guided_choice", "guided_grammar", "continue_final_message", "echo"],
+  ...[
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "structured_outputs",
+    "structural_tag",
+  ],
+  ...["continue_final_message", "echo"],
 ];
 const THINKING = ["enable_thinking", "thinking"];
 const MOST_ALTERNATIVES = 20;
@@ -46,7 +54,7 @@ export async function chatCompletion(
   const asked = read(body);
   const written = await write(body.messages, asked, judge, asking);
   const prompt = await promptTokens(judge.guard, body.messages);
-  const completion = written.pieces.length;
+  const completion = asked.choices * written.pieces.length;
   const usage = { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
   const common = {
     id: `chatcmpl-${crypto.randomUUID()}`,
@@ -109,18 +117,37 @@ async function write(messages: unknown, asked: Asked, judge: Judge, asking: Aski
       ? null
       : await judge.logprobs(messages, found.text, asked.alternatives, asking);
   const ids = logprobs?.slice(0, -1).map(({ id }) => id) ?? tokenizer.encode(found.text);
+  const texts = textsOf(ids, tokenizer).slice(0, asked.maxTokens);
+  const end = stoppedAt(texts, asked.stop);
   const pieces: Written["pieces"] = [];
-  let said = "";
-  for (const [i, id] of ids.entries()) {
-    if (pieces.length === asked.maxTokens) return { pieces, finish: "length", found };
-    let text = tokenizer.decode([id]);
-    const ended = asked.stop.map((stop) => (said + text).indexOf(stop)).filter((at) => at !== -1);
-    if (ended.length > 0) text = text.slice(0, Math.max(0, Math.min(...ended) - said.length));
-    said += text;
-    if (text !== "") pieces.push({ text, logprob: logprobs ? described(logprobs[i], tokenizer) : undefined });
-    if (ended.length > 0) break;
+  for (let i = 0, at = 0; i < texts.length && at < end; at += texts[i].length, i++) {
+    const text = texts[i].slice(0, end - at);
+    pieces.push({ text, logprob: logprobs ? described(logprobs[i], tokenizer) : undefined });
   }
-  return { pieces, finish: "stop", found };
+  const cut = texts.length < ids.length && end === Number.POSITIVE_INFINITY;
+  return { pieces, finish: cut ? "length" : "stop", found };
+}
+
+/** What each token adds to the text. A character of several tokens comes with its last. */
+function textsOf(ids: readonly number[], tokenizer: Guard["tokenizer"]): string[] {
+  let said = 0;
+  return ids.map((_, i) => {
+    const whole = tokenizer.decode(ids.slice(0, i + 1));
+    const text = whole.endsWith("\ufffd") ? "" : whole.slice(said);
+    said += text.length;
+    return text;
+  });
+}
+
+/** Where a text ends in which the first of some stops is complete; Infinity: none is. */
+function stoppedAt(texts: readonly string[], stops: readonly string[]): number {
+  let said = "";
+  for (const text of texts) {
+    said += text;
+    const found = stops.map((stop) => said.indexOf(stop)).filter((at) => at !== -1);
+    if (found.length > 0) return Math.min(...found);
+  }
+  return Number.POSITIVE_INFINITY;
 }
 
 function described({ id, logprob, top }: TokenLogprob, tokenizer: Guard["tokenizer"]): Json {

@@ -23,7 +23,7 @@ import { endpointOf, GUARDRAIL, STREAMS } from "./endpoints.js";
 import { type Asking, Judge } from "./judge.js";
 import { Keys, type Take } from "./keys.js";
 import { blockedFor, guardrail } from "./litellm.js";
-import { refuseSocket, requestOf, serveSocket } from "./socket.js";
+import { endSockets, refuseSocket, requestOf, serveSocket } from "./socket.js";
 import { TokenStreams } from "./streams.js";
 import type { TokenStream } from "./token-stream.js";
 
@@ -109,10 +109,9 @@ export class GuardService implements Service {
 
   /** Ends those under way. */
   abort(): void {
-    const reason = new RequestError(503, "shutting_down", "The service is shutting down.");
-    this.#admission.abort(reason);
+    this.#admission.abort(shuttingDown());
     this.#streams.closeAll();
-    for (const socket of this.#sockets.clients) socket.close(1001);
+    endSockets(this.#sockets.clients);
   }
 
   /** Takes a socket over, if a request with the same head would be let in. */
@@ -124,7 +123,7 @@ export class GuardService implements Service {
       return refuseSocket(socket, answer instanceof Response ? answer : new Response("", { status: 400 }));
     }
     this.#sockets.handleUpgrade(incoming, socket, head, (client: WebSocket) => {
-      serveSocket(client, (body) => this.#openOver(request, body, answer));
+      serveSocket(client, (body) => this.#openOver(request, body, answer), this.#streams.idleMs);
     });
   }
 
@@ -133,6 +132,7 @@ export class GuardService implements Service {
     const record = this.#desk.recordOf(request, STREAMS);
     record.stream = true;
     try {
+      if (this.#draining) throw shuttingDown();
       return this.#desk.within(request, record, () => {
         const stream = this.#streams.open(body, owner, record);
         void stream.over.then(({ status, error }) => this.#desk.write(record, status, error));
@@ -178,7 +178,7 @@ export class GuardService implements Service {
     });
     app.use(async (c, next) => {
       c.set("client", this.#keys.check(c.req.raw));
-      if (this.#draining) throw new RequestError(503, "shutting_down", "The service is shutting down.");
+      if (this.#draining) throw shuttingDown();
       await next();
     });
     const model = {
@@ -291,10 +291,11 @@ interface Env {
   Bindings: { upgrade?: boolean };
 }
 
+function shuttingDown(): RequestError {
+  return new RequestError(503, "shutting_down", "The service is shutting down.");
+}
+
 function tooLarge(): never {
-  throw new RequestError(
-    413,
-    "body_too_large",
-    "The request is larger than this service takes (--max-body).",
-  );
+  const message = "The request is larger than this service takes (--max-body).";
+  throw new RequestError(413, "body_too_large", message);
 }

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import type { WebSocket } from "ws";
+import { ClosedError } from "../errors.js";
 import { RequestError, toRequestError } from "../gateway/api-error.js";
 import { isRecord, type Json } from "../gateway/json.js";
 import type { TokenStream } from "./token-stream.js";
@@ -11,15 +12,20 @@ const MOST_WAITING = 16;
 const MOST_UNREAD = 1 << 20;
 /** A peer that has not answered a ping by the next one is gone. */
 const PING_MS = 30_000;
-/** Codes of RFC 6455: done, and a message that is not taken. */
+/** Codes of RFC 6455: done, the service ends, and a message that is not taken. */
 const DONE = 1000;
+const GOING_AWAY = 1001;
 const REFUSED = 1008;
+/** Milliseconds for a client to answer that its socket is closed. */
+const GOODBYE_MS = 500;
 
 /**
  * One stream over a WebSocket: `open`, then `push` as often as there is something, then `end`, or `close` at any time.
  * Messages are JSON, and answered in order. The stream ends with the socket, however that does.
+ *
+ * @param idleMs milliseconds in which it must open one
  */
-export function serveSocket(socket: WebSocket, open: (body: Json) => TokenStream): void {
+export function serveSocket(socket: WebSocket, open: (body: Json) => TokenStream, idleMs: number): void {
   let stream: TokenStream | null = null;
   let ended = false;
   let waiting = 0;
@@ -32,12 +38,15 @@ export function serveSocket(socket: WebSocket, open: (body: Json) => TokenStream
     socket.ping();
   }, PING_MS);
   heart.unref();
+  const idle = () => stream ?? fail(new ClosedError("STREAM_IDLE", "The socket opened no stream."));
+  const opening = setTimeout(idle, idleMs).unref();
   socket.on("pong", () => {
     alive = true;
   });
   socket.on("error", () => socket.terminate());
   socket.on("close", () => {
     clearInterval(heart);
+    clearTimeout(opening);
     stream?.close();
   });
   socket.on("message", (data, binary) => {
@@ -90,6 +99,14 @@ export function serveSocket(socket: WebSocket, open: (body: Json) => TokenStream
       socket.send(JSON.stringify(message), () => wait && resolve());
       if (!wait) resolve();
     });
+  }
+}
+
+/** Ends sockets for the service's end: one whose client does not answer is not waited for. */
+export function endSockets(sockets: Iterable<WebSocket>): void {
+  for (const socket of sockets) {
+    socket.close(GOING_AWAY);
+    setTimeout(() => socket.terminate(), GOODBYE_MS).unref();
   }
 }
 

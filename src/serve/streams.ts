@@ -36,6 +36,11 @@ export class TokenStreams {
     return this.#open.size;
   }
 
+  /** Milliseconds that a client may have nothing to do. */
+  get idleMs(): number {
+    return this.#limits.idleMs;
+  }
+
   /** @throws {RequestError} streams_unavailable, too_many_streams; as `TokenStream` */
   open(body: Json, owner: string, record: RequestRecord): TokenStream {
     if (!("stream" in this.#guard)) {

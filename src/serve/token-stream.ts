@@ -58,12 +58,14 @@ export class TokenStream {
     if ((messages === undefined) === (ids === undefined)) {
       throw new RequestError(400, "field_invalid", "A stream opens with messages or with ids, one of them.");
     }
+    if (overflow != null && overflow !== "slide" && overflow !== "error")
+      throw new RequestError(400, "field_invalid", 'overflow is "slide" or "error".');
     const begin =
       messages === undefined ? { promptIds: ids as number[] } : { messages: messages as Message[] };
     const given = (body.policy as PolicyData | undefined) ?? policy;
     this.#stream = guard.stream({
       ...begin,
-      overflow: overflow === "error" ? "error" : "slide",
+      overflow: overflow ?? "slide",
       policy: given,
       cacheKey: owner,
     });

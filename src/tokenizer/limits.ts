@@ -62,13 +62,18 @@ export function leastBytes(text: string): number {
 /**
  * @param least how many tokens the prompt has at any rate
  * @param most fewer are read, as one at least is the response's
- * @param windows whether it would be judged in windows
+ * @param windows whether it would be judged in windows; null where the guard has none
  */
-export function promptTooLong(least: number, most: number, windows = false): ContextLengthError {
-  const fix = windows ? "raise maxWindows," : 'let it be judged in windows (overflow: "slide"),';
+export function promptTooLong(
+  least: number,
+  most: number,
+  windows: boolean | null = false,
+): ContextLengthError {
+  const slide = windows ? "raise maxWindows, " : 'let it be judged in windows (overflow: "slide"), ';
+  const fix = windows === null ? "" : slide;
   return new ContextLengthError(
     "PROMPT_TOO_LONG",
-    `The prompt takes at least ${least} tokens, and fewer than ${most} are read. Drop older turns, ${fix} or raise maxTokens ` +
+    `The prompt takes at least ${least} tokens, and fewer than ${most} are read. Drop older turns, ${fix}or raise maxTokens ` +
       "up to the model's context.",
   );
 }

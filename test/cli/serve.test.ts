@@ -46,6 +46,17 @@ test("qwen3guard serve answers with the embedded guard, asks for its keys, and e
   expect(log).not.toContain("bread");
 });
 
+test.each([
+  ["that is empty, as of a variable that is not set", ["--api-key", ""]],
+  ["beside one that is none", ["--api-key", "right", "--api-key", "  "]],
+  ["that no header can hold", ["--api-key", "clé"]],
+  ["in a file without a name", ["--api-key-file", ""]],
+])("a key %s is no open door", async (_, args) => {
+  const { code, stderr } = await runHere(["serve", "--port", "0", ...args]);
+  expect(code).toBe(1);
+  expect(stderr).toContain("[KEYS_INVALID]");
+});
+
 test("a file of keys without keys is no open door", async () => {
   const keys = join(await temporaryFolder(), "keys.txt");
   await writeFile(keys, "\n \n");

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { connect } from "node:net";
 import OpenAI from "openai";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Listening, listen } from "../../src/gateway/server.js";
 import { type GenGuard, loadGenGuard } from "../../src/gen-guard.js";
 import { type Guard, loadGuard } from "../../src/index.js";
@@ -108,6 +108,19 @@ describe.each(["Gen", "Stream"])("chat completions of a %s guard", (kind) => {
     expect(short.choices[0]).toMatchObject({ finish_reason: "length" });
     const stopped = await openai.chat.completions.create({ ...ask("Hi"), stop: "\n" });
     expect(stopped.choices[0].message.content).toMatch(/^Safety: \w+$/);
+    // Its tokens begin before it and end behind it.
+    const within = await openai.chat.completions.create({ ...ask("Hi"), stop: ["\nCategories", "missing"] });
+    expect(within.choices[0].message.content).toMatch(/^Safety: \w+$/);
+    expect(within.choices[0].finish_reason).toBe("stop");
+  });
+
+  test("tokens are counted for each choice", async () => {
+    const openai = client(url);
+    const { usage: one } = await openai.chat.completions.create(ask("Hi"));
+    const { usage: three, choices } = await openai.chat.completions.create({ ...ask("Hi"), n: 3 });
+    expect(choices).toHaveLength(3);
+    expect(three?.completion_tokens).toBe(3 * Number(one?.completion_tokens));
+    expect(three?.prompt_tokens).toBe(one?.prompt_tokens);
   });
 
   test.each([
@@ -116,6 +129,7 @@ describe.each(["Gen", "Stream"])("chat completions of a %s guard", (kind) => {
     ["an image", { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "x" } }] }] }],
     ["tools, which nobody would judge", { ...ask("Hi"), tools: [{ type: "function" }] }],
     ["a template of the client's own", { ...ask("Hi"), chat_template: "{{ 1 }}" }],
+    ["a grammar of the client's own", { ...ask("Hi"), structured_outputs: { choice: ["Safe"] } }],
     ["too many choices", { ...ask("Hi"), n: 1000 }],
   ])("%s: refused with a named error", async (_, body) => {
     const response = await post(`${url}/v1/chat/completions`, body);
@@ -141,6 +155,26 @@ test("a Gen guard's logprobs are those of its words", async () => {
     streamed += chunk.choices[0]?.logprobs?.content?.length ?? 0;
   }
   expect(streamed).toBe(tokens.length);
+});
+
+test("a category in letters of several tokens comes whole, streamed or not", async () => {
+  const text = "Safety: Unsafe\nCategories: 不道德行为 🔪";
+  const found = await gen.classify({ messages: ask("Hi").messages });
+  const classify = vi.spyOn(gen, "classify").mockResolvedValue({ ...found, text });
+  try {
+    const openai = client(await serve(gen));
+    const { choices } = await openai.chat.completions.create({ ...ask("Hi"), logprobs: true });
+    expect(choices[0].message.content).toBe(text);
+    expect(choices[0].logprobs?.content).toHaveLength(gen.tokenizer.encode(text).length);
+    const stopped = await openai.chat.completions.create({ ...ask("Hi"), stop: "德" });
+    expect(stopped.choices[0].message.content).toBe("Safety: Unsafe\nCategories: 不道");
+    let streamed = "";
+    for await (const chunk of await openai.chat.completions.create({ ...ask("Hi"), stream: true }))
+      streamed += chunk.choices[0]?.delta.content ?? "";
+    expect(streamed).toBe(text);
+  } finally {
+    classify.mockRestore();
+  }
 });
 
 test("a Stream guard writes no words, so it has no logprobs", async () => {

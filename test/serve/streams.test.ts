@@ -148,6 +148,36 @@ describe("a token stream over a WebSocket", () => {
     }
   });
 
+  test("one that opens no stream is closed, as an idle stream is", async () => {
+    const client = new Client(await serve({ idle: 1 }));
+    expect(await client.closed).toBe(1008);
+    expect(client.told).toMatchObject([{ type: "error", error: { code: "stream_idle" } }]);
+  });
+
+  test("none opens a stream once the service takes no more", async () => {
+    const service = new GuardService(guard);
+    const server = await listen(service, 0, "127.0.0.1");
+    servers.push(server);
+    const client = new Client(server.url);
+    await once(client.socket, "open");
+    service.drain();
+    await client.say({ type: "open", messages: QUESTION });
+    expect(await client.closed).toBe(1008);
+    expect(client.told).toMatchObject([{ type: "error", error: { code: "shutting_down" } }]);
+  });
+
+  // A closed socket's client has half a minute to say so.
+  test("the service's end waits for no client that is silent", { timeout: 20_000 }, async () => {
+    const server = await listen(new GuardService(guard), 0, "127.0.0.1");
+    const client = new Client(server.url);
+    await client.say({ type: "open", messages: QUESTION });
+    await once(client.socket, "message");
+    client.socket.pause();
+    await server.close(0);
+    await free();
+    client.socket.terminate();
+  });
+
   test("keys, origins and the number of streams are as for requests", async () => {
     const url = await serve({ apiKeys: ["right"], maxStreams: 1 });
     const refused = async (headers: Record<string, string>) => {

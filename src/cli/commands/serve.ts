@@ -47,9 +47,10 @@ export function serveCommand(): Command {
     .addOption(several("--api-key <key>", "asks clients for this key"))
     .option("--api-key-file <file>", "asks for one of the keys in this file, a line each")
     .addOption(
-      new Option("--rate-limit <n>", "requests a minute of each client; more get 429").argParser(
-        whole(1, 1e6),
-      ),
+      new Option(
+        "--rate-limit <n>",
+        "requests a minute of each client, told by its key; more get 429",
+      ).argParser(whole(1, 1e6)),
     )
     .addOption(several("--allow-host <name>", "answers to this Host too, not to loopback's alone; * for any"))
     .addOption(several("--allow-origin <origin>", "lets web pages of this origin ask; * for all"))
@@ -95,7 +96,9 @@ Log: one JSON object a request on standard error, without anybody's text.`,
 async function serve(options: Options, stop: Stop): Promise<void> {
   const { host, rateLimit } = options;
   const name = options.servedModelName ?? nameOf(options.model);
-  const apiKeys = [...options.apiKey, ...(options.apiKeyFile ? await readKeys(options.apiKeyFile) : [])];
+  const fromFile = options.apiKeyFile === undefined ? [] : await readKeys(options.apiKeyFile);
+  const apiKeys = [...options.apiKey.map((key) => key.trim()), ...fromFile];
+  requireSendable(apiKeys);
   const anyHost = options.allowHost.length === 0 && !isLoopbackName(host);
   const say = (url: string, what: string) => {
     const { bold } = createTerminal(process.stderr).colors;
@@ -180,6 +183,15 @@ async function readKeys(path: string): Promise<string[]> {
   const found = keys.filter((key) => key !== "");
   if (found.length > 0) return found;
   throw new InputError("KEYS_INVALID", `The file of keys, ${path}, holds none: write one a line.`);
+}
+
+/** A variable that is not set must not make a service that asks nobody for a key. @throws {InputError} KEYS_INVALID */
+function requireSendable(keys: readonly string[]): void {
+  if (keys.every((key) => /^[ -~]+$/.test(key))) return;
+  throw new InputError(
+    "KEYS_INVALID",
+    "A key is empty, or holds what no header can: use letters, digits and signs of ASCII. To ask for none, leave --api-key out.",
+  );
 }
 
 function several(flags: string, description: string): Option {

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { CheckpointError } from "../../errors.js";
-import { checkSize, FEW_MESSAGES } from "../limits.js";
+import { checkSize, FEW_MESSAGES, promptTooLong } from "../limits.js";
 import { Marks } from "../normalization/marks.js";
 import { atOnce, inTurns, SLICE } from "../slices.js";
 import type { Tokenizer } from "../tokenizer.js";
@@ -119,7 +119,8 @@ export class GenTemplate {
   }
 
   #encode(text: string, most?: number): Generator<void, number[]> {
-    return encodeParts(this.#marks.parts(text), this.#tokenizer, most);
+    const tooLong = (least: number) => promptTooLong(least, most as number, null);
+    return encodeParts(this.#marks.parts(text), this.#tokenizer, most, tooLong);
   }
 
   *#render(messages: readonly TemplateMessage[]): Generator<void, string> {
