@@ -18,7 +18,8 @@ const RULES: Record<Exclude<Rule, Fields>, string> = {
   word: "a word passes, a text in its place is judged",
   settings: "words pass, texts, lists and objects are judged",
   unread: "passes: it steers decoding, and what it makes the model say is judged",
-  sealed: "passes, counted as `sealed`: only its server can read it",
+  sealed:
+    "passes, counted as `sealed`, where it is base64: only its server can read it; a text in its place is judged",
   refused: "refused, unless `unjudged` or `--pass-fields` lets it pass",
 };
 

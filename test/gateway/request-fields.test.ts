@@ -395,6 +395,26 @@ describe("what cannot be judged", () => {
     expect(read(RESPONSES, { input: items })).toMatchObject({ messages: [user("Hi")], unjudged: ["sealed"] });
   });
 
+  test("a text in the place of what a server sealed is shown to the guard", () => {
+    const item = { type: "reasoning", id: "r", summary: [], encrypted_content: TEXT };
+    const signed = {
+      role: "assistant",
+      content: "a",
+      extra_content: { google: { thought_signature: TEXT } },
+    };
+    for (const [endpoint, body] of [
+      [RESPONSES, { input: [item, user("Hi")] }],
+      [CHAT, beside({ messages: [signed, user("Hi")] })],
+    ] as const) {
+      expect(JSON.stringify(read(endpoint, body).messages), endpoint).toContain(TEXT);
+    }
+  });
+
+  test("a custom call's input is shown to the guard, also where it says that it has no arguments", () => {
+    const call = { type: "custom_tool_call", call_id: "t", name: "f", input: TEXT, arguments: null };
+    expect(JSON.stringify(read(RESPONSES, { input: [call, user("Hi")] }).messages)).toContain(TEXT);
+  });
+
   test("attachments are another matter", () => {
     const body = beside({
       messages: [

@@ -7,8 +7,8 @@ import { isRecord, type Json, list } from "../json.js";
  *
  * read: taken by its reader. word: an identifier passes, a text in its place is judged. text: judged, with the names of
  * its fields. settings: words; a text is judged, and so are a list and an object. unread: steers decoding and is read by no
- * model; what it makes a model say is judged. sealed: encrypted or signed by the server that made it, passes and is counted.
- * refused: cannot be judged.
+ * model; what it makes a model say is judged. sealed: encrypted or signed by the server that made it, passes and is counted;
+ * a text in its place is judged. refused: cannot be judged.
  */
 export type Rule = "read" | "word" | "settings" | "text" | "unread" | "sealed" | "refused" | Fields;
 /** The fields of an object, or of each object in a list. */
@@ -29,6 +29,8 @@ export interface Beside {
 
 /** No spaces, and short: names, ids, settings. */
 const WORD = /^[!-~]{0,128}$/;
+/** Base64 of any kind: what a server has encrypted or signed. */
+const SEALED = /^[\w+/=.-]*$/;
 const MOST_SHOWN = 64;
 
 /** Fields of requests that clients send with each turn of a conversation as they were. */
@@ -110,7 +112,10 @@ export class FieldReader {
     if (rule === "text") return TYPE_WORDS.has(value as string) ? [] : textsIn(value);
     if (rule === "settings") return settingsIn(value);
     if (rule === "word") return textsIn(value).filter((text) => !WORD.test(text));
-    if (rule === "sealed" && holdsText(value)) this.unjudged.push("sealed");
+    if (rule === "sealed") {
+      if (holdsText(value)) this.unjudged.push("sealed");
+      return textsIn(value).filter((text) => !SEALED.test(text));
+    }
     if (rule === "refused") return this.#unknown(name, value, where);
     return [];
   }

@@ -106,8 +106,12 @@ function readItem(item: Json, where: string, reader: FieldReader): TextMessage[]
   const { role, fields } = ITEMS[type];
   const texts = reader.texts(item, fields, where);
   if (fields.name === "read") {
-    const { name, arguments: given = item.input } = item;
-    const call = functionCall({ name, arguments: given }, texts, where, reader);
+    const call = functionCall(
+      { name: item.name, arguments: item.arguments ?? item.input },
+      texts,
+      where,
+      reader,
+    );
     return [{ role, content: "", tool_calls: [call] }];
   }
   if (fields.output === "read") {
