@@ -4,12 +4,15 @@ import type { OpenFields } from "./open-fields.js";
 const NAMES =
   /^(x-)?request-id$|^(x-)?ratelimit-|^retry-after(-ms)?$|^x-should-retry$|^openai-|^anthropic-|^azureml-|^apim-request-id$|^x-ms-|^date$|^server-timing$|^cf-ray$|^x-accel-buffering$/;
 const LONGEST = 256;
+/** Up to four words, or a time. More of them may be what a model said. */
+const VALUE = /^[!-~]*( [!-~]+){0,3}$|^\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT$/;
 
 /** The headers of a server's judged answer that go on to the client. */
 export function answerHeaders(headers: Headers, open: OpenFields): Headers {
   const passed = new Headers();
   for (const [name, value] of headers) {
-    if (open.named(name) || (NAMES.test(name) && value.length <= LONGEST)) passed.append(name, value);
+    const passes = NAMES.test(name) && value.length <= LONGEST && VALUE.test(value);
+    if (passes || open.named(name)) passed.append(name, value);
   }
   return passed;
 }

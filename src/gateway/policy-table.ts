@@ -105,7 +105,7 @@ function readRule(rule: unknown, i: number, labels: GuardConfig["labels"]): Rule
     ([header, value]) => [header, patterns(value, `${where}.when.header[${quoted(header)}]`)] as const,
   );
   const matches = (asked: Asked): boolean =>
-    fits(models, text(asked.model)) &&
+    fits(models, text(asked.model).trim()) &&
     fits(paths, asked.path) &&
     (keys === null || credentials(asked.headers).some((own) => keys.includes(own))) &&
     headers.every(([header, wanted]) => fits(wanted, asked.headers.get(header) ?? ""));
@@ -157,12 +157,14 @@ function fits(wanted: readonly RegExp[] | null, value: string): boolean {
   return wanted === null || wanted.some((pattern) => pattern.test(value));
 }
 
-/** Hashes of the keys that a request comes with. */
+/**
+ * Hashes of the keys that a request comes with, however it writes them: a header that comes twice is one with a comma, and
+ * servers differ in what they take for the space behind "Bearer", or for "Bearer".
+ */
 function credentials(headers: Headers): string[] {
-  return KEY_HEADERS.flatMap((name) => {
-    const value = headers.get(name)?.replace(/^Bearer +/i, "") ?? "";
-    return value === "" ? [] : [`sha256:${createHash("sha256").update(value).digest("hex")}`];
-  });
+  const values = KEY_HEADERS.flatMap((name) => headers.get(name)?.split(/\s*,\s*/) ?? []);
+  const keys = values.flatMap((value) => [value, value.replace(/^\S+\s+/, "")]);
+  return [...new Set(keys)].map((key) => `sha256:${createHash("sha256").update(key).digest("hex")}`);
 }
 
 function invalid(what: string, cause?: unknown): InputError {

@@ -278,7 +278,8 @@ export class GuardProxy {
   #ask(headers: Headers, path: string, asked: Json, signal: AbortSignal): Promise<Response> {
     headers.set("content-type", "application/json");
     // What was judged, not the text it was read from: of a field that comes twice, others may read the first.
-    return this.#upstream.send(path, { method: "POST", headers, body: JSON.stringify(asked), signal });
+    const body = JSON.stringify(asked);
+    return this.#upstream.send(path, { method: "POST", headers, body, signal, plain: true });
   }
 
   /** How the answer is gone on with where it is flagged; null: it ends there. @throws {RequestError} regenerate_one_choice */

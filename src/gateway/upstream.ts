@@ -16,6 +16,14 @@ const NOT_SENT = [
 /** What else of an answer stays here: its body has been decoded, and what a web page may do is ours to say. */
 const NOT_ANSWERED = ["content-encoding", "set-cookie", "alt-svc"];
 
+interface Init {
+  method: string;
+  headers: Headers;
+  body?: string | ReadableStream | null;
+  signal: AbortSignal;
+  plain?: boolean;
+}
+
 /** The API behind the proxy. */
 export class Upstream {
   readonly #base: string;
@@ -30,14 +38,14 @@ export class Upstream {
    * Sends a request on; the Authorization header goes with it.
    *
    * @param path path and query, as the client asked
+   * @param init.plain asks for an answer that is not compressed: pieces of a stream might wait for each other, and of a broken
+   *   one Node's fetch does not always tell
    * @throws {RequestError} upstream_unreachable; what the signal was aborted with
    */
-  async send(
-    path: string,
-    init: { method: string; headers: Headers; body?: string | ReadableStream | null; signal: AbortSignal },
-  ): Promise<Response> {
+  async send(path: string, { plain = false, ...init }: Init): Promise<Response> {
     const headers = new Headers(init.headers);
     strip(headers, NOT_SENT);
+    if (plain) headers.set("accept-encoding", "identity");
     try {
       // Not by way of another Response, as hono/proxy does: when a fetched one is collected, its body is cancelled.
       return await fetch(this.#base + path, {

@@ -25,6 +25,8 @@ interface Options {
   /** Media type. */
   type?: string;
   headers?: Record<string, string>;
+  /** A stream's bytes, in pieces. Default: those of the answer. */
+  bytes?: readonly Uint8Array[];
 }
 
 /** What a client gets for what a model's server answers, without a network between. */
@@ -52,7 +54,8 @@ export async function answered(endpoint: string, answer: string | object | objec
   );
   const headers = { "content-type": type, ...options.headers };
   // Some statuses have no body, which a Response then must not be given.
-  const response = new Response([204, 205, 304].includes(status) ? null : body, { status, headers });
+  const sentBody = options.bytes ? ReadableStream.from(options.bytes) : body;
+  const response = new Response([204, 205, 304].includes(status) ? null : sentBody, { status, headers });
   const sent = await moderated.answer(response).then(seen, failed);
   moderated.end();
   const outcomes = await moderated.outcomes;

@@ -151,12 +151,17 @@ describe("what is left out", () => {
       "set-cookie": "a=b",
       "x-request-id": "r1",
       "x-ratelimit-limit-requests": "9",
+      date: "Thu, 26 Nov 2026 10:00:00 GMT",
+      "x-ms-region": "East US",
+      "openai-version": `${FLAGGED} and so on`,
     };
     const { headers: sent } = await answered(CHAT, message({ content: "Hi" }), { headers });
     expect(Object.fromEntries(sent)).toEqual({
       "content-type": "application/json",
       "x-request-id": "r1",
       "x-ratelimit-limit-requests": "9",
+      date: "Thu, 26 Nov 2026 10:00:00 GMT",
+      "x-ms-region": "East US",
     });
   });
 });

@@ -132,7 +132,8 @@ export const PROTOCOLS: Protocol[] = [
         { type: "message_stop" },
       ].map(named),
     whole: (text) => ({ ...claude, content: [{ type: "text", text }], stop_reason: "end_turn" }),
-    textOf: ({ content }: { content: { text: string }[] }) => content[0].text,
+    // Of an answer that was stopped at its first word no block is left.
+    textOf: ({ content }: { content: { text: string }[] }) => content[0]?.text ?? "",
     read: reader("\n\n", ({ delta }) => (delta as { text?: string })?.text),
   },
   {
