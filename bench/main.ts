@@ -20,6 +20,7 @@ const QUESTIONS = [
   "first-runs",
   "workers",
   "sockets",
+  "gateway",
   "dtype",
   "cpu-time",
   "gates",
