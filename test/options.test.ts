@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Guard, loadGuard } from "../src/guard.js";
-import { temporaryFolder } from "./support/model.js";
+import { MODEL_CACHE } from "./support/model.js";
 
 const messages = [{ role: "user", content: "Hi" }];
 const named = (code: string, message?: RegExp) =>
@@ -11,9 +11,8 @@ const named = (code: string, message?: RegExp) =>
   });
 
 let guard: Guard;
-let cacheDir: string;
+const cacheDir = MODEL_CACHE;
 beforeAll(async () => {
-  cacheDir = await temporaryFolder();
   guard = await loadGuard({ cacheDir, maxStreams: 2, maxTokens: 256 });
 });
 afterAll(() => guard.close());

@@ -3,7 +3,7 @@ import { basename, dirname, join } from "node:path";
 import { expect, test } from "vitest";
 import { findLibrary } from "../../src/runtime/library.js";
 import { runCli, runHere } from "../support/cli.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 test("says what is there and that the model runs, with the runtime beside the CUDA provider where there is one", async () => {
   const cuda = await temporaryFolder();
@@ -11,7 +11,7 @@ test("says what is there and that the model runs, with the runtime beside the CU
   const copy = join(cuda, packageVersion, basename(path));
   await mkdir(dirname(copy));
   await copyFile(path, copy);
-  const env = { QWEN3GUARD_CACHE: await temporaryFolder(), QWEN3GUARD_CUDA: cuda };
+  const env = { QWEN3GUARD_CACHE: MODEL_CACHE, QWEN3GUARD_CUDA: cuda };
   const { code, stdout } = await runCli(["doctor", "--json"], { env });
   expect(code).toBe(0);
   const report = JSON.parse(stdout);

@@ -1,23 +1,19 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { scriptedUpstream, sse } from "../gateway/upstream.js";
 import { MAIN } from "../support/cli.js";
-import { temporaryFolder } from "../support/model.js";
+import { freePort } from "../support/free-port.js";
+import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 const PRELOAD = fileURLToPath(new URL("../support/hold.mjs", import.meta.url));
 
-let cache: string;
 let child: ChildProcess | undefined;
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
-beforeAll(async () => {
-  cache = await temporaryFolder();
-});
 beforeEach(async () => {
   upstream = await scriptedUpstream();
 });
@@ -36,7 +32,7 @@ async function startHeld(worker: number, at: "boot" | "load", ...args: string[])
   const started = spawn(process.execPath, [MAIN, ...args], {
     env: {
       ...process.env,
-      ...{ NO_COLOR: "1", QWEN3GUARD_CACHE: cache, TMPDIR: tmp },
+      ...{ NO_COLOR: "1", QWEN3GUARD_CACHE: MODEL_CACHE, TMPDIR: tmp },
       ...{ NODE_OPTIONS: `--import ${PRELOAD}`, HOLD: hold, HOLD_WORKER: String(worker), HOLD_AT: at },
     },
     stdio: ["ignore", "pipe", "pipe"],
@@ -101,25 +97,6 @@ async function inTime<T>(step: string, done: Promise<T>, state: () => string): P
 async function childrenOf(pid: number): Promise<number[]> {
   const text = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
   return text.trim().split(" ").filter(Boolean).map(Number);
-}
-
-/**
- * A port for a server that has not said where it listens. None that the system gives out: who tries to connect to such a
- * one until somebody listens may at last be connected with itself.
- */
-async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 10_000);
-    const server = createServer().listen(port, "127.0.0.1");
-    const taken = await once(server, "listening").then(
-      () => false,
-      () => true,
-    );
-    if (taken) continue;
-    server.close();
-    await once(server, "close");
-    return port;
-  }
 }
 
 const delta = (content: string) => sse({ choices: [{ index: 0, delta: { content } }] });
@@ -205,9 +182,7 @@ describe.skipIf(process.platform !== "linux")(
       },
     );
 
-    test("a service manager's SIGTERM, which reaches all processes at once, does the same", {
-      retry: 2,
-    }, async () => {
+    test("a service manager's SIGTERM, which reaches all processes at once, does the same", async () => {
       const proxy = await inTime("starts", startWithStream(2, "load"), () => "");
       const state = () => `${proxy.said()}${proxy.log()}`;
       await inTime("is held", proxy.held(), state);

@@ -2,14 +2,14 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { copyFile, mkdir, writeFile } from "node:fs/promises";
-import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { scriptedUpstream, sse } from "../gateway/upstream.js";
 import { MAIN } from "../support/cli.js";
-import { temporaryFolder } from "../support/model.js";
+import { freePort } from "../support/free-port.js";
+import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 const NGINX = "/usr/sbin/nginx";
 const MODULE = "/usr/lib/nginx/modules/ngx_http_js_module.so";
@@ -21,7 +21,7 @@ interface Proxy {
   port: number;
 }
 
-let cache: string;
+let folder: string;
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
 let nginx: ChildProcess;
 let url: string;
@@ -31,12 +31,12 @@ test.runIf(process.env.CI)("CI has nginx and its module for JavaScript", () => e
 
 async function startProxy(port: number): Promise<Proxy> {
   // The embedded model finds harm in recipes; here it is to watch, not to stop.
-  const policy = join(cache, "policy.json");
+  const policy = join(folder, "policy.json");
   await writeFile(policy, JSON.stringify({ action: "observe" }));
   const served = ["--port", String(port), "--threads", "1", "--policy", policy];
   const args = [MAIN, "proxy", "--upstream", upstream.url, ...served];
   const child = spawn(process.execPath, args, {
-    env: { ...process.env, NO_COLOR: "1", QWEN3GUARD_CACHE: cache },
+    env: { ...process.env, NO_COLOR: "1", QWEN3GUARD_CACHE: MODEL_CACHE },
     stdio: ["ignore", "pipe", "ignore"],
   });
   const [said] = await once(child.stdout, "data");
@@ -45,7 +45,6 @@ async function startProxy(port: number): Promise<Proxy> {
 
 /** The shipped configuration, for ports of this test. */
 async function startNginx(): Promise<void> {
-  const folder = await temporaryFolder();
   await mkdir(join(folder, "qwen3guard"));
   await mkdir(join(folder, "conf.d"));
   await copyFile(join(SHIPPED, "qwen3guard.conf"), join(folder, "conf.d/qwen3guard.conf"));
@@ -71,15 +70,6 @@ async function startNginx(): Promise<void> {
       () => false,
     ),
   );
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 async function until(holds: () => Promise<boolean>): Promise<void> {
@@ -163,10 +153,10 @@ async function reuse(name: string, baseOf: (turn: number) => string): Promise<nu
 
 describe.skipIf(!INSTALLED)("three proxies behind nginx", () => {
   beforeAll(async () => {
-    cache = await temporaryFolder();
+    folder = await temporaryFolder();
     upstream = await scriptedUpstream();
-    proxies.push(await startProxy(0));
-    proxies.push(...(await Promise.all([startProxy(0), startProxy(0)])));
+    const ports = [await freePort(), await freePort(), await freePort()];
+    proxies.push(...(await Promise.all(ports.map(startProxy))));
     await startNginx();
   });
   afterAll(async () => {

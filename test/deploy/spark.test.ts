@@ -16,6 +16,7 @@ const JOB = fileURLToPath(new URL("../../deploy/spark/score.py", import.meta.url
 /** SPARK_ROWS asks for more. */
 const ROWS = Number(process.env.SPARK_ROWS ?? 2_000);
 const PARTITIONS = 8;
+const SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC";
 
 let folder: string;
 let child: ChildProcess | null = null;
@@ -63,6 +64,9 @@ function conversations(count: number): string[] {
 function submit(env: Record<string, string>) {
   const settings = [
     "spark.executor.memory=512m",
+    // They live for seconds: code compiled for the long run would be paid for and not used.
+    `spark.driver.extraJavaOptions=${SHORT_LIVED}`,
+    `spark.executor.extraJavaOptions=${SHORT_LIVED}`,
     "spark.ui.enabled=false",
     "spark.eventLog.enabled=true",
     `spark.eventLog.dir=file://${join(folder, "events")}`,
@@ -88,26 +92,27 @@ function submit(env: Record<string, string>) {
 async function busyExecutor(driver: number): Promise<number> {
   for (;;) {
     if (child?.exitCode !== null) throw new Error("Spark ended before it had begun.");
-    const parents = new Map<number, number>();
-    const executors: number[] = [];
-    const ours: number[] = [];
-    for (const name of await readdir("/proc")) {
-      if (!/^\d+$/.test(name)) continue;
-      const pid = Number(name);
-      const stat = await readFile(`/proc/${name}/stat`, "utf8").catch(() => "");
-      const command = await readFile(`/proc/${name}/cmdline`, "utf8").catch(() => "");
-      parents.set(pid, Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]));
-      if (command.includes("CoarseGrainedExecutorBackend")) executors.push(pid);
-      if (command.includes(MAIN) && command.includes("score")) ours.push(pid);
+    for (const executor of await under(driver, (command) =>
+      command.includes("CoarseGrainedExecutorBackend"),
+    )) {
+      const ours = await under(executor, (command) => command.includes(MAIN) && command.includes("score"));
+      if (ours.length > 0) return executor;
     }
-    const isUnder = (pid: number, ancestor: number): boolean =>
-      pid === ancestor || (pid > 1 && isUnder(parents.get(pid) ?? 0, ancestor));
-    const found = executors.find(
-      (executor) => isUnder(executor, driver) && ours.some((pid) => isUnder(pid, executor)),
-    );
-    if (found !== undefined) return found;
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, 100));
   }
+}
+
+/** The nearest processes that descend from this one and whose command line is such. */
+async function under(pid: number, wanted: (command: string) => boolean): Promise<number[]> {
+  const found: number[] = [];
+  for (const thread of await readdir(`/proc/${pid}/task`).catch(() => [])) {
+    const children = await readFile(`/proc/${pid}/task/${thread}/children`, "utf8").catch(() => "");
+    for (const child of children.split(" ").filter(Boolean).map(Number)) {
+      const command = await readFile(`/proc/${child}/cmdline`, "utf8").catch(() => "");
+      found.push(...(wanted(command) ? [child] : await under(child, wanted)));
+    }
+  }
+  return found;
 }
 
 async function outcome(): Promise<string> {

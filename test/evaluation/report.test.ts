@@ -7,7 +7,7 @@ import { evaluate } from "../../src/evaluation/evaluation.js";
 import { Report } from "../../src/evaluation/report/report.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import { scriptJson } from "../../src/ui/html.js";
-import { DEFAULT_MODEL, temporaryFolder } from "../support/model.js";
+import { DEFAULT_MODEL, MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 const NASTY = `</script><script>alert("1")</script><!-- <img src=x onerror='alert(2)'> &amp; \u2028 你好`;
 
@@ -38,7 +38,7 @@ describe("page", () => {
 
   beforeAll(async () => {
     const dir = await temporaryFolder();
-    guard = await loadGuard(DEFAULT_MODEL, { maxStreams: 1, cacheDir: dir });
+    guard = await loadGuard(DEFAULT_MODEL, { maxStreams: 1, cacheDir: MODEL_CACHE });
     const dataset = join(dir, `<b>${"x".repeat(5)}.jsonl`);
     const rows = [
       {

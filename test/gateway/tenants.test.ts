@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { GuardProxy } from "../../src/gateway/proxy.js";
 import type { LogEntry } from "../../src/gateway/record.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE } from "../support/model.js";
 import { scriptedUpstream } from "./upstream.js";
 
 const SECRET =
@@ -11,10 +11,8 @@ const SECRET =
 let guard: Guard;
 let proxy: GuardProxy;
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
-let dir: string;
 
 beforeAll(async () => {
-  dir = await temporaryFolder();
   upstream = await scriptedUpstream();
   const message = { role: "assistant", content: "That is a nice story." };
   upstream.answerWith((asked) => {
@@ -25,7 +23,7 @@ beforeAll(async () => {
 });
 afterAll(() => upstream.close());
 beforeEach(async () => {
-  guard = await loadGuard(undefined, { cacheDir: dir, maxStreams: 4 });
+  guard = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 4 });
   proxy = new GuardProxy(guard, { upstream: upstream.url });
   return () => guard.close();
 });

@@ -16,7 +16,8 @@ export async function setup(): Promise<void> {
     execFileSync(process.execPath, [`${ROOT}/scripts/${script}`], { cwd: ROOT, stdio: "inherit" });
   }
   cache = await mkdtemp(join(tmpdir(), "qwen3guard-test-"));
-  process.env.QWEN3GUARD_TEST_CACHE = cache;
+  // Also for tests that name no cache: nothing is to come from the user's, or go there.
+  process.env.QWEN3GUARD_CACHE = process.env.QWEN3GUARD_TEST_CACHE = cache;
   const { resolveModel } = await import(`${ROOT}/dist/resolve-model.js`);
   await resolveModel(undefined, { cacheDir: cache });
 }

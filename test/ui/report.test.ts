@@ -7,7 +7,7 @@ import { evaluate } from "../../src/evaluation/evaluation.js";
 import { Report } from "../../src/evaluation/report/report.js";
 import { loadGuard } from "../../src/guard.js";
 import { accessibilityProblems, CHROMIUM, launchBrowser } from "../support/browser.js";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 const NASTY = `</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">`;
 const TURNING =
@@ -25,7 +25,7 @@ describe.skipIf(!CHROMIUM)("the report in a browser", () => {
 
   beforeAll(async () => {
     const dir = await temporaryFolder();
-    const guard = await loadGuard(undefined, { cacheDir: dir, maxStreams: 2 });
+    const guard = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 2 });
     const dataset = join(dir, "rows.jsonl");
     const row = (question: string, answer: string, rest: object) =>
       JSON.stringify({

@@ -1,8 +1,9 @@
 import { once } from "node:events";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test, vi } from "vitest";
 import { WorkerPool } from "../../../src/gateway/cluster/worker-pool.js";
+import { freePort } from "../../support/free-port.js";
 
 vi.mock("node:fs/promises", async (original) => {
   const real = await original<typeof import("node:fs/promises")>();
@@ -24,21 +25,6 @@ test("a connection that comes as soon as the pool listens is the pool's, however
   await closed;
   expect(client.destroyed).toBe(true);
 });
-
-/** None that the system gives out: who tries to connect to such a one may at last be connected with itself. */
-async function freePort(): Promise<number> {
-  for (let port = 20_000 + (process.pid % 10_000); ; port++) {
-    const server = createServer().listen(port, "127.0.0.1");
-    const free = await once(server, "listening").then(
-      () => true,
-      () => false,
-    );
-    if (!free) continue;
-    server.close();
-    await once(server, "close");
-    return port;
-  }
-}
 
 async function connected(port: number) {
   for (;;) {
