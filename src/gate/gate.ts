@@ -1,10 +1,9 @@
 import { deferred } from "../deferred.js";
-import { ClosedError, GuardError } from "../errors.js";
+import { ClosedError } from "../errors.js";
 import type { Decision } from "../moderation/decision.js";
-import { Reviewer } from "../moderation/reviewer.js";
+import { type Review, Reviewer } from "../moderation/reviewer.js";
 import { type Finding, type Ruling, rulePrompt } from "../moderation/ruling.js";
-import type { Verdict } from "../moderation/verdict.js";
-import { Batches } from "./batches.js";
+import { ALONE, type Continuance } from "./continuation.js";
 import {
   checkMode,
   type GateOptions,
@@ -14,7 +13,8 @@ import {
   type VerdictStream,
 } from "./gate-options.js";
 import { isGuardsFailure } from "./guards-failure.js";
-import { HIGH_WATER, Intake } from "./intake.js";
+import { Intake } from "./intake.js";
+import { Judging } from "./judging.js";
 import { Lifetime } from "./lifetime.js";
 import type { Part } from "./parts.js";
 import { Passage } from "./passage.js";
@@ -23,18 +23,6 @@ import { Scout, type ScoutOptions } from "./scout.js";
 import type { Source } from "./source.js";
 import { type Ending, type FlagStrategy, stop } from "./strategy.js";
 import { ModerationViolation, type Span } from "./violation.js";
-
-/** What differs where a gate is one of several, each of which goes on from what those before it released. */
-export interface Continuance {
-  /** How many of the newest tokens are held back, whatever their verdicts. */
-  buffer: number;
-  /** How many gates there were before. */
-  regenerations: number;
-  /** UTF-16 units that the reader had before. */
-  units: number;
-}
-
-const ALONE: Continuance = { buffer: 0, regenerations: 0, units: 0 };
 
 /**
  * A guard between a source and its reader: a pump, which moves parts, and a reviewer, who says how far. Reading, judging
@@ -54,11 +42,7 @@ export class Gate<T> implements PartGate<T> {
   readonly #scoutOptions: ScoutOptions | null;
   #scout: Scout | null = null;
   #suspicions = 0;
-  #stream: VerdictStream | null = null;
-  #batches: Batches | null = null;
-  /** Why the guard has closed the stream, whatever it was doing. */
-  #streamClosed: GuardError | null = null;
-  #tokens = 0;
+  #judging: Judging<T> | null = null;
   #startedAt: number | null = null;
   /** Milliseconds until the prompt passed, or was flagged. */
   #promptMs: number | null = null;
@@ -100,14 +84,12 @@ export class Gate<T> implements PartGate<T> {
 
   get stats(): Readonly<GateStats> {
     const { received, judged, released, lag, peakLag } = this.#passage;
-    const prompt = this.#promptMs === null ? null : this.#stream;
+    const prompt = this.#promptMs === null ? null : this.#judging?.stream;
     return {
       ...{ received, judged, released, lag, peakLag },
-      tokens: this.#tokens,
-      regenerations: 0,
-      dropped: 0,
-      slides: this.#stream?.slides ?? 0,
-      suspicions: this.#suspicions,
+      tokens: this.#judging?.tokens ?? 0,
+      ...{ regenerations: 0, dropped: 0, suspicions: this.#suspicions },
+      slides: this.#judging?.stream.slides ?? 0,
       promptTokens: prompt?.promptTokens ?? 0,
       reusedTokens: prompt?.reusedTokens ?? 0,
       promptMs: this.#promptMs,
@@ -177,49 +159,19 @@ export class Gate<T> implements PartGate<T> {
   }
 
   async #guarded(): Promise<void> {
-    if (!this.#options.promptFirst) this.#read();
-    const stream = this.#openStream();
-    const batches = this.#openBatches(stream);
-    await this.#judgePrompt(stream);
-    if (this.#options.promptFirst) this.#read();
-    while (await this.#arrival(batches)) {
-      const { text, ids, boundary } = this.#passage.take();
-      const now = boundary || this.#release.isSuspicious || this.#passage.lag >= HIGH_WATER;
-      await this.#review(stream, batches.push(text, ids, now));
-      if (boundary) await this.#settle(stream, batches);
-      this.#release.releaseClear();
-      if (batches.waiting === 0) this.#passage.settleLag();
-      this.#life.notify();
-    }
-    await this.#settle(stream, batches);
-    if (!this.#passage.isComplete) {
-      throw new GuardError(
-        "INTERNAL",
-        "Text is left that no token stands for. Please report the text as a bug.",
-      );
-    }
-    this.#passage.releaseAll();
-    this.#conclude({ decision: this.#tokens > 0 ? await this.#life.during(stream.end()) : null });
+    const { promptFirst, batch = this.#scoutOptions ? {} : undefined } = this.#options;
+    if (!promptFirst) this.#read();
+    const own = { life: this.#life, passage: this.#passage, intake: this.#intake, release: this.#release };
+    const parts = { ...own, reviewer: this.#reviewer };
+    const judging = new Judging(this.#open(), parts, batch, (review) => this.#reviewed(review));
+    this.#judging = judging;
+    await this.#judgePrompt(judging);
+    if (promptFirst) this.#read();
+    this.#conclude({ decision: await judging.all() });
   }
 
-  #openStream(): VerdictStream {
-    const stream = this.#open();
-    this.#stream = stream;
-    void stream.closed.then((reason) => {
-      this.#streamClosed = reason;
-      this.#life.notify();
-    });
-    return stream;
-  }
-
-  #openBatches(stream: VerdictStream): Batches {
-    const batch = this.#options.batch ?? (this.#scoutOptions ? {} : undefined);
-    this.#batches = new Batches(stream, batch, () => this.#life.notify());
-    return this.#batches;
-  }
-
-  async #judgePrompt(stream: VerdictStream): Promise<void> {
-    const ruling = rulePrompt(await this.#life.during(stream.turns), this.#options.policy);
+  async #judgePrompt(judging: Judging<T>): Promise<void> {
+    const ruling = rulePrompt(await judging.turns(), this.#options.policy);
     this.#promptMs = performance.now() - (this.#startedAt as number);
     this.#observe(ruling.observed);
     this.#ruling.resolve(ruling);
@@ -228,26 +180,7 @@ export class Gate<T> implements PartGate<T> {
     this.#life.notify();
   }
 
-  /** Waits for something to judge. False when all has come. */
-  async #arrival(batches: Batches): Promise<boolean> {
-    const something = () => this.#passage.hasIncoming || batches.isDue;
-    await this.#life.until(() => something() || this.#intake.end !== null || this.#streamClosed !== null);
-    if (this.#streamClosed) throw this.#streamClosed;
-    return something();
-  }
-
-  /** Settles what was judged so far, as if the text ended here. */
-  async #settle(stream: VerdictStream, batches: Batches): Promise<void> {
-    if (this.#passage.hasText || batches.waiting > 0) await this.#review(stream, batches.settle());
-  }
-
-  /** Lets the reviewer rule on new verdicts. */
-  async #review(stream: VerdictStream, judging: Promise<Verdict[]>): Promise<void> {
-    const verdicts = await this.#life.during(judging);
-    const { flag, observed } = this.#reviewer.review(verdicts, stream.settled, (verdict) => {
-      this.#tokens++;
-      return this.#passage.judge(verdict);
-    });
+  #reviewed({ flag, observed }: Review): void {
     this.#observe(observed);
     if (!flag) return;
     this.#release.releaseClear();
@@ -276,7 +209,7 @@ export class Gate<T> implements PartGate<T> {
   async #passUnguarded(error: unknown): Promise<void> {
     this.#life.check();
     if (!this.#options.policy.failOpen || !isGuardsFailure(error)) throw error;
-    this.#stream?.close();
+    this.#judging?.close();
     this.#options.onFailure?.(error);
     this.#life.check();
     this.#unguarded = true;
@@ -330,8 +263,7 @@ export class Gate<T> implements PartGate<T> {
     if ("parts" in ending) this.#ending.parts.push(...ending.parts);
     else if ("error" in ending) this.#ending.thrown = ending;
     this.#options.signal?.removeEventListener("abort", this.#abort);
-    if (!("goesOn" in ending)) this.#stream?.close();
-    this.#batches?.close();
+    this.#judging?.close("goesOn" in ending);
     this.#scout?.close();
     const reason = violation ?? error ?? new ClosedError("STREAM_CLOSED", "Nobody reads on.");
     if (end !== "complete") this.#intake.cancel(reason);

@@ -1,4 +1,3 @@
-import { InputError } from "../errors.js";
 import type { Finding, Ruling } from "../moderation/ruling.js";
 import {
   ATTEMPTS,
@@ -8,10 +7,11 @@ import {
   nextAttempt,
   type RegenerateOptions,
 } from "./attempt.js";
+import { Continuation, lengthOfGiven, plainly } from "./continuation.js";
 import { Gate } from "./gate.js";
 import type { GateOptions, GateStats, Outcome, PartGate, RestartableStream } from "./gate-options.js";
-import { lengthOf, type Part } from "./parts.js";
-import { type Source, SourceReader } from "./source.js";
+import type { Part } from "./parts.js";
+import type { Source } from "./source.js";
 import { type FlagStrategy, stop } from "./strategy.js";
 import type { ModerationViolation } from "./violation.js";
 
@@ -260,50 +260,3 @@ type Sums = Pick<
   GateStats,
   "received" | "judged" | "released" | "peakLag" | "tokens" | "dropped" | "waitedForGuardMs"
 >;
-
-/** What the reader has, and behind it what it gets of an intervention. */
-function plainly({ prefix }: Attempt, released: string): Part<never>[] {
-  const parts: Part<never>[] = [];
-  if (released !== "") parts.push({ kind: "text", text: released, again: true });
-  const phrase = prefix.slice(released.length);
-  if (phrase !== "") parts.push({ kind: "text", text: phrase });
-  return parts;
-}
-
-/** Units that a gate is given to begin with, and that do not come out. */
-function lengthOfGiven<T>(parts: readonly Part<T>[]): number {
-  const given = parts.filter((part) => part.kind === "text" && (part.again || part.silent));
-  return given.reduce((sum, part) => sum + lengthOf(part), 0);
-}
-
-/** A source's parts behind others. */
-class Continuation<T> implements AsyncIterableIterator<Part<T>> {
-  readonly #first: Part<T>[];
-  readonly #signal: AbortSignal;
-  readonly #source: SourceReader<Part<T>>;
-
-  constructor(first: Part<T>[], signal: AbortSignal, source: Source<Part<T>>, attempt: Attempt) {
-    this.#first = first;
-    this.#signal = signal;
-    this.#source = new SourceReader(source, attempt);
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  async next(): Promise<IteratorResult<Part<T>, undefined>> {
-    const first = this.#first.shift();
-    if (first) return { done: false, value: first };
-    const { done, value } = await this.#source.next();
-    if (done) return { done, value: undefined };
-    if (value.kind !== "ids") return { done: false, value };
-    throw new InputError("CHUNK_NOT_TEXT", 'The mode "regenerate" goes on from a text: give text, not ids.');
-  }
-
-  /** Goes straight to the source, whose `next()` may be waiting. */
-  async return(): Promise<IteratorResult<Part<T>, undefined>> {
-    this.#source.cancel(this.#signal.reason);
-    return { done: true, value: undefined };
-  }
-}
