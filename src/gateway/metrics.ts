@@ -1,7 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { Outcome } from "../gate/gate-options.js";
 import type { Guard } from "../guard.js";
-import type { Finding } from "../moderation/ruling.js";
 import type { AuditLog } from "./audit/log.js";
 import type { LogEntry } from "./record.js";
 
@@ -155,7 +154,7 @@ export class Metrics {
     }
   }
 
-  found({ part, action, risk, category }: Finding): void {
+  found({ part, action, risk, category }: Record<"part" | "action" | "risk" | "category", string>): void {
     this.findings.inc({ part, action, risk, category });
   }
 }

@@ -2,7 +2,7 @@ import type { ContinuingServer, RegenerateOptions } from "../gate/attempt.js";
 import type { PolicyData } from "../moderation/policy.js";
 import type { AccessOptions } from "./access.js";
 import type { AuditLog } from "./audit/log.js";
-import type { Pace } from "./moderated-request.js";
+import type { Pace } from "./moderated-request-options.js";
 import type { LogEntry } from "./record.js";
 import type { RouteOptions } from "./routes.js";
 

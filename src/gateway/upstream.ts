@@ -1,5 +1,6 @@
 import { RequestError } from "./api-error.js";
 import { POLICY_HEADER } from "./policy-override.js";
+import type { RequestRecord } from "./record.js";
 
 /** Headers about one connection, not about the message. */
 const OF_THE_CONNECTION = [
@@ -59,6 +60,13 @@ export class Upstream {
       throw new RequestError(502, "upstream_unreachable", "The model's server cannot be reached.", { cause });
     }
   }
+}
+
+/** A request's headers as they go on: with the trace's, where there is one. */
+export function headersOf(request: Request, { trace }: RequestRecord): Headers {
+  const headers = new Headers(request.headers);
+  trace?.inject(headers);
+  return headers;
 }
 
 /** A response's headers as they may be sent on. */

@@ -8,9 +8,11 @@ import { AdmissionControl } from "../gateway/admission.js";
 import { RequestError, toRequestError } from "../gateway/api-error.js";
 import type { AuditLog } from "../gateway/audit/log.js";
 import type { Json } from "../gateway/json.js";
+import { Ledger } from "../gateway/ledger.js";
 import { Metrics } from "../gateway/metrics.js";
 import type { LogEntry, RequestRecord } from "../gateway/record.js";
 import type { Service } from "../gateway/server.js";
+import { addStatus } from "../gateway/status.js";
 import { tenantOf } from "../gateway/tenant.js";
 import type { GenGuard } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
@@ -58,6 +60,7 @@ export interface ServiceOptions extends AccessOptions {
   log?: (entry: LogEntry) => void;
 }
 
+const NOT_HERE = `This service has /v1/chat/completions, /v1/moderations, /v1/classify, /v1/streams, /v1/models and ${GUARDRAIL}.`;
 const MAX_WAITING = 256;
 const TIMEOUT_SECONDS = 600;
 const IDLE_SECONDS = 60;
@@ -91,13 +94,18 @@ export class GuardService implements Service {
     });
     const maxBody = options.maxBody ?? mostBytes(guard);
     this.#sockets = new WebSocketServer({ noServer: true, maxPayload: maxBody, perMessageDeflate: false });
+    this.metrics = new Metrics(guard, () => this.#admission.taken + this.#streams.size, options.audit);
     const { audit, log } = options;
-    this.metrics = new Metrics(guard, () => this.#admission.taken + this.#streams.size, audit);
-    const { labels } = guard;
-    this.#desk = new Desk({
-      ...{ keys: this.#keys, admission: this.#admission, metrics: this.metrics, labels, audit, log },
+    const ledger = new Ledger(this.metrics, guard.labels, { audit, log });
+    this.#desk = new Desk({ keys: this.#keys, admission: this.#admission, ledger });
+    this.#guardDoors(guard, maxBody);
+    this.#modelRoutes(guard.maxTokens);
+    this.#judgeRoutes();
+    this.#streamRoutes();
+    this.#app.all("*", () => {
+      throw new RequestError(404, "path_unknown", NOT_HERE);
     });
-    this.#routes(guard, maxBody);
+    this.#app.onError((error, c) => this.#fail(error, c));
   }
 
   readonly fetch = (request: Request): Response | Promise<Response> => this.#app.fetch(request);
@@ -153,7 +161,8 @@ export class GuardService implements Service {
       : answer;
   }
 
-  #routes(guard: Guard | GenGuard, maxBody: number): void {
+  /** What every request passes first; whether the service is well anybody may ask. */
+  #guardDoors(guard: Guard | GenGuard, maxBody: number): void {
     const app = this.#app;
     app.use(async (c, next) => {
       c.set("record", this.#desk.recordOf(c.req.raw, endpointOf(c.req.path)));
@@ -165,31 +174,29 @@ export class GuardService implements Service {
     app.use(async (c, next) =>
       c.req.path === GUARDRAIL ? next() : bodyLimit({ maxSize: maxBody, onError: tooLarge })(c, next),
     );
-    app.get("/healthz", (c) => {
-      const { active, waiting } = guard.load;
-      const { audit } = this.#options;
-      const status = this.#draining ? "draining" : audit?.unwritable ? "audit_unwritable" : "ok";
-      return c.json({ status, active, waiting }, status === "ok" ? 200 : 503);
-    });
-    app.get("/metrics", async (c) => {
-      const { registry } = this.metrics;
-      const text = await (this.#options.metrics?.() ?? registry.metrics());
-      return c.body(text, 200, { "content-type": registry.contentType });
-    });
+    const { metrics: pooled, audit } = this.#options;
+    addStatus(app, { guard, metrics: this.metrics, pooled, audit, isDraining: () => this.#draining });
     app.use(async (c, next) => {
       c.set("client", this.#keys.check(c.req.raw));
       if (this.#draining) throw shuttingDown();
       await next();
     });
+  }
+
+  #modelRoutes(maxTokens: number): void {
     const model = {
       id: this.#options.name ?? "qwen3guard",
       object: "model",
       created: this.#since,
       owned_by: "qwen3guard",
+      max_model_len: maxTokens,
     };
-    const described = { ...model, max_model_len: guard.maxTokens };
-    app.get("/v1/models", (c) => c.json({ object: "list", data: [described] }));
-    app.get("/v1/models/:name{.+}", (c) => c.json({ ...described, id: c.req.param("name") }));
+    this.#app.get("/v1/models", (c) => c.json({ object: "list", data: [model] }));
+    this.#app.get("/v1/models/:name{.+}", (c) => c.json({ ...model, id: c.req.param("name") }));
+  }
+
+  #judgeRoutes(): void {
+    const app = this.#app;
     app.post("/v1/chat/completions", (c) =>
       this.#work(c, async (body, asking) => {
         const { response, found } = await chatCompletion(body, this.#judge, asking);
@@ -210,28 +217,10 @@ export class GuardService implements Service {
     app.post(GUARDRAIL, (c) =>
       this.#work(c, async (body, asking) => {
         const { body: answer, findings } = await guardrail(body, this.#judge, asking);
-        for (const { part, action, risk, category } of findings)
-          this.metrics.findings.inc({ part, action, risk, category });
+        for (const finding of findings) this.metrics.found(finding);
         return Response.json(answer);
       }),
     );
-    this.#streamRoutes();
-    app.all("*", () => {
-      throw new RequestError(
-        404,
-        "path_unknown",
-        `This service has /v1/chat/completions, /v1/moderations, /v1/classify, /v1/streams, /v1/models and ${GUARDRAIL}.`,
-      );
-    });
-    app.onError((error, c) => {
-      const failure = toRequestError(error);
-      this.#desk.write(c.var.record, failure.status, error);
-      const told = c.req.path === GUARDRAIL ? blockedFor(failure) : null;
-      if (told)
-        return Response.json(told, { headers: failure.status === 413 ? { connection: "close" } : {} });
-      const headers: Record<string, string> = failure.status === 429 ? { "retry-after": "1" } : {};
-      return Response.json(failure.body, { status: failure.status, headers });
-    });
   }
 
   /** Token streams for clients without sockets: each request is an increment, judged in the order they come. */
@@ -268,18 +257,22 @@ export class GuardService implements Service {
     });
   }
 
+  #fail(error: Error, { req, var: { record } }: Context<Env>): Response {
+    const failure = toRequestError(error);
+    this.#desk.write(record, failure.status, error);
+    const told = req.path === GUARDRAIL ? blockedFor(failure) : null;
+    if (told) return Response.json(told, { headers: failure.status === 413 ? { connection: "close" } : {} });
+    const headers: Record<string, string> = failure.status === 429 ? { "retry-after": "1" } : {};
+    return Response.json(failure.body, { status: failure.status, headers });
+  }
+
   #work(c: Context<Env>, work: (body: Json, asking: Asking) => Promise<Response>): Promise<Response> {
     return this.#desk.work(c.req.raw, c.var.record, c.var.client, work);
   }
 
   #note({ part, risk, category, ruling }: Classification): void {
     if (category === null && ruling?.action !== "block") return;
-    this.metrics.findings.inc({
-      part,
-      action: ruling?.action ?? "observe",
-      risk,
-      category: category ?? "None",
-    });
+    this.metrics.found({ part, action: ruling?.action ?? "observe", risk, category: category ?? "None" });
   }
 }
 
