@@ -49,7 +49,7 @@ def main() -> None:
         default="qwen3guard score --threads 1 --allow-errors all",
         help="what each actor pipes its rows through",
     )
-    parser.add_argument("--actors", type=int, default=2, help="processes at once; each takes a processor")
+    parser.add_argument("--actors", type=int, default=2, help="processes at once, at most; each takes a processor")
     parser.add_argument("--blocks", type=int, help="parts that the rows are dealt out in (default: four an actor)")
     options = parser.parse_args()
 
@@ -61,7 +61,8 @@ def main() -> None:
         fn_constructor_args=(options.command,),
         batch_size=1024,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=options.actors),
+        # Begins with what the cluster has processors for, and takes more as it gets them: a fixed number would be waited for.
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=options.actors),
     )
     with open(options.judged, "x", encoding="utf-8") as file:
         for batch in judged.iter_batches(batch_format="pyarrow", batch_size=1024):
