@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { ClosedError, GuardError, InputError, StorageError } from "../errors.js";
@@ -43,9 +45,10 @@ export async function pullFromModelScope(repo: string, options: PullOptions): Pr
   const api = `${endpoint}/api/v1/models/${repo}/repo`;
   const dir = modelScopeFolder(repo);
   try {
-    for (const { path, size, oid } of await listed(api, repo, revision, signal)) {
+    for (const file of await listed(api, repo, revision, signal)) {
+      const { path, size, oid } = file;
       const target = join(dir, path);
-      if ((await fileSize(target)) !== size) {
+      if (!(await holds(target, file, signal))) {
         await makeFolder(dirname(target));
         const query = new URLSearchParams({ Revision: revision, FilePath: path });
         await download({
@@ -69,6 +72,18 @@ export async function pullFromModelScope(repo: string, options: PullOptions): Pr
     const { syscall } = error as NodeJS.ErrnoException;
     throw error instanceof GuardError || !syscall ? error : writeFailure(dir, error, "MODELSCOPE_CACHE");
   }
+}
+
+/** Whether a file is there. The folder is that of all revisions, and another's file may be as long. */
+async function holds(
+  path: string,
+  { size, oid }: HubFile,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  if ((await fileSize(path)) !== size) return false;
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(path, { signal })) hash.update(chunk);
+  return hash.digest("hex") === oid;
 }
 
 /** The wanted files, small ones first: an error in config.json shows before the long download. */

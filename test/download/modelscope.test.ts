@@ -89,6 +89,16 @@ test("goes on where a connection broke", async () => {
   expect(weights[1]).toMatch(/ v1$/);
 });
 
+test("files of another revision are fetched, though they are as long", async () => {
+  const dir = await pull(REPO, { revision: "v1" });
+  const others = Buffer.from(WEIGHTS).reverse();
+  files.set("model.safetensors", others);
+  asked = [];
+  await pull(REPO, { revision: "v2" });
+  expect(asked).toEqual(["model.safetensors 0 v2"]);
+  expect(others.equals(await readFile(join(dir, "model.safetensors")))).toBe(true);
+});
+
 test("what arrives with another hash is not kept", async () => {
   spoiled = true;
   await expect(pull(REPO)).rejects.toMatchObject({ code: "DOWNLOAD_CORRUPT" });
