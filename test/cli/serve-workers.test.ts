@@ -179,6 +179,19 @@ describe.skipIf(process.platform !== "linux")("serve --workers", () => {
     expect((await again("POST", `/v1/streams/${body.id}`, { text: "Dear Bob" })).status).toBe(200);
   }, 60_000);
 
+  test("of streams that are opened on a connection each, every worker gets its share", async () => {
+    const { url } = await start("--max-streams", "2");
+    const opened: Body[] = [];
+    for (let i = 0; i < 4; i++) {
+      const headers = { "content-type": "application/json", connection: "close" };
+      const asked = request(`${url}/v1/streams`, { method: "POST", agent: false, headers });
+      asked.end(JSON.stringify({ messages: QUESTION }));
+      const [answer] = await once(asked, "response");
+      opened.push((await json(answer)) as Body);
+    }
+    expect(opened.map(({ id }) => id?.split("-")[0]).sort()).toEqual(["1", "1", "2", "2"]);
+  }, 60_000);
+
   test("a client's requests a minute are counted over all workers", async () => {
     const service = await start("--rate-limit", "1");
     const asks = await twoConnections(service.url);

@@ -35,11 +35,14 @@ interface Member {
   /** Whether it answers requests. */
   ready: boolean;
   connections: number;
+  /** Which of all connections was its last. */
+  last: number;
   collecting: Map<number, (measured: Measured) => void>;
 }
 
 /**
- * Processes that run this same command line, behind one port. Each connection goes to the worker that has the fewest.
+ * Processes that run this same command line, behind one port. Each connection goes to the worker that has the fewest, and of
+ * several to the one that has waited for one the longest: a connection a request is none that lasts, and token streams do.
  * One that dies is replaced; what it was saying ends with an error, and nobody else notices.
  */
 export class WorkerPool {
@@ -55,6 +58,7 @@ export class WorkerPool {
   readonly #open = new Set<Socket>();
   readonly #metrics = new PooledMetrics();
   #ids = 0;
+  #taken = 0;
   #pause = FIRST_PAUSE;
   #closing = false;
 
@@ -129,7 +133,7 @@ export class WorkerPool {
   /** Starts a worker. Resolves when it is ready. @throws {DeviceError} WORKER_FAILED */
   #fork(): Promise<Worker> {
     const worker = cluster.fork({ [POOL]: this.#folder });
-    const member: Member = { worker, ready: false, connections: 0, collecting: new Map() };
+    const member: Member = { worker, ready: false, connections: 0, last: 0, collecting: new Map() };
     this.#members.set(worker.id, member);
     // A line at a time: several processes write to one stream.
     const { stderr, stdout } = worker.process;
@@ -220,8 +224,11 @@ export class WorkerPool {
       else socket.destroy();
       return;
     }
-    const member = ready.reduce((least, next) => (next.connections < least.connections ? next : least));
+    const member = ready.reduce((least, next) =>
+      (next.connections - least.connections || next.last - least.last) < 0 ? next : least,
+    );
     member.connections++;
+    member.last = ++this.#taken;
     this.#open.add(socket);
     void relay(socket, placeOf(this.#folder, member.worker.id)).then(() => {
       member.connections--;
