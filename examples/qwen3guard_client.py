@@ -20,6 +20,7 @@ import codecs
 import http.client
 import json
 import os
+import selectors
 import sys
 from urllib.parse import urlsplit
 
@@ -40,6 +41,7 @@ class Qwen3Guard:
             raise ValueError(f"{url!r} is not the URL of a service, which is like http://HOST:PORT")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname, parts.port, timeout=timeout)
+        self._path = parts.path.rstrip("/").removesuffix("/v1")
         self._headers = {"content-type": "application/json"}
         if api_key:
             self._headers["authorization"] = f"Bearer {api_key}"
@@ -78,9 +80,16 @@ class Qwen3Guard:
         self._connection.close()
 
     def _ask(self, method, path, body=None):
-        self._connection.request(method, path, None if body is None else json.dumps(body), self._headers)
-        response = self._connection.getresponse()
-        text = response.read()
+        connection = self._connection
+        if connection.sock and _has_ended(connection.sock):
+            connection.close()
+        try:
+            connection.request(method, self._path + path, None if body is None else json.dumps(body), self._headers)
+            response = connection.getresponse()
+            text = response.read()
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            raise
         if response.status >= 400:
             try:
                 error = json.loads(text)["error"]
@@ -88,6 +97,13 @@ class Qwen3Guard:
                 error = {}
             raise GuardError(response.status, error)
         return json.loads(text) if text else None
+
+
+def _has_ended(sock):
+    """Whether the service has closed a connection that was not used for some seconds: it has nothing else to say."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 def _show(told):

@@ -1,6 +1,8 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -329,6 +331,28 @@ print(json.dumps({"prompt": result["risk_level"], "risks": risks, "code": code, 
   expect(found.code).toBe("stream_unknown");
   expect(found.text).toMatch(/^Safety: /);
   await free();
+});
+
+test("the Python client connects again where the service has closed an idle connection", async () => {
+  const paths: string[] = [];
+  const server = createServer((request, response) => {
+    paths.push(request.url as string);
+    response.end('{"text": "Safety: Safe"}', () => request.socket.end());
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  const script = `
+import select, sys
+sys.path.insert(0, ${JSON.stringify(fileURLToPath(new URL("../../examples", import.meta.url)))})
+from qwen3guard_client import Qwen3Guard
+guard = Qwen3Guard("http://127.0.0.1:${port}/guards/v1/")
+for _ in range(3):
+    print(guard.classify([])["text"])
+    select.select([guard._connection.sock], [], [])
+`;
+  expect(await python(["-c", script])).toEqual({ code: 0, out: "Safety: Safe\n".repeat(3), err: "" });
+  expect(paths).toEqual(Array(3).fill("/guards/v1/classify"));
+  server.close();
 });
 
 describe("the Python client on the command line", { timeout: 60_000 }, () => {
