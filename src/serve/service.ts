@@ -234,9 +234,13 @@ export class GuardService implements Service {
       return new Response(null, { headers: { [OWNER]: owner } });
     });
     app.post(STREAMS, (c) =>
-      this.#work(c, async (body, { cacheKey, record }) => {
+      this.#work(c, async (body, { cacheKey, record, signal }) => {
         const stream = this.#streams.open(body, cacheKey, record);
-        return Response.json({ id: stream.id, verdict: await stream.prompt() });
+        // Who leaves before it has the id cannot use it, nor free its slot.
+        const left = () => stream.close();
+        signal.addEventListener("abort", left);
+        const verdict = await stream.prompt().finally(() => signal.removeEventListener("abort", left));
+        return Response.json({ id: stream.id, verdict });
       }),
     );
     app.post(`${STREAMS}/:id`, (c) =>

@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import { Ajv2020 } from "ajv/dist/2020.js";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
 import { type Listening, listen } from "../../src/gateway/server.js";
 import { type Guard, loadGuard } from "../../src/index.js";
@@ -274,6 +274,21 @@ describe("a token stream over plain requests", () => {
     await free();
     const late = await post(`${streams}/${opened.id}`, { text: "Hi" }, { authorization: "Bearer a" });
     expect(late.status).toBe(404);
+  });
+
+  test("who leaves before a stream is open leaves no slot taken", async () => {
+    const streams = `${await serve()}/v1/streams`;
+    const controller = new AbortController();
+    const opening = fetch(streams, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ messages: [{ role: "user", content: "Write a card. ".repeat(2000) }] }),
+      signal: controller.signal,
+    });
+    await vi.waitUntil(() => guard.load.active > 0, { timeout: 10_000, interval: 1 });
+    controller.abort();
+    await expect(opening).rejects.toThrow();
+    await free();
   });
 
   test("DELETE frees the slot", async () => {
