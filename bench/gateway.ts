@@ -199,7 +199,12 @@ function ask(url: string, asked: Asked, name: string): Promise<Came> {
       outgoing.destroy();
       resolve({ text: streamed ? protocol.read(raw).text : "", end: "left" });
     };
-    outgoing.on("error", (error) => (leaves < Number.POSITIVE_INFINITY ? undefined : reject(error)));
+    outgoing.on("error", (error) => {
+      if (leaves < Number.POSITIVE_INFINITY) return;
+      // The proxy gave the connection up while it was idle, as HTTP lets it: nothing of the request was read.
+      if (outgoing.reusedSocket && raw === "") resolve(ask(url, asked, name));
+      else reject(error);
+    });
     outgoing.on("response", (response) => {
       response.setEncoding("utf8");
       response.on("error", () => {});

@@ -23,6 +23,8 @@ export interface ItemPart<T> {
   item: T;
   /** The text before it is complete: it is settled at once, so that the item need not wait for more. */
   boundary?: boolean;
+  /** It tells how the text ended: it waits for the verdict on all of it, also where text leaves at once. */
+  ends?: boolean;
 }
 
 export type Part<T> = TextPart<T> | IdsPart | ItemPart<T>;

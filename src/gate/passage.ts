@@ -25,6 +25,8 @@ export class Passage<T> {
   readonly #ahead = new Ahead<T>();
   readonly #outgoing = new Outbox<T>();
   #heldItems = 0;
+  /** Something that tells how the text ended has come, and waits. */
+  #endWaits = false;
   /** Weight of what is with the guard. */
   #underway = 0;
   #hasText = false;
@@ -147,8 +149,11 @@ export class Passage<T> {
     this.#underway = 0;
   }
 
-  /** Hands on a part whose turn has not come. */
+  /** Hands on a part whose turn has not come, if it need not wait for it. */
   passAhead(part: Part<T>): void {
+    this.#endWaits ||= part.kind === "item" && part.ends === true;
+    // What leaves at once must not overtake it.
+    if (this.#endWaits) return;
     this.#ahead.add(part);
     this.#outgoing.push(part);
   }
@@ -192,5 +197,6 @@ export class Passage<T> {
       const rest = this.#ahead.rest(part);
       if (rest && (rest.kind !== "text" || lengthOf(rest) > 0)) this.#outgoing.push(rest);
     }
+    if (this.isEmpty) this.#endWaits = false;
   }
 }

@@ -84,7 +84,7 @@ async function* readParts(
     const known = PASSING[part.type];
     if (!known && (policy.unjudged === "refuse" || part.type === "raw")) continue;
     yield* tools.before(part);
-    yield { kind: "item", item: part, boundary: endsText(part, policy) };
+    yield { kind: "item", item: part, boundary: endsText(part, policy), ends: part.type === "finish" };
   }
   yield* endAll();
 }

@@ -70,7 +70,8 @@ class MessageAnswer implements StreamCodec {
     if (type === "content_block_start") return [...calls, ...this.#start(passed, reader.texts)];
     if (type === "content_block_stop") return [...this.#endText(passed.index), item(passed, false)];
     this.#ended ||= type === "message_stop";
-    return [item(passed, type !== "message_start")];
+    const ends = type === "message_delta" || type === "message_stop";
+    return [item(passed, type !== "message_start", ends)];
   }
 
   ended(): boolean {
@@ -170,8 +171,8 @@ class MessageAnswer implements StreamCodec {
   }
 }
 
-function item(event: Event, boundary: boolean): Routed {
-  return { choice: 0, part: { kind: "item", item: event, boundary } };
+function item(event: Event, boundary: boolean, ends = false): Routed {
+  return { choice: 0, part: { kind: "item", item: event, boundary, ends } };
 }
 
 function textBlock(index: number, said: string): Event[] {

@@ -99,7 +99,8 @@ class LinesAnswer implements StreamCodec {
     const carrier =
       message === undefined ? this.#form.write("content", "") : { message: { ...texts, ...told } };
     const item = { model, created_at, ...carrier, done: done === true, ...rest };
-    return [...routed, { choice: 0, part: { kind: "item", item, boundary: done === true || more } }];
+    const ends = done === true;
+    return [...routed, { choice: 0, part: { kind: "item", item, boundary: ends || more, ends } }];
   }
 
   ended(): boolean {

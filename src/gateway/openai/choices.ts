@@ -164,7 +164,7 @@ export class ChoicesAnswer implements StreamCodec {
         ends || (("tool_calls" in calls || "function_call" in calls) && this.#options.tools !== "judge");
       routed.push({
         choice,
-        part: item(this.#event({ ...envelope, ...extras }, choice, choiceFields), boundary),
+        part: { ...item(this.#event({ ...envelope, ...extras }, choice, choiceFields), boundary), ends },
       });
     }
     return routed;

@@ -91,11 +91,13 @@ class ResponsesAnswer implements StreamCodec {
       return [];
     }
     if (isRecord(passed.response)) this.#response = { ...passed.response, output: [] };
-    this.#ended ||= ENDS.includes(type);
+    const ends = ENDS.includes(type);
+    this.#ended ||= ends;
     const isCall = CALL_DELTA.test(type) && this.#options.tools === "judge";
     const boundary = !EARLY.test(type) && !isCall;
     const parts = [...this.#judgeCalls(reader.calls, isCall), ...(this.#ended ? this.#endTexts() : [])];
-    return [...parts, { kind: "item" as const, item: passed, boundary }].map((part) => ({ choice: 0, part }));
+    const last = { kind: "item" as const, item: passed, boundary, ends };
+    return [...parts, last].map((part) => ({ choice: 0, part }));
   }
 
   /** A call is said over again, and judged once. */
