@@ -14,6 +14,7 @@ export interface ModelOptions {
   device: DeviceName;
   dtype?: Dtype;
   threads?: number;
+  maxTokens?: number;
   maxWindows?: number;
 }
 
@@ -35,6 +36,11 @@ export function addModelOptions(command: Command): Command {
       ),
     )
     .addOption(
+      new Option("--max-tokens <n>", "that a conversation and its answer take at once")
+        .default(undefined, "the model's context; of a Gen guard 8192, or that if it is less")
+        .argParser(whole(1, 1 << 20)),
+    )
+    .addOption(
       new Option(
         "--max-windows <n>",
         "of the model's context, in which longer texts are judged at most; 1 refuses them",
@@ -53,7 +59,7 @@ export async function loadAnyModel(
   options: ModelOptions,
   { signal, ...others }: Pick<LoadOptions, "maxStreams" | "signal"> = {},
 ): Promise<Guard | GenGuard> {
-  const { model, device, dtype, threads } = options;
+  const { model, device, dtype, threads, maxTokens } = options;
   if (model === undefined) return loadModel(options, { signal, ...others });
   const [{ resolveModel }, { readManifest }] = await Promise.all([
     import("../resolve-model.js"),
@@ -66,12 +72,12 @@ export async function loadAnyModel(
     return loadModel({ ...options, model: dir }, { signal, ...others });
   }
   const { loadGenGuard } = await import("../gen-guard.js");
-  return loadGenGuard(dir, { device, dtype, threads, signal, ...others });
+  return loadGenGuard(dir, { device, dtype, threads, maxTokens, signal, ...others });
 }
 
 /** Loads the guard, with progress on standard error for what takes long. @throws as `loadGuard` */
 export async function loadModel(
-  { model, device, dtype, threads, maxWindows }: ModelOptions,
+  { model, device, dtype, threads, maxTokens, maxWindows }: ModelOptions,
   options: Pick<LoadOptions, "maxStreams" | "readAhead" | "signal"> = {},
 ): Promise<Guard> {
   const { loadGuard } = await import("../guard.js");
@@ -80,6 +86,7 @@ export async function loadModel(
     device,
     dtype,
     threads,
+    maxTokens,
     maxWindows,
     ...options,
     onProgress: (stage, done, total) => progress.update(stage, done, total),

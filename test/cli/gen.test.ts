@@ -22,6 +22,16 @@ describe("the command line with a Gen guard", () => {
     expect(found.refusalProbability).toBeGreaterThan(0);
   });
 
+  test("--max-tokens says how long a conversation may be", async () => {
+    const prompt = "bread ".repeat(400);
+    const args = ["classify", "--model", model, "--prompt", prompt, "--max-tokens"];
+    expect((await runHere([...args, "2048"])).code).toBe(0);
+    const { code, stderr } = await runHere([...args, "600"]);
+    expect(code).toBe(1);
+    expect(stderr).toContain("[PROMPT_TOO_LONG]");
+    expect((await runHere([...args, "1000000"])).stderr).toContain("[OPTION_INVALID]");
+  });
+
   test("classify refuses what the template would not show", async () => {
     const file = join(dir, "chat.json");
     await writeFile(file, JSON.stringify([{ role: "assistant", content: "Hi" }]));
