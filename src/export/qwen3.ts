@@ -3,7 +3,7 @@ import { encodeFloats, type FloatType } from "../onnx/float.js";
 import { type Graph, MICROSOFT } from "../onnx/graph.js";
 import { ELEMENT } from "../runtime/tensor.js";
 import { addByteAttention, type CacheScales } from "./byte-attention.js";
-import { type Matrix, vector, type WeightFormat, type WeightSource } from "./weights.js";
+import { type Matrix, type Unscaled, vector, type WeightFormat, type WeightSource } from "./weights.js";
 
 /** What differs between one device's kernels and another's. */
 export interface Target {
@@ -126,18 +126,21 @@ function addAttention(
   const qSize = config.heads * config.headDim;
   const kvSize = config.kvHeads * config.headDim;
 
-  const qkv = weights.linear(graph, `${name}.qkv`, hidden, [
+  const projections = [
     matrix(`${tensors}.q_proj.weight`, qSize, config.hiddenSize),
     matrix(`${tensors}.k_proj.weight`, kvSize, config.hiddenSize),
     matrix(`${tensors}.v_proj.weight`, kvSize, config.hiddenSize),
-  ]);
+  ];
   const packed = target.packedQkv && target.fusedQkNorm && !cacheScales;
-  const v = packed ? "" : `${name}.v`;
-  let [q, k] = packed ? [qkv, ""] : [`${name}.q`, `${name}.k`];
-  // Three parts: cut in two, a matrix's halves get addresses in pinned memory, which a CUDA capture does not allow.
-  if (!packed) {
-    const sizes = graph.ints("qkv_sizes", [qSize, kvSize, kvSize]);
-    graph.node("Split", [qkv, sizes], [q, k, v], { axis: -1 });
+  let [q, k, v] = ["q", "k", "v"].map((part) => `${name}.${part}`);
+  if (weights.oneByOne) {
+    for (const [i, part] of [q, k, v].entries()) weights.linear(graph, part, hidden, [projections[i]]);
+  } else {
+    const qkv = weights.linear(graph, `${name}.qkv`, hidden, projections);
+    // Three parts: cut in two, a matrix's halves get addresses in pinned memory, which a CUDA capture does not allow.
+    const sizes = () => graph.ints("qkv_sizes", [qSize, kvSize, kvSize]);
+    if (packed) [q, k, v] = [qkv, "", ""];
+    else graph.node("Split", [qkv, sizes()], [q, k, v], { axis: -1 });
   }
 
   const qNorm = vector(graph, source, `${tensors}.q_norm.weight`, config.headDim, target.activation);
@@ -215,12 +218,25 @@ function addMlp(
     matrix(`${tensors}.${projection}.weight`, config.intermediateSize, config.hiddenSize),
   ];
   const gate = weights.linear(graph, `${name}.gate`, hidden, inner("gate_proj"));
-  const up = weights.linear(graph, `${name}.up`, hidden, inner("up_proj"));
+  const up = addUnscaled(graph, weights, `${name}.up`, hidden, inner("up_proj"));
   const silu = addSilu(graph, name, gate, target);
-  const product = graph.add("Mul", [silu, up], `${name}.product`);
-  return weights.linear(graph, `${name}.down`, product, [
-    matrix(`${tensors}.down_proj.weight`, config.hiddenSize, config.intermediateSize),
-  ]);
+  const product = graph.add("Mul", [silu, up.values], `${name}.product`);
+  const down = matrix(`${tensors}.down_proj.weight`, config.hiddenSize, config.intermediateSize);
+  return weights.linear(graph, `${name}.down`, product, [down], up.factor);
+}
+
+function addUnscaled(
+  graph: Graph,
+  weights: WeightFormat,
+  name: string,
+  input: string,
+  sources: Matrix[],
+): Unscaled {
+  return (
+    weights.unscaled?.(graph, name, input, sources) ?? {
+      values: weights.linear(graph, name, input, sources),
+    }
+  );
 }
 
 /**

@@ -12,10 +12,24 @@ export interface Matrix {
   columns: number;
 }
 
+/** What becomes y once it is multiplied by a factor of each token, [batch, length, 1]. */
+export interface Unscaled {
+  values: string;
+  factor?: string;
+}
+
 /** How weights are stored and multiplied: one implementation for each dtype of `qwen3guard export`. */
 export interface WeightFormat {
-  /** y = x · Wᵀ for the matrices of `sources` stacked on their rows. Returns y's name. */
-  linear(graph: Graph, name: string, input: string, sources: Matrix[]): string;
+  /** Matrices over one input are multiplied one by one: cutting their sums apart takes longer than stacking saves. */
+  readonly oneByOne?: true;
+  /**
+   * y = x · Wᵀ for the matrices of `sources` stacked on their rows. Returns y's name.
+   *
+   * @param factor what x still lacks; it can only come of `unscaled`
+   */
+  linear(graph: Graph, name: string, input: string, sources: Matrix[], factor?: string): string;
+  /** The same without a factor of each token, for formats that multiply by one in the end. */
+  unscaled?(graph: Graph, name: string, input: string, sources: Matrix[]): Unscaled;
   /** Looks up the rows of the embedding table. Returns the activations' name, [batch, length, hidden]. */
   embed(graph: Graph, name: string, ids: string, table: Matrix): string;
 }

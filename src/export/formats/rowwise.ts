@@ -1,6 +1,13 @@
 import { bytesOf } from "../../onnx/float.js";
 import { type Graph, MICROSOFT, type Sink } from "../../onnx/graph.js";
-import { type Matrix, readRows, stackedRows, type WeightFormat, type WeightSource } from "../weights.js";
+import {
+  type Matrix,
+  readRows,
+  stackedRows,
+  type Unscaled,
+  type WeightFormat,
+  type WeightSource,
+} from "../weights.js";
 import { BlockwiseWeights } from "./blockwise.js";
 import { HIGHEST, quantizeRows } from "./quantize.js";
 
@@ -21,6 +28,7 @@ interface QuantizedInput {
  * (DynamicQuantizeMatMul would take one scale from the whole batch.)
  */
 export class RowwiseWeights implements WeightFormat {
+  readonly oneByOne = true;
   readonly #source: WeightSource;
   readonly #table: BlockwiseWeights;
   readonly #quantized = new Map<string, QuantizedInput>();
@@ -30,7 +38,13 @@ export class RowwiseWeights implements WeightFormat {
     this.#table = new BlockwiseWeights(source, 8, "float32");
   }
 
-  linear(graph: Graph, name: string, input: string, sources: Matrix[]): string {
+  linear(graph: Graph, name: string, input: string, sources: Matrix[], factor?: string): string {
+    const { values, factor: maximum } = this.unscaled(graph, name, input, sources);
+    const scale = factor ? graph.add("Mul", [maximum, factor], `${name}.scale`) : maximum;
+    return graph.add("Mul", [values, scale], name);
+  }
+
+  unscaled(graph: Graph, name: string, input: string, sources: Matrix[]): Required<Unscaled> {
     const rows = stackedRows(sources);
     const { columns } = sources[0];
     const { values, maximum } = this.#quantize(graph, input);
@@ -51,7 +65,7 @@ export class RowwiseWeights implements WeightFormat {
       {},
       MICROSOFT,
     );
-    return graph.add("Mul", [product, maximum], name);
+    return { values: product, factor: maximum };
   }
 
   embed(graph: Graph, name: string, ids: string, table: Matrix): string {
@@ -68,7 +82,9 @@ export class RowwiseWeights implements WeightFormat {
         keepdims: 1,
       });
       const maximum = graph.add("Max", [highest, tiny], `${input}.maximum`);
-      const scaled = graph.add("Div", [input, maximum], `${input}.scaled`);
+      // One division a token, not one a number: the kernel takes twice as long for them as for products.
+      const inverse = graph.add("Reciprocal", [maximum], `${input}.inverse`);
+      const scaled = graph.add("Mul", [input, inverse], `${input}.scaled`);
       const values = graph.add(
         "QuantizeLinear",
         [scaled, stepSize(graph), zeroPoint(graph)],
