@@ -11,7 +11,7 @@ import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 let cache: string;
 let folder: string;
 let keyFile: string;
-let child: ChildProcess | undefined;
+const children: ChildProcess[] = [];
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
 beforeAll(async () => {
   cache = MODEL_CACHE;
@@ -31,15 +31,14 @@ beforeEach(async () => {
   );
 });
 afterEach(async () => {
-  child?.kill("SIGKILL");
+  for (const child of children.splice(0)) child.kill("SIGKILL");
   await upstream.close();
 });
 
-async function start(...options: string[]) {
-  const args = [MAIN, "proxy", "--upstream", upstream.url, "--port", "0", ...options];
+async function run(...args: string[]) {
   const env = { ...process.env, NO_COLOR: "1", QWEN3GUARD_CACHE: cache };
-  const started = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "pipe"] });
-  child = started;
+  const started = spawn(process.execPath, [MAIN, ...args], { env, stdio: ["ignore", "pipe", "pipe"] });
+  children.push(started);
   const said = { out: "", err: "" };
   started.stdout.setEncoding("utf8").on("data", (text) => {
     said.out += text;
@@ -50,15 +49,22 @@ async function start(...options: string[]) {
   const ended = once(started, "close");
   const url = () => /http:\/\/127\.0\.0\.1:\d+/.exec(said.out + said.err)?.[0];
   await expect.poll(url, { timeout: 60_000 }).toBeDefined();
-  const ask = async (content: string) => {
-    const answer = await fetch(`${url()}/v1/chat/completions`, {
+  const post = async (path: string, body: object) => {
+    const answer = await fetch(`${url()}${path}`, {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ stream: true, messages: [{ role: "user", content }] }),
+      body: JSON.stringify(body),
     });
     return { status: answer.status, text: await answer.text() };
   };
-  return { started, said, ended, ask };
+  return { started, said, ended, post };
+}
+
+async function start(...options: string[]) {
+  const proxy = await run("proxy", "--upstream", upstream.url, "--port", "0", ...options);
+  const ask = (content: string) =>
+    proxy.post("/v1/chat/completions", { stream: true, messages: [{ role: "user", content }] });
+  return { ...proxy, ask };
 }
 
 const read = (path: string) => readFile(path, "utf8");
@@ -90,6 +96,41 @@ describe.skipIf(process.platform === "win32")("proxy --audit", () => {
     const lines = linesOf(said.out);
     expect(lines.filter(({ part }) => part === "prompt")).toHaveLength(24);
     expect(lines.filter(({ part }) => part === "response")).toHaveLength(24);
+  }, 120_000);
+
+  test("workers of a proxy and of a service append whole lines to one file, each decision once", async () => {
+    const path = join(folder, "audit.jsonl");
+    const options = ["--workers", "2", "--audit", path, "--audit-text", "--audit-key-file", keyFile];
+    const proxy = await start(...options);
+    const service = await run("serve", "--port", "0", ...options);
+    try {
+      // Lines longer than what a pipe takes at once.
+      const long = "How do I bake bread? ".repeat(200);
+      const asked = Array.from({ length: 6 }, (_, i) => [
+        proxy.ask(`proxy ${i} ${long}`),
+        service.post("/v1/classify", { messages: [{ role: "user", content: `serve ${i} ${long}` }] }),
+      ]).flat();
+      for (const { status } of await Promise.all(asked)) expect(status).toBe(200);
+      // Each increment comes on a connection of its own, and so to either worker.
+      const open = { messages: [{ role: "user", content: "stream" }] };
+      const { id } = JSON.parse((await service.post("/v1/streams", open)).text);
+      for (const text of ["Mix ", "flour ", "and ", "water."])
+        await service.post(`/v1/streams/${id}`, { text });
+      await service.post(`/v1/streams/${id}/end`, {});
+    } finally {
+      for (const { started, ended } of [proxy, service]) {
+        started.kill("SIGTERM");
+        expect((await ended)[0]).toBe(0);
+      }
+    }
+    const lines = linesOf(await read(path));
+    const texts = (part: string) =>
+      lines.flatMap((line) => (line.part === part ? [line.text?.slice(0, 8)] : []));
+    const six = (name: string) => Array.from({ length: 6 }, (_, i) => `${name} ${i} How`.slice(0, 8));
+    expect(texts("prompt").sort()).toEqual([...six("proxy"), ...six("serve"), "stream"].sort());
+    expect(texts("response").sort()).toEqual([...Array(6).fill("Mix flou"), "Mix flou"]);
+    const decisions = lines.map(({ requestId, part, choice }) => `${requestId} ${part} ${choice}`);
+    expect(new Set(decisions).size).toBe(lines.length);
   }, 120_000);
 
   test("refuses requests once nobody reads its standard output, and says so", async () => {
