@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
+import { type IncomingMessage, request } from "node:http";
+import { text } from "node:stream/consumers";
 import OpenAI from "openai";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { scriptedUpstream, sse } from "../gateway/upstream.js";
@@ -102,7 +104,51 @@ function answerUntilReleased() {
   };
 }
 
+/** Asks for an answer on a connection of its own; tells how it ended: whole, or with which error. */
+async function endOfStream(url: string): Promise<string> {
+  const headers = { "content-type": "application/json" };
+  const asked = request(`${url}/v1/chat/completions`, { method: "POST", agent: false, headers });
+  const messages = [{ role: "user", content: "How do I bake bread?" }];
+  asked.end(JSON.stringify({ model: "m", stream: true, messages }));
+  try {
+    const [answer]: IncomingMessage[] = (await once(asked, "response")) as [IncomingMessage];
+    const said = (await text(answer)).trimEnd();
+    const last = answer.statusCode === 200 ? said.slice(said.lastIndexOf("data: ") + 6) : said;
+    if (last !== "[DONE]") return JSON.parse(last).error.code;
+    return said.includes('"finish_reason":"stop"') ? "whole" : said;
+  } catch (error) {
+    return `broken off: ${error}`;
+  }
+}
+
 describe.skipIf(process.platform !== "linux")("proxy --workers", () => {
+  test("workers that are killed at random under load lose their own streams, each with an error; all else goes on", async () => {
+    const proxy = await start();
+    let random = 1;
+    for (let kills = 1; kills <= 4; kills++) {
+      const release = answerUntilReleased();
+      const before = Array.from({ length: 6 }, () => endOfStream(proxy.url));
+      await until(async () => (await proxy.metric(/^qwen3guard_streams (\d+)/m)) === 6);
+      random = (Math.imul(random, 1_103_515_245) + 12_345) & 0x7fffffff;
+      const workers = await childrenOf(proxy.pid);
+      const killed = workers[(random >> 16) % 2];
+      process.kill(killed, "SIGKILL");
+      const after = Array.from({ length: 6 }, () => endOfStream(proxy.url));
+      // One that comes before the death is known is told of it.
+      const told = Promise.all(after);
+      release();
+      const ends = await Promise.all(before);
+      // Each worker had a half of them, but for a connection that asked for metrics.
+      const whole = ends.filter((end) => end === "whole").length;
+      expect([2, 3, 4]).toContain(whole);
+      expect(ends.filter((end) => end === "worker_lost")).toHaveLength(6 - whole);
+      expect((await told).filter((end) => end !== "whole" && end !== "worker_lost")).toEqual([]);
+      await until(() => proxy.entries().filter(({ event }) => event === "worker_started").length === kills);
+      expect(await childrenOf(proxy.pid)).toHaveLength(2);
+      expect(await endOfStream(proxy.url)).toBe("whole");
+    }
+  }, 120_000);
+
   test("a worker that is killed ends its own streams with an error event, is replaced, and its counts stay", async () => {
     const requests = /^qwen3guard_requests_total\{.*end="passed".*\} (\d+)/m;
     let release = answerUntilReleased();
