@@ -6,7 +6,7 @@ import { setTimeout } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Prediction } from "../../src/evaluation/prediction.js";
-import { MAIN, runCli, runHere } from "../support/cli.js";
+import { MAIN, runHere } from "../support/cli.js";
 import { DEFAULT_MODEL, MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 let env: Record<string, string>;
@@ -77,10 +77,11 @@ test("prompts are read at their <|im_end|>, from a gzipped array", async () => {
   expect(code).toBe(0);
   expect(stdout).toMatch(/controversial as unsafe +\d/);
   expect(stdout).toMatch(/2 rows/);
-  const scanned = await runCli(["scan", "--prompt", rows[1].prompt, "--jsonl", "--model", DEFAULT_MODEL], {
+  const scanned = await runHere(
+    ["scan", "--prompt", rows[1].prompt, "--jsonl", "--model", DEFAULT_MODEL],
     env,
-    input: "x",
-  });
+    "x",
+  );
   const verdict = JSON.parse(scanned.stdout.split("\n")[0]);
   const [, prediction] = await predictions(out);
   expect(prediction.pred_risk_levels).toHaveLength(1);

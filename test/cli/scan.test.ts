@@ -21,7 +21,7 @@ const scanHere = (args: string[], input: string) => runHere(["scan", ...args], e
 describe("--jsonl", () => {
   test("a prompt, a token each, an end", async () => {
     const text = "First knead the dough,\nthen let it rest. 然后烤。";
-    const { code, stdout, stderr } = await scan(["--prompt", "How do I bake bread?", "--jsonl"], text);
+    const { code, stdout, stderr } = await scanHere(["--prompt", "How do I bake bread?", "--jsonl"], text);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     const lines = stdout
       .trimEnd()

@@ -1,19 +1,15 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { runCli, runHere } from "../support/cli.js";
 import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
-let cache: string;
-beforeAll(async () => {
-  cache = MODEL_CACHE;
-});
-
-const run = (args: string[], input = "") =>
-  runCli(["score", ...args], { input, env: { QWEN3GUARD_CACHE: cache } });
+const env = { QWEN3GUARD_CACHE: MODEL_CACHE };
+const run = (args: string[]) => runHere(["score", ...args], env);
 
 test("0: every line has its verdict; nothing else is said", async () => {
-  const { code, stdout, stderr } = await run([], '{"prompt":"Hi"}\n\n{"prompt":"Hi","response":"Ho"}');
+  const input = '{"prompt":"Hi"}\n\n{"prompt":"Hi","response":"Ho"}';
+  const { code, stdout, stderr } = await runCli(["score"], { input, env });
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   const lines = stdout.split("\n").map((line) => line && JSON.parse(line).qwen3guard.part);
   expect(lines).toEqual(["prompt", "", "response", ""]);

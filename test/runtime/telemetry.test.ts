@@ -1,7 +1,7 @@
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 import { built, runProgram } from "../support/program.js";
 
 /** A program that judges a token with the embedded guard. */
@@ -29,7 +29,7 @@ test.each([
     const [home, temporary] = [join(folder, "home"), join(folder, "tmp")];
     await Promise.all([mkdir(home), mkdir(temporary)]);
     const stdout = await runProgram(program, {
-      env: { HOME: home, TMPDIR: temporary, QWEN3GUARD_CACHE: join(folder, "exports"), ...env },
+      env: { HOME: home, TMPDIR: temporary, QWEN3GUARD_CACHE: MODEL_CACHE, ...env },
     });
     expect(stdout).toBe("Safe\n");
     expect(await readdir(home)).toEqual([]);
@@ -38,6 +38,6 @@ test.each([
 );
 
 test("a command line of 100 kB is survived", async () => {
-  const env = { QWEN3GUARD_CACHE: await temporaryFolder() };
+  const env = { QWEN3GUARD_CACHE: MODEL_CACHE };
   expect(await runProgram(JUDGE, { env, args: ["a".repeat(100_000)] })).toBe("Safe\n");
 });
