@@ -17,6 +17,8 @@ const shared = {
   // One more than cores, on the smallest machine: many tests wait for a process, a browser or a file.
   maxWorkers: 3,
   pool: "forks",
+  // Most of what a test makes lives as long as the test: too long for the garbage collector's first, small space.
+  execArgv: ["--max-semi-space-size=32"],
   setupFiles: "test/support/restore.ts",
 } as const;
 

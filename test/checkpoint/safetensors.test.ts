@@ -215,7 +215,7 @@ test("damaged files of any kind give a CheckpointError or a consistent file, nev
         await opened.close();
       }
     }),
-    { numRuns: process.env.CI ? 1000 : 4000 },
+    { numRuns: Number(process.env.FUZZ_RUNS ?? 1000) },
   );
   expect(refused).toBeGreaterThan(500);
 });

@@ -15,7 +15,9 @@ const PYTHON = join(PYSPARK, "bin/python3");
 const JOB = fileURLToPath(new URL("../../deploy/spark/score.py", import.meta.url));
 /** SPARK_ROWS asks for more. */
 const ROWS = Number(process.env.SPARK_ROWS ?? 2_000);
-const PARTITIONS = 8;
+const PARTITIONS = 4;
+/** How often each row comes: judged once, they are compared with all their likes. */
+const TIMES = 10;
 const SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC";
 
 let folder: string;
@@ -31,18 +33,18 @@ test.skipIf(!existsSync(SUBMIT))(
   "Spark judges as one process does, and a partition whose executor is killed is judged again",
   { timeout: 600_000 },
   async () => {
-    const distinct = conversations(ROWS / 5);
+    const distinct = conversations(ROWS / TIMES);
     const env = { QWEN3GUARD_CACHE: MODEL_CACHE };
     const alone = await runCli(["score"], { input: distinct.join(""), env });
     expect(alone).toMatchObject({ code: 0, stderr: "" });
-    await writeFile(join(folder, "rows.jsonl"), distinct.join("").repeat(5));
+    await writeFile(join(folder, "rows.jsonl"), distinct.join("").repeat(TIMES));
 
     await mkdir(join(folder, "events"));
     const { ended, log } = submit(env);
     const executor = await busyExecutor(child?.pid as number);
     process.kill(executor, "SIGKILL");
     expect({ code: (await ended)[0], log: log() }).toMatchObject({ code: 0 });
-    expect(await outcome()).toBe(alone.stdout.repeat(5));
+    expect(await outcome()).toBe(alone.stdout.repeat(TIMES));
     expect(await lostTasks()).toBeGreaterThan(0);
   },
 );

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { odd, tiny, twoLayers06B, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
+import { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { Engine } from "../../src/engine/engine.js";
 import type { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
@@ -34,10 +35,14 @@ const cases = Object.keys(checkpoints).flatMap((name) =>
 );
 
 let root: string;
+const sources: Record<string, Record<string, string>> = {};
 beforeAll(async () => {
   root = await temporaryFolder();
   for (const [name, checkpoint] of Object.entries(checkpoints)) {
     await writeRandomCheckpoint(join(root, name), checkpoint);
+    const written = await Checkpoint.open(join(root, name));
+    sources[name] = await written.sha256();
+    await written.close();
   }
 });
 
@@ -49,7 +54,7 @@ describe.each(cases)("%s as %s", (name, dtype) => {
   beforeAll(async () => {
     golden = await readGolden(name);
     const modelDir = join(root, `${name}-${dtype}`);
-    await exportCheckpoint(join(root, name), modelDir, { dtype });
+    await exportCheckpoint(join(root, name), modelDir, { dtype, sources: sources[name] });
     engine = await Engine.load(modelDir, { maxStreams: 4, maxTokens: 256 });
     alone = await judge(golden.ids, 1);
   });
