@@ -2,7 +2,7 @@
  * Does a proxy lose a slot, mix answers up or grow, when requests of every protocol come by the thousand, servers die and
  * clients leave midway? And when the model is asked to go on, and with several processes?
  *
- *   npm run bench -- gateway [--requests 4500] [--at-once 16] [--runs hold-back,stream-first,vllm,anthropic,vllmx2]
+ *   npm run bench -- gateway [--requests 3200] [--at-once 16] [--runs hold-back,stream-first,vllm,anthropic,vllmx2]
  *
  * A real `qwen3guard proxy` with the embedded guard before an API in this process. A run is a mode, or the server of the
  * mode `regenerate`, and how many workers. Every answer must be the one that its request gets when nobody else asks, and one
@@ -22,15 +22,15 @@ import { round, summarize } from "./stats.js";
 
 const { values } = parseArgs({
   options: {
-    requests: { type: "string", default: "4500" },
+    requests: { type: "string", default: "3200" },
     "at-once": { type: "string", default: "16" },
     runs: { type: "string", default: "hold-back,stream-first,vllm,anthropic,vllmx2" },
-    phases: { type: "string", default: "15" },
+    phases: { type: "string", default: "16" },
   },
 });
 const [requests, atOnce, phases] = [values.requests, values["at-once"], values.phases].map(Number);
 /** Phases in which memory may still grow: code is compiled, buffers find their size. */
-const WARM_UP = Math.floor(phases / 3);
+const WARM_UP = Math.floor(phases / 2);
 /** More than clients: one that left holds its slot until the proxy has noticed. */
 const SLOTS = 32;
 const SERVERS = ["vllm", "anthropic"];

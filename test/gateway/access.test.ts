@@ -222,6 +222,14 @@ describe("the body of a judged request", () => {
     expect(upstream.asked).toHaveLength(0);
   });
 
+  test("may say nothing of its type, which some clients of Ollama's do, where it is no web page's", async () => {
+    expect((await ask("POST", CHAT, {}, BODY)).status).toBe(200);
+    upstream.asked.length = 0;
+    expect(code(await ask("POST", CHAT, { origin: "http://localhost:3000" }, BODY))).toBe("body_not_json");
+    expect(code(await ask("POST", CHAT, { origin: "null" }, BODY))).toBe("origin_refused");
+    expect(upstream.asked).toHaveLength(0);
+  });
+
   test("is sent on as what it was read as, whatever its charset was said to be", async () => {
     expect((await post({ "content-type": "application/json; charset=utf-7" })).status).toBe(200);
     expect(upstream.asked[0].headers["content-type"]).toBe("application/json");

@@ -79,6 +79,7 @@ export const bodyFields: Fields = {
   usage_breakdown: usage,
   time_info: figures(),
   perf_metrics: figures(),
+  metrics: figures(),
 };
 
 /** Of a choice beside its text. */

@@ -54,6 +54,8 @@ const VLLM: Fields = {
   mm_processor_kwargs: "word",
   media_io_kwargs: "word",
   kv_transfer_params: "word",
+  ec_transfer_params: "word",
+  truncation_side: "word",
   vllm_xargs: "word",
   cache_salt: "word",
   request_id: "word",
