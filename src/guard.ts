@@ -242,7 +242,7 @@ export class Guard {
     checkOptions(input, "guard.classify", CLASSIFY_OPTIONS);
     const { messages, tools, signal, cacheKey } = input ?? {};
     const policy = input?.policy && resolvePolicy(input.policy, this.labels);
-    const { before, answer, reasoning } = splitAnswer(messages);
+    const { before, answer, reasoning } = splitAnswer(messages, policy);
     if (answer !== null) checkAnswer(answer, this);
     const stream = this.#stream(
       { messages: before, tools, reasoning, signal, cacheKey, overflow: "slide", scope: "turn" },

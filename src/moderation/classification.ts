@@ -1,5 +1,10 @@
 import { InputError } from "../errors.js";
-import { contentText, type Message } from "../tokenizer/chat-template/messages.js";
+import {
+  invalid,
+  type Message,
+  type MessageOptions,
+  readMessage,
+} from "../tokenizer/chat-template/messages.js";
 import { severityOf } from "./labels.js";
 import type { Policy, PolicyData } from "./policy.js";
 import { type Finding, type Ruling, rulePrompt, ruleResponse } from "./ruling.js";
@@ -60,17 +65,32 @@ export interface ClassifyInput {
   cacheKey?: string;
 }
 
-/** The last message's text and whether it shows reasoning, where it is an answer; and the messages before it. */
-export function splitAnswer(messages: readonly Message[]): {
+/**
+ * The last message's text and whether it shows reasoning, where it is an answer; and the messages before it.
+ *
+ * @throws {InputError} MESSAGES_INVALID, also where the answer calls tools: that is none of its text. ATTACHMENT_UNREADABLE
+ */
+export function splitAnswer(
+  messages: readonly Message[],
+  { attachments = "block" }: MessageOptions = {},
+): {
   before: readonly Message[];
   answer: string | null;
   reasoning: boolean;
 } {
   const last = Array.isArray(messages) ? messages.at(-1) : undefined;
   if (last?.role !== "assistant") return { before: messages, answer: null, reasoning: false };
-  const thought = last.reasoning_content ?? "";
-  const said = contentText(last.content ?? "", "the last message", "block") + (last.refusal ?? "");
-  const answer = thought === "" ? said : `<think>\n${thought}\n</think>\n\n${said}`;
+  const {
+    content,
+    reasoning_content: thought = "",
+    tool_calls: calls,
+  } = readMessage(last, `message ${messages.length - 1}`, attachments);
+  if (calls !== undefined) {
+    throw invalid(
+      `message ${messages.length - 1} calls tools, which is no text of the answer. Put what is to be judged into its content`,
+    );
+  }
+  const answer = thought === "" ? content : `<think>\n${thought}\n</think>\n\n${content}`;
   return { before: messages.slice(0, -1), answer, reasoning: answer.trimStart().startsWith("<think>") };
 }
 

@@ -4,6 +4,7 @@ import type { GenGuard, TokenLogprob } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { Classification } from "../moderation/classification.js";
 import { type Asking, type Judge, modelOf } from "./judge.js";
+import { withReasoning } from "./messages.js";
 
 /** What would change the text that is judged, or put more beside it: the guard's template shows none of it. */
 const REFUSED = [
@@ -52,8 +53,9 @@ export async function chatCompletion(
   asking: Asking,
 ): Promise<{ response: Response; found: Classification }> {
   const asked = read(body);
-  const written = await write(body.messages, asked, judge, asking);
-  const prompt = await promptTokens(judge.guard, body.messages);
+  const messages = withReasoning(body.messages);
+  const written = await write(messages, asked, judge, asking);
+  const prompt = await promptTokens(judge.guard, messages);
   const completion = asked.choices * written.pieces.length;
   const usage = { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
   const common = {

@@ -25,6 +25,7 @@ import { endpointOf, GUARDRAIL, STREAMS } from "./endpoints.js";
 import { type Asking, Judge } from "./judge.js";
 import { Keys, type Take } from "./keys.js";
 import { blockedFor, guardrail } from "./litellm.js";
+import { withReasoning } from "./messages.js";
 import { endSockets, refuseSocket, requestOf, serveSocket } from "./socket.js";
 import { TokenStreams } from "./streams.js";
 import type { TokenStream } from "./token-stream.js";
@@ -209,7 +210,7 @@ export class GuardService implements Service {
     );
     app.post("/v1/classify", (c) =>
       this.#work(c, async ({ messages, policy }, asking) => {
-        const found = await this.#judge.classify(messages, asking, policy);
+        const found = await this.#judge.classify(withReasoning(messages), asking, policy);
         this.#note(found);
         return Response.json(found);
       }),

@@ -8,6 +8,7 @@ import { type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import type { GuardStream } from "../moderation/stream.js";
 import type { Judgement, Verdict } from "../moderation/verdict.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
+import { withReasoning } from "./messages.js";
 import { StreamTelling } from "./telling.js";
 
 /** Characters or ids of one push: more would keep others waiting. */
@@ -54,7 +55,8 @@ export class TokenStream {
   ) {
     this.owner = owner;
     this.id = id;
-    const { messages, ids, overflow } = body;
+    const { ids, overflow } = body;
+    const messages = withReasoning(body.messages);
     if ((messages === undefined) === (ids === undefined)) {
       throw new RequestError(400, "field_invalid", "A stream opens with messages or with ids, one of them.");
     }

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Guard, loadGuard } from "../../src/guard.js";
+import type { Message } from "../../src/index.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
 import { MODEL_CACHE } from "../support/model.js";
 
@@ -72,6 +73,30 @@ describe("guard.classify", () => {
     );
     const told = { role: "assistant", content: BREAD, reasoning_content: TURNING };
     expect((await guard.classify({ messages: [QUESTION, told] })).risk).toBe("Unsafe");
+  });
+
+  test.each<[string, object, string]>([
+    [
+      "a call of a tool",
+      { tool_calls: [{ function: { name: "say", arguments: TURNING } }] },
+      "MESSAGES_INVALID",
+    ],
+    ["a call of a function", { function_call: { name: "say", arguments: TURNING } }, "MESSAGES_INVALID"],
+    ["reasoning that is no text", { reasoning_content: { text: TURNING } }, "MESSAGES_INVALID"],
+    ["a refusal that is no text", { refusal: [TURNING] }, "MESSAGES_INVALID"],
+    ["a text for a name", { name: TURNING }, "MESSAGES_INVALID"],
+    ["sound", { audio: { id: "1" } }, "ATTACHMENT_UNREADABLE"],
+  ])("%s in the answer is refused, as nobody would judge it", async (_, fields, code) => {
+    const answer = { role: "assistant", content: BREAD, ...fields } as Message;
+    await expect(guard.classify({ messages: [QUESTION, answer] })).rejects.toMatchObject({ code });
+  });
+
+  test("what the policy leaves out of messages it leaves out of the answer too", async () => {
+    const content = [{ type: "text", text: BREAD }, { type: "image_url" }];
+    const messages = [QUESTION, { role: "assistant", content }];
+    await expect(guard.classify({ messages })).rejects.toMatchObject({ code: "ATTACHMENT_UNREADABLE" });
+    const found = await guard.classify({ messages, policy: { attachments: "ignore" } });
+    expect(found.text).toBe("Safety: Safe\nCategories: None");
   });
 
   test("many at once are each what they are alone", async () => {

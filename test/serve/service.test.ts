@@ -123,6 +123,23 @@ describe.each(["Gen", "Stream"])("chat completions of a %s guard", (kind) => {
     expect(three?.prompt_tokens).toBe(one?.prompt_tokens);
   });
 
+  test("reasoning is judged under each of its names", async () => {
+    const classify = async (fields: object) => {
+      const messages = [...ask("Hi").messages, { role: "assistant", content: "Hello", ...fields }];
+      return (await post(`${url}/v1/classify`, { messages })).json();
+    };
+    const judged = await classify({ reasoning_content: "I hate you" });
+    expect(judged).not.toEqual(await classify({}));
+    for (const field of ["reasoning", "thinking"]) {
+      expect(await classify({ [field]: "I hate you" })).toEqual(judged);
+      expect(await classify({ reasoning_content: "I hate you", [field]: "I hate you" })).toEqual(judged);
+      expect(await classify({ [field]: { text: "I" } })).toMatchObject({
+        error: { code: "messages_invalid" },
+      });
+    }
+    expect(await classify({ reasoning_content: "I hate", thinking: "you" })).not.toEqual(judged);
+  });
+
   test.each([
     ["messages that are none", { messages: "Hi" }],
     ["no messages", { messages: [] }],

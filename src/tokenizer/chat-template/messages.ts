@@ -82,7 +82,8 @@ export function templateMessages(
   }
 }
 
-function readMessage(
+/** @param which of the messages it is, for errors. @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE */
+export function readMessage(
   message: Message | null | undefined,
   which: string,
   attachments: "block" | "ignore",
