@@ -2,40 +2,36 @@
  * Does a proxy lose a slot, mix answers up or grow, when requests of every protocol come by the thousand, servers die and
  * clients leave midway? And when the model is asked to go on, and with several processes?
  *
- *   npm run bench -- gateway [--requests 3200] [--at-once 16] [--runs hold-back,stream-first,vllm,anthropic,vllmx2]
+ *   npm run bench -- gateway [--requests 4000] [--at-once 16] [--runs hold-back,stream-first,vllm,anthropic,vllmx2]
  *
  * A real `qwen3guard proxy` with the embedded guard before an API in this process. A run is a mode, or the server of the
  * mode `regenerate`, and how many workers. Every answer must be the one that its request gets when nobody else asks, and one
  * that was cut short its beginning. Memory is that of the proxy's processes together; Linux alone tells.
  */
-import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdirSync, readFileSync } from "node:fs";
 import { Agent, request } from "node:http";
-import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { PROTOCOLS, type Protocol } from "../test/gateway/protocols.js";
 import { type Death, harmlessOf, piecesOf, SAMPLES, startApi } from "./gateway-api.js";
 import { report } from "./report.js";
 import { round, summarize } from "./stats.js";
+import { isIdle, residentMB, startProxy } from "./watched-proxy.js";
 
 const { values } = parseArgs({
   options: {
-    requests: { type: "string", default: "3200" },
+    requests: { type: "string", default: "4000" },
     "at-once": { type: "string", default: "16" },
     runs: { type: "string", default: "hold-back,stream-first,vllm,anthropic,vllmx2" },
-    phases: { type: "string", default: "16" },
+    phases: { type: "string", default: "20" },
   },
 });
 const [requests, atOnce, phases] = [values.requests, values["at-once"], values.phases].map(Number);
 /** Phases in which memory may still grow: code is compiled, buffers find their size. */
-const WARM_UP = Math.floor(phases / 2);
+const WARM_UP = Math.floor(phases / 3);
 /** More than clients: one that left holds its slot until the proxy has noticed. */
 const SLOTS = 32;
 const SERVERS = ["vllm", "anthropic"];
 const DEATHS: Death[] = ["dies", "ends early", "fails", "refuses"];
-const HOLDING = /^qwen3guard_(?:streams|slots\{state="\w+"\}) ([1-9]\d*)/m;
 
 interface Asked {
   protocol: Protocol;
@@ -57,17 +53,23 @@ const random = generator(7);
 const agent = new Agent({ keepAlive: true });
 const api = await startApi();
 const results = [];
-for (const run of values.runs.split(",")) results.push(await soak(run));
+for (const run of values.runs.split(",")) {
+  results.push(await soak(run));
+  report("gateway", { requests, atOnce, slots: SLOTS, warmUpPhases: WARM_UP, runs: results });
+}
 api.close();
-report("gateway", { requests, atOnce, slots: SLOTS, warmUpPhases: WARM_UP, runs: results });
 if (results.some(({ missed }) => missed.length > 0)) process.exitCode = 1;
 
 async function soak(run: string) {
   const [mode, workers = "1"] = run.split("x");
-  const proxy = await startProxy(mode, workers);
+  const how = SERVERS.includes(mode)
+    ? ["--mode", "regenerate", "--continue", mode, "--buffer", "20"]
+    : ["--mode", mode];
+  const size = ["--max-streams", String(SLOTS), "--workers", workers];
+  const proxy = await startProxy(["--upstream", api.url, ...size, ...how]);
   const alone = new Map<string, Came>();
   for (const asked of every())
-    alone.set(nameOf(asked), await ask(proxy.url, asked, `alone ${nameOf(asked)}`));
+    alone.set(nameOf(asked), await ask(proxy.url, asked, `${run} alone ${nameOf(asked)}`));
   const counts: Record<string, number> = { whole: 0, flagged: 0, failed: 0, left: 0 };
   const rssMB: number[] = [];
   let wrong = 0;
@@ -87,7 +89,7 @@ async function soak(run: string) {
     };
     await Promise.all(Array.from({ length: atOnce }, client));
     if (!(await isIdle(proxy.url))) lost++;
-    rssMB.push(residentMB(proxy.process.pid as number));
+    rssMB.push(await residentMB(proxy.process.pid as number));
   }
   const metrics = await (await fetch(`${proxy.url}/metrics`)).text();
   const regenerations = sumOf(metrics, "qwen3guard_regenerations_total");
@@ -116,35 +118,6 @@ async function soak(run: string) {
     rssGrowthPercent: growth,
     missed,
   };
-}
-
-async function startProxy(mode: string, workers: string): Promise<{ url: string; process: ChildProcess }> {
-  const how = SERVERS.includes(mode)
-    ? ["--mode", "regenerate", "--continue", mode, "--buffer", "20"]
-    : ["--mode", mode];
-  const main = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
-  const options = [
-    "--upstream",
-    api.url,
-    "--port",
-    "0",
-    "--max-streams",
-    String(SLOTS),
-    "--workers",
-    workers,
-  ];
-  const started = spawn(process.execPath, [main, "proxy", ...options, ...how], {
-    stdio: ["ignore", "pipe", "ignore"],
-  });
-  process.once("exit", () => started.kill());
-  const url = await new Promise<string>((resolve, reject) => {
-    started.once("exit", (code) => reject(new Error(`The proxy ended with ${code}.`)));
-    started.stdout.on("data", (data) => {
-      const found = /http:\/\/[\d.:]+/.exec(String(data));
-      if (found) resolve(found[0]);
-    });
-  });
-  return { url, process: started };
 }
 
 function* every(): Iterable<Asked> {
@@ -232,32 +205,8 @@ function cameOf(protocol: Protocol, streamed: boolean, raw: string): Came {
   return { text: protocol.textOf(body as never), end: flagged ? "flagged" : "whole" };
 }
 
-/** Whether within a few seconds nothing holds a slot. */
-async function isIdle(url: string): Promise<boolean> {
-  for (let tries = 0; tries < 50; tries++) {
-    const metrics = await (await fetch(`${url}/metrics`)).text();
-    if (!HOLDING.test(metrics)) return true;
-    await sleep(100);
-  }
-  return false;
-}
-
 function sumOf(metrics: string, name: string): number {
   return Number(new RegExp(`^${name} (\\d+)`, "m").exec(metrics)?.[1] ?? 0);
-}
-
-/** Of a process and those that it started; 0 where nothing tells. */
-function residentMB(pid: number): number {
-  try {
-    const status = (id: string | number) => readFileSync(`/proc/${id}/status`, "utf8");
-    const own = Number(/VmRSS:\s+(\d+)/.exec(status(pid))?.[1]) / 1024;
-    const children = readdirSync("/proc").filter(
-      (id) => /^\d+$/.test(id) && new RegExp(`^PPid:\\s+${pid}$`, "m").test(status(id)),
-    );
-    return Math.round(own + children.reduce((sum, id) => sum + residentMB(Number(id)), 0));
-  } catch {
-    return 0;
-  }
 }
 
 function growthPercent(rssMB: number[]): number {
