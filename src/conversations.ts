@@ -1,8 +1,10 @@
 import type { Ahead } from "./engine/read-ahead.js";
 import type { PromptInput, StreamInput } from "./guard-options.js";
 import type { Policy, PromptScope } from "./moderation/policy.js";
+import { partsOf } from "./moderation/prompt-parts.js";
 import { longestConversation, type WindowSizes } from "./moderation/prompt-windows.js";
 import type { Prompt } from "./prompt.js";
+import { textsIn, withStanding } from "./standing.js";
 import type { EncodedTexts } from "./tokenizer/chat-template/encoded-texts.js";
 import {
   type ChatTemplate,
@@ -67,25 +69,26 @@ export class Conversations {
 
   /** As `prefixOf`, of messages. */
   templated(
-    input: PromptInput & Pick<StreamInput, "overflow" | "cacheKey">,
+    input: PromptInput & Pick<StreamInput, "overflow" | "cacheKey" | "closely">,
     policy: Policy | undefined,
   ): Prefix | Promise<Prefix> {
     const limits = this.#limits(input, policy);
-    return this.#template.prefixWithin(limits, input.messages, this.#options(input, policy));
+    const { messages, ...options } = asRead(input);
+    return this.#template.prefixWithin(limits, messages, this.#options(options, policy));
   }
 
   /** How the conversation's next turn will begin; null where it is not known. */
   goingOn(input: Partial<StreamInput>, policy: Policy | undefined): Prompt["goingOn"] {
-    const { messages, prompt } = input;
-    if (!messages) return prompt?.goingOn ?? null;
-    const options = this.#options(input, policy);
+    if (!input.messages) return input.prompt?.goingOn ?? null;
+    const { messages, ...given } = asRead(input as PromptInput);
+    const options = this.#options(given, policy);
     let asked = false;
     return async (answer): Promise<Ahead | null> => {
       // Of several answers to one prompt, the conversation goes on with one.
       if (asked) return null;
       asked = true;
-      const { ids, turns } = await this.#template.goingOn(this.maxTokens, messages, answer, options);
-      return { ids, reads: turns.map(({ end }) => end) };
+      const { said } = partsOf(await this.#template.goingOn(this.maxTokens, messages, answer, options));
+      return { ids: said.ids, reads: said.turns.map(({ end }) => end) };
     };
   }
 
@@ -115,6 +118,13 @@ export function scopeOf(
   policy: Policy | undefined,
 ): PromptScope | undefined {
   return scope ?? prompt?.scope ?? policy?.prompt.scope;
+}
+
+/** Where it is read closely, tools are no part of what is said, as in what a proxy or the AI SDK's middleware reads. */
+function asRead<I extends PromptInput & Pick<StreamInput, "closely">>(input: I): I {
+  const { messages, tools, closely } = input;
+  if (!closely || !tools?.length || !Array.isArray(messages)) return input;
+  return { ...input, messages: withStanding(messages, textsIn(tools)), tools: undefined };
 }
 
 function templateOptions(

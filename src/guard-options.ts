@@ -31,6 +31,11 @@ export interface LoadOptions extends EngineOptions, ResolveOptions {
    */
   maxWindows?: number;
   /**
+   * Tokens behind which this model's verdicts still hold: how much may stand before a turn that counts where a conversation
+   * is read `closely`. Default: a sixteenth of its positions (128 of the embedded guard's, 2,048 of 32,768).
+   */
+  span?: number;
+  /**
    * After a stream has ended, and while nothing else runs, the answer is read once more as it will stand in the
    * conversation's next turn, which then pays for what is new in it alone. Default false.
    */
@@ -47,6 +52,12 @@ export type StreamInput = {
    * judges on. Default "error".
    */
   overflow?: Overflow;
+  /**
+   * Reads turns that count and stand behind more than the guard's `span` once more by themselves, and the answer behind such
+   * a last turn alone: behind much that is harmless, harm is missed. The worst verdict counts, so that there may be two on a
+   * turn. Default false: what is judged is the conversation as it is.
+   */
+  closely?: boolean;
   /** Keeps the verdicts, so that what comes again after `stream.restart()` is not run again. Default false. */
   restarts?: boolean;
   /** What `stream.ruling` goes by. It stops nothing by itself: `moderate` does. */
@@ -79,7 +90,10 @@ export interface PromptInput {
   messages: readonly Message[];
   /** The response itself starts with the model's `<think>…</think>`. Default false. */
   reasoning?: boolean;
-  /** Tool definitions that the model is given, as JSON schemas: the guard reads them in the system's turn. */
+  /**
+   * Tool definitions that the model is given, as JSON schemas: the guard reads them in the system's turn; where it reads
+   * `closely`, their texts in windows of their own, which are ruled on whatever the scope.
+   */
   tools?: readonly unknown[];
   /**
    * "conversation" shows the guard the reasoning of earlier answers as well, which its chat template leaves out.
@@ -90,7 +104,7 @@ export interface PromptInput {
 
 type NoMessages = { [field in keyof PromptInput]?: undefined };
 
-/** `policy` is DEFAULT_POLICY where none is given, `overflow` is "slide". */
+/** `policy` is DEFAULT_POLICY where none is given, `overflow` is "slide", `closely` is true. */
 export type ModerateOptions<C = unknown> = StreamInput &
   Omit<ModerationOptions<C>, "policy"> & {
     /**
@@ -119,6 +133,7 @@ export const LOAD_OPTIONS = {
   prefixCache: anything,
   idleMs: wholeFrom(1, LONGEST_MS),
   maxWindows: wholeFrom(1, 1024),
+  span: wholeFrom(0),
   readAhead: aBoolean,
 } satisfies Record<keyof LoadOptions, OptionCheck>;
 
@@ -130,7 +145,8 @@ export const PROMPT_OPTIONS = {
   policy: anything,
   overflow: oneOf("error", "slide"),
   cacheKey: aText,
-} satisfies Record<keyof PromptInput | "policy" | "overflow" | "cacheKey", OptionCheck>;
+  closely: aBoolean,
+} satisfies Record<keyof PromptInput | "policy" | "overflow" | "cacheKey" | "closely", OptionCheck>;
 
 export const STREAM_OPTIONS = {
   ...PROMPT_OPTIONS,
@@ -146,6 +162,7 @@ export const CLASSIFY_OPTIONS = {
   tools: anything,
   signal: aSignal,
   cacheKey: aText,
+  closely: aBoolean,
 } satisfies Record<keyof ClassifyInput, OptionCheck>;
 
 export const MODERATE_OPTIONS = { ...STREAM_OPTIONS, ...MODERATION_OPTIONS, scout: aScout } satisfies Record<

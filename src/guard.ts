@@ -33,11 +33,12 @@ import {
   splitAnswer,
 } from "./moderation/classification.js";
 import { type Policy, resolvePolicy } from "./moderation/policy.js";
-import { type WindowSizes, windowSizes } from "./moderation/prompt-windows.js";
+import { spanOf, type WindowSizes, windowSizes } from "./moderation/prompt-windows.js";
 import { rulePrompt } from "./moderation/ruling.js";
 import { SlotWatch } from "./moderation/slot-watch.js";
 import { GuardStream } from "./moderation/stream.js";
 import type { StreamOptions } from "./moderation/stream-options.js";
+import { WindowMemory } from "./moderation/window-memory.js";
 import { aText, checkOptions } from "./options.js";
 import { Prompt } from "./prompt.js";
 import { resolveModel } from "./resolve-model.js";
@@ -61,6 +62,8 @@ export class Guard {
   readonly #engine: Engine;
   readonly #idleMs: number | undefined;
   readonly #windows: WindowSizes | null;
+  readonly #span: number;
+  readonly #memory: WindowMemory | null;
   readonly #conversations: Conversations;
   readonly #ahead: ReadAhead | null;
   readonly #streams: SlotWatch<GuardStream>;
@@ -75,8 +78,9 @@ export class Guard {
       idleMs,
       readAhead = false,
       maxWindows = USUAL_WINDOWS,
-      prefixCache,
-    }: Pick<LoadOptions, "idleMs" | "readAhead" | "maxWindows" | "prefixCache"> = {},
+      prefixCache = {},
+      span = spanOf(engine.manifest.config),
+    }: Pick<LoadOptions, "idleMs" | "readAhead" | "maxWindows" | "prefixCache" | "span"> = {},
   ) {
     this.modelDir = modelDir;
     this.tokenizer = tokenizer;
@@ -84,6 +88,8 @@ export class Guard {
     this.#engine = engine;
     this.#idleMs = idleMs;
     this.#windows = windowSizes(engine.maxTokens, maxWindows);
+    this.#span = span;
+    this.#memory = prefixCache && prefixCache.maxTokens !== 0 ? new WindowMemory() : null;
     const texts = prefixCache === false ? null : new EncodedTexts();
     this.#conversations = new Conversations(template, tokenizer, engine.maxTokens, this.#windows, texts);
     this.#ahead = readAhead ? new ReadAhead(engine) : null;
@@ -130,7 +136,8 @@ export class Guard {
    * (`reusedTokens`), and that ran (`prefilledTokens`).
    */
   get load(): { active: number; waiting: number; reusedTokens: number; prefilledTokens: number } {
-    return this.#engine.load;
+    const load = this.#engine.load;
+    return { ...load, reusedTokens: load.reusedTokens + (this.#memory?.reusedTokens ?? 0) };
   }
 
   /**
@@ -165,12 +172,12 @@ export class Guard {
    * too long is refused at once; a long conversation is encoded in slices, between which the event loop goes on, and what
    * is wrong with it then is said by its streams.
    *
-   * @param input `overflow` as for its streams: "slide" lets it be longer than the context. `cacheKey` as for its streams;
-   *   left out, no text of another conversation's is used that was encoded before
+   * @param input `overflow` and `closely` as for its streams: "slide" lets it be longer than the context. `cacheKey` as for
+   *   its streams; left out, no text of another conversation's is used that was encoded before
    * @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE, POLICY_INVALID, OPTION_INVALID, MARKS_TOO_MANY
    * @throws {ContextLengthError} PROMPT_TOO_LONG
    */
-  prompt(input: PromptInput & Pick<StreamInput, "overflow" | "policy" | "cacheKey">): Prompt {
+  prompt(input: PromptInput & Pick<StreamInput, "overflow" | "policy" | "cacheKey" | "closely">): Prompt {
     checkOptions(input, "guard.prompt", PROMPT_OPTIONS);
     const policy = input.policy && resolvePolicy(input.policy, this.labels);
     return new Prompt(
@@ -186,12 +193,14 @@ export class Guard {
     options: Pick<StreamOptions, "policy" | "scope" | "mostSlides">,
     goingOn: Prompt["goingOn"],
   ): GuardStream {
-    const { cacheKey = "" } = input;
+    const { cacheKey = "", closely = false } = input;
     const stream = new GuardStream(this.#engine.open(cacheKey), this.tokenizer, this.labels, prefix, {
       ...options,
       signal: input.signal,
       overflow: input.overflow,
       windows: this.#windows,
+      span: closely ? this.#span : null,
+      recall: this.#memory?.under(cacheKey),
       spare: () => this.#spare(cacheKey),
       idleMs: this.#idleMs,
       restarts: input.restarts,
@@ -218,6 +227,7 @@ export class Guard {
     const policy = resolvePolicy(options.policy, this.labels);
     const own = {
       overflow: options.overflow ?? "slide",
+      closely: options.closely ?? true,
       restarts: options.mode === "regenerate",
       signal: undefined,
     };
@@ -240,12 +250,12 @@ export class Guard {
    */
   async classify(input: ClassifyInput): Promise<Classification> {
     checkOptions(input, "guard.classify", CLASSIFY_OPTIONS);
-    const { messages, tools, signal, cacheKey } = input ?? {};
+    const { messages, tools, signal, cacheKey, closely } = input ?? {};
     const policy = input?.policy && resolvePolicy(input.policy, this.labels);
     const { before, answer, reasoning } = splitAnswer(messages, policy);
     if (answer !== null) checkAnswer(answer, this);
     const stream = this.#stream(
-      { messages: before, tools, reasoning, signal, cacheKey, overflow: "slide", scope: "turn" },
+      { messages: before, tools, reasoning, signal, cacheKey, closely, overflow: "slide", scope: "turn" },
       false,
       { mostSlides: (this.#windows?.most ?? 1) - 1 },
     );

@@ -20,7 +20,7 @@ export const aScout: OptionCheck = (value) =>
 export function scoutFor(
   guard: Guard,
   choice: ScoutChoice | undefined,
-  { messages, tools, reasoning, scope, cacheKey }: StreamInput,
+  { messages, tools, reasoning, scope, cacheKey, closely }: StreamInput,
 ): ScoutOptions | null {
   if (!choice) return null;
   if (!messages) {
@@ -29,7 +29,7 @@ export function scoutFor(
   return {
     async open() {
       const scout = choice === true ? await guard.scout() : choice;
-      return scout.stream({ messages, tools, reasoning, scope, cacheKey, overflow: "slide" });
+      return scout.stream({ messages, tools, reasoning, scope, cacheKey, closely, overflow: "slide" });
     },
     decoder() {
       const decoder = new IncrementalDecoder(guard.tokenizer);

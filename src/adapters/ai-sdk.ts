@@ -157,7 +157,14 @@ function openGate<T extends object>(
   const { mode, release, batch, scout, promptFirst, onObserve, cacheKey } = options;
   const { scope } = policy.prompt;
   const { abortSignal } = params;
-  const input: StreamInput = { messages, reasoning: true, overflow: "slide", scope, cacheKey };
+  const input: StreamInput = {
+    messages,
+    reasoning: true,
+    overflow: "slide",
+    closely: true,
+    scope,
+    cacheKey,
+  };
   const gate = new Gate<T>(
     (signal) => read(abortSignal ? AbortSignal.any([abortSignal, signal]) : signal, formatter),
     () => guard.stream(input),

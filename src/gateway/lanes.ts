@@ -48,7 +48,10 @@ export function lanesOf(
     const open = (): VerdictStream => {
       const prompt = (prompts.get(messages) as () => Prompt)();
       const restarts = regeneration !== null;
-      const stream = guard.stream({ prompt, overflow: "slide", cacheKey, ...(restarts && { restarts }) });
+      const stream = guard.stream({
+        ...{ prompt, overflow: "slide", closely: true, cacheKey },
+        ...(restarts && { restarts }),
+      });
       const kept = keepers[choice]?.watch(stream) ?? stream;
       return watched?.stream(kept) ?? kept;
     };
@@ -63,7 +66,7 @@ export function lanesOf(
       },
     };
     const ahead = parsed.stream
-      ? scoutFor(guard, scout, { messages, reasoning: true, scope, cacheKey })
+      ? scoutFor(guard, scout, { messages, reasoning: true, scope, cacheKey, closely: true })
       : null;
     const lane = new Lane(prefill, asksForJson(options.request), open, gate, ahead, watched, regeneration);
     lane.dropped = dropped;

@@ -63,6 +63,8 @@ export interface ClassifyInput {
   signal?: AbortSignal;
   /** As for `guard.stream`: several answers to one prompt read it once. */
   cacheKey?: string;
+  /** As for `guard.stream`. A Gen guard reads a conversation as one in any case. */
+  closely?: boolean;
 }
 
 /**

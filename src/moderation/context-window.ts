@@ -1,6 +1,8 @@
+import { type Logits, rowOf } from "../engine/logits.js";
 import type { LogitsReader, Sequence } from "../engine/sequence.js";
 import { ClosedError, ContextLengthError, type GuardError } from "../errors.js";
 import type { PromptInWindows, PromptWindow, WindowRead } from "./prompt-windows.js";
+import type { WindowRecall } from "./window-memory.js";
 
 /** What a stream does when its conversation, or the response to it, outgrows the model's context. */
 export type Overflow = "error" | "slide";
@@ -45,13 +47,14 @@ export class ContextWindow {
   #sequence: Sequence;
   readonly #overflow: Overflow;
   readonly #spare: () => Sequence | null;
+  readonly #recall: WindowRecall | null;
   readonly #first: Sequence;
   #prefix: readonly number[] = [];
   #short: readonly number[] | null = null;
   readonly #mostSlides: number;
   /** Reads a window of the prompt in place of the first. */
   #reading: Sequence | null = null;
-  /** Of sequences that read windows of the prompt. */
+  /** Of windows of the prompt that others read, or that are remembered. */
   #reused = 0;
   /** All response ids so far, judged or not. */
   readonly #ids: number[] = [];
@@ -68,18 +71,23 @@ export class ContextWindow {
   /**
    * @param spare opens another sequence where a slot is free and nobody waits for it
    * @param mostSlides how often it may slide. Default: without end
+   * @param recall what is known of windows of the prompt. Default: nothing
    */
   constructor(
     sequence: Sequence,
     overflow: Overflow,
     spare: () => Sequence | null,
-    mostSlides = Number.POSITIVE_INFINITY,
+    {
+      mostSlides = Number.POSITIVE_INFINITY,
+      recall = null,
+    }: { mostSlides?: number; recall?: WindowRecall | null } = {},
   ) {
     this.#sequence = sequence;
     this.#first = sequence;
     this.#overflow = overflow;
     this.#spare = spare;
     this.#mostSlides = mostSlides;
+    this.#recall = recall;
   }
 
   /** Response tokens given so far. */
@@ -164,14 +172,23 @@ export class ContextWindow {
   }
 
   /**
-   * Reads windows of the prompt that are not the last. Where a slot is free, in that: then it stays warm, and what the
-   * conversation's next turn has in common with it need not be read again.
+   * Reads windows of the prompt that are not the last, but for those whose verdicts are remembered. Where a slot is free, in
+   * that: then it stays warm, and what the conversation's next turn has in common with it need not be read again.
    */
   async #readWindows(windows: readonly PromptWindow[], read: PromptReader): Promise<void> {
     for (const window of windows) {
+      if (this.#recall?.tell(window, read)) {
+        this.#reused += window.ids.length;
+        continue;
+      }
       const sequence = this.failure ? null : this.#spare();
       this.#reading = sequence;
-      await feedWindow(sequence ?? this.#first, window, read);
+      const given: Logits[] = [];
+      await feedWindow(sequence ?? this.#first, window, (logits, index, own) => {
+        if (this.#recall) given.push(rowOf(logits, this.#first.limits.outputs, index, -1));
+        read(logits, index, own);
+      });
+      this.#recall?.keep(window, given);
       this.#reading = null;
       this.#reused += sequence?.reused ?? 0;
       sequence?.close(new ClosedError("STREAM_CLOSED", "The window was read."));

@@ -4,9 +4,8 @@ import type { Prefix } from "../tokenizer/chat-template/template.js";
 import { TURN_END } from "../tokenizer/chat-template/turns.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { ContextWindow, PromptReader } from "./context-window.js";
-import type { PromptScope } from "./policy.js";
-import { intoWindows, type WindowSizes } from "./prompt-windows.js";
-import { judgePrompt, type TurnVerdict, type Verdict, verdictsOfTurn, worstOf } from "./verdict.js";
+import { intoWindows, type Reading, type WindowRead, type WindowSizes } from "./prompt-windows.js";
+import { judgePrompt, type TurnVerdict, type Verdict, worstOf } from "./verdict.js";
 
 /** The conversation before a response: read into the context, and judged where its turns end. */
 export class JudgedPrompt {
@@ -44,20 +43,18 @@ export class JudgedPrompt {
    * Gives it to the model; resolves with the last verdict.
    *
    * @param cuts how it is cut where it is longer than the context; null: it must not be
-   * @param scope what of one that is cut is judged
    * @throws {ContextLengthError} PROMPT_TOO_LONG
    * @throws as `Sequence.feed`
    */
-  async read(prefix: Prefix, cuts: WindowSizes | null, scope: PromptScope): Promise<void> {
+  async read(prefix: Prefix, cuts: WindowSizes | null, reading: Omit<Reading, "close">): Promise<void> {
     this.#tokens = prefix.ids.length;
     try {
       const close = this.#tokenizer.tokenId(TURN_END) as number;
-      const prompt = intoWindows(prefix, this.#window.maxTokens, cuts, { scope, close });
-      const verdicts: TurnVerdict[] = [];
-      const most = prompt.windows.reduce((sum, { reads }) => sum + reads.length, 0);
-      await this.#window.prefill(prompt, this.#reader(prefix, verdicts, most));
+      const prompt = intoWindows(prefix, this.#window.maxTokens, cuts, { ...reading, close });
+      const reads = prompt.windows.flatMap((window) => window.reads);
+      await this.#window.prefill(prompt, this.#reader(prefix, reads));
       this.#verdict.resolve(null);
-      this.#turns.resolve(verdicts);
+      this.#turns.resolve([]);
     } catch (error) {
       this.#reject(error);
       throw error;
@@ -69,8 +66,11 @@ export class JudgedPrompt {
     if (this.#tokens === null) this.#reject(reason);
   }
 
-  #reader({ ids, promptIndex, turns }: Prefix, verdicts: TurnVerdict[], most: number): PromptReader {
-    return (logits, at, { turn, index }) => {
+  #reader({ ids, promptIndex, turns }: Prefix, reads: readonly WindowRead[]): PromptReader {
+    const verdicts: TurnVerdict[] = [];
+    const asked = turns.findIndex(({ end }) => end === promptIndex);
+    let left = reads.filter(({ turn }) => turn === asked).length;
+    return (logits, at, { turn, index, alone }) => {
       const { role, empty, end, standing } = turns[turn];
       const tokenId = ids[end];
       const verdict: Verdict = {
@@ -80,9 +80,14 @@ export class JudgedPrompt {
         ...judgePrompt(logits, at, this.#labels),
         provisional: false,
       };
-      verdicts.push({ ...verdict, role, empty, turn, ...(standing && { standing }) });
-      if (index === promptIndex) this.#verdict.resolve(promptVerdict(verdicts, index));
-      if (verdicts.length === most) this.#turns.resolve(verdicts);
+      verdicts.push({
+        ...verdict,
+        ...{ role, empty, turn },
+        ...(standing && { standing }),
+        ...(alone && { alone }),
+      });
+      if (turn === asked && --left === 0) this.#verdict.resolve(verdictOn(asked, verdicts));
+      if (verdicts.length === reads.length) this.#turns.resolve(verdicts.sort(byPlace));
     };
   }
 
@@ -91,7 +96,13 @@ export class JudgedPrompt {
   }
 }
 
-function promptVerdict(turns: readonly TurnVerdict[], index: number): Verdict {
-  const { role: _, empty: __, turn: ___, ...verdict } = worstOf(verdictsOfTurn(turns, { index }));
+function verdictOn(asked: number, turns: readonly TurnVerdict[]): Verdict {
+  const own = turns.filter(({ turn }) => turn === asked);
+  const { role: _, empty: __, turn: ___, alone: ____, ...verdict } = worstOf(own);
   return verdict;
+}
+
+/** As the conversation has them, the one that has all of it before it last. */
+function byPlace(a: TurnVerdict, b: TurnVerdict): number {
+  return a.turn - b.turn || a.index - b.index || Number(b.alone ?? false) - Number(a.alone ?? false);
 }

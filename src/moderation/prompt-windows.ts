@@ -1,6 +1,8 @@
 import type { Prefix } from "../tokenizer/chat-template/template.js";
+import type { Turn } from "../tokenizer/chat-template/turns.js";
 import { promptTooLong, tooManyWindows } from "../tokenizer/limits.js";
 import type { PromptScope } from "./policy.js";
+import { closerWindows, type PromptPart, partsOf } from "./prompt-parts.js";
 import { turnsInScope } from "./ruling.js";
 
 /** How a conversation that is longer than the context is cut. All in tokens, but `most`. */
@@ -21,6 +23,8 @@ export interface WindowRead {
   turn: number;
   /** Its place in the conversation: where the turn ends, or where the window cuts it. */
   index: number;
+  /** It is one more on a turn that stands behind much else in another window, and not in this. */
+  alone?: true;
 }
 
 /** What the model is given at once of a conversation: as much as its context holds, from position 0. */
@@ -38,8 +42,18 @@ export interface PromptInWindows {
   short: readonly number[] | null;
 }
 
+type Conversation = Pick<PromptPart, "ids"> & { readonly turns: readonly Turn[] };
+
 /** A smaller context leaves no room for an answer beside a window and what a turn that is cut begins and ends with. */
 const SMALLEST_CONTEXT = 256;
+
+/** Of a model's positions. It is the half of what the embedded guard, whose positions are 2,048, was mostly trained on. */
+const SPAN = 1 / 16;
+
+/** Tokens behind which a model's verdicts are taken to hold, where nobody has said. */
+export function spanOf({ maxPositions }: { maxPositions: number }): number {
+  return Math.floor(maxPositions * SPAN);
+}
 
 /**
  * Three quarters of the context, an eighth of it common to two windows; the last quarter is the answer's.
@@ -57,36 +71,66 @@ export function longestConversation({ length, overlap, most }: WindowSizes): num
   return (most - 1) * (length - overlap) + length;
 }
 
+/** How a conversation is to be read. */
+export interface Reading {
+  /** Which turns there are to be verdicts on where it is cut, or where they are read once more. */
+  scope: PromptScope;
+  /** What ends a turn. */
+  close: number;
+  /** A turn that counts and stands behind more tokens than these is read once more, by itself. null: none is. */
+  span: number | null;
+}
+
 /**
- * A conversation in one window where the context holds it, else in several.
+ * A conversation in one window where the context holds it, else in several. What goes with each request is in windows of
+ * its own: it is no part of what is said, and would drown it.
  *
  * @param maxTokens that the context holds, prompt and response
  * @param cuts null: it must not be cut
- * @param more.scope which turns there are to be verdicts on where it is cut
- * @param more.close what ends a turn
  * @throws {ContextLengthError} PROMPT_TOO_LONG
  */
 export function intoWindows(
   prefix: Prefix,
   maxTokens: number,
   cuts: WindowSizes | null,
-  { scope, close }: { scope: PromptScope; close: number },
+  { scope, close, span }: Reading,
 ): PromptInWindows {
-  const { ids, turns } = prefix;
-  if (ids.length < maxTokens) {
-    const short = cuts && ids.length > cuts.length ? lastWindow(prefix, cuts) : null;
-    return { windows: [wholeWindow(prefix)], short };
-  }
-  if (!cuts) throw promptTooLong(ids.length, maxTokens);
-  const numbered = turns.map((own, turn) => ({ ...own, turn }));
-  const counting = new Set(turnsInScope(numbered, scope).map(({ turn }) => turn));
-  const windows = planWindows(prefix, cuts, (turn) => counting.has(turn), close);
-  if (windows.length > cuts.most) throw tooManyWindows(windows.length, cuts.most);
-  return { windows, short: null };
+  const { said, standing } = partsOf(prefix);
+  const inScope = turnsInScope([...said.turns, ...(standing?.turns ?? [])], scope);
+  const counting = new Set(inScope.map(({ turn }) => turn));
+  const isCounted =
+    ({ turns }: PromptPart) =>
+    (i: number) =>
+      counting.has(turns[i].turn);
+  const cut = (part: PromptPart): PromptWindow[] => {
+    if (part.ids.length < maxTokens) return [wholeWindow(part)];
+    if (!cuts) throw promptTooLong(prefix.ids.length, maxTokens);
+    return planWindows(part, cuts, isCounted(part), close);
+  };
+  const conversation = cut(said);
+  const beside = standing ? cut(standing) : [];
+  const count = conversation.length + beside.length;
+  if (cuts && count > cuts.most) throw tooManyWindows(count, cuts.most);
+  const most = cuts?.length ?? maxTokens - 1;
+  const closer = span === null ? null : closerWindows(said, isCounted(said), span, most);
+  const whole = conversation.map((window) => ofConversation(window, said));
+  const own = closer?.windows.map((window) => ofConversation(window, said)) ?? [];
+  const apart = beside.map((window) => ofConversation(window, standing as PromptPart));
+  if (closer?.answers) return { windows: [...whole, ...apart, ...own], short: null };
+  const hasRoom = !cuts || said.ids.length >= maxTokens || said.ids.length <= cuts.length;
+  return { windows: [...apart, ...own, ...whole], short: hasRoom ? null : lastWindow(said, cuts) };
+}
+
+/** A window of a part, whose reads are numbered and placed as in the conversation. */
+function ofConversation({ ids, reads }: PromptWindow, { turns, placeOf }: PromptPart): PromptWindow {
+  return {
+    ids,
+    reads: reads.map((read) => ({ ...read, turn: turns[read.turn].turn, index: placeOf(read.index) })),
+  };
 }
 
 /** A conversation that the context holds: all its turns are judged in one window. */
-export function wholeWindow({ ids, turns }: Prefix): PromptWindow {
+export function wholeWindow({ ids, turns }: Conversation): PromptWindow {
   return { ids, reads: turns.map(({ end }, turn) => ({ at: end, turn, index: end })) };
 }
 
@@ -102,7 +146,7 @@ export function wholeWindow({ ids, turns }: Prefix): PromptWindow {
  * @param close what ends a turn
  */
 export function planWindows(
-  { ids, turns }: Pick<Prefix, "ids" | "turns">,
+  { ids, turns }: Conversation,
   { length, overlap }: WindowSizes,
   counts: (turn: number) => boolean,
   close: number,
@@ -133,7 +177,7 @@ export function planWindows(
 }
 
 /** The last window of a conversation, behind which there is room for an answer. */
-export function lastWindow(prefix: Pick<Prefix, "ids" | "turns">, sizes: WindowSizes): readonly number[] {
+export function lastWindow(prefix: Conversation, sizes: WindowSizes): readonly number[] {
   const stride = sizes.length - sizes.overlap;
   const before = Math.max(0, Math.ceil((prefix.ids.length - sizes.length) / stride));
   const { lead, from } = opening(prefix, before * stride);
@@ -141,10 +185,7 @@ export function lastWindow(prefix: Pick<Prefix, "ids" | "turns">, sizes: WindowS
 }
 
 /** How a window begins that starts in the middle of a turn: with the turn's role, then goes on `from` there. */
-function opening(
-  { ids, turns }: Pick<Prefix, "ids" | "turns">,
-  start: number,
-): { lead: number[]; from: number } {
+function opening({ ids, turns }: Conversation, start: number): { lead: number[]; from: number } {
   const turn = turns.find(({ start: first, end }) => first < start && start <= end);
   if (!turn) return { lead: [], from: start };
   return { lead: ids.slice(turn.start, turn.body), from: Math.max(start, turn.body) };

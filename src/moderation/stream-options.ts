@@ -2,14 +2,22 @@ import type { Sequence } from "../engine/sequence.js";
 import type { Overflow } from "./context-window.js";
 import type { Policy, PromptScope } from "./policy.js";
 import type { WindowSizes } from "./prompt-windows.js";
+import type { WindowRecall } from "./window-memory.js";
 
 export interface StreamOptions {
   signal?: AbortSignal;
   overflow?: Overflow;
   /** How a conversation is cut that is longer than the context, where it may be ("slide"). Default: it is refused. */
   windows?: WindowSizes | null;
-  /** What of such a conversation is judged. Default: all of it. */
+  /** What of such a conversation is judged, or read once more. Default: all of it. */
   scope?: PromptScope;
+  /**
+   * Turns that count and stand behind more tokens than these are read once more, by themselves, and the answer is judged
+   * behind such a last one alone. Default: none is.
+   */
+  span?: number | null;
+  /** What is known of windows of the prompt. */
+  recall?: WindowRecall | null;
   /** How often a response may slide on ("slide"). Default: without end. */
   mostSlides?: number;
   /** Opens another sequence where a slot is free and nobody waits for it. */

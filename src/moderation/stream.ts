@@ -35,7 +35,7 @@ export class GuardStream {
   /**
    * Verdicts at the end of every turn of the conversation, in order; `rulePrompt` picks those that a policy is about.
    * Resolves with the last of them. Of a conversation that is judged in windows only those that the scope is about, and of
-   * a turn that is cut one for each window.
+   * a turn that is cut one for each window. Of a turn that is read once more (`closely`) there are two.
    */
   readonly turns: Promise<readonly TurnVerdict[]>;
 
@@ -69,7 +69,7 @@ export class GuardStream {
     const { signal, overflow = "error", spare = () => null, policy, idleMs, restarts = false } = options;
     this.#tokenizer = tokenizer;
     this.#options = options;
-    this.#window = new ContextWindow(sequence, overflow, spare, options.mostSlides);
+    this.#window = new ContextWindow(sequence, overflow, spare, options);
     this.#prompt = new JudgedPrompt(this.#window, tokenizer, labels);
     this.#text = new ResponseText(tokenizer);
     this.#ruling = policy ? new RunningRuling(policy) : null;
@@ -220,9 +220,9 @@ export class GuardStream {
 
   /** Has the prompt judged, as soon as it is encoded. */
   #begin(prefix: Prefix | Promise<Prefix>): void {
-    const { overflow, windows, scope = "conversation" } = this.#options;
+    const { overflow, windows, scope = "conversation", span = null } = this.#options;
     const cuts = overflow === "slide" ? (windows ?? null) : null;
-    const read = (encoded: Prefix) => void this.#orStop(this.#prompt.read(encoded, cuts, scope));
+    const read = (encoded: Prefix) => void this.#orStop(this.#prompt.read(encoded, cuts, { scope, span }));
     if (prefix instanceof Promise) this.#calls.waitFor(this.#orStop(prefix).then(read));
     else read(prefix);
     // Where the prompt was not judged, neither is what comes after it.

@@ -42,6 +42,8 @@ export interface TurnVerdict extends Verdict {
   turn: number;
   /** Counts whatever the policy's scope: see `Message.standing`. */
   standing?: true;
+  /** It is one more on a turn that stands behind much else, and is of that turn by itself (`closely`). */
+  alone?: true;
 }
 
 /** The verdicts on the turn that one of them is about: more than one where it was judged in several windows. */

@@ -21,7 +21,7 @@ export async function run(
 ): Promise<void> {
   const startedAt = performance.now();
   const at = () => performance.now() - startedAt;
-  const stream = guard.stream({ messages, overflow: "slide", signal });
+  const stream = guard.stream({ messages, overflow: "slide", closely: true, signal });
   const told = (judging: Promise<Verdict[]>): Promise<void> => {
     const since = at();
     return judging.then((verdicts) =>

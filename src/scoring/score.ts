@@ -68,6 +68,7 @@ export async function scoreLines(
       if ("problem" in row) throw row.problem;
       const found = await guard.classify({
         ...row.conversation,
+        closely: true,
         signal,
         cacheKey: reuse ? "" : String(number),
       });

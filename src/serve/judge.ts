@@ -62,7 +62,12 @@ export class Judge {
   ): Promise<Classification> {
     const conversation = messages as Message[];
     const given = policy as PolicyData | undefined;
-    const found = await this.guard.classify({ messages: conversation, policy: given, ...asking });
+    const found = await this.guard.classify({
+      messages: conversation,
+      policy: given,
+      closely: true,
+      ...asking,
+    });
     // It has been checked by now.
     const resolved = given === undefined || given === null ? null : resolvePolicy(given, this.guard.labels);
     tellClassification(record, index, { messages: conversation, found, policy: resolved, input });

@@ -87,7 +87,7 @@ async function judgePrompt(
   const { record, ...options } = asking;
   const { cacheKey } = options;
   const prompt = guard.prompt({ messages, reasoning: true, scope, overflow: "slide", cacheKey });
-  const stream = guard.stream({ prompt, overflow: "slide", ...options });
+  const stream = guard.stream({ prompt, overflow: "slide", closely: true, ...options });
   try {
     const turns = await stream.turns;
     const ruling = rulePrompt(turns, policy);

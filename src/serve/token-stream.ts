@@ -68,6 +68,7 @@ export class TokenStream {
     this.#stream = guard.stream({
       ...begin,
       overflow: overflow ?? "slide",
+      closely: overflow !== "error",
       policy: given,
       cacheKey: owner,
     });

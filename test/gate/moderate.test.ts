@@ -228,19 +228,28 @@ describe("with the embedded guard", () => {
     await expect(stream.next()).rejects.toMatchObject({ code: "MODERATION_VIOLATION", part: "prompt" });
   });
 
-  test("so does what the tools are described to do, and the reasoning of an earlier answer", async () => {
-    const tools = [{ type: "function", function: { name: "help", description: HARM } }];
+  test("so does the reasoning of an earlier answer", async () => {
     const history = [
       ...messages,
       { role: "assistant", content: "Fine.", reasoning_content: HARM },
       ...messages,
     ];
     const policy = { prompt: { scope: "conversation" as const } };
-    for (const input of [{ messages, tools }, { messages: history }]) {
-      expect(await read(guard.moderate(["Fine."], input))).toBe("Fine.");
-      const stream = guard.moderate(["Fine."], { ...input, policy });
+    expect(await read(guard.moderate(["Fine."], { messages: history }))).toBe("Fine.");
+    const stream = guard.moderate(["Fine."], { messages: history, policy });
+    await expect(stream.next()).rejects.toMatchObject({ code: "MODERATION_VIOLATION", part: "prompt" });
+  });
+
+  test("what the tools are described to do counts whatever the scope, unless all is read as it is", async () => {
+    const tools = [{ type: "function", function: { name: "help", description: HARM } }];
+    for (const scope of ["turn", "conversation"] as const) {
+      const stream = guard.moderate(["Fine."], { messages, tools, policy: { prompt: { scope } } });
       await expect(stream.next()).rejects.toMatchObject({ code: "MODERATION_VIOLATION", part: "prompt" });
     }
+    const asItIs = { messages, tools, closely: false };
+    expect(await read(guard.moderate(["Fine."], asItIs))).toBe("Fine.");
+    const stream = guard.moderate(["Fine."], { ...asItIs, policy: { prompt: { scope: "conversation" } } });
+    await expect(stream.next()).rejects.toMatchObject({ code: "MODERATION_VIOLATION", part: "prompt" });
   });
 
   test("ids without a turn that ends are refused, or pass where the policy says so", async () => {

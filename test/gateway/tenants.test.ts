@@ -66,7 +66,8 @@ describe("what the guard has read for one client", () => {
       // The last answer, where it now stands, and the question.
       expect(turn.new).toBeLessThan(first.new - 20);
       const all = turns[i].new + turns[i].reused;
-      expect(turn.reused).toBeGreaterThan(all - 16);
+      // But for a question that stood behind so much that it was read by itself as well, and the answer behind it.
+      expect(turn.reused).toBeGreaterThan(all - 48);
     }
   });
 

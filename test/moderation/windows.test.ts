@@ -212,7 +212,7 @@ describe("a conversation longer than the context", () => {
 
   test("gives every slot back where its stream is closed between windows", async () => {
     const read = vi.spyOn(GuardStream.prototype, "close");
-    const stream = guard.stream({ messages: long, overflow: "slide" });
+    const stream = guard.stream({ messages: long, overflow: "slide", cacheKey: "closed" });
     const pushed = stream.pushText("Hi.");
     await new Promise(setImmediate);
     stream.close();

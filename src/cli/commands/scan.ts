@@ -159,7 +159,14 @@ async function judge(
   const enforced = data !== undefined || options.stop === true;
   const policy = resolvePolicy(data, guard.labels);
   const { reasoning, overflow } = options;
-  const stream = guard.stream({ messages, reasoning, overflow, scope: policy.prompt.scope, signal });
+  const stream = guard.stream({
+    messages,
+    reasoning,
+    overflow,
+    closely: overflow === "slide",
+    scope: policy.prompt.scope,
+    signal,
+  });
   const judgesPrompt = options.prompt !== undefined || options.messages !== undefined;
   const prompt = judgesPrompt ? await stream.prompt : null;
   if (prompt) report.prompt(prompt);

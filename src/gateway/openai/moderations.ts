@@ -24,7 +24,7 @@ export async function moderations(
   const results: Json[] = [];
   for (const [i, content] of inputs(body.input).entries()) {
     const messages = [{ role: "user", content }];
-    const stream = guard.stream({ messages, overflow: "slide", scope: "turn", ...options });
+    const stream = guard.stream({ messages, overflow: "slide", closely: true, scope: "turn", ...options });
     try {
       const verdict = await stream.prompt;
       if (verdict === null) throw new RequestError(500, "internal_error", "The guard gave no verdict.");

@@ -1,3 +1,4 @@
+import { withStanding } from "../../standing.js";
 import type { Prompt } from "../parsed-request.js";
 import { type Beside, type FieldReader, textsIn } from "./fields.js";
 import type { TextMessage } from "./messages.js";
@@ -65,17 +66,6 @@ function withPassing(messages: readonly TextMessage[], texts: readonly string[])
   const last = messages.at(-1);
   if (!last || last.role === "assistant") return [...messages, { role: "user", content }];
   return [...messages.slice(0, -1), { ...last, content: `${last.content}\n\n${content}`.trim() }];
-}
-
-/**
- * Puts texts into the conversation as a turn that is ruled on with each request. Ahead of what is said, where it stays as
- * it was from turn to turn, and what was read of both can be used again.
- */
-function withStanding(messages: readonly TextMessage[], texts: readonly string[]): TextMessage[] {
-  if (texts.length === 0) return [...messages];
-  const said = messages.findIndex(({ role }) => role !== "system");
-  const turn = { role: "user", content: joined(texts), standing: true };
-  return messages.toSpliced(said === -1 ? messages.length : said, 0, turn);
 }
 
 function joined(texts: readonly string[]): string {

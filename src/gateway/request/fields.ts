@@ -1,6 +1,9 @@
 import type { Policy } from "../../moderation/policy.js";
+import { TYPE_WORDS, textsIn } from "../../standing.js";
 import { RequestError } from "../api-error.js";
 import { isRecord, type Json, list } from "../json.js";
+
+export { textsIn } from "../../standing.js";
 
 /**
  * What becomes of a known field. Numbers, booleans and null pass under any name that is one.
@@ -37,20 +40,6 @@ const MOST_SHOWN = 64;
 const STANDING = new Set(
   `tools functions response_format text format output_format output_config json_schema guided_json guided_choice
   structured_outputs structural_tag chat_template_kwargs`.split(/\s+/),
-);
-
-/** Names in JSON schemas and tools that say nothing. */
-const SCHEMA_WORDS = new Set(
-  `type function custom name description parameters strict json_schema schema format grammar syntax definition properties
-  required items prefixItems enum const title default examples additionalProperties patternProperties anyOf oneOf allOf not
-  if then else $ref $defs $schema $id definitions pattern minimum maximum exclusiveMinimum exclusiveMaximum multipleOf
-  minLength maxLength minItems maxItems uniqueItems minProperties maxProperties nullable readOnly writeOnly deprecated
-  content text`.split(/\s+/),
-);
-/** Types and formats that say nothing. */
-const TYPE_WORDS = new Set(
-  `json string number integer boolean object array null function custom text json_schema json_object grammar content
-  summary_text reasoning_text reasoning.text reasoning.summary url_citation`.split(/\s+/),
 );
 
 /** Goes through what stands in a request beside its messages: finds its texts, refuses what cannot be judged. */
@@ -134,18 +123,6 @@ function settingsIn(value: unknown): string[] {
   return Object.entries(value).flatMap(([name, own]) => {
     if (typeof own !== "object") return textsIn([name, own]).filter((text) => !WORD.test(text));
     return textsIn([textsIn({ [name]: own }).join(" ")]);
-  });
-}
-
-/** Every text in a value, at any depth, and the names of its fields but for those that say nothing. */
-export function textsIn(value: unknown): string[] {
-  if (typeof value === "string") return value.trim() === "" ? [] : [value];
-  if (Array.isArray(value)) return value.flatMap(textsIn);
-  if (!isRecord(value)) return [];
-  return Object.entries(value).flatMap(([name, field]) => {
-    const own = SCHEMA_WORDS.has(name) ? [] : textsIn(name);
-    if (name === "type" && typeof field === "string" && TYPE_WORDS.has(field)) return own;
-    return [...own, ...textsIn(field)];
   });
 }
 

@@ -173,8 +173,8 @@ export class ChatTemplate {
     const other = await goneOn("b");
     let common = 0;
     while (common < text.length && text[common] === other[common]) common++;
-    const within = { most, known: options.known };
-    return prefixOf(await inTurns(this.#encode(text.slice(0, common), within)), this.#tokenizer);
+    const ids = await inTurns(this.#encode(text.slice(0, common), { most, known: options.known }));
+    return prefixOf(ids, this.#tokenizer, hasStanding(messages));
   }
 
   /**
