@@ -59,6 +59,7 @@ export class GenGuard {
     this.template = template;
     this.#engine = engine;
     this.#forms = new AnswerForms(tokenizer, template.labels);
+    for (const ids of template.instructions) engine.publish(ids);
   }
 
   /** guard.json: configuration, labels, dtype, sources. */

@@ -72,6 +72,26 @@ describe("a Gen guard's verdict", () => {
     expect(guard.load.prefilledTokens - after.prefilledTokens).toBeLessThan(2);
   });
 
+  test("reads the instructions once for all keys, and of what others ask nothing", async () => {
+    const own = await loadGenGuard(dirs.modelDir, { maxStreams: 2 });
+    try {
+      const content = "a secret that is long enough to be found again ".repeat(8);
+      const ran = async (cacheKey: string) => {
+        const before = own.load.prefilledTokens;
+        const { text } = await own.classify({ messages: [{ role: "user", content }], cacheKey });
+        return { text, tokens: own.load.prefilledTokens - before };
+      };
+      const [{ length }] = own.template.instructions;
+      const first = await ran("a");
+      for (const key of ["b", "c", "d"]) {
+        expect(await ran(key)).toEqual({ text: first.text, tokens: first.tokens - length });
+      }
+      expect((await ran("d")).tokens).toBeLessThan(2);
+    } finally {
+      await own.close();
+    }
+  });
+
   test("leaves no slot behind, whether it ends, fails or is aborted", async () => {
     const controller = new AbortController();
     const running = guard.classify({

@@ -257,6 +257,11 @@ export class Engine {
     return { active, waiting, reusedTokens: prefixTotals.reused, prefilledTokens: prefixTotals.prefilled };
   }
 
+  /** Has sequences of all keys use a beginning again that tells nothing of anybody, such as a template's instructions. */
+  publish(ids: readonly number[]): void {
+    this.#scheduler.publish(ids);
+  }
+
   get cacheType(): ElementType {
     return this.#cache.shape.type;
   }

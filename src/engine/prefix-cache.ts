@@ -3,7 +3,7 @@ import type { Logits } from "./logits.js";
 /** What a sequence begins with, and whose it is. */
 export interface Prefix {
   ids: readonly number[];
-  /** Only what was read under the same key is used again: one for each tenant. */
+  /** Only what was read under the same key is used again, or is public: one for each tenant. */
   key: string;
 }
 
@@ -47,10 +47,23 @@ export class PrefixCache {
   readonly #maxTokens: number;
   /** By slot, the least recently used first. */
   readonly #warm = new Map<number, SlotContent>();
+  readonly #public: (readonly number[])[] = [];
   #tokens = 0;
 
   constructor(maxTokens: number) {
     this.#maxTokens = maxTokens;
+  }
+
+  /** Makes a beginning one that tells nothing of anybody, such as a template's instructions: it is used under all keys. */
+  publish(ids: readonly number[]): void {
+    this.#public.push(ids);
+  }
+
+  /** How much of a prefix may be used of what others hold; 0 where that is less than `least`. */
+  usable({ ids, key }: Prefix, other: Prefix, least = FEWEST_SHARED): number {
+    let most = other.key === key ? ids.length : 0;
+    if (most === 0) for (const own of this.#public) most = Math.max(most, sharedLength(own, ids, least));
+    return most === 0 ? 0 : Math.min(most, sharedLength(ids, other.ids, least));
   }
 
   /** Tokens that warm slots hold. */
@@ -83,18 +96,15 @@ export class PrefixCache {
   }
 
   /** Gives up all that begins as a prefix does. */
-  forget({ ids, key }: Prefix): void {
-    for (const [slot, content] of this.#warm) {
-      if (content.key === key && sharedLength(ids, content.ids, FEWEST_SHARED) > 0) this.take(slot);
-    }
+  forget(prefix: Prefix): void {
+    for (const [slot, content] of this.#warm) if (this.usable(prefix, content) > 0) this.take(slot);
   }
 
   /** The slot that holds most of a prefix, and how much of it; null where none holds enough. */
-  match({ ids, key }: Prefix, fewest = FEWEST_SHARED): { slot: number; length: number } | null {
+  match(prefix: Prefix, fewest = FEWEST_SHARED): { slot: number; length: number } | null {
     let best: { slot: number; length: number } | null = null;
     for (const [slot, content] of this.#warm) {
-      if (content.key !== key) continue;
-      const length = sharedLength(ids, content.ids, best ? best.length + 1 : fewest);
+      const length = this.usable(prefix, content, best ? best.length + 1 : fewest);
       if (length > 0) best = { slot, length };
     }
     return best;

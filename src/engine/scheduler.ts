@@ -72,6 +72,11 @@ export class Scheduler implements SequenceOwner {
     this.#slots = new Slots(cache, options.keptTokens, (counts, length) => this.#fitInRow(counts, length));
   }
 
+  /** As `PrefixCache.publish`. */
+  publish(ids: readonly number[]): void {
+    this.#slots.publish(ids);
+  }
+
   get active(): number {
     return this.#slots.rows.filter((sequence) => sequence !== null && !sequence.background).length;
   }

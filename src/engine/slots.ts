@@ -49,6 +49,11 @@ export class Slots {
     this.#warm = new PrefixCache(keptTokens);
   }
 
+  /** As `PrefixCache.publish`. */
+  publish(ids: readonly number[]): void {
+    this.#warm.publish(ids);
+  }
+
   /** The sequence in each slot. */
   get rows(): readonly (Sequence | null)[] {
     return this.#rows;
@@ -257,7 +262,10 @@ export class Slots {
       sequence.slot = slot;
     }
     const content = this.#warm.take(slot);
-    if (content && content.key === prefix?.key) sequence.adopt(content);
+    if (!content || !prefix) return slot;
+    const length = this.#warm.usable(prefix, content);
+    if (content.key === prefix.key) sequence.adopt(content);
+    else if (length > 0) sequence.adopt(beginning(content, length, prefix.key));
     return slot;
   }
 
@@ -282,12 +290,14 @@ export class Slots {
     const warm = this.#warm.match(prefix, least);
     let best = warm && { ...warm, of: this.#warm.contentAt(warm.slot) as SlotContent };
     for (const other of this.#rows) {
-      if (!other || other === sequence || other.slot === null || other.key !== prefix.key) continue;
+      if (!other || other === sequence || other.slot === null || other.key === null) continue;
       const of = other.content;
-      const length = sharedLength(prefix.ids, of.ids, best ? best.length + 1 : least);
+      const length = this.#warm.usable(prefix, of, best ? best.length + 1 : least);
       if (length > 0) best = { slot: other.slot, length, of };
     }
-    return best && { slot: best.slot, length: best.length, content: beginning(best.of, best.length) };
+    return (
+      best && { slot: best.slot, length: best.length, content: beginning(best.of, best.length, prefix.key) }
+    );
   }
 }
 
@@ -307,7 +317,8 @@ function isReading(sequence: Sequence, length: number): boolean {
   return sequence.length < length && sequence.length + coming >= length;
 }
 
-function beginning({ ids, logits, key, prompt }: SlotContent, length: number): SlotContent {
+/** @param key whose it is now */
+function beginning({ ids, logits, prompt }: SlotContent, length: number, key: string): SlotContent {
   const kept = new Map([...logits].filter(([position]) => position < length));
   return { ids: ids.slice(0, length), prompt: Math.min(prompt, length), logits: kept, key };
 }

@@ -15,6 +15,22 @@ describe("warm slots", () => {
     expect(warm.match({ ids: range(0, 80), key: "nobody" })).toBeNull();
   });
 
+  test("what was published is found under all keys, and nothing behind it", () => {
+    const warm = new PrefixCache(1000);
+    warm.publish(range(0, 40));
+    warm.put(0, content(range(0, 90), "another tenant"));
+    expect(warm.match({ ids: range(0, 80), key: "" })).toEqual({ slot: 0, length: 40 });
+    expect(warm.match({ ids: [...range(0, 30), ...range(500, 530)], key: "" })).toEqual({
+      slot: 0,
+      length: 30,
+    });
+    warm.put(1, content(range(0, 60)));
+    expect(warm.match({ ids: range(0, 80), key: "" })).toEqual({ slot: 1, length: 60 });
+    // What failed of it may have failed of what all share.
+    warm.forget({ ids: range(0, 80), key: "" });
+    expect([0, 1].map((slot) => warm.lengthAt(slot))).toEqual([0, 0]);
+  });
+
   test("what a template begins every conversation with is no match", () => {
     const warm = new PrefixCache(1000);
     warm.put(0, content([...range(0, 10), ...range(500, 530)]));

@@ -27,8 +27,8 @@ export interface Frame {
 
 const ASKED = "what the user asks";
 const ANSWERED = "what the assistant answers";
-const USER = { role: "user", content: ASKED };
-const ASSISTANT = { role: "assistant", content: ANSWERED };
+export const USER = { role: "user", content: ASKED };
+export const ASSISTANT = { role: "assistant", content: ANSWERED };
 
 /**
  * The labels that a checkpoint's chat template names, where it is a Gen guard's; null where it is another.

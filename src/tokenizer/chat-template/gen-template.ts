@@ -4,7 +4,7 @@ import { checkSize, FEW_MESSAGES, promptTooLong } from "../limits.js";
 import { Marks } from "../normalization/marks.js";
 import { atOnce, inTurns, SLICE } from "../slices.js";
 import type { Tokenizer } from "../tokenizer.js";
-import { EVERYBODY, type Frame, frameOf, type GenLabels, labelsOf } from "./gen-form.js";
+import { ASSISTANT, EVERYBODY, type Frame, frameOf, type GenLabels, labelsOf, USER } from "./gen-form.js";
 import { JinjaTemplate } from "./jinja-template.js";
 import {
   invalid,
@@ -74,6 +74,18 @@ export class GenTemplate {
       `The chat template in ${join(dir, "tokenizer_config.json")} is not a Qwen3Guard-Gen's, with its safety policy, ` +
         "categories and form of answer. Use the one that comes with the checkpoint.",
     );
+  }
+
+  /** What the prompts of all conversations begin with, by what they ask about. */
+  get instructions(): number[][] {
+    const asked = (content: string) => [USER, ASSISTANT].map(({ role }) => ({ role, content }));
+    return [1, 2].map((count) => {
+      const [a, b] = ["a", "b"].map((content) => this.prompt(asked(content).slice(0, count)).ids);
+      return a.slice(
+        0,
+        a.findIndex((id, i) => id !== b[i]),
+      );
+    });
   }
 
   /** @throws {InputError} MESSAGES_INVALID, ATTACHMENT_UNREADABLE */
