@@ -13,10 +13,12 @@ test("the dashboard asks for metrics and labels that the proxy has", async () =>
     panel.targets.map(({ expr }) => expr),
   );
   expect(asked.length).toBeGreaterThan(10);
+  const told = await registry.metrics();
   for (const expr of asked) {
     const metrics = expr.match(/\b(qwen3guard|nodejs|process)_\w+/g) ?? [];
     expect(metrics).not.toEqual([]);
     for (const name of metrics) expect(names).toContain(name);
+    for (const [selector] of expr.matchAll(/\w+\{[^}]*\}/g)) expect(told).toContain(selector);
     const labels = /by \(([^)]*)\)/.exec(expr)?.[1]?.split(", ") ?? [];
     const own = known.find(({ name }) => metrics[0]?.startsWith(name))?.labelNames ?? [];
     for (const label of labels) expect([...own, "instance", "le"]).toContain(label);
