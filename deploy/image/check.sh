@@ -2,6 +2,7 @@
 # Builds the image with Debian's buildah, which needs no container engine, and tries it the way compose.yaml and the chart run
 # it: as its own user, without capabilities, on a root file system that is read-only but for /cache and /tmp.
 #   sudo apt-get install buildah debootstrap && sudo deploy/image/check.sh
+# With CUDA=1 it goes on to the image for CUDA, as far as that goes without a GPU (some gigabytes).
 # The base is pulled; with BASE=debian it is made here of the same parts: Debian's packages, and Node.js and npm as npm has them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -32,11 +33,19 @@ if [ "${BASE:-}" = debian ]; then
   rm -rf "$root"
   pull=--pull-never
 fi
-buildah bud --isolation chroot --format docker ${pull:+"$pull"} --volume /etc/ssl/certs:/etc/ssl/certs:ro \
-  -f deploy/image/Dockerfile --ignorefile deploy/image/Dockerfile.dockerignore -t qwen3guard . > "$work/build.log" 2>&1 ||
-  { tail -50 "$work/build.log"; exit 1; }
-container=$(buildah from --pull-never qwen3guard)
-buildah inspect "$container" > "$work/image.json"
-mounted=$(buildah mount "$container")
-echo "built: $(du -sm "$mounted" | cut -f1) MB"
-unshare --mount --pid --fork --kill-child node deploy/image/try.mjs "$mounted" "$work/image.json"
+# build NAME FILE OPTIONS…: builds an image and tries it.
+build() {
+  buildah bud --isolation chroot --format docker --volume /etc/ssl/certs:/etc/ssl/certs:ro \
+    -f "$2" --ignorefile deploy/image/Dockerfile.dockerignore -t "$1" "${@:3}" . > "$work/build.log" 2>&1 ||
+    { tail -50 "$work/build.log"; exit 1; }
+  container=$(buildah from --pull-never "$1")
+  buildah inspect "$container" > "$work/image.json"
+  mounted=$(buildah mount "$container")
+  echo "built $1: $(du -sm "$mounted" | cut -f1) MB"
+  unshare --mount --pid --fork --kill-child node deploy/image/try.mjs "$mounted" "$work/image.json"
+  buildah umount "$container" > /dev/null
+  buildah rm "$container" > /dev/null
+  container=
+}
+build qwen3guard deploy/image/Dockerfile ${pull:+"$pull"}
+[ -z "${CUDA:-}" ] || build qwen3guard-cuda deploy/image/Dockerfile.cuda --pull-never ${PIP_INDEX_URL:+--env "PIP_INDEX_URL=$PIP_INDEX_URL"} --build-arg BASE=localhost/qwen3guard

@@ -66,6 +66,18 @@ const scan = run(
 );
 hold("scan finds harm", scan.status === 0 && /response  Unsafe/.test(scan.stdout + scan.stderr), scan.stderr);
 
+const cuda = config.Env.find((pair) => pair.startsWith("QWEN3GUARD_CUDA="));
+if (cuda) {
+  const { libraries, libraryDir } = JSON.parse(run(program("cuda", "status", "--json")).stdout);
+  const missing = libraries.filter(({ path }) => path === null).map(({ name }) => name);
+  hold(`CUDA's ${libraries.length} libraries are there`, libraries.length > 0 && missing.length === 0, missing);
+  const provider = `${libraryDir}/libonnxruntime_providers_cuda.so`;
+  const { stdout, stderr } = run(["env", `LD_LIBRARY_PATH=${libraryDir}`, "ldd", provider]);
+  const needed = [...stdout.matchAll(/(\S+) => not found/g)].map(([, name]) => name);
+  const found = stdout.includes("libcublas") && needed.every((name) => name === "libcuda.so.1");
+  hold("and all that they need but the driver", found, `${needed} ${stderr}`);
+}
+
 // On this machine's own loopback, so that it needs no network of its own.
 const api = createServer((_, answer) => {
   const choices = [
