@@ -19,7 +19,7 @@ const shared = {
   pool: "forks",
   // Most of what a test makes lives as long as the test: too long for the garbage collector's first, small space.
   execArgv: ["--max-semi-space-size=32"],
-  setupFiles: "test/support/restore.ts",
+  setupFiles: "test/support/tidy.ts",
 } as const;
 
 export default defineConfig({

