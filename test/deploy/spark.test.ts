@@ -100,7 +100,7 @@ async function busyExecutor(driver: number): Promise<number> {
       const ours = await under(executor, (command) => command.includes(MAIN) && command.includes("score"));
       if (ours.length > 0) return executor;
     }
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await new Promise((resolve) => setTimeout(resolve, 250));
   }
 }
 
