@@ -275,12 +275,10 @@ export class Scheduler implements SequenceOwner {
   #chunkLength(pending: number, chunk: number): number {
     const { recordedChunks = [], chunkLengths } = this.#options;
     if (chunkLengths) return chunkLengths.findLast((length) => length <= Math.min(pending, chunk)) ?? pending;
-    // Each chunk reads all weights, and a few tokens left over take half as long as many: so they are of one size.
-    const even = Math.ceil(pending / Math.ceil(pending / chunk));
     const longest = recordedChunks.at(-1) ?? 0;
     // A few more than the longest go in two steps as well.
-    if (pending > 2 * longest) return even;
-    return recordedChunks.findLast((length) => length <= pending) ?? even;
+    if (pending > 2 * longest) return Math.min(pending, chunk);
+    return recordedChunks.findLast((length) => length <= pending) ?? Math.min(pending, chunk);
   }
 
   #shareRuns(sequences: Sequence[]): Step[] {

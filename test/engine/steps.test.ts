@@ -69,18 +69,6 @@ test("what is judged comes first: of a prompt's end the tokens behind its last t
   expect(found.slice(3).sort()).toEqual(["0: 6", "1: 6", "2: 6", "3: 6"]);
 });
 
-test.each([
-  [129, [65, 64]],
-  [256, [128, 128]],
-  [386, [97, 97, 96, 96]],
-])(
-  "%i tokens run in chunks of one size: a few left over would read all weights again",
-  async (count, sizes) => {
-    const { open, feed, ran } = steps();
-    expect(await ran([feed(open(), count)])).toEqual(sizes.map((size) => `0: ${size}`));
-  },
-);
-
 test("a short prompt passes by a long one, which keeps coming on", async () => {
   const { open, feed, ran } = steps();
   const [long, short] = [open(), open()];
