@@ -116,48 +116,15 @@ function addTail(graph: Graph, input: string, count: number): string {
 function addAttention(
   graph: Graph,
   source: WeightSource,
-  { weights, target, headSize, cacheScales }: BackboneOptions,
+  options: BackboneOptions,
   layer: number,
   hidden: string,
 ): string {
   const { config } = source;
+  const { target, headSize, cacheScales } = options;
   const name = `layers.${layer}.attention`;
-  const tensors = `model.layers.${layer}.self_attn`;
-  const qSize = config.heads * config.headDim;
-  const kvSize = config.kvHeads * config.headDim;
-
-  const projections = [
-    matrix(`${tensors}.q_proj.weight`, qSize, config.hiddenSize),
-    matrix(`${tensors}.k_proj.weight`, kvSize, config.hiddenSize),
-    matrix(`${tensors}.v_proj.weight`, kvSize, config.hiddenSize),
-  ];
-  const packed = target.packedQkv && target.fusedQkNorm && !cacheScales;
-  let [q, k, v] = ["q", "k", "v"].map((part) => `${name}.${part}`);
-  if (weights.oneByOne) {
-    for (const [i, part] of [q, k, v].entries()) weights.linear(graph, part, hidden, [projections[i]]);
-  } else {
-    const qkv = weights.linear(graph, `${name}.qkv`, hidden, projections);
-    // Three parts: cut in two, a matrix's halves get addresses in pinned memory, which a CUDA capture does not allow.
-    const sizes = () => graph.ints("qkv_sizes", [qSize, kvSize, kvSize]);
-    if (packed) [q, k, v] = [qkv, "", ""];
-    else graph.node("Split", [qkv, sizes()], [q, k, v], { axis: -1 });
-  }
-
-  const qNorm = vector(graph, source, `${tensors}.q_norm.weight`, config.headDim, target.activation);
-  const kNorm = vector(graph, source, `${tensors}.k_norm.weight`, config.headDim, target.activation);
-  // A padded head's mean of squares is smaller by the share of padding, and so must epsilon be.
-  const epsilon = config.rmsNormEps * (headSize / config.headDim);
-  if (!target.fusedQkNorm) {
-    q = addHeadNorm(graph, config, epsilon, q, qNorm, config.heads);
-    k = addHeadNorm(graph, config, epsilon, k, kNorm, config.kvHeads);
-  }
-
-  const cache = ["batch", config.kvHeads, "capacity", config.headDim];
-  const cacheType = cacheScales ? "int8" : target.activation;
-  for (const side of ["key", "value"]) {
-    graph.input(`past.${layer}.${side}`, cacheType, cache);
-    graph.output(`present.${layer}.${side}`, cacheType, cache);
-  }
+  const { q, k, v, norms } = addQueries(graph, source, options, layer, hidden);
+  addCache(graph, config, layer, cacheScales ? "int8" : target.activation);
   const attributes = {
     num_heads: config.heads,
     kv_num_heads: config.kvHeads,
@@ -168,21 +135,71 @@ function addAttention(
   if (cacheScales) {
     addByteAttention(graph, config, { layer, q, k, v, scales: cacheScales[layer], attributes });
   } else {
-    const norms = target.fusedQkNorm ? ["", "", "", "", "", qNorm, kNorm] : [];
     graph.node(
       "GroupQueryAttention",
       [
         ...[q, k, v, `past.${layer}.key`, `past.${layer}.value`],
         ...["seqlens_k", "total_sequence_length", "rotary_cos", "rotary_sin"],
         // Position ids, attention bias, head sink and the cache's scales come before the norms.
-        ...norms,
+        ...(target.fusedQkNorm ? ["", "", "", "", "", ...norms] : []),
       ],
       [`${name}.mixed`, `present.${layer}.key`, `present.${layer}.value`],
-      target.fusedQkNorm ? { ...attributes, qk_norm_epsilon: epsilon } : attributes,
+      target.fusedQkNorm ? { ...attributes, qk_norm_epsilon: headEpsilon(config, headSize) } : attributes,
       MICROSOFT,
     );
   }
   return `${name}.mixed`;
+}
+
+/** Queries, keys and values as the kernel takes them, and the weights of their norms; packed, all are in `q`. */
+function addQueries(
+  graph: Graph,
+  source: WeightSource,
+  { weights, target, headSize, cacheScales }: BackboneOptions,
+  layer: number,
+  hidden: string,
+): { q: string; k: string; v: string; norms: [q: string, k: string] } {
+  const { config } = source;
+  const name = `layers.${layer}.attention`;
+  const tensors = `model.layers.${layer}.self_attn`;
+  const qSize = config.heads * config.headDim;
+  const kvSize = config.kvHeads * config.headDim;
+  const projections = [
+    matrix(`${tensors}.q_proj.weight`, qSize, config.hiddenSize),
+    matrix(`${tensors}.k_proj.weight`, kvSize, config.hiddenSize),
+    matrix(`${tensors}.v_proj.weight`, kvSize, config.hiddenSize),
+  ];
+  let [q, k, v] = ["q", "k", "v"].map((part) => `${name}.${part}`);
+  if (weights.oneByOne) {
+    for (const [i, part] of [q, k, v].entries()) weights.linear(graph, part, hidden, [projections[i]]);
+  } else {
+    const qkv = weights.linear(graph, `${name}.qkv`, hidden, projections);
+    // Three parts: cut in two, a matrix's halves get addresses in pinned memory, which a CUDA capture does not allow.
+    const sizes = () => graph.ints("qkv_sizes", [qSize, kvSize, kvSize]);
+    if (target.packedQkv && target.fusedQkNorm && !cacheScales) [q, k, v] = [qkv, "", ""];
+    else graph.node("Split", [qkv, sizes()], [q, k, v], { axis: -1 });
+  }
+  const qNorm = vector(graph, source, `${tensors}.q_norm.weight`, config.headDim, target.activation);
+  const kNorm = vector(graph, source, `${tensors}.k_norm.weight`, config.headDim, target.activation);
+  if (!target.fusedQkNorm) {
+    const epsilon = headEpsilon(config, headSize);
+    q = addHeadNorm(graph, config, epsilon, q, qNorm, config.heads);
+    k = addHeadNorm(graph, config, epsilon, k, kNorm, config.kvHeads);
+  }
+  return { q, k, v, norms: [qNorm, kNorm] };
+}
+
+function addCache(graph: Graph, { kvHeads, headDim }: GuardConfig, layer: number, type: FloatType | "int8") {
+  const shape = ["batch", kvHeads, "capacity", headDim];
+  for (const side of ["key", "value"]) {
+    graph.input(`past.${layer}.${side}`, type, shape);
+    graph.output(`present.${layer}.${side}`, type, shape);
+  }
+}
+
+/** A padded head's mean of squares is smaller by the share of padding, and so must epsilon be. */
+function headEpsilon({ rmsNormEps, headDim }: GuardConfig, headSize: number): number {
+  return rmsNormEps * (headSize / headDim);
 }
 
 /** RMSNorm over each head of q or k, before the rotation. */
