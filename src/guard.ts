@@ -2,7 +2,6 @@ import { Conversations, scopeOf } from "./conversations.js";
 import type { Engine } from "./engine/engine.js";
 import { ReadAhead } from "./engine/read-ahead.js";
 import type { RecordingReport } from "./engine/recording.js";
-import type { Sequence } from "./engine/sequence.js";
 import { ClosedError } from "./errors.js";
 import { requireKind } from "./export/heads.js";
 import type { Chunk, Typed } from "./gate/chunks.js";
@@ -21,6 +20,7 @@ import {
   type StreamInput,
   USUAL_WINDOWS,
 } from "./guard-options.js";
+import { GuardStreams } from "./guard-streams.js";
 import { loadModel } from "./load-model.js";
 import type { GuardConfig } from "./model/config.js";
 import type { Manifest } from "./model/manifest.js";
@@ -35,8 +35,7 @@ import {
 import { type Policy, resolvePolicy } from "./moderation/policy.js";
 import { spanOf, type WindowSizes, windowSizes } from "./moderation/prompt-windows.js";
 import { rulePrompt } from "./moderation/ruling.js";
-import { SlotWatch } from "./moderation/slot-watch.js";
-import { GuardStream } from "./moderation/stream.js";
+import type { GuardStream } from "./moderation/stream.js";
 import type { StreamOptions } from "./moderation/stream-options.js";
 import { WindowMemory } from "./moderation/window-memory.js";
 import { aText, checkOptions } from "./options.js";
@@ -45,7 +44,7 @@ import { resolveModel } from "./resolve-model.js";
 import { deviceName } from "./runtime/devices/device-id.js";
 import { scoutFor } from "./scouting.js";
 import { EncodedTexts } from "./tokenizer/chat-template/encoded-texts.js";
-import { ChatTemplate, type Prefix } from "./tokenizer/chat-template/template.js";
+import { ChatTemplate } from "./tokenizer/chat-template/template.js";
 import { checkAnswer } from "./tokenizer/limits.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
 
@@ -62,11 +61,9 @@ export class Guard {
   readonly #engine: Engine;
   readonly #idleMs: number | undefined;
   readonly #windows: WindowSizes | null;
-  readonly #span: number;
-  readonly #memory: WindowMemory | null;
   readonly #conversations: Conversations;
   readonly #ahead: ReadAhead | null;
-  readonly #streams: SlotWatch<GuardStream>;
+  readonly #streams: GuardStreams;
   #scout: Promise<Guard> | null = null;
 
   constructor(
@@ -88,12 +85,12 @@ export class Guard {
     this.#engine = engine;
     this.#idleMs = idleMs;
     this.#windows = windowSizes(engine.maxTokens, maxWindows);
-    this.#span = span;
-    this.#memory = prefixCache && prefixCache.maxTokens !== 0 ? new WindowMemory() : null;
+    const memory = prefixCache && prefixCache.maxTokens !== 0 ? new WindowMemory() : null;
     const texts = prefixCache === false ? null : new EncodedTexts();
     this.#conversations = new Conversations(template, tokenizer, engine.maxTokens, this.#windows, texts);
     this.#ahead = readAhead ? new ReadAhead(engine) : null;
-    this.#streams = new SlotWatch(idleMs !== undefined);
+    const ways = { windows: this.#windows, span, memory, ahead: this.#ahead, idleMs };
+    this.#streams = new GuardStreams(engine, tokenizer, ways);
   }
 
   /** guard.json: configuration, labels, dtype, sources. */
@@ -137,7 +134,7 @@ export class Guard {
    */
   get load(): { active: number; waiting: number; reusedTokens: number; prefilledTokens: number } {
     const load = this.#engine.load;
-    return { ...load, reusedTokens: load.reusedTokens + (this.#memory?.reusedTokens ?? 0) };
+    return { ...load, reusedTokens: load.reusedTokens + this.#streams.recalledTokens };
   }
 
   /**
@@ -164,7 +161,7 @@ export class Guard {
     // Known before anything has run. Messages always have a turn.
     if (policy && !(prefix instanceof Promise) && prefix.turns.length === 0) rulePrompt(null, policy);
     const goingOn = goesOn ? this.#goingOn(input, policy) : null;
-    return this.#open(input, prefix, { ...more, policy, scope: scopeOf(input, policy) }, goingOn);
+    return this.#streams.open(input, prefix, { ...more, policy, scope: scopeOf(input, policy) }, goingOn);
   }
 
   /**
@@ -185,29 +182,6 @@ export class Guard {
       this.#goingOn(input, policy),
       input.scope ?? policy?.prompt.scope,
     );
-  }
-
-  #open(
-    input: StreamInput,
-    prefix: Prefix | Promise<Prefix>,
-    options: Pick<StreamOptions, "policy" | "scope" | "mostSlides">,
-    goingOn: Prompt["goingOn"],
-  ): GuardStream {
-    const { cacheKey = "", closely = false } = input;
-    const stream = new GuardStream(this.#engine.open(cacheKey), this.tokenizer, this.labels, prefix, {
-      ...options,
-      signal: input.signal,
-      overflow: input.overflow,
-      windows: this.#windows,
-      span: closely ? this.#span : null,
-      recall: this.#memory?.under(cacheKey),
-      spare: () => this.#spare(cacheKey),
-      idleMs: this.#idleMs,
-      restarts: input.restarts,
-      onClear: goingOn ? (answer) => this.#ahead?.add(cacheKey, () => goingOn(answer)) : undefined,
-    });
-    this.#streams.add(stream);
-    return stream;
   }
 
   /**
@@ -236,7 +210,12 @@ export class Guard {
     const scope = scopeOf(input, policy);
     // It rules on its own.
     const open = () =>
-      this.#open(input, this.#conversations.prefixOf(input, policy), { scope }, this.#goingOn(input, policy));
+      this.#streams.open(
+        input,
+        this.#conversations.prefixOf(input, policy),
+        { scope },
+        this.#goingOn(input, policy),
+      );
     return new ModeratedStream<C>(source, open, { ...options, policy }, scout) as ModeratedStream<Typed<C>>;
   }
 
@@ -273,17 +252,10 @@ export class Guard {
     return this.#scout;
   }
 
-  /** A slot that nobody waits for. */
-  #spare(cacheKey: string): Sequence | null {
-    const { active, waiting } = this.load;
-    return waiting === 0 && active < this.maxStreams ? this.#engine.open(cacheKey) : null;
-  }
-
   /** Closes every stream and frees the model. Idempotent. */
   close(): Promise<void> {
     const reason = new ClosedError("GUARD_CLOSED", "The guard was closed. Load it again to go on.");
-    // The engine knows sequences alone: what else a stream holds on to, its signal for one, it lets go of itself.
-    for (const stream of this.#streams) stream.close(reason);
+    this.#streams.close(reason);
     this.#ahead?.close();
     const scout = this.#scout?.then(
       (guard) => guard.close(),

@@ -1,6 +1,7 @@
 import { Template } from "@huggingface/jinja";
 import { atOnce } from "../slices.js";
-import { Costs, MeteredInterpreter, type Node } from "./metered-interpreter.js";
+import { Costs, type Node } from "./costs.js";
+import { MeteredInterpreter } from "./metered-interpreter.js";
 
 /** What `str.strip`, `str.lstrip` and `str.rstrip` do with an argument, by the name the template calls them. */
 const STRIPS: Record<string, (text: string, characters: string) => string> = {
