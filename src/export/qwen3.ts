@@ -1,8 +1,9 @@
 import type { GuardConfig } from "../model/config.js";
-import { encodeFloats, type FloatType } from "../onnx/float.js";
+import type { FloatType } from "../onnx/float.js";
 import { type Graph, MICROSOFT } from "../onnx/graph.js";
 import { ELEMENT } from "../runtime/tensor.js";
 import { addByteAttention, type CacheScales } from "./byte-attention.js";
+import { addRotaryTables } from "./rotary.js";
 import { type Matrix, type Unscaled, vector, type WeightFormat, type WeightSource } from "./weights.js";
 
 /** What differs between one device's kernels and another's. */
@@ -268,33 +269,6 @@ export function addSilu(graph: Graph, name: string, gate: string, target: Target
   const silu = graph.add("Mul", [x, sigmoid], `${name}.silu`);
   if (!widened) return silu;
   return graph.add("Cast", [silu], `${name}.silu.rounded`, { to: ELEMENT[target.activation].onnx });
-}
-
-/**
- * cos and sin of position · theta^(−2i / head size), [positions, head size / 2]. Rounded to float32 after each step,
- * as the reference computes them. Padding is not rotated: its columns are cos 1 and sin 0.
- */
-function addRotaryTables(graph: Graph, config: GuardConfig, options: BackboneOptions): void {
-  const half = config.headDim / 2;
-  for (const [name, f] of [
-    ["rotary_cos", Math.cos],
-    ["rotary_sin", Math.sin],
-  ] as const) {
-    const type = options.target.activation;
-    graph.initializer(name, type, [options.positions, half], async (sink) => {
-      const table = new Float32Array(options.positions * half);
-      for (let i = 0; i < half; i++) {
-        const padding = i >= options.headSize / 2;
-        const frequency = Math.fround(
-          1 / Math.fround(config.ropeTheta ** Math.fround((2 * i) / options.headSize)),
-        );
-        for (let position = 0; position < options.positions; position++) {
-          table[position * half + i] = f(padding ? 0 : Math.fround(position * frequency));
-        }
-      }
-      await sink(encodeFloats(table, type));
-    });
-  }
 }
 
 function matrix(tensor: string, rows: number, columns: number): Matrix {
