@@ -1,5 +1,6 @@
+import { randomUUID } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, mkdir, open, stat } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rename, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 
 /** Like Node's own errors, with a `code`: NOT_A_FILE, FILE_TOO_LARGE, NOT_UTF8, PATH_INVALID. */
@@ -94,4 +95,12 @@ export async function makeFolder(path: string): Promise<void> {
     // Another process may have made it meanwhile.
     if (!(await isFolder())) throw error;
   });
+}
+
+/** Writes a file so that whoever reads it finds all of it, or none. */
+export async function writeWhole(path: string, text: string): Promise<void> {
+  await makeFolder(dirname(path));
+  const partial = `${path}.${randomUUID()}.partial`;
+  await writeFile(partial, text);
+  await rename(partial, path);
 }

@@ -1,7 +1,7 @@
-import { createHash, randomUUID } from "node:crypto";
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { readdir, rename, rm, stat, writeFile } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { readdir, rm, stat } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 import envPaths from "env-paths";
@@ -14,7 +14,7 @@ import { requireGuard } from "./export/heads.js";
 import { fileIdentity, verifyFiles } from "./model/file-hashes.js";
 import { type Device, type Dtype, FORMAT, MANIFEST_FILE, type Manifest } from "./model/manifest.js";
 import { readManifest } from "./model/read-manifest.js";
-import { fileProblem, makeFolder, readText } from "./regular-file.js";
+import { fileProblem, readText, writeWhole } from "./regular-file.js";
 import { type DeviceName, parseDevice } from "./runtime/devices/device-id.js";
 import { ACCELERATORS, DEVICE_KINDS } from "./runtime/devices/kinds.js";
 import { mustWidenBytes } from "./runtime/integer-kernels.js";
@@ -218,10 +218,7 @@ async function hashes(
   const { onProgress, signal } = options;
   const sources = await checkpoint.sha256((done, total) => onProgress?.("hash", done, total), signal);
   try {
-    await makeFolder(dirname(note));
-    const partial = `${note}.${randomUUID()}.partial`;
-    await writeFile(partial, JSON.stringify(sources));
-    await rename(partial, note);
+    await writeWhole(note, JSON.stringify(sources));
   } catch {
     // Then they are hashed again next time. Whether the cache can be written is the export's to say.
   }

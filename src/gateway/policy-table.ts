@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { InputError } from "../errors.js";
 import type { GuardConfig } from "../model/config.js";
 import { type Policy, resolvePolicy } from "../moderation/policy.js";
+import { unknownField } from "../moderation/policy-checks.js";
 import { quoted } from "../quoted.js";
 import { isRecord, text } from "./json.js";
 import { NO_OVERRIDE, type Override, overridden, readOverride } from "./policy-override.js";
@@ -119,10 +120,8 @@ function readRule(rule: unknown, i: number, labels: GuardConfig["labels"]): Rule
 
 function fieldsOf(value: unknown, where: string, known?: readonly string[]): Record<string, unknown> {
   if (!isRecord(value)) throw invalid(`${where} must be an object`);
-  const unknown = known && Object.keys(value).find((field) => !known.includes(field));
-  if (known && unknown !== undefined) {
-    throw invalid(`${where} has no ${quoted(unknown)}. It takes: ${known.join(", ")}`);
-  }
+  const unknown = known ? unknownField(value, where, known) : null;
+  if (unknown !== null) throw invalid(unknown);
   return value;
 }
 

@@ -1,9 +1,9 @@
-import { createHash, randomUUID } from "node:crypto";
+import { createHash } from "node:crypto";
 import type { BigIntStats } from "node:fs";
-import { rename, stat, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
 import { ModelError } from "../errors.js";
-import { fileProblem, makeFolder, openRegular, readText } from "../regular-file.js";
+import { fileProblem, openRegular, readText, writeWhole } from "../regular-file.js";
 import { TOKENIZER_FILES } from "../tokenizer/tokenizer-file.js";
 import { MANIFEST_FILE, type Manifest } from "./manifest.js";
 
@@ -129,10 +129,7 @@ async function readNote(path: string): Promise<Known> {
 async function writeNote(path: string, known: Known): Promise<void> {
   if (Object.keys(known).length === 0) return;
   try {
-    await makeFolder(dirname(path));
-    const partial = `${path}.${randomUUID()}.partial`;
-    await writeFile(partial, JSON.stringify(known));
-    await rename(partial, path);
+    await writeWhole(path, JSON.stringify(known));
   } catch {
     // Then they are hashed again next time.
   }

@@ -1,8 +1,8 @@
 import { InputError } from "../errors.js";
 import { parseJson } from "../json.js";
 import type { GuardConfig } from "../model/config.js";
-import { quoted } from "../quoted.js";
 import { type Severity, severityOf } from "./labels.js";
+import { checked, checkRules, type Fields, record, replacements, VALUES } from "./policy-checks.js";
 
 /** What happens to what counts: nothing, a note, or an end of it. */
 export type Action = "ignore" | "observe" | "block";
@@ -129,9 +129,6 @@ export const DEFAULT_POLICY = {
   failOpen: false,
 } as const satisfies PolicyData;
 
-const ACTIONS = ["ignore", "observe", "block"] as const;
-const STRICTNESS = ["strict", "loose"] as const;
-const SCOPES = ["turn", "conversation"] as const;
 const RULES_FIELDS = ["reading", "action", "threshold", "thresholds", "categories"];
 const PROMPT_FIELDS = [...RULES_FIELDS, "scope"];
 const RESPONSE_FIELDS = [...RULES_FIELDS, "debounce", "refusal"];
@@ -167,25 +164,27 @@ export function resolvePolicy(data: unknown, labels: GuardConfig["labels"]): Pol
   checkRules(prompt, "prompt.", labels.promptRisk, labels.promptCategory);
   const response = record(top.response ?? {}, "response", RESPONSE_FIELDS);
   checkRules(response, "response.", labels.responseRisk, labels.responseCategory);
+  const value = <K extends keyof typeof VALUES & keyof typeof DEFAULT_POLICY & keyof Policy>(field: K) =>
+    checked<Policy[K]>(top[field] ?? DEFAULT_POLICY[field], field, VALUES[field]);
   return {
     prompt: {
       part: "prompt",
       // A prompt has a single verdict: there is no row of tokens to wait for.
       debounce: 1,
-      scope: choice(prompt.scope ?? DEFAULT_POLICY.prompt.scope, "prompt.scope", SCOPES),
+      scope: checked(prompt.scope ?? DEFAULT_POLICY.prompt.scope, "prompt.scope", VALUES.scope),
       ...resolveRules(top, prompt, labels.promptRisk, labels.promptCategory),
     },
     response: {
       part: "response",
       debounce: (response.debounce ?? top.debounce ?? DEFAULT_POLICY.debounce) as number,
-      refusal: choice(response.refusal ?? "ignore", "response.refusal", ACTIONS),
+      refusal: checked(response.refusal ?? "ignore", "response.refusal", VALUES.refusal),
       ...resolveRules(top, response, labels.responseRisk, labels.responseCategory),
     },
-    attachments: choice(top.attachments ?? DEFAULT_POLICY.attachments, "attachments", ["block", "ignore"]),
-    unjudged: choice(top.unjudged ?? DEFAULT_POLICY.unjudged, "unjudged", ["refuse", "pass"]),
-    tools: choice(top.tools ?? DEFAULT_POLICY.tools, "tools", ["judge", "pass", "refuse"]),
-    toolResults: choice(top.toolResults ?? DEFAULT_POLICY.toolResults, "toolResults", ["judge", "pass"]),
-    failOpen: flag(top.failOpen ?? DEFAULT_POLICY.failOpen, "failOpen"),
+    attachments: value("attachments"),
+    unjudged: value("unjudged"),
+    tools: value("tools"),
+    toolResults: value("toolResults"),
+    failOpen: value("failOpen"),
     replacement: replacements(top.replacement ?? {}, [...labels.promptCategory, ...labels.responseCategory]),
   };
 }
@@ -244,91 +243,4 @@ function resolveRules(
       return { label, action: rule?.action ?? action, threshold: rule?.threshold ?? 0 };
     }),
   };
-}
-
-type Fields = Record<string, unknown>;
-
-function checkRules(
-  rules: Fields,
-  at: string,
-  risks: readonly string[],
-  categories: readonly string[],
-): void {
-  if (rules.reading !== undefined) choice(rules.reading, `${at}reading`, STRICTNESS);
-  if (rules.action !== undefined) choice(rules.action, `${at}action`, ACTIONS);
-  if (
-    rules.debounce !== undefined &&
-    !(Number.isSafeInteger(rules.debounce) && Number(rules.debounce) >= 1)
-  ) {
-    throw wrong(`${at}debounce`, rules.debounce, "a whole number of tokens from 1");
-  }
-  if (rules.threshold !== undefined) probability(rules.threshold, `${at}threshold`);
-  const harmful = unique(risks).filter((label) => severityOf(label) !== "safe");
-  for (const [label, value] of labelled(rules.thresholds, `${at}thresholds`, harmful)) {
-    probability(value, `${at}thresholds[${quoted(label)}]`);
-  }
-  for (const [label, value] of labelled(rules.categories, `${at}categories`, unique(categories))) {
-    const where = `${at}categories[${quoted(label)}]`;
-    if (typeof value === "string") choice(value, where, ACTIONS);
-    else {
-      const { action, threshold } = record(value, where, ["action", "threshold"]);
-      if (action !== undefined) choice(action, `${where}.action`, ACTIONS);
-      if (threshold !== undefined) probability(threshold, `${where}.threshold`);
-    }
-  }
-}
-
-/** By category, and "default": one text alone is that of all. */
-function replacements(value: unknown, categories: readonly string[]): Record<string, string> {
-  const texts = typeof value === "string" ? { default: value } : value;
-  const given = labelled(texts, "replacement", ["default", ...unique(categories)]);
-  for (const [label, own] of given) {
-    if (typeof own !== "string" || own.trim() === "") {
-      throw wrong(`replacement[${quoted(label)}]`, own, "a text");
-    }
-  }
-  return Object.fromEntries(given) as Record<string, string>;
-}
-
-function labelled(value: unknown, where: string, labels: readonly string[]): [string, unknown][] {
-  return value === undefined ? [] : Object.entries(record(value, where, labels));
-}
-
-function record(value: unknown, where: string, fields: readonly string[]): Fields {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw wrong(where, value, "an object");
-  }
-  for (const field of Object.keys(value)) {
-    if (!fields.includes(field)) {
-      throw new InputError(
-        "POLICY_INVALID",
-        `${where} has no ${quoted(field)}. It takes: ${fields.join(", ")}.`,
-      );
-    }
-  }
-  return value as Fields;
-}
-
-function choice<T extends string>(value: unknown, where: string, choices: readonly T[]): T {
-  if (choices.includes(value as T)) return value as T;
-  throw wrong(where, value, `one of ${choices.map((name) => JSON.stringify(name)).join(", ")}`);
-}
-
-function probability(value: unknown, where: string): void {
-  if (!(typeof value === "number" && value >= 0 && value <= 1)) {
-    throw wrong(where, value, "a probability from 0 to 1");
-  }
-}
-
-function flag(value: unknown, where: string): boolean {
-  if (typeof value === "boolean") return value;
-  throw wrong(where, value, "true or false");
-}
-
-function wrong(where: string, value: unknown, expected: string): InputError {
-  return new InputError("POLICY_INVALID", `${where} is ${quoted(value)}; it must be ${expected}.`);
-}
-
-function unique(labels: readonly string[]): string[] {
-  return [...new Set(labels)];
 }

@@ -30,7 +30,7 @@ export interface Seam {
 }
 
 /** The sum of what two answers used, name by name. */
-export function added(before: unknown, more: unknown): unknown {
+function added(before: unknown, more: unknown): unknown {
   if (isRecord(before) && isRecord(more)) {
     const names = new Set([...Object.keys(before), ...Object.keys(more)]);
     return Object.fromEntries([...names].map((name) => [name, added(before[name], more[name])]));

@@ -1,18 +1,10 @@
 import { rejectAttachment } from "../../gate/answer-formatter.js";
-import type { Message } from "../../tokenizer/chat-template/messages.js";
+import { type Message, ROLES } from "../../tokenizer/chat-template/messages.js";
 import type { RequestError } from "../api-error.js";
 import { isRecord, type Json, text } from "../json.js";
 import { type FieldReader, objectsOf, refusal, shown, textsIn } from "./fields.js";
 import { ATTACHMENTS, CALL, ITEMS, MESSAGE, TEXT_PART, TOOL_CALL } from "./tables.js";
 
-const ROLES: Record<string, string> = {
-  system: "system",
-  developer: "system",
-  user: "user",
-  assistant: "assistant",
-  tool: "tool",
-  function: "tool",
-};
 const TEXT_TYPES = new Set(
   `text input_text output_text summary_text reasoning_text refusal thinking reference`.split(/\s+/),
 );
