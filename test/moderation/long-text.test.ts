@@ -114,7 +114,7 @@ describe("a long prompt", () => {
     const seen = slices(counter);
     const controller = new AbortController();
     const [closed, aborted] = [undefined, controller.signal].map((signal) =>
-      guard.stream({ messages: conversation(LONG), signal }),
+      guard.stream({ messages: conversation(`Again: ${LONG}`), signal }),
     );
     const pushes = [closed.pushText("Hi"), aborted.pushText("Hi")];
     for (const push of pushes) push.catch(() => {});
