@@ -32,7 +32,8 @@ export interface LoadOptions extends EngineOptions, ResolveOptions {
   maxWindows?: number;
   /**
    * Tokens behind which this model's verdicts still hold: how much may stand before a turn that counts where a conversation
-   * is read `closely`. Default: a sixteenth of its positions (128 of the embedded guard's, 2,048 of 32,768).
+   * is read `closely`. Default: a sixteenth of its positions (128 of the embedded guard's, 2,048 of 32,768). Where it is
+   * given, and in the embedded guard, for which it was measured, answers go by it too; else they are judged behind all.
    */
   span?: number;
   /**
@@ -53,9 +54,9 @@ export type StreamInput = {
    */
   overflow?: Overflow;
   /**
-   * Reads turns that count and stand behind more than the guard's `span` once more by themselves, and the answer behind such
-   * a last turn alone: behind much that is harmless, harm is missed. The worst verdict counts, so that there may be two on a
-   * turn. Default false: what is judged is the conversation as it is.
+   * Reads turns that count and stand behind more than the guard's `span` once more by themselves, and, where the span was
+   * measured or given, the answer behind such a last turn alone: behind much that is harmless, harm is missed. The worst
+   * verdict counts, so that there may be two on a turn. Default false: what is judged is the conversation as it is.
    */
   closely?: boolean;
   /** Keeps the verdicts, so that what comes again after `stream.restart()` is not run again. Default false. */

@@ -17,6 +17,7 @@ interface Ways {
   windows: WindowSizes | null;
   /** Of streams that are read closely: see `StreamOptions`. */
   span: number;
+  answerToo: boolean;
   /** What is known of windows that were judged; null: nothing is kept. */
   memory: WindowMemory | null;
   /** Reads what conversations will go on with; null: nobody does. */
@@ -52,11 +53,12 @@ export class GuardStreams {
     goingOn: Prompt["goingOn"],
   ): GuardStream {
     const { labels } = this.#engine.manifest.config;
-    const { windows, span, memory, ahead, idleMs } = this.#ways;
+    const { windows, span, answerToo, memory, ahead, idleMs } = this.#ways;
     const stream = new GuardStream(this.#engine.open(cacheKey), this.#tokenizer, labels, prefix, {
       ...{ ...options, signal, overflow, restarts },
       windows,
       span: closely ? span : null,
+      answerToo,
       recall: memory?.under(cacheKey),
       spare: () => this.#spare(cacheKey),
       idleMs,

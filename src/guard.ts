@@ -76,7 +76,7 @@ export class Guard {
       readAhead = false,
       maxWindows = USUAL_WINDOWS,
       prefixCache = {},
-      span = spanOf(engine.manifest.config),
+      span,
     }: Pick<LoadOptions, "idleMs" | "readAhead" | "maxWindows" | "prefixCache" | "span"> = {},
   ) {
     this.modelDir = modelDir;
@@ -89,7 +89,13 @@ export class Guard {
     const texts = prefixCache === false ? null : new EncodedTexts();
     this.#conversations = new Conversations(template, tokenizer, engine.maxTokens, this.#windows, texts);
     this.#ahead = readAhead ? new ReadAhead(engine) : null;
-    const ways = { windows: this.#windows, span, memory, ahead: this.#ahead, idleMs };
+    const ways = {
+      windows: this.#windows,
+      span: span ?? spanOf(engine.manifest.config),
+      // Nobody has measured behind how much this one's verdicts on answers hold: they are those of the official protocol.
+      answerToo: span !== undefined,
+      ...{ memory, ahead: this.#ahead, idleMs },
+    };
     this.#streams = new GuardStreams(engine, tokenizer, ways);
   }
 
@@ -299,5 +305,6 @@ export async function loadGuard(
   const modelDir = await resolveModel(model, options);
   requireKind(await readManifest(modelDir), modelDir, "stream");
   const { engine, tokenizer, template } = await loadModel(modelDir, options, ChatTemplate.load);
-  return new Guard(modelDir, engine, tokenizer, template, options);
+  const measured = model === undefined ? { span: spanOf(engine.manifest.config) } : {};
+  return new Guard(modelDir, engine, tokenizer, template, { ...measured, ...options });
 }

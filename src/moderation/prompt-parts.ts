@@ -61,12 +61,14 @@ export interface CloserWindows {
  *
  * @param counts whether there is to be a verdict on a turn of the part, by its place in the list
  * @param longest of a window; longer turns are cut anyway
+ * @param answered whether the answer goes on behind the last of them, where that is the conversation's last turn
  */
 export function closerWindows(
   { ids, turns }: PromptPart,
   counts: (turn: number) => boolean,
   span: number,
   longest: number,
+  answered: boolean,
 ): CloserWindows {
   const groups: { first: number; last: number }[] = [];
   for (const [i, { role, start, end }] of turns.entries()) {
@@ -77,7 +79,7 @@ export function closerWindows(
     if (joins) group.last = i;
     else groups.push({ first: i, last: i });
   }
-  const answers = groups.at(-1)?.last === turns.length - 1;
+  const answers = answered && groups.at(-1)?.last === turns.length - 1;
   const windows = groups.map(({ first, last }, i) => {
     const from = turns[first].start;
     const reads = turns.slice(first, last + 1).map(({ end }, k) => ({

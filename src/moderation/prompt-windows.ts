@@ -79,6 +79,8 @@ export interface Reading {
   close: number;
   /** A turn that counts and stands behind more tokens than these is read once more, by itself. null: none is. */
   span: number | null;
+  /** Whether the answer is then judged behind that alone. */
+  answerToo: boolean;
 }
 
 /**
@@ -93,7 +95,7 @@ export function intoWindows(
   prefix: Prefix,
   maxTokens: number,
   cuts: WindowSizes | null,
-  { scope, close, span }: Reading,
+  { scope, close, span, answerToo }: Reading,
 ): PromptInWindows {
   const { said, standing } = partsOf(prefix);
   const inScope = turnsInScope([...said.turns, ...(standing?.turns ?? [])], scope);
@@ -112,7 +114,7 @@ export function intoWindows(
   const count = conversation.length + beside.length;
   if (cuts && count > cuts.most) throw tooManyWindows(count, cuts.most);
   const most = cuts?.length ?? maxTokens - 1;
-  const closer = span === null ? null : closerWindows(said, isCounted(said), span, most);
+  const closer = span === null ? null : closerWindows(said, isCounted(said), span, most, answerToo);
   const whole = conversation.map((window) => ofConversation(window, said));
   const own = closer?.windows.map((window) => ofConversation(window, said)) ?? [];
   const apart = beside.map((window) => ofConversation(window, standing as PromptPart));

@@ -12,10 +12,11 @@ export interface StreamOptions {
   /** What of such a conversation is judged, or read once more. Default: all of it. */
   scope?: PromptScope;
   /**
-   * Turns that count and stand behind more tokens than these are read once more, by themselves, and the answer is judged
-   * behind such a last one alone. Default: none is.
+   * Turns that count and stand behind more tokens than these are read once more, by themselves. Default: none is.
    */
   span?: number | null;
+  /** The answer is judged behind such a last one alone. Default false. */
+  answerToo?: boolean;
   /** What is known of windows of the prompt. */
   recall?: WindowRecall | null;
   /** How often a response may slide on ("slide"). Default: without end. */

@@ -220,9 +220,10 @@ export class GuardStream {
 
   /** Has the prompt judged, as soon as it is encoded. */
   #begin(prefix: Prefix | Promise<Prefix>): void {
-    const { overflow, windows, scope = "conversation", span = null } = this.#options;
+    const { overflow, windows, scope = "conversation", span = null, answerToo = false } = this.#options;
     const cuts = overflow === "slide" ? (windows ?? null) : null;
-    const read = (encoded: Prefix) => void this.#orStop(this.#prompt.read(encoded, cuts, { scope, span }));
+    const reading = { scope, span, answerToo };
+    const read = (encoded: Prefix) => void this.#orStop(this.#prompt.read(encoded, cuts, reading));
     if (prefix instanceof Promise) this.#calls.waitFor(this.#orStop(prefix).then(read));
     else read(prefix);
     // Where the prompt was not judged, neither is what comes after it.

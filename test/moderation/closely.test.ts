@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { type Guard, loadGuard } from "../../src/guard.js";
+import { Engine } from "../../src/engine/engine.js";
+import { Guard, loadGuard } from "../../src/guard.js";
 import { resolvePolicy } from "../../src/moderation/policy.js";
 import { rulePrompt } from "../../src/moderation/ruling.js";
 import type { Message } from "../../src/tokenizer/chat-template/template.js";
@@ -52,6 +53,21 @@ describe.each<[string, Message[]]>([
     });
     expect(await moderated("Fine.", { messages })).toMatchObject({ part: "prompt" });
     expect(await moderated("Fine.", { messages, closely: false })).toBe("Fine.");
+  });
+
+  test("a guard of which nobody has said how far its verdicts hold judges an answer behind all, and its question by itself too", async () => {
+    const { tokenizer, template, modelDir } = guard;
+    const engine = await Engine.load(modelDir, { maxStreams: 2 });
+    const official = new Guard(modelDir, engine, tokenizer, template);
+    const messages = [...before, user("And on Sundays?")];
+    const stream = official.stream({ messages, closely: true, scope: "turn" });
+    expect((await stream.turns).filter(({ alone }) => alone)).toHaveLength(1);
+    const plain = official.stream({ messages });
+    const [closely, all] = await Promise.all([stream, plain].map((one) => one.pushText(THREAT)));
+    expect(closely.map(({ riskProbability }) => riskProbability)).toEqual(
+      all.map(({ riskProbability }) => expect.closeTo(riskProbability, 4)),
+    );
+    await official.close();
   });
 
   test("a harmless question passes", async () => {

@@ -68,7 +68,7 @@ describe("what goes with each request", () => {
   test("is judged in each request: it has a verdict of its own, whatever the scope", () => {
     const prefix = template.prefix(withStanding([{ role: "user", content: "Hi." }]));
     for (const scope of ["turn", "conversation"] as const) {
-      const { windows } = intoWindows(prefix, 2048, null, { scope, close: 1, span: null });
+      const { windows } = intoWindows(prefix, 2048, null, { scope, close: 1, span: null, answerToo: true });
       expect(windows.map(({ reads }) => reads.map(({ turn }) => turn))).toEqual([[0], [1]]);
       expect(windows.flatMap(({ reads }) => reads.map(({ index }) => index))).toEqual(
         prefix.turns.map(({ end }) => end),
@@ -85,7 +85,7 @@ const all = () => true;
 /** The closer windows of a conversation in which what is given of each role has so many words. */
 function closer(turns: readonly (readonly [string, number])[], counts: (turn: number) => boolean = all) {
   const prefix = template.prefix(turns.map(([role, words]) => ({ role, content: word(words) })));
-  return { prefix, ...closerWindows(partsOf(prefix).said, counts, SPAN, LONGEST) };
+  return { prefix, ...closerWindows(partsOf(prefix).said, counts, SPAN, LONGEST, true) };
 }
 
 describe("a turn behind much else", () => {
@@ -182,7 +182,7 @@ describe("a turn behind much else", () => {
       { role: "user", content: word(3) },
     ]) satisfies Prefix;
     const reading = { scope: "turn", close: 1, span: SPAN } as const;
-    const { windows, short } = intoWindows(prefix, 2048, null, reading);
+    const { windows, short } = intoWindows(prefix, 2048, null, { ...reading, answerToo: true });
     expect(windows.map(({ reads }) => reads.map(({ alone = false }) => alone))).toEqual([
       [false, false],
       [true],
@@ -190,5 +190,10 @@ describe("a turn behind much else", () => {
     expect(windows[0].ids).toBe(prefix.ids);
     expect(windows[1].ids.at(-1)).toBe(prefix.ids.at(-1));
     expect(short).toBeNull();
+    const official = intoWindows(prefix, 2048, null, { ...reading, answerToo: false });
+    expect(official.windows.map(({ ids }) => ids)).toEqual([
+      windows[1].ids.slice(0, prefix.turns[1].end + 1 - prefix.turns[1].start),
+      prefix.ids,
+    ]);
   });
 });

@@ -66,7 +66,12 @@ describe("how a conversation is cut that is longer than the context", () => {
     const prefix = conversation([30, 30, 30, 30]);
     prefix.turns[0].standing = true;
     prefix.turns[2].role = "assistant";
-    const { windows } = intoWindows(prefix, 100, SIZES, { scope: "turn", close: END, span: null });
+    const { windows } = intoWindows(prefix, 100, SIZES, {
+      scope: "turn",
+      close: END,
+      span: null,
+      answerToo: true,
+    });
     const judged = new Set(windows.flatMap(({ reads }) => reads.map(({ turn }) => turn)));
     expect([...judged]).toEqual([0, 3]);
   });
