@@ -349,7 +349,15 @@ const stream = fc.record({
 type Played = { key: string } & Omit<typeof stream extends fc.Arbitrary<infer T> ? T : never, "key">;
 
 function together(seed: number) {
-  return { seed: seed % 5, key: "x" as const, shared: SHARED as 200, own: 3, more: 5, answer: 0, closed: null };
+  return {
+    seed: seed % 5,
+    key: "x" as const,
+    shared: SHARED as 200,
+    own: 3,
+    more: 5,
+    answer: 0,
+    closed: null,
+  };
 }
 
 test("random streams that begin alike, closed at any moment, read what they would read alone", async () => {
