@@ -1,11 +1,12 @@
 import { RequestError } from "../gateway/api-error.js";
 import type { Json } from "../gateway/json.js";
 import { parseChat } from "../gateway/openai/chat-request.js";
-import { FieldReader, objectsOf, refusal, textsIn } from "../gateway/request/fields.js";
+import { FieldReader, objectsOf, refusal } from "../gateway/request/fields.js";
 import type { TextMessage } from "../gateway/request/messages.js";
 import type { Classification } from "../moderation/classification.js";
 import { type Policy, replacementOf } from "../moderation/policy.js";
 import { rulePrompt } from "../moderation/ruling.js";
+import { textsIn } from "../standing.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
 import type { Asking, Judge } from "./judge.js";
 

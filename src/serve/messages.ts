@@ -1,7 +1,5 @@
 import { isRecord } from "../gateway/json.js";
-
-/** What servers call a model's reasoning in its messages; clients send it back as it came. */
-const REASONING = ["reasoning_content", "reasoning", "thinking"];
+import { REASONING } from "../gateway/request/messages.js";
 
 /** A client's messages with their reasoning under the one name by which the guard reads it. */
 export function withReasoning(messages: unknown): unknown {

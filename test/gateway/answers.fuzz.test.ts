@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Mode } from "../../src/gate/gate-options.js";
+import { type Change, changesOf, type Fields, type Json } from "../support/json-changes.js";
 import { answered, DONE } from "./answering.js";
 
 /** Cases a kind of answer; FUZZ_RUNS asks for more. */
@@ -12,9 +13,6 @@ const LONGEST = 5000;
 /** The scripted guard flags its second word. */
 const FLAGGED = "never BADSECRET may anybody read this here";
 const IDS = [66, 65, 68, 83, 69, 67, 82, 69, 84];
-
-type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
-type Fields = { [name: string]: Json };
 
 /** What is put into an answer: the flagged text in some form. */
 const PAYLOADS: Record<string, Json> = {
@@ -118,21 +116,7 @@ const NAMES = [
   ...["done", "done_reason", "context", "created_at", "remote_model", "tool_name", "image"],
 ];
 
-/** A change to an answer: of the objects and lists that it has, the nth gets a payload. */
-interface Change {
-  at: number;
-  name: string;
-  payload: string;
-  replaces: boolean;
-}
-
-const change = fc.record<Change>({
-  at: fc.nat(60),
-  name: fc.constantFrom(...NAMES),
-  payload: fc.constantFrom(...Object.keys(PAYLOADS)),
-  replaces: fc.boolean(),
-});
-const changes = fc.array(change, { minLength: 1, maxLength: 4 });
+const changes = changesOf(NAMES, PAYLOADS, { furthest: 60, most: 4 });
 
 const base = { id: "a", model: "m", created: 1 };
 const usage = { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3 };

@@ -5,13 +5,11 @@ import { RequestError } from "../../src/gateway/api-error.js";
 import { ENDPOINTS } from "../../src/gateway/endpoints.js";
 import { FieldReader } from "../../src/gateway/request/fields.js";
 import { policyOf } from "../gate/scripted.js";
+import { type Change, changesOf, type Fields, type Json } from "../support/json-changes.js";
 
 /** Cases an endpoint; FUZZ_RUNS asks for more. */
 const numRuns = Number(process.env.FUZZ_RUNS ?? 500);
 const timeout = Math.max(60_000, numRuns * 20);
-
-type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
-type Fields = { [name: string]: Json };
 
 /** No word, and in no request as it is. */
 const TEXT = "these are the words";
@@ -62,20 +60,7 @@ const NAMES = [
   TEXT,
 ];
 
-interface Change {
-  at: number;
-  name: string;
-  payload: string;
-  replaces: boolean;
-}
-
-const change = fc.record<Change>({
-  at: fc.nat(80),
-  name: fc.constantFrom(...NAMES),
-  payload: fc.constantFrom(...Object.keys(PAYLOADS)),
-  replaces: fc.boolean(),
-});
-const changes = fc.array(change, { minLength: 1, maxLength: 3 });
+const changes = changesOf(NAMES, PAYLOADS, { furthest: 80, most: 3 });
 
 const call = { id: "t", type: "function", function: { name: "f", arguments: "{}" } };
 const tool = {

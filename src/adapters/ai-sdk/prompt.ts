@@ -2,9 +2,9 @@ import { InputError } from "../../errors.js";
 import { rejectAttachment } from "../../gate/answer-formatter.js";
 import type { Prompt } from "../../gateway/parsed-request.js";
 import { promptOf } from "../../gateway/request/beside.js";
-import { textsIn } from "../../gateway/request/fields.js";
 import type { TextMessage } from "../../gateway/request/messages.js";
 import type { Policy } from "../../moderation/policy.js";
+import { textsIn } from "../../standing.js";
 import type { CallOptions } from "./types.js";
 
 type Fields = Record<string, unknown>;

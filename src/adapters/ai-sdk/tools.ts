@@ -2,8 +2,8 @@ import { GuardError } from "../../errors.js";
 import type { AnswerFormatter } from "../../gate/answer-formatter.js";
 import { JsonText } from "../../gate/json-text.js";
 import type { Part } from "../../gate/parts.js";
-import { textsIn } from "../../gateway/request/fields.js";
 import type { Policy } from "../../moderation/policy.js";
+import { textsIn } from "../../standing.js";
 import { unsealed } from "./prompt.js";
 import type { Content, StreamPart } from "./types.js";
 

@@ -1,7 +1,8 @@
+import { textsIn } from "../../standing.js";
 import { isRecord, type Json } from "../json.js";
 import type { ParsedRequest } from "../parsed-request.js";
 import { promptOf } from "../request/beside.js";
-import { type FieldReader, shown, textsIn } from "../request/fields.js";
+import { type FieldReader, shown } from "../request/fields.js";
 import { attach, invalid, type TextMessage } from "../request/messages.js";
 import { streamOf } from "../request/settings.js";
 import { BLOCKS, MESSAGE, MESSAGES_BODY, TEXT_SOURCE } from "./tables.js";

@@ -1,7 +1,8 @@
+import { textsIn } from "../../standing.js";
 import type { Json } from "../json.js";
 import type { ParsedRequest, Prompt } from "../parsed-request.js";
 import { promptOf } from "../request/beside.js";
-import { type FieldReader, type Fields, textsIn } from "../request/fields.js";
+import type { FieldReader, Fields } from "../request/fields.js";
 import { attach, chatMessages, invalid, type TextMessage } from "../request/messages.js";
 import { streamOf } from "../request/settings.js";
 

@@ -1,8 +1,9 @@
+import { textsIn } from "../../standing.js";
 import { RequestError } from "../api-error.js";
 import { isRecord, type Json } from "../json.js";
 import type { ParsedRequest } from "../parsed-request.js";
 import { promptOf } from "../request/beside.js";
-import { type FieldReader, textsIn } from "../request/fields.js";
+import type { FieldReader } from "../request/fields.js";
 import { contentText, responsesMessages } from "../request/messages.js";
 import { moderationAsked, streamOf } from "../request/settings.js";
 import { RESPONSES_BODY } from "../request/tables.js";

@@ -1,6 +1,6 @@
-import { withStanding } from "../../standing.js";
+import { textsIn, withStanding } from "../../standing.js";
 import type { Prompt } from "../parsed-request.js";
-import { type Beside, type FieldReader, textsIn } from "./fields.js";
+import type { Beside, FieldReader } from "./fields.js";
 import type { TextMessage } from "./messages.js";
 
 /** How much of what was said before a tool's answer is judged again with what follows it. UTF-16 units. */

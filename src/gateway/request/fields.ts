@@ -3,8 +3,6 @@ import { TYPE_WORDS, textsIn } from "../../standing.js";
 import { RequestError } from "../api-error.js";
 import { isRecord, type Json, list } from "../json.js";
 
-export { textsIn } from "../../standing.js";
-
 /**
  * What becomes of a known field. Numbers, booleans and null pass under any name that is one.
  *

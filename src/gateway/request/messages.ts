@@ -1,13 +1,17 @@
 import { rejectAttachment } from "../../gate/answer-formatter.js";
+import { textsIn } from "../../standing.js";
 import { type Message, ROLES } from "../../tokenizer/chat-template/messages.js";
 import type { RequestError } from "../api-error.js";
 import { isRecord, type Json, text } from "../json.js";
-import { type FieldReader, objectsOf, refusal, shown, textsIn } from "./fields.js";
+import { type FieldReader, objectsOf, refusal, shown } from "./fields.js";
 import { ATTACHMENTS, CALL, ITEMS, MESSAGE, TEXT_PART, TOOL_CALL } from "./tables.js";
 
 const TEXT_TYPES = new Set(
   `text input_text output_text summary_text reasoning_text refusal thinking reference`.split(/\s+/),
 );
+
+/** What servers call a model's reasoning in its messages; clients send it back as it came. */
+export const REASONING = ["reasoning_content", "reasoning", "thinking"];
 
 /** A message as the guard is given it: all its text in one place. */
 export interface TextMessage extends Message {
@@ -47,7 +51,7 @@ function readMessage(message: Json, where: string, reader: FieldReader): TextMes
     const none = given === undefined || given === null || (Array.isArray(given) && given.length === 0);
     if (!none) attach(kind, reader);
   }
-  const thoughts = ["reasoning_content", "reasoning", "thinking"].flatMap((field) => textsIn(message[field]));
+  const thoughts = REASONING.flatMap((field) => textsIn(message[field]));
   const said = contentText(message.content, where, reader) + plainText(message.refusal);
   const calls = callsOf(message, where, reader);
   // Templates show the calls of an assistant's messages alone.
