@@ -109,7 +109,8 @@ describe.skipIf(process.platform !== "linux")("serve --workers", () => {
         expect(status).toBe(200);
         keep(body);
       }
-      const { body } = await asks[0]("POST", `/v1/streams/${id}/end`, {});
+      const { status, body } = await asks[0]("POST", `/v1/streams/${id}/end`, {});
+      expect({ status, body }).toMatchObject({ status: 200 });
       keep({ from: texts.length, ...body.verdicts });
       expect(texts.join("")).toBe(INSULT);
       expect(body.decision.risk).toBe("Unsafe");
