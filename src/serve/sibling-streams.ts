@@ -53,10 +53,13 @@ export class SiblingStreams implements Service {
   async #pass(request: Request, holder: number): Promise<Response> {
     const { method, signal, body } = request;
     const { pathname, search } = new URL(request.url);
-    // A connection of its own: one that was kept open may close just then, which would look like the other's end.
+    const kept = [...request.headers].filter(([name]) => !OF_A_CONNECTION.has(name));
+    // A connection of its own: one that was kept open may close just then, which would look like the other's end. For the
+    // same reason the other must not close it behind its answer, which may be there before the last write here; without an
+    // agent that keeps it, it closes here.
     const passed = ask({
       ...{ socketPath: this.#placeOf(holder), agent: false, method, path: pathname + search, signal },
-      headers: Object.fromEntries([...request.headers].filter(([name]) => !OF_A_CONNECTION.has(name))),
+      headers: { ...Object.fromEntries(kept), connection: "keep-alive" },
     });
     try {
       const said = once(passed, "response") as Promise<[IncomingMessage]>;
