@@ -20,14 +20,37 @@ export function relay(client: Socket, path: string): Promise<void> {
   worker.on("error", () => {});
   client.on("error", () => {});
   client.on("close", () => worker.destroy());
+  let over = false;
   // A worker that dies closes no more than its own half.
   for (const event of ["end", "close"]) {
     worker.once(event, () => {
-      if (client.writable) client.end(answer.conclusion());
+      if (!over) void conclude(client, path, answer);
+      over = true;
       worker.destroy();
     });
   }
   return new Promise((resolve) => client.once("close", () => resolve()));
+}
+
+/**
+ * A worker that lives has closed a connection that it kept open and was idle, while a request was on its way: as any server
+ * may, which says nothing then, and clients know what to make of that. Nothing of it was lost with the worker.
+ */
+async function conclude(client: Socket, path: string, answer: AnswerState): Promise<void> {
+  if (answer.mayHaveBeenIdle && (await answers(path))) client.destroy();
+  else if (client.writable) client.end(answer.conclusion());
+}
+
+/** Whether somebody takes connections there. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect({ path });
+    probe.once("error", () => resolve(false));
+    probe.once("connect", () => {
+      probe.destroy();
+      resolve(true);
+    });
+  });
 }
 
 /** Follows an HTTP/1.1 connection just so far as to know how to end it when nobody answers any more. */
@@ -37,8 +60,14 @@ export class AnswerState {
   #streamOpens = false;
   /** Whether the client has said something since. */
   #pending = false;
+  #answered = false;
   /** Once the connection is a WebSocket. */
   #frames: SocketFrames | null = null;
+
+  /** Whether nothing was said to what came behind an answer. */
+  get mayHaveBeenIdle(): boolean {
+    return this.#pending && this.#answered && this.#frames === null;
+  }
 
   asked(): void {
     this.#pending = true;
@@ -54,6 +83,7 @@ export class AnswerState {
       return;
     }
     this.#pending = false;
+    this.#answered = true;
     this.#tail = Buffer.concat([this.#tail, bytes.subarray(-TAIL)]).subarray(-TAIL);
     this.#streamOpens = isStreamHead(bytes);
   }

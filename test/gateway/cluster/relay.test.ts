@@ -1,5 +1,10 @@
-import { expect, test } from "vitest";
-import { AnswerState } from "../../../src/gateway/cluster/relay.js";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { expect, onTestFinished, test } from "vitest";
+import { AnswerState, relay } from "../../../src/gateway/cluster/relay.js";
+import { temporaryFolder } from "../../support/temporary-folder.js";
 
 const HEAD =
   "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -47,4 +52,36 @@ test.each([
   ["where nobody asked", []],
 ])("nothing is said %s", (_, said) => {
   expect(after(...said)).toBe("");
+});
+
+/** A client of a worker that answers the first request of a connection, and leaves at the second. */
+async function asksTwice(leave: (socket: Socket, worker: Server) => void): Promise<string> {
+  const path = join(await temporaryFolder(), "1");
+  const worker = createServer((socket) => {
+    socket.once("data", () => {
+      socket.write("HTTP/1.1 204 No Content\r\n\r\n");
+      socket.once("data", () => leave(socket, worker));
+    });
+  });
+  const pool = createServer({ allowHalfOpen: true }, (socket) => void relay(socket, path));
+  await Promise.all([once(worker.listen(path), "listening"), once(pool.listen(0, "127.0.0.1"), "listening")]);
+  onTestFinished(() => void [worker, pool].map((server) => server.close()));
+  const client = connect((pool.address() as AddressInfo).port, "127.0.0.1");
+  const said = text(client);
+  client.write("GET /1 HTTP/1.1\r\n\r\n");
+  await once(client, "data");
+  client.write("GET /2 HTTP/1.1\r\n\r\n");
+  return (await said).replace(/^HTTP.*204.*\r\n\r\n/, "");
+}
+
+test("a worker that lives and closes a connection it kept open is not lost: that is closed, and nothing said", async () => {
+  expect(await asksTwice((socket) => socket.destroy())).toBe("");
+});
+
+test("one that takes no more connections is", async () => {
+  const said = await asksTwice((socket, worker) => {
+    worker.close();
+    socket.destroy();
+  });
+  expect(said).toMatch(/^HTTP\/1\.1 503 [\s\S]*worker_lost/);
 });
