@@ -1,26 +1,23 @@
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
-import { ClosedError, DeviceError, InputError, ModelError } from "../errors.js";
-import type { GuardConfig } from "../model/config.js";
+import { ClosedError } from "../errors.js";
 import { verifyFiles } from "../model/file-hashes.js";
-import { type Dtype, type Manifest, MODEL_FILE, WEIGHTS_FILE } from "../model/manifest.js";
+import type { Manifest } from "../model/manifest.js";
 import { readManifest } from "../model/read-manifest.js";
 import { type LoadProgress, modelCache } from "../resolve-model.js";
-import type { Device, DeviceMemory } from "../runtime/devices/device.js";
-import { CPU, type DeviceId, type DeviceName, parseDevice } from "../runtime/devices/device-id.js";
-import { openDevice } from "../runtime/devices/open.js";
-import { mustWidenBytes } from "../runtime/integer-kernels.js";
-import { Session } from "../runtime/session.js";
+import type { DeviceId, DeviceName } from "../runtime/devices/device-id.js";
+import type { Session } from "../runtime/session.js";
 import type { ElementType } from "../runtime/tensor.js";
 import { BatchRunner, type StepRange } from "./batch.js";
 import { type CacheShape, KvCache, slotBytes } from "./cache.js";
+import { affordableGap, stepCosts, tokensAsLargeAsWeights } from "./costs.js";
 import { longRanges, longStepLengths } from "./long-steps.js";
+import { chooseDevice, openSession } from "./open-session.js";
 import { type RecordingReport, recordSteps } from "./recording.js";
 import { BuddyRanges, NearbyRows } from "./rows.js";
 import { Scheduler, type SchedulerOptions } from "./scheduler.js";
 import { runSelfTest } from "./self-test.js";
 import { Sequence, type SequenceLimits } from "./sequence.js";
-import { defaultSlots, memoryBudget, requireMemory } from "./sizing.js";
+import { defaultSlots, keptTokens, memoryBudget, requireMemory, whole } from "./sizing.js";
 
 export interface EngineOptions {
   /** Where to run. The model directory decides between CPU and GPU; this says which GPU, or insists. Default auto. */
@@ -50,31 +47,8 @@ export interface EngineOptions {
 const DEFAULT_THREADS = 8;
 /** Warming up ends after so long, whatever is left of it. */
 const WARM_UP_MS = 15_000;
-/** One part in so many of the memory may hold what free slots keep. */
-const KEPT_SHARE = 8;
-/**
- * Of a Gen guard nobody waits for the next token of a text, so a chunk may take longer: what a prompt's verdict has to read
- * goes in one run, which takes 340 ms where two take 366 (157 tokens, 0.6B shape, w8a8).
- */
-const GEN_CHUNK = 256;
 /** Streams that may wait for a slot. */
 const MAX_WAITING = 1024;
-
-/**
- * Idle rows on the CPU that cost less than another run, by weight format: the time that a run of one token takes over
- * the time that each further row adds. w8a8 was measured (docs/formats.md), the others are estimates.
- */
-const GAP_ROWS: Partial<Record<Dtype, number>> = { fp32: 12, int8: 2, w8a8: 8, int4: 1 };
-
-/**
- * What attention takes for a byte of the cache over what a run takes for one of the weights, which ask for arithmetic. By
- * measured breakevens: 15 sequences behind 850 tokens take 4 each in 4 steps of 125 ms or 15 chunks of 37 in w8a8, 138 and
- * 36 in int4.
- */
-const CACHE_OVER_WEIGHTS = 0.5;
-
-/** On the CPU a copy writes as well as reads, and on one thread. Measured in w8a8: 17 ms of 850 tokens against 6. */
-const COPY_OVER_ATTENTION = 3;
 
 /** A loaded model with its KV cache: sequences go in, logits come out. */
 export class Engine {
@@ -112,8 +86,8 @@ export class Engine {
     const { device } = session;
     this.deviceId = device.id;
     this.#cache = new KvCache(shape, device);
-    const chunks = chunksFor(config, device);
-    const largest = Math.max(Math.min(chunks.loneChunk, maxTokens), shape.slots);
+    const costs = stepCosts(manifest, shape, device);
+    const largest = Math.max(Math.min(costs.loneChunk, maxTokens), shape.slots);
     this.#runner = new BatchRunner(session, this.#cache, outputs, largest);
     const affordable = tokensAsLargeAsWeights(manifest, shape);
     const halved = new BuddyRanges(shape.slots, affordable);
@@ -121,12 +95,9 @@ export class Engine {
     this.#ranges = [...halved.ranges(), ...longRanges(shape.slots, longSteps)];
     this.#scheduling = {
       maxWaiting: MAX_WAITING,
-      rows: device.recorder ? halved : new NearbyRows(GAP_ROWS[manifest.dtype] ?? 1, affordable),
+      rows: device.recorder ? halved : new NearbyRows(affordableGap(manifest), affordable),
       keptTokens,
-      // An int8 cache's kernel turns keys into floats anew for each token of a short chunk as well.
-      ...(manifest.kvCache !== "int8" && { weightTokens: Math.max(1, affordable) / CACHE_OVER_WEIGHTS }),
-      ...(!device.recorder && { copyOverAttention: COPY_OVER_ATTENTION }),
-      ...chunks,
+      ...costs,
       ...(longSteps.length > 0 && { fewTokens: 1, recordedChunks: longSteps }),
       ...(!this.#runner.padsChunks && { chunkLengths: device.defaults.paddedLengths }),
     };
@@ -164,7 +135,7 @@ export class Engine {
     };
     // Before native code reads them.
     const requireUnchanged = await verifyFiles(dir, manifest, options.cacheDir ?? modelCache());
-    const session = await loadSession(dir, manifest, deviceId, threads);
+    const session = await openSession(dir, manifest, deviceId, threads);
     let engine: Engine | undefined;
     try {
       await requireUnchanged();
@@ -310,78 +281,4 @@ export class Engine {
   }
 }
 
-function chunksFor({ kind }: GuardConfig, { defaults: { chunks } }: Device): Device["defaults"]["chunks"] {
-  if (kind === "stream") return chunks;
-  const chunk = Math.max(chunks.loneChunk, GEN_CHUNK);
-  return { ...chunks, sharedChunk: chunk, loneChunk: chunk };
-}
-
-async function loadSession(
-  dir: string,
-  manifest: Manifest,
-  deviceId: DeviceId,
-  threads: number,
-): Promise<Session> {
-  const widenBytes = manifest.dtype === "w8a8" && (await mustWidenBytes(manifest.sumsFit16Bits));
-  try {
-    return await Session.load(join(dir, MODEL_FILE), {
-      device: await openDevice(deviceId),
-      threads,
-      widenBytes,
-      // Over an int8 cache the kernel without tiling is the faster one for single tokens (bench/results).
-      flashAttention: manifest.kvCache !== "int8",
-    });
-  } catch (cause) {
-    if (cause instanceof DeviceError && cause.code !== "ORT_ERROR") throw cause;
-    throw new ModelError(
-      "MODEL_NOT_LOADED",
-      `ONNX Runtime cannot load ${join(dir, MODEL_FILE)}: ${(cause as Error).message}. Export the model again.`,
-      { cause },
-    );
-  }
-}
-
-/** @throws {InputError} UNKNOWN_DEVICE, DEVICE_MISMATCH */
-function chooseDevice(dir: string, { device }: Manifest, name: DeviceName): DeviceId {
-  const asked = parseDevice(name);
-  if (asked === "auto") return device === CPU.kind ? CPU : { kind: device, index: 0 };
-  if (asked.kind === device) return asked;
-  throw new InputError(
-    "DEVICE_MISMATCH",
-    `${dir} was exported for ${device}, and its graph does not run on ${name}. ` +
-      `Name the checkpoint, or export it with --device ${asked.kind}.`,
-  );
-}
-
-/** @throws {InputError} OPTION_INVALID */
-function keptTokens(
-  option: EngineOptions["prefixCache"],
-  shape: CacheShape,
-  { bytes, takenAsFilled }: DeviceMemory,
-): number {
-  if (option === false) return 0;
-  const all = shape.slots * shape.capacity;
-  if (option?.maxTokens !== undefined) {
-    return whole("prefixCache.maxTokens", option.maxTokens, Number.MAX_SAFE_INTEGER);
-  }
-  // Where memory is taken as it fills, what stays warm is not there for others.
-  const share = Math.floor(bytes / KEPT_SHARE / slotBytes({ ...shape, capacity: 1 }));
-  return takenAsFilled ? Math.min(all, share) : all;
-}
-
-/** Reading this many tokens of the cache takes as long as reading all weights that a step multiplies with. */
-function tokensAsLargeAsWeights({ files, config, dtype }: Manifest, shape: CacheShape): number {
-  const tokenBytes = slotBytes({ ...shape, capacity: 1 });
-  const tableBytes = config.vocabSize * config.hiddenSize * (dtype === "bf16" || dtype === "fp16" ? 2 : 1);
-  return Math.max(0, files[WEIGHTS_FILE] - tableBytes) / tokenBytes;
-}
-
 const CACHE_TYPES = { fp32: "float32", bf16: "bfloat16", fp16: "float16", int8: "int8" } as const;
-
-function whole(name: string, value: number, highest: number): number {
-  if (Number.isInteger(value) && value >= 1 && value <= highest) return value;
-  throw new InputError(
-    "OPTION_INVALID",
-    `${name} is ${value}; it must be a whole number from 1 to ${highest}.`,
-  );
-}

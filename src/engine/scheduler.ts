@@ -1,7 +1,7 @@
 import { ClosedError, type GuardError, QueueFullError } from "../errors.js";
 import type { BatchRunner } from "./batch.js";
 import type { KvCache } from "./cache.js";
-import { COPIES_A_TOKEN } from "./prefix-cache.js";
+import { fitInRow, isBetterApart, type StepCosts } from "./costs.js";
 import type { RowPlan, RowRange } from "./rows.js";
 import type { Sequence, SequenceOwner } from "./sequence.js";
 import { type PrefixTotals, Slots } from "./slots.js";
@@ -9,23 +9,10 @@ import { type PrefixTotals, Slots } from "./slots.js";
 /** Tokens keep coming while the last came less than this many milliseconds ago: a slow LLM's pace, and some. */
 const RECENT_MS = 500;
 
-export interface SchedulerOptions {
+export interface SchedulerOptions extends StepCosts {
   /** Sequences that may wait for a slot. */
   maxWaiting: number;
   rows: RowPlan;
-  /** Tokens of a prompt in one run while tokens of other sequences keep coming: they wait no longer than it takes. */
-  sharedChunk: number;
-  /** The same otherwise: enough for the kernels to be at their best. */
-  loneChunk: number;
-  /** This many tokens of a sequence cost less one by one than in a chunk of their own. */
-  fewTokens: number;
-  /**
-   * Tokens of the cache that attention takes as long for as a run for its weights. A chunk reads its sequence's cache once,
-   * single tokens each anew. Default: a chunk saves nothing there.
-   */
-  weightTokens?: number;
-  /** What a copy of tokens within the cache takes over what attention takes for them. Default: nothing. */
-  copyOverAttention?: number;
   /** Tokens that free slots keep for sequences that begin alike; 0 keeps none. */
   keptTokens: number;
   /** Chunks of one sequence that are recorded, ascending: more tokens than `fewTokens` and not too many go in these. */
@@ -69,7 +56,7 @@ export class Scheduler implements SequenceOwner {
   constructor(runner: BatchRunner, cache: KvCache, options: SchedulerOptions) {
     this.#runner = runner;
     this.#options = options;
-    this.#slots = new Slots(cache, options.keptTokens, (counts, length) => this.#fitInRow(counts, length));
+    this.#slots = new Slots(cache, options.keptTokens, (counts, length) => fitInRow(options, counts, length));
   }
 
   /** As `PrefixCache.publish`. */
@@ -212,7 +199,8 @@ export class Scheduler implements SequenceOwner {
     }
     const [together, chunks]: Sequence[][] = [[], []];
     for (const [sequence, count] of pending) {
-      (this.#isBetterApart(sequence, count, pending.size) ? chunks : together).push(sequence);
+      const tokens = { held: sequence.length, count, awaited: () => sequence.awaited() };
+      (isBetterApart(this.#options, tokens, pending.size) ? chunks : together).push(sequence);
     }
     const hosts = new Map(this.#slots.guests);
     for (const [guest, host] of hosts) pending.set(guest, guest.wantedBehind(host.length));
@@ -233,36 +221,6 @@ export class Scheduler implements SequenceOwner {
     this.#chunkNext = true;
     if (together.some(({ background }) => !background)) this.#togetherAt = performance.now();
     return this.#shareRuns(together);
-  }
-
-  /**
-   * Whether a sequence runs its tokens in a chunk of their own, since attention takes several tokens a row only for a
-   * single row. A chunk reads all weights and the sequence's cache once; single tokens, in steps that `all` share, read a
-   * share of the weights each, and the cache each anew. Tokens behind the last that somebody waits for come later.
-   */
-  #isBetterApart(sequence: Sequence, count: number, all: number): boolean {
-    const { fewTokens, weightTokens = Number.POSITIVE_INFINITY } = this.#options;
-    if (count <= fewTokens) return false;
-    const cache = sequence.length / weightTokens;
-    return sequence.awaited() * (1 + all * cache) > all * (1 + cache);
-  }
-
-  /**
-   * Which of several sequences, which share `length` tokens, run so many more each in the row of one. That takes all weights and
-   * the cache once for each, but no copy ahead of it. Those tokens run again when a sequence goes on, which must cost less than
-   * its copy.
-   */
-  #fitInRow(counts: readonly number[], length: number): boolean[] {
-    const { fewTokens, weightTokens = Number.POSITIVE_INFINITY, sharedChunk } = this.#options;
-    const { copyOverAttention = 0 } = this.#options;
-    const most = Math.min(sharedChunk, length / COPIES_A_TOKEN);
-    const few = counts.map((count) => count > 0 && count <= most);
-    const fitting = counts.filter((_, i) => few[i]);
-    const [all, tokens] = [fitting.length, fitting.reduce((sum, count) => sum + count, 0)];
-    const cache = length / weightTokens;
-    const steps = tokens / all;
-    const pays = steps * (1 + all * cache) + all * copyOverAttention * cache > all * (1 + cache);
-    return few.map((fits) => fits && steps > fewTokens && pays);
   }
 
   /** The one with the least to run and the one that has waited longest take turns: few tokens pass by a long prompt. */

@@ -1,6 +1,10 @@
-import { DeviceError } from "../errors.js";
+import { DeviceError, InputError } from "../errors.js";
 import type { Device, DeviceMemory } from "../runtime/devices/device.js";
 import { deviceName } from "../runtime/devices/device-id.js";
+import { type CacheShape, slotBytes } from "./cache.js";
+
+/** One part in so many of the memory may hold what free slots keep. */
+const KEPT_SHARE = 8;
 
 /** What a cache may take of a device's memory. */
 export interface MemoryBudget extends DeviceMemory {
@@ -39,4 +43,29 @@ export function requireMemory(slots: number, slotBytes: number, budget: MemoryBu
 
 function gibibytes(bytes: number): string {
   return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}
+
+/** Tokens that free slots keep for later streams, as the option says. @throws {InputError} OPTION_INVALID */
+export function keptTokens(
+  option: false | { maxTokens?: number } | undefined,
+  shape: CacheShape,
+  { bytes, takenAsFilled }: DeviceMemory,
+): number {
+  if (option === false) return 0;
+  const all = shape.slots * shape.capacity;
+  if (option?.maxTokens !== undefined) {
+    return whole("prefixCache.maxTokens", option.maxTokens, Number.MAX_SAFE_INTEGER);
+  }
+  // Where memory is taken as it fills, what stays warm is not there for others.
+  const share = Math.floor(bytes / KEPT_SHARE / slotBytes({ ...shape, capacity: 1 }));
+  return takenAsFilled ? Math.min(all, share) : all;
+}
+
+/** An option's value, if it is a whole number in its range. @throws {InputError} OPTION_INVALID */
+export function whole(name: string, value: number, highest: number): number {
+  if (Number.isInteger(value) && value >= 1 && value <= highest) return value;
+  throw new InputError(
+    "OPTION_INVALID",
+    `${name} is ${value}; it must be a whole number from 1 to ${highest}.`,
+  );
 }

@@ -1,0 +1,45 @@
+import { join } from "node:path";
+import { DeviceError, InputError, ModelError } from "../errors.js";
+import { type Manifest, MODEL_FILE } from "../model/manifest.js";
+import { CPU, type DeviceId, type DeviceName, parseDevice } from "../runtime/devices/device-id.js";
+import { openDevice } from "../runtime/devices/open.js";
+import { mustWidenBytes } from "../runtime/integer-kernels.js";
+import { Session } from "../runtime/session.js";
+
+/** @throws {DeviceError} ORT_NOT_FOUND, KERNEL_INEXACT, CUDA_UNAVAILABLE, CUDA_ERROR, NODE_ON_CPU; @throws {ModelError} MODEL_NOT_LOADED */
+export async function openSession(
+  dir: string,
+  manifest: Manifest,
+  deviceId: DeviceId,
+  threads: number,
+): Promise<Session> {
+  const widenBytes = manifest.dtype === "w8a8" && (await mustWidenBytes(manifest.sumsFit16Bits));
+  try {
+    return await Session.load(join(dir, MODEL_FILE), {
+      device: await openDevice(deviceId),
+      threads,
+      widenBytes,
+      // Over an int8 cache the kernel without tiling is the faster one for single tokens (bench/results).
+      flashAttention: manifest.kvCache !== "int8",
+    });
+  } catch (cause) {
+    if (cause instanceof DeviceError && cause.code !== "ORT_ERROR") throw cause;
+    throw new ModelError(
+      "MODEL_NOT_LOADED",
+      `ONNX Runtime cannot load ${join(dir, MODEL_FILE)}: ${(cause as Error).message}. Export the model again.`,
+      { cause },
+    );
+  }
+}
+
+/** @throws {InputError} UNKNOWN_DEVICE, DEVICE_MISMATCH */
+export function chooseDevice(dir: string, { device }: Manifest, name: DeviceName): DeviceId {
+  const asked = parseDevice(name);
+  if (asked === "auto") return device === CPU.kind ? CPU : { kind: device, index: 0 };
+  if (asked.kind === device) return asked;
+  throw new InputError(
+    "DEVICE_MISMATCH",
+    `${dir} was exported for ${device}, and its graph does not run on ${name}. ` +
+      `Name the checkpoint, or export it with --device ${asked.kind}.`,
+  );
+}
