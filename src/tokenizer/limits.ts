@@ -121,7 +121,11 @@ export function checkSize(
   { most, context, bytes, perMessage }: ConversationLimits,
 ): void {
   if (!Array.isArray(messages)) return;
-  const tokens = messages.reduce((sum, message) => sum + perMessage(String(message?.role)), 0);
+  // Few messages are templated as quickly as it is found out what they take.
+  const few = messages.length <= FEW_MESSAGES;
+  const tokens = few
+    ? messages.length
+    : messages.reduce((sum, message) => sum + perMessage(String(message?.role)), 0);
   if (tokens >= most) throw promptTooLong(tokens, most, most > context);
   const units = UNITS_PER_BYTE * bytes;
   const left = { values: VALUES_PER_TOKEN * context, units: units - UNITS_PER_MESSAGE * messages.length };

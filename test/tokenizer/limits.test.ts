@@ -25,6 +25,9 @@ let small: { tokenizer: Tokenizer; template: ChatTemplate };
 beforeAll(async () => {
   tokenizer = await qwen3();
   template = await ChatTemplate.load(QWEN3, tokenizer);
+  // By templating, it is counted what a message takes, when a long conversation first has one of its role.
+  const each = ["user", "assistant", "tool"].map((role) => ({ role, content: "" }));
+  await template.prefixWithin(4096, [...Array(30).fill(each).flat(), user("")]);
   const embedded = await Tokenizer.load(DEFAULT_MODEL);
   small = { tokenizer: embedded, template: await ChatTemplate.load(DEFAULT_MODEL, embedded) };
 });

@@ -73,8 +73,8 @@ export class ChatTemplate {
   /** The template for conversations with tools, where the checkpoint has a separate one. */
   readonly #toolTemplate: Form;
   readonly #marks: Marks;
-  /** How many tokens a message without content takes, by role. */
-  readonly #leastTokens: ReadonlyMap<string, number>;
+  /** How many tokens a message without content takes, by role; counted when a long conversation first has one. */
+  readonly #leastTokens = new Map<string, number>();
 
   private constructor(tokenizer: Tokenizer, sources: TemplateSources, file: string) {
     this.#tokenizer = tokenizer;
@@ -83,9 +83,12 @@ export class ChatTemplate {
     const variables = Object.fromEntries(
       Object.entries(sources.tokens).map(([name, token]) => [name, marked(token)]),
     );
+    const one = sources.toolTemplate === sources.template;
     try {
       this.#template = { template: new JinjaTemplate(marked(sources.template)), variables };
-      this.#toolTemplate = { template: new JinjaTemplate(marked(sources.toolTemplate)), variables };
+      this.#toolTemplate = one
+        ? this.#template
+        : { template: new JinjaTemplate(marked(sources.toolTemplate)), variables };
     } catch (cause) {
       throw new CheckpointError("TEMPLATE_INVALID", `The chat template in ${file} does not parse.`, {
         cause,
@@ -93,14 +96,13 @@ export class ChatTemplate {
     }
     const refused =
       this.#trial(this.#template, sources.template, sources) ??
-      this.#trial(this.#toolTemplate, sources.toolTemplate, sources);
+      (one ? null : this.#trial(this.#toolTemplate, sources.toolTemplate, sources));
     if (refused !== null) {
       throw new CheckpointError(
         "TEMPLATE_INVALID",
         `The chat template in ${file} ${refused}. Use the one that comes with Qwen3Guard-Stream.`,
       );
     }
-    this.#leastTokens = new Map(Object.entries(ROLES).map(([name, role]) => [name, this.#least(role)]));
   }
 
   /**
@@ -141,7 +143,7 @@ export class ChatTemplate {
       most,
       context,
       bytes,
-      perMessage: (role) => this.#leastTokens.get(role) ?? 1,
+      perMessage: (role) => this.#least(role),
     });
     const rendering = this.#beforeAnswer(messages, options);
     const standing = hasStanding(messages);
@@ -247,8 +249,18 @@ export class ChatTemplate {
     return { most, context: most, bytes: most * this.#tokenizer.longest };
   }
 
-  /** How many tokens the template adds for one more message of a role. */
-  #least(role: string): number {
+  /** How many tokens the template adds for one more message of a role, as messages name it. */
+  #least(name: string): number {
+    if (!Object.hasOwn(ROLES, name)) return 1;
+    const role = ROLES[name];
+    const known = this.#leastTokens.get(role);
+    if (known !== undefined) return known;
+    const least = this.#countLeast(role);
+    this.#leastTokens.set(role, least);
+    return least;
+  }
+
+  #countLeast(role: string): number {
     const count = (times: number): number => {
       const messages = [{ role: "user", content: "" }, ...Array(times).fill({ role, content: "" })];
       return atOnce(this.#steps(this.#upToAnswer(this.#template, messages, {}))).length;
