@@ -1,10 +1,10 @@
 import type { Engine } from "./engine/engine.js";
 import type { Sequence } from "./engine/sequence.js";
 import { ClosedError, InputError, ModelError } from "./errors.js";
-import { requireKind } from "./export/heads.js";
 import { CLASSIFY_OPTIONS, LOAD_OPTIONS, type LoadOptions } from "./guard-options.js";
 import { loadModel } from "./load-model.js";
 import type { GuardConfig } from "./model/config.js";
+import { requireKind } from "./model/guard-outputs.js";
 import type { Manifest } from "./model/manifest.js";
 import { readManifest } from "./model/read-manifest.js";
 import type { Classification, ClassifyInput } from "./moderation/classification.js";

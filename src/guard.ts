@@ -3,7 +3,6 @@ import type { Engine } from "./engine/engine.js";
 import { ReadAhead } from "./engine/read-ahead.js";
 import type { RecordingReport } from "./engine/recording.js";
 import { ClosedError } from "./errors.js";
-import { requireKind } from "./export/heads.js";
 import type { Chunk, Typed } from "./gate/chunks.js";
 import { ModeratedStream } from "./gate/moderate.js";
 import type { Source } from "./gate/source.js";
@@ -23,6 +22,7 @@ import {
 import { GuardStreams } from "./guard-streams.js";
 import { loadModel } from "./load-model.js";
 import type { GuardConfig } from "./model/config.js";
+import { requireKind } from "./model/guard-outputs.js";
 import type { Manifest } from "./model/manifest.js";
 import { readManifest } from "./model/read-manifest.js";
 import {

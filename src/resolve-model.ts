@@ -6,14 +6,13 @@ import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 import envPaths from "env-paths";
 import { Checkpoint } from "./checkpoint/checkpoint.js";
-import { cachedCheckpoint, isHubId, pull } from "./download/hub.js";
 import { CheckpointError, GuardError, InputError, ModelError, namingAbort, StorageError } from "./errors.js";
-import { exportCheckpoint, packageInfo } from "./export/export.js";
-import { usualFormat } from "./export/formats/formats.js";
-import { requireGuard } from "./export/heads.js";
+import { usualFormat } from "./export/target.js";
 import { fileIdentity, verifyFiles } from "./model/file-hashes.js";
+import { requireGuard } from "./model/guard-outputs.js";
 import { type Device, type Dtype, FORMAT, MANIFEST_FILE, type Manifest } from "./model/manifest.js";
 import { readManifest } from "./model/read-manifest.js";
+import { packageInfo } from "./package-info.js";
 import { fileProblem, readText, writeWhole } from "./regular-file.js";
 import { type DeviceName, parseDevice } from "./runtime/devices/device-id.js";
 import { ACCELERATORS, DEVICE_KINDS } from "./runtime/devices/kinds.js";
@@ -81,6 +80,8 @@ async function find(model: string | undefined, options: ResolveOptions): Promise
     return resolve(model);
   }
   if (existsSync(model)) return exportOnce(model, options);
+  // Who has a folder asks no hub, whose client takes long to load.
+  const { cachedCheckpoint, isHubId, pull } = await import("./download/hub.js");
   if (!isHubId(model)) {
     throw new InputError(
       "MODEL_UNKNOWN",
@@ -126,6 +127,8 @@ async function exportOnce(
       if (await isWhole(out, { device, dtype, sources, config: checkpoint.config }, cache)) return out;
       await rm(out, { recursive: true, force: true });
     }
+    // Most find their model exported, and have no use for what makes one.
+    const { exportCheckpoint } = await import("./export/export.js");
     await exportCheckpoint(checkpointDir, out, {
       ...{ device, dtype, sources, signal },
       onProgress: (stage, done, total) => stage !== "check" && onProgress?.(stage, done, total),

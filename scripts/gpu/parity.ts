@@ -24,7 +24,7 @@ import { Engine } from "../../src/engine/engine.js";
 import type { RecordingReport } from "../../src/engine/recording.js";
 import { ClosedError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
-import { chooseTarget } from "../../src/export/formats/formats.js";
+import { chooseTarget } from "../../src/export/target.js";
 import { HEAD_NAMES, type HeadName } from "../../src/model/architecture.js";
 import type { Dtype } from "../../src/model/manifest.js";
 import { type DeviceName, parseDevice } from "../../src/runtime/devices/device-id.js";

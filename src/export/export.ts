@@ -1,9 +1,10 @@
 import { existsSync } from "node:fs";
-import { copyFile, readFile, stat } from "node:fs/promises";
+import { copyFile, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { Checkpoint } from "../checkpoint/checkpoint.js";
 import { namingAbort, StorageError } from "../errors.js";
 import { hashFiles } from "../model/file-hashes.js";
+import { TAIL } from "../model/guard-outputs.js";
 import {
   type Comparison,
   type Device,
@@ -16,15 +17,17 @@ import {
 import type { ModelOutput } from "../model/outputs.js";
 import { createSelfTest, type SelfTest, selfTestIds } from "../model/self-test.js";
 import { Graph } from "../onnx/graph.js";
+import { packageInfo } from "../package-info.js";
 import { TOKENIZER_FILES } from "../tokenizer/tokenizer-file.js";
 import type { CacheScales } from "./byte-attention.js";
-import { chooseTarget, createWeights, usualFormat } from "./formats/formats.js";
+import { createWeights } from "./formats/formats.js";
 import { addHeads } from "./heads.js";
-import { addLmHead, TAIL } from "./lm-head.js";
+import { addLmHead } from "./lm-head.js";
 import type { AddOutputs } from "./outputs.js";
 import { padHeads } from "./padded-heads.js";
 import { addBackbone } from "./qwen3.js";
 import { referenceLogits } from "./reference.js";
+import { chooseTarget, usualFormat } from "./target.js";
 import type { WeightSource } from "./weights.js";
 import { rewriteGraph, writeFolder, writeModel } from "./writer.js";
 
@@ -193,9 +196,4 @@ function chooseFormat(options: ExportOptions) {
   const dtype = options.dtype ?? usualFormat(device);
   const { floatSilu, packedQkv } = options;
   return { device, dtype, target: { ...chooseTarget(dtype, device), floatSilu, packedQkv } };
-}
-
-/** Name and version of this package. */
-export async function packageInfo(): Promise<{ name: string; version: string }> {
-  return JSON.parse(await readFile(new URL("../../package.json", import.meta.url), "utf8"));
 }

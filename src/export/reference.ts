@@ -1,6 +1,6 @@
 import { lmHeadTensor, MODERATORS } from "../model/architecture.js";
+import { genOutputs } from "../model/guard-outputs.js";
 import { testedColumns, testedPositions } from "../model/self-test.js";
-import { genOutputs } from "./lm-head.js";
 import { Product } from "./product.js";
 import type { WeightSource } from "./weights.js";
 

@@ -1,6 +1,4 @@
 import { DeviceError } from "../errors.js";
-import { Graph, MICROSOFT } from "../onnx/graph.js";
-import { encodeModel, type OnnxTensor } from "../onnx/model.js";
 import { Binding } from "./binding.js";
 import { cpu } from "./devices/cpu.js";
 import type { Memory } from "./memory.js";
@@ -68,7 +66,9 @@ function largestInPairs(): Int8Array {
 
 /** Multiplies the largest bytes there are with such weights. */
 async function areExact(weights: Int8Array, widenBytes: boolean): Promise<boolean> {
-  const session = await Session.loadBytes(buildProduct(weights), { threads: 1, widenBytes });
+  // For models of bytes alone: others have no use for what writes a model.
+  const { productModel } = await import("./product-model.js");
+  const session = await Session.loadBytes(productModel(weights, DEPTH, WIDTH), { threads: 1, widenBytes });
   try {
     for (const rows of ROWS) {
       for (const value of [255, 1]) {
@@ -84,24 +84,6 @@ async function areExact(weights: Int8Array, widenBytes: boolean): Promise<boolea
   } finally {
     session.release();
   }
-}
-
-function buildProduct(weights: Int8Array): Uint8Array {
-  const graph = new Graph();
-  graph.input("a", "uint8", ["rows", DEPTH]);
-  graph.output("y", "float32", ["rows", WIDTH]);
-  graph.node("MatMulIntegerToFloat", ["a", "b", "one", "one", "zero"], ["y"], {}, MICROSOFT);
-  const tensors: OnnxTensor[] = [
-    { name: "b", type: "int8", dims: [DEPTH, WIDTH], data: new Uint8Array(weights.buffer) },
-    { name: "one", type: "float32", dims: [], data: new Uint8Array(Float32Array.of(1).buffer) },
-    { name: "zero", type: "uint8", dims: [], data: Uint8Array.of(128) },
-  ];
-  return encodeModel({
-    producer: "",
-    producerVersion: "",
-    opsets: graph.opsets,
-    graph: { nodes: graph.nodes, tensors, inputs: graph.inputs, outputs: graph.outputs },
-  });
 }
 
 /** Rows of one and the same byte times the weights. */

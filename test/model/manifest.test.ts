@@ -5,7 +5,7 @@ import { beforeAll, expect, test } from "vitest";
 import { tiny } from "../../scripts/checkpoint/random.js";
 import { Engine } from "../../src/engine/engine.js";
 import { ModelError } from "../../src/errors.js";
-import { requireGuard } from "../../src/export/heads.js";
+import { requireGuard } from "../../src/model/guard-outputs.js";
 import { type Manifest, writeManifest } from "../../src/model/manifest.js";
 import { readManifest } from "../../src/model/read-manifest.js";
 import { randomModel, reseal, temporaryFolder } from "../support/model.js";

@@ -1,6 +1,6 @@
 import { tailOfAll } from "../../engine/logits.js";
 import type { LogitsReader, Sequence } from "../../engine/sequence.js";
-import { NEXT_TOKEN } from "../../export/lm-head.js";
+import { NEXT_TOKEN } from "../../model/guard-outputs.js";
 
 /** Logits of the whole vocabulary: the engine's own memory, of which must be copied what is to be kept. */
 type TakeLogits = (logits: Float32Array, read: number) => void;
