@@ -1,6 +1,7 @@
 import { ClosedError, DeviceError, type GuardError, NumericError } from "../errors.js";
+import { Beginnings, beginning, type Held, isReading, type Leader } from "./beginnings.js";
 import type { KvCache } from "./cache.js";
-import { FEWEST_SHARED, type Prefix, PrefixCache, type SlotContent, sharedLength } from "./prefix-cache.js";
+import { FEWEST_SHARED, PrefixCache, sharedLength } from "./prefix-cache.js";
 import type { Sequence } from "./sequence.js";
 import { SharedRows } from "./shared-rows.js";
 
@@ -12,12 +13,6 @@ export interface PrefixTotals {
 
 /** Which of several sequences that share `length` tokens had better run so many more each in the row of one of them. */
 export type FitInRow = (counts: readonly number[], length: number) => boolean[];
-
-interface Held {
-  slot: number;
-  length: number;
-  content: SlotContent;
-}
 
 /** Milliseconds of searching after which the event loop gets a turn. */
 const SEARCH_MS = 4;
@@ -31,10 +26,11 @@ export class Slots {
   readonly #cache: KvCache;
   readonly #rows: (Sequence | null)[];
   readonly #warm: PrefixCache;
+  readonly #beginnings: Beginnings;
   /** Sequences that have not begun. */
   readonly #fresh = new Set<Sequence>();
   /** Of these, those that wait as another is reading what they begin with. */
-  readonly #following = new Map<Sequence, { leader: Sequence; length: number }>();
+  readonly #following = new Map<Sequence, Leader>();
   readonly #shared = new SharedRows();
   /** Of those that have not begun, those that take copies: what was found for many is not asked again for fewer of them. */
   readonly #apart = new Set<Sequence>();
@@ -47,6 +43,7 @@ export class Slots {
     this.#fitInRow = fitInRow;
     this.#rows = new Array(cache.shape.slots).fill(null);
     this.#warm = new PrefixCache(keptTokens);
+    this.#beginnings = new Beginnings(this.#rows, this.#warm, (sequence) => this.hasBegun(sequence));
   }
 
   /** As `PrefixCache.publish`. */
@@ -167,8 +164,8 @@ export class Slots {
    */
   async #begin(sequence: Sequence, ready: ReadonlySet<Sequence>): Promise<boolean> {
     const { prefix, isAwaited } = sequence;
-    const found = prefix && this.#longestHeld(prefix, sequence);
-    const leader = prefix && this.#leaderOf(prefix, sequence);
+    const found = prefix && this.#beginnings.longestHeld(prefix, sequence);
+    const leader = prefix && this.#beginnings.leaderOf(prefix, sequence);
     if (leader && leader.length >= (found?.length ?? 0) + FEWEST_SHARED) {
       this.#following.set(sequence, leader);
       return false;
@@ -224,7 +221,7 @@ export class Slots {
         !this.#apart.has(other) &&
         !this.#isFollowing(other) &&
         !this.#shared.hostOf(other) &&
-        !this.#finds(other, other.prefix, length + FEWEST_SHARED));
+        !this.#beginnings.finds(other, other.prefix, length + FEWEST_SHARED));
     if (sequence.background || !sequence.isAwaited || this.#apart.has(sequence)) return [];
     const alike = [...this.#fresh].filter(isAlike);
     for (const one of alike) one.foretell(content);
@@ -235,13 +232,6 @@ export class Slots {
     const fitting = alike.filter((_, i) => fits[i]);
     for (const one of alike) if (fitting.length < 2 || !fitting.includes(one)) this.#apart.add(one);
     return fitting.length > 1 && fitting.includes(sequence) ? fitting : [];
-  }
-
-  /** Whether so much of a sequence's beginning lies elsewhere, or is being read. */
-  #finds(sequence: Sequence, prefix: Prefix, least: number): boolean {
-    return (
-      this.#longestHeld(prefix, sequence, least) !== null || this.#leaderOf(prefix, sequence, least) !== null
-    );
   }
 
   /** Takes the slot where a sequence is to run, of all that are free the one that holds its beginning. */
@@ -268,37 +258,6 @@ export class Slots {
     else if (length > 0) sequence.adopt(beginning(content, length, prefix.key));
     return slot;
   }
-
-  /** A sequence under way that will hold more of a prefix than any does now. */
-  #leaderOf(
-    { ids, key }: Prefix,
-    follower: Sequence,
-    least = FEWEST_SHARED + 1,
-  ): { leader: Sequence; length: number } | null {
-    let best: { leader: Sequence; length: number } | null = null;
-    for (const leader of this.#rows) {
-      if (!leader?.prefix || leader === follower || leader.prefix.key !== key || !this.hasBegun(leader))
-        continue;
-      const length = sharedLength(ids, leader.prefix.ids, best ? best.length + 1 : least);
-      if (length > 0 && isReading(leader, length)) best = { leader, length };
-    }
-    return best;
-  }
-
-  /** Where most of a prefix lies in the cache, and what of it. */
-  #longestHeld(prefix: Prefix, sequence: Sequence, least = FEWEST_SHARED): Held | null {
-    const warm = this.#warm.match(prefix, least);
-    let best = warm && { ...warm, of: this.#warm.contentAt(warm.slot) as SlotContent };
-    for (const other of this.#rows) {
-      if (!other || other === sequence || other.slot === null || other.key === null) continue;
-      const of = other.content;
-      const length = this.#warm.usable(prefix, of, best ? best.length + 1 : least);
-      if (length > 0) best = { slot: other.slot, length, of };
-    }
-    return (
-      best && { slot: best.slot, length: best.length, content: beginning(best.of, best.length, prefix.key) }
-    );
-  }
 }
 
 /** Whether one of some sequences has tokens to run. */
@@ -307,18 +266,4 @@ function isAwaited(ready: ReadonlySet<Sequence>, which: (sequence: Sequence) => 
     if (sequence.slot !== null && which(sequence) && sequence.pending() > 0) return true;
   }
   return false;
-}
-
-/** Whether a sequence is on its way to hold so many tokens. */
-function isReading(sequence: Sequence, length: number): boolean {
-  if (sequence.failure !== null) return false;
-  // Settles where it goes on from.
-  const coming = sequence.pending();
-  return sequence.length < length && sequence.length + coming >= length;
-}
-
-/** @param key whose it is now */
-function beginning({ ids, logits, prompt }: SlotContent, length: number, key: string): SlotContent {
-  const kept = new Map([...logits].filter(([position]) => position < length));
-  return { ids: ids.slice(0, length), prompt: Math.min(prompt, length), logits: kept, key };
 }
