@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { LRUCache } from "lru-cache";
 import type { Logits } from "../engine/logits.js";
 import type { PromptReader } from "./context-window.js";
 import type { PromptWindow } from "./prompt-windows.js";
@@ -11,8 +12,8 @@ const MOST_WINDOWS = 4096;
  * request. A window is read by itself, so that the same ids have the same verdicts whoever reads them.
  */
 export class WindowMemory {
-  /** By key and ids; those that were asked for last at the end. */
-  readonly #windows = new Map<string, readonly Logits[]>();
+  /** By key and ids. */
+  readonly #windows = new LRUCache<string, readonly Logits[]>({ max: MOST_WINDOWS });
   #reusedTokens = 0;
 
   /** Tokens of windows so far that were not run again. */
@@ -24,26 +25,16 @@ export class WindowMemory {
   under(key: string): WindowRecall {
     return {
       tell: (window, read) => this.#tell(key, window, read),
-      keep: (window, logits) => this.#keep(nameOf(key, window), logits),
+      keep: (window, logits) => void this.#windows.set(nameOf(key, window), logits),
     };
   }
 
   #tell(key: string, window: PromptWindow, read: PromptReader): boolean {
-    const name = nameOf(key, window);
-    const known = this.#windows.get(name);
+    const known = this.#windows.get(nameOf(key, window));
     if (!known) return false;
-    this.#keep(name, known);
     this.#reusedTokens += window.ids.length;
     for (const [i, logits] of known.entries()) read(logits, 0, window.reads[i]);
     return true;
-  }
-
-  #keep(name: string, logits: readonly Logits[]): void {
-    this.#windows.delete(name);
-    this.#windows.set(name, logits);
-    if (this.#windows.size <= MOST_WINDOWS) return;
-    const [oldest] = this.#windows.keys();
-    this.#windows.delete(oldest);
   }
 }
 

@@ -1,3 +1,5 @@
+import { LRUCache } from "lru-cache";
+
 /** Ids of texts that were encoded before, for one whose own they are. */
 export interface KnownTexts {
   get(text: string): readonly number[] | undefined;
@@ -14,47 +16,26 @@ const MOST = 1 << 20;
  * new one. Each such text is encoded once, for each tenant: how long encoding takes must not tell one what another has said.
  */
 export class EncodedTexts {
-  readonly #most: number;
-  /** By tenant and text, what was not used for longest first. */
-  readonly #ids = new Map<string, readonly number[]>();
-  #characters = 0;
+  /** By tenant and text. */
+  readonly #ids: LRUCache<string, readonly number[]>;
 
   constructor(most = MOST) {
-    this.#most = most;
+    this.#ids = new LRUCache({ maxSize: most, sizeCalculation: (_, key) => key.length });
   }
 
   /** Characters of what is kept. */
   get characters(): number {
-    return this.#characters;
+    return this.#ids.calculatedSize;
   }
 
   /** The texts of one tenant. */
   of(tenant: string): KnownTexts {
     const key = (text: string) => `${tenant.length} ${tenant}${text}`;
     return {
-      get: (text) => (text.length < SHORTEST ? undefined : this.#get(key(text))),
+      get: (text) => (text.length < SHORTEST ? undefined : this.#ids.get(key(text))),
       put: (text, ids) => {
-        if (text.length >= SHORTEST) this.#put(key(text), ids);
+        if (text.length >= SHORTEST) this.#ids.set(key(text), ids);
       },
     };
-  }
-
-  #get(key: string): readonly number[] | undefined {
-    const ids = this.#ids.get(key);
-    if (ids === undefined) return undefined;
-    this.#ids.delete(key);
-    this.#ids.set(key, ids);
-    return ids;
-  }
-
-  #put(key: string, ids: readonly number[]): void {
-    if (key.length > this.#most || this.#ids.has(key)) return;
-    this.#ids.set(key, ids);
-    this.#characters += key.length;
-    for (const [oldest] of this.#ids) {
-      if (this.#characters <= this.#most) return;
-      this.#ids.delete(oldest);
-      this.#characters -= oldest.length;
-    }
   }
 }
