@@ -1,6 +1,5 @@
-import { Conversations, scopeOf } from "./conversations.js";
+import { Conversations } from "./conversations.js";
 import type { Engine } from "./engine/engine.js";
-import { ReadAhead } from "./engine/read-ahead.js";
 import type { RecordingReport } from "./engine/recording.js";
 import { ClosedError } from "./errors.js";
 import type { Chunk, Typed } from "./gate/chunks.js";
@@ -32,11 +31,9 @@ import {
   classifyResponse,
   splitAnswer,
 } from "./moderation/classification.js";
-import { type Policy, resolvePolicy } from "./moderation/policy.js";
+import { resolvePolicy } from "./moderation/policy.js";
 import { spanOf, type WindowSizes, windowSizes } from "./moderation/prompt-windows.js";
-import { rulePrompt } from "./moderation/ruling.js";
 import type { GuardStream } from "./moderation/stream.js";
-import type { StreamOptions } from "./moderation/stream-options.js";
 import { WindowMemory } from "./moderation/window-memory.js";
 import { aText, checkOptions } from "./options.js";
 import { Prompt } from "./prompt.js";
@@ -62,7 +59,6 @@ export class Guard {
   readonly #idleMs: number | undefined;
   readonly #windows: WindowSizes | null;
   readonly #conversations: Conversations;
-  readonly #ahead: ReadAhead | null;
   readonly #streams: GuardStreams;
   #scout: Promise<Guard> | null = null;
 
@@ -88,15 +84,14 @@ export class Guard {
     const memory = prefixCache && prefixCache.maxTokens !== 0 ? new WindowMemory() : null;
     const texts = prefixCache === false ? null : new EncodedTexts();
     this.#conversations = new Conversations(template, tokenizer, engine.maxTokens, this.#windows, texts);
-    this.#ahead = readAhead ? new ReadAhead(engine) : null;
     const ways = {
       windows: this.#windows,
       span: span ?? spanOf(engine.manifest.config),
       // Nobody has measured behind how much this one's verdicts on answers hold: they are those of the official protocol.
       answerToo: span !== undefined,
-      ...{ memory, ahead: this.#ahead, idleMs },
+      ...{ memory, readAhead, idleMs },
     };
-    this.#streams = new GuardStreams(engine, tokenizer, ways);
+    this.#streams = new GuardStreams(engine, this.#conversations, ways);
   }
 
   /** guard.json: configuration, labels, dtype, sources. */
@@ -155,19 +150,10 @@ export class Guard {
    * @throws {ClosedError} GUARD_CLOSED
    */
   stream(input: StreamInput): GuardStream {
-    return this.#stream(input, true);
-  }
-
-  /** @param goesOn whether the conversation may have a next turn */
-  #stream(input: StreamInput, goesOn: boolean, more: Pick<StreamOptions, "mostSlides"> = {}): GuardStream {
     checkOptions(input, "guard.stream", STREAM_OPTIONS);
     requireConversation(input);
     const policy = input.policy && resolvePolicy(input.policy, this.labels);
-    const prefix = this.#conversations.prefixOf(input, policy);
-    // Known before anything has run. Messages always have a turn.
-    if (policy && !(prefix instanceof Promise) && prefix.turns.length === 0) rulePrompt(null, policy);
-    const goingOn = goesOn ? this.#goingOn(input, policy) : null;
-    return this.#streams.open(input, prefix, { ...more, policy, scope: scopeOf(input, policy) }, goingOn);
+    return this.#streams.open(input, policy);
   }
 
   /**
@@ -185,7 +171,7 @@ export class Guard {
     const policy = input.policy && resolvePolicy(input.policy, this.labels);
     return new Prompt(
       this.#conversations.templated(input, policy),
-      this.#goingOn(input, policy),
+      this.#streams.goingOn(input, policy),
       input.scope ?? policy?.prompt.scope,
     );
   }
@@ -213,15 +199,8 @@ export class Guard {
     };
     const input = { ...options, ...own } as StreamInput;
     const scout = scoutFor(this, options.scout, input);
-    const scope = scopeOf(input, policy);
     // It rules on its own.
-    const open = () =>
-      this.#streams.open(
-        input,
-        this.#conversations.prefixOf(input, policy),
-        { scope },
-        this.#goingOn(input, policy),
-      );
+    const open = () => this.#streams.open(input, policy, { rules: false });
     return new ModeratedStream<C>(source, open, { ...options, policy }, scout) as ModeratedStream<Typed<C>>;
   }
 
@@ -238,11 +217,12 @@ export class Guard {
     const { messages, tools, signal, cacheKey, closely } = input ?? {};
     const policy = input?.policy && resolvePolicy(input.policy, this.labels);
     const { before, answer, reasoning } = splitAnswer(messages, policy);
+    requireConversation({ messages: before });
     if (answer !== null) checkAnswer(answer, this);
-    const stream = this.#stream(
+    const stream = this.#streams.open(
       { messages: before, tools, reasoning, signal, cacheKey, closely, overflow: "slide", scope: "turn" },
-      false,
-      { mostSlides: (this.#windows?.most ?? 1) - 1 },
+      undefined,
+      { goesOn: false, mostSlides: (this.#windows?.most ?? 1) - 1 },
     );
     try {
       if (answer === null) return await classifyPrompt(stream, policy);
@@ -262,7 +242,6 @@ export class Guard {
   close(): Promise<void> {
     const reason = new ClosedError("GUARD_CLOSED", "The guard was closed. Load it again to go on.");
     this.#streams.close(reason);
-    this.#ahead?.close();
     const scout = this.#scout?.then(
       (guard) => guard.close(),
       () => {},
@@ -273,11 +252,6 @@ export class Guard {
   /** `await using guard = await loadGuard()` closes it. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  /** Where it reads ahead: how the conversation's next turn will begin. */
-  #goingOn(input: Partial<StreamInput>, policy: Policy | undefined): Prompt["goingOn"] {
-    return this.#ahead ? this.#conversations.goingOn(input, policy) : null;
   }
 }
 

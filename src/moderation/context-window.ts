@@ -1,42 +1,26 @@
-import { type Logits, rowOf } from "../engine/logits.js";
 import type { LogitsReader, Sequence } from "../engine/sequence.js";
 import { ClosedError, ContextLengthError, type GuardError } from "../errors.js";
-import type { PromptInWindows, PromptWindow, WindowRead } from "./prompt-windows.js";
+import { EarlierWindows, feedWindow, type PromptReader } from "./earlier-windows.js";
+import type { PromptInWindows } from "./prompt-windows.js";
 import type { WindowRecall } from "./window-memory.js";
+import { plan, type WindowStep } from "./window-plan.js";
 
 /** What a stream does when its conversation, or the response to it, outgrows the model's context. */
 export type Overflow = "error" | "slide";
 
-/** A stretch of a response, `from` to `to`, and the index of the first token that the context holds with it. */
-export interface WindowStep {
-  start: number;
-  from: number;
-  to: number;
-}
-
-/**
- * How `count` tokens of a response go into a context that holds `room` of them: what fits goes on in the window that
- * begins at `start`; each further window begins with the newer half of the one before.
- */
-export function plan(start: number, room: number, from: number, count: number): WindowStep[] {
-  const end = from + count;
-  const steps: WindowStep[] = [];
-  let at = from;
-  do {
-    const full = at === start + room && at < end;
-    if (at < start || at > start + room || full) start = Math.max(0, at - Math.floor(room / 2));
-    const to = Math.min(end, start + room);
-    steps.push({ start, from: at, to });
-    at = to;
-  } while (at < end);
-  return steps;
+export interface WindowOptions {
+  /** Default "error". */
+  overflow?: Overflow;
+  /** Opens another sequence where a slot is free and nobody waits for it. Default: none is. */
+  spare?: () => Sequence | null;
+  /** How often a response may slide on ("slide"). Default: without end. */
+  mostSlides?: number;
+  /** What is known of windows of the prompt. Default: nothing. */
+  recall?: WindowRecall | null;
 }
 
 /** Share of the room for a response from which on a window prepares to slide. */
 const PREPARE_AT = 0.75;
-
-/** What a window of a prompt gives where a verdict is read. `row` and `index` are as for a `LogitsReader`. */
-export type PromptReader = (logits: Parameters<LogitsReader>[0], index: number, read: WindowRead) => void;
 
 /**
  * The stretch of a response that the model's context holds, behind the prompt. When the context is full, the window slides
@@ -45,17 +29,11 @@ export type PromptReader = (logits: Parameters<LogitsReader>[0], index: number, 
  */
 export class ContextWindow {
   #sequence: Sequence;
-  readonly #overflow: Overflow;
-  readonly #spare: () => Sequence | null;
-  readonly #recall: WindowRecall | null;
+  readonly #options: Required<Omit<WindowOptions, "recall">>;
   readonly #first: Sequence;
+  readonly #earlier: EarlierWindows;
   #prefix: readonly number[] = [];
   #short: readonly number[] | null = null;
-  readonly #mostSlides: number;
-  /** Reads a window of the prompt in place of the first. */
-  #reading: Sequence | null = null;
-  /** Of windows of the prompt that others read, or that are remembered. */
-  #reused = 0;
   /** All response ids so far, judged or not. */
   readonly #ids: number[] = [];
   /** Response index of the first token that the context holds. */
@@ -68,26 +46,19 @@ export class ContextWindow {
   /** While one sequence ends and another begins: what is to be fed to the next waits for it. */
   #handover: Promise<void> | null = null;
 
-  /**
-   * @param spare opens another sequence where a slot is free and nobody waits for it
-   * @param mostSlides how often it may slide. Default: without end
-   * @param recall what is known of windows of the prompt. Default: nothing
-   */
   constructor(
     sequence: Sequence,
-    overflow: Overflow,
-    spare: () => Sequence | null,
     {
+      overflow = "error",
+      spare = () => null,
       mostSlides = Number.POSITIVE_INFINITY,
       recall = null,
-    }: { mostSlides?: number; recall?: WindowRecall | null } = {},
+    }: WindowOptions = {},
   ) {
     this.#sequence = sequence;
     this.#first = sequence;
-    this.#overflow = overflow;
-    this.#spare = spare;
-    this.#mostSlides = mostSlides;
-    this.#recall = recall;
+    this.#options = { overflow, spare, mostSlides };
+    this.#earlier = new EarlierWindows(sequence, spare, recall);
   }
 
   /** Response tokens given so far. */
@@ -97,7 +68,7 @@ export class ContextWindow {
 
   /** Of the prompt's tokens, those that the cache held already. */
   get reusedTokens(): number {
-    return this.#reused + this.#first.reused;
+    return this.#earlier.reused + this.#first.reused;
   }
 
   /** How often the context was full and slid on. */
@@ -124,7 +95,7 @@ export class ContextWindow {
     const last = windows[windows.length - 1];
     this.#prefix = last.ids;
     this.#short = short;
-    if (windows.length > 1) this.#handover = this.#readWindows(windows.slice(0, -1), read);
+    if (windows.length > 1) this.#handover = this.#earlier.read(windows.slice(0, -1), read);
     return this.#afterHandover(() => feedWindow(this.#first, last, read));
   }
 
@@ -135,7 +106,8 @@ export class ContextWindow {
    * @throws as `Sequence.feed`
    */
   async feed(from: number, ids: readonly number[], read: LogitsReader): Promise<void> {
-    const slides = this.#overflow === "slide";
+    const { overflow, mostSlides } = this.#options;
+    const slides = overflow === "slide";
     const done: Promise<void>[] = [];
     if (slides && this.#short && from + ids.length > this.#room) done.push(this.#shorten(this.#short, from));
     this.#ids.length = from;
@@ -143,7 +115,7 @@ export class ContextWindow {
     const steps = slides
       ? plan(this.#start, this.#room, from, ids.length)
       : [{ start: 0, from, to: from + ids.length }];
-    if (steps.length > this.#mostSlides + 1 - this.#slides) throw tooLong(this.#mostSlides);
+    if (steps.length > mostSlides + 1 - this.#slides) throw tooLong(mostSlides);
     if (slides && !this.#short && steps[0].start === this.#start) this.#readAhead(from, steps[0].to);
     for (const step of steps) {
       if (step.start !== this.#start) done.push(this.#slide(step));
@@ -154,8 +126,8 @@ export class ContextWindow {
 
   /** Ends all that it holds. */
   close(reason: GuardError): void {
-    const held = [...this.#retiring, this.#reading, this.#successor?.sequence, this.#sequence];
-    for (const sequence of held) sequence?.close(reason);
+    const held = [...this.#retiring, this.#earlier, this.#successor?.sequence, this.#sequence];
+    for (const holder of held) holder?.close(reason);
   }
 
   #full(): ContextLengthError {
@@ -169,30 +141,6 @@ export class ContextWindow {
   /** Response tokens that the context holds. */
   get #room(): number {
     return this.#sequence.limits.maxTokens - this.#prefix.length;
-  }
-
-  /**
-   * Reads windows of the prompt that are not the last, but for those whose verdicts are remembered. Where a slot is free, in
-   * that: then it stays warm, and what the conversation's next turn has in common with it need not be read again.
-   */
-  async #readWindows(windows: readonly PromptWindow[], read: PromptReader): Promise<void> {
-    for (const window of windows) {
-      if (this.#recall?.tell(window, read)) {
-        this.#reused += window.ids.length;
-        continue;
-      }
-      const sequence = this.failure ? null : this.#spare();
-      this.#reading = sequence;
-      const given: Logits[] = [];
-      await feedWindow(sequence ?? this.#first, window, (logits, index, own) => {
-        if (this.#recall) given.push(rowOf(logits, this.#first.limits.outputs, index, -1));
-        read(logits, index, own);
-      });
-      this.#recall?.keep(window, given);
-      this.#reading = null;
-      this.#reused += sequence?.reused ?? 0;
-      sequence?.close(new ClosedError("STREAM_CLOSED", "The window was read."));
-    }
   }
 
   /** Puts what leaves more room in the prompt's place. */
@@ -211,7 +159,7 @@ export class ContextWindow {
     const reader: LogitsReader = (logits, step, position, place) =>
       read(logits, step, position - offset, place);
     const fed = this.#afterHandover(() => sequence.feed(ids, reader, from + offset));
-    if (this.#overflow === "slide") return fed;
+    if (this.#options.overflow === "slide") return fed;
     return fed.catch((error) => {
       throw error instanceof ContextLengthError ? this.#full() : error;
     });
@@ -240,7 +188,7 @@ export class ContextWindow {
     }
     this.#dismiss();
     if (this.#ids.length - this.#start < PREPARE_AT * this.#room) return;
-    const sequence = this.#spare();
+    const sequence = this.#options.spare();
     if (!sequence) return;
     sequence.yields = true;
     const start = this.#start + Math.ceil(this.#room / 2);
@@ -280,17 +228,6 @@ export class ContextWindow {
     this.#sequence = next;
     return ended;
   }
-}
-
-function feedWindow(sequence: Sequence, { ids, reads }: PromptWindow, read: PromptReader): Promise<void> {
-  let next = 0;
-  const reader: LogitsReader = (logits, index) => read(logits, index, reads[next++]);
-  return sequence.feed(
-    ids,
-    reader,
-    0,
-    reads.map(({ at }) => at),
-  );
 }
 
 function tooLong(mostSlides: number): ContextLengthError {

@@ -1,3 +1,4 @@
+import { InputError } from "../errors.js";
 import type { GuardConfig } from "../model/config.js";
 import { IncrementalDecoder, type Revision } from "../tokenizer/incremental.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
@@ -43,10 +44,6 @@ export class JudgedResponse {
     this.#decoder = new IncrementalDecoder(tokenizer);
   }
 
-  get length(): number {
-    return this.#ids.length;
-  }
-
   /** How many of them, from the first, no later text can change. */
   get settled(): number {
     return this.#settled;
@@ -87,7 +84,9 @@ export class JudgedResponse {
     this.#ruling?.restart();
   }
 
+  /** @throws {InputError} EMPTY_RESPONSE */
   decide(): Decision {
+    if (this.#ids.length === 0) throw emptyResponse();
     const safe = this.#labels.responseRisk.find((label) => severityOf(label) === "safe") as string;
     return decide(this.#judged, safe);
   }
@@ -133,4 +132,11 @@ export class JudgedResponse {
     this.#decoder = new IncrementalDecoder(this.#tokenizer);
     for (const id of this.#ids.slice(-LONGEST_CHARACTER)) this.#decoder.push(id);
   }
+}
+
+function emptyResponse(): InputError {
+  return new InputError(
+    "EMPTY_RESPONSE",
+    "The response holds no token, so there is nothing to judge. To judge a prompt alone, await stream.prompt and close the stream.",
+  );
 }

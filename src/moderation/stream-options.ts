@@ -1,12 +1,9 @@
-import type { Sequence } from "../engine/sequence.js";
-import type { Overflow } from "./context-window.js";
+import type { WindowOptions } from "./context-window.js";
 import type { Policy, PromptScope } from "./policy.js";
 import type { WindowSizes } from "./prompt-windows.js";
-import type { WindowRecall } from "./window-memory.js";
 
-export interface StreamOptions {
+export interface StreamOptions extends WindowOptions {
   signal?: AbortSignal;
-  overflow?: Overflow;
   /** How a conversation is cut that is longer than the context, where it may be ("slide"). Default: it is refused. */
   windows?: WindowSizes | null;
   /** What of such a conversation is judged, or read once more. Default: all of it. */
@@ -17,12 +14,6 @@ export interface StreamOptions {
   span?: number | null;
   /** The answer is judged behind such a last one alone. Default false. */
   answerToo?: boolean;
-  /** What is known of windows of the prompt. */
-  recall?: WindowRecall | null;
-  /** How often a response may slide on ("slide"). Default: without end. */
-  mostSlides?: number;
-  /** Opens another sequence where a slot is free and nobody waits for it. */
-  spare?: () => Sequence | null;
   policy?: Policy;
   /** Closes the stream with STREAM_IDLE when nothing was pushed and nothing judged for this many milliseconds. */
   idleMs?: number;

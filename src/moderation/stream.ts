@@ -1,6 +1,5 @@
-import { deferred } from "../deferred.js";
 import type { Sequence } from "../engine/sequence.js";
-import { ClosedError, type GuardError, InputError } from "../errors.js";
+import { ClosedError, type GuardError } from "../errors.js";
 import type { GuardConfig } from "../model/config.js";
 import type { Prefix } from "../tokenizer/chat-template/template.js";
 import type { Revision } from "../tokenizer/incremental.js";
@@ -9,13 +8,14 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { CallOrder } from "./call-order.js";
 import { ContextWindow } from "./context-window.js";
 import type { Decision } from "./decision.js";
-import { IdleTimer } from "./idle-timer.js";
 import { JudgedPrompt } from "./judged-prompt.js";
 import { JudgedResponse } from "./judged-response.js";
 import { severityOf } from "./labels.js";
 import { ResponseText } from "./response-text.js";
 import type { Ruling } from "./ruling.js";
 import { RunningRuling } from "./running-ruling.js";
+import { type InputKind, idsOf, requireSame, requireText } from "./stream-input.js";
+import { StreamLife } from "./stream-life.js";
 import type { StreamOptions } from "./stream-options.js";
 import type { TurnVerdict, Verdict } from "./verdict.js";
 
@@ -25,25 +25,6 @@ import type { TurnVerdict, Verdict } from "./verdict.js";
  * whatever waits and whatever comes later rejects with the same error, and nothing counts as safe.
  */
 export class GuardStream {
-  /**
-   * Verdict of the prompt moderator at the `<|im_end|>` that closes the last user turn; in a conversation without one,
-   * the last turn. Null where no turn is closed, which only `promptIds` can bring about. Resolves as soon as that token
-   * is judged. Where several windows held that turn, the worst of its verdicts.
-   */
-  readonly prompt: Promise<Verdict | null>;
-
-  /**
-   * Verdicts at the end of every turn of the conversation, in order; `rulePrompt` picks those that a policy is about.
-   * Resolves with the last of them. Of a conversation that is judged in windows only those that the scope is about, and of
-   * a turn that is cut one for each window. Of a turn that is read once more (`closely`) there are two.
-   */
-  readonly turns: Promise<readonly TurnVerdict[]>;
-
-  /** Why the stream ended, once it has: STREAM_ENDED, STREAM_CLOSED, or what made it fail. Never rejects. */
-  readonly closed: Promise<GuardError>;
-
-  /** When it was opened: milliseconds of `performance.now()`. */
-  readonly openedAt = performance.now();
   readonly #tokenizer: Tokenizer;
   readonly #options: StreamOptions;
   readonly #window: ContextWindow;
@@ -51,13 +32,11 @@ export class GuardStream {
   readonly #text: ResponseText;
   readonly #response: JudgedResponse;
   readonly #ruling: RunningRuling | null;
-  readonly #idle: IdleTimer;
+  readonly #life: StreamLife;
   /** While the prompt, or a long text, is encoded in slices, what is called meanwhile waits. */
   readonly #calls = new CallOrder();
-  #input: "ids" | "text" | null = null;
+  #input: InputKind | null = null;
   #end: Promise<Decision> | null = null;
-  #stopped = false;
-  readonly #closed = deferred<GuardError>();
 
   constructor(
     sequence: Sequence,
@@ -66,21 +45,45 @@ export class GuardStream {
     prefix: Prefix | Promise<Prefix>,
     options: StreamOptions = {},
   ) {
-    const { signal, overflow = "error", spare = () => null, policy, idleMs, restarts = false } = options;
+    const { policy, restarts = false } = options;
     this.#tokenizer = tokenizer;
     this.#options = options;
-    this.#window = new ContextWindow(sequence, overflow, spare, options);
+    this.#window = new ContextWindow(sequence, options);
     this.#prompt = new JudgedPrompt(this.#window, tokenizer, labels);
     this.#text = new ResponseText(tokenizer);
     this.#ruling = policy ? new RunningRuling(policy) : null;
     this.#response = new JudgedResponse(this.#window, tokenizer, labels, { restarts, ruling: this.#ruling });
-    this.prompt = this.#prompt.verdict;
-    this.turns = this.#prompt.turns;
-    this.closed = this.#closed.promise;
-    this.#idle = new IdleTimer(idleMs, () => this.#stop(idle(idleMs as number)));
-    signal?.addEventListener("abort", this.#abort);
+    this.#life = new StreamLife(options.idleMs, this.#window, (reason) => this.#letGo(reason));
     this.#begin(prefix);
-    if (signal?.aborted) this.#abort();
+    this.#life.heed(options.signal);
+  }
+
+  /**
+   * Verdict of the prompt moderator at the `<|im_end|>` that closes the last user turn; in a conversation without one,
+   * the last turn. Null where no turn is closed, which only `promptIds` can bring about. Resolves as soon as that token
+   * is judged. Where several windows held that turn, the worst of its verdicts.
+   */
+  get prompt(): Promise<Verdict | null> {
+    return this.#prompt.verdict;
+  }
+
+  /**
+   * Verdicts at the end of every turn of the conversation, in order; `rulePrompt` picks those that a policy is about.
+   * Resolves with the last of them. Of a conversation that is judged in windows only those that the scope is about, and of
+   * a turn that is cut one for each window. Of a turn that is read once more (`closely`) there are two.
+   */
+  get turns(): Promise<readonly TurnVerdict[]> {
+    return this.#prompt.turns;
+  }
+
+  /** Why the stream ended, once it has: STREAM_ENDED, STREAM_CLOSED, or what made it fail. Never rejects. */
+  get closed(): Promise<GuardError> {
+    return this.#life.closed;
+  }
+
+  /** When it was opened: milliseconds of `performance.now()`. */
+  get openedAt(): number {
+    return this.#life.openedAt;
   }
 
   /** How many tokens, from the first, have verdicts that no later text can change. */
@@ -100,7 +103,7 @@ export class GuardStream {
 
   /** When it last had something to do: milliseconds of `performance.now()`. */
   get usedAt(): number {
-    return this.#idle.usedAt;
+    return this.#life.usedAt;
   }
 
   /** Tokens of the templated conversation; 0 while it is being encoded. */
@@ -133,9 +136,7 @@ export class GuardStream {
    * @throws {ClosedError} STREAM_CLOSED, STREAM_ENDED, STREAM_ABORTED, GUARD_CLOSED
    */
   async push(tokens: number | ArrayLike<number>): Promise<Verdict[]> {
-    const ids = typeof tokens === "number" ? [tokens] : toIds(tokens);
-    // A model may have more ids than its tokenizer: those stand for nothing.
-    for (const id of ids) this.#tokenizer.tokenBytes(id);
+    const ids = idsOf(tokens, this.#tokenizer);
     this.#accept("ids");
     return this.#calls.run(() => this.#judge({ from: this.#window.length, ids, provisional: 0 }));
   }
@@ -206,7 +207,7 @@ export class GuardStream {
       "The stream was closed. Open another with guard.stream().",
     ),
   ): void {
-    this.#stop(reason);
+    this.#life.stop(reason);
   }
 
   /** `using stream = guard.stream(…)` closes it. */
@@ -223,21 +224,21 @@ export class GuardStream {
     const { overflow, windows, scope = "conversation", span = null, answerToo = false } = this.#options;
     const cuts = overflow === "slide" ? (windows ?? null) : null;
     const reading = { scope, span, answerToo };
-    const read = (encoded: Prefix) => void this.#orStop(this.#prompt.read(encoded, cuts, reading));
-    if (prefix instanceof Promise) this.#calls.waitFor(this.#orStop(prefix).then(read));
+    const read = (encoded: Prefix) => void this.#life.during(this.#prompt.read(encoded, cuts, reading));
+    if (prefix instanceof Promise) this.#calls.waitFor(this.#life.during(prefix).then(read));
     else read(prefix);
     // Where the prompt was not judged, neither is what comes after it.
-    if (this.#ruling) this.#orStop(this.turns.then((turns) => this.#ruling?.prompt(turns)));
+    if (this.#ruling) this.#life.during(this.turns.then((turns) => this.#ruling?.prompt(turns)));
   }
 
   /** Encodes a text, and goes on at once, or once all slices of a long one are encoded. */
   async #encode<T>(chunk: string, goOn: () => Promise<T>): Promise<T> {
     if (this.#window.failure) throw this.#window.failure;
     if (chunk.length <= SLICE) {
-      this.#orStopNow(() => this.#text.push(chunk));
+      this.#life.now(() => this.#text.push(chunk));
       return goOn();
     }
-    const encoded = this.#orStop(inTurns(this.#text.pushInSlices(chunk)));
+    const encoded = this.#life.during(inTurns(this.#text.pushInSlices(chunk)));
     // Ahead of the calls that wait.
     const gone = encoded.then(goOn);
     this.#calls.waitFor(encoded);
@@ -247,7 +248,7 @@ export class GuardStream {
   #flush(): Promise<Verdict[]> {
     return this.#calls.run(async () => {
       if (this.#window.failure) throw this.#window.failure;
-      this.#orStopNow(() => this.#text.end());
+      this.#life.now(() => this.#text.end());
       return this.#judgeText(true);
     });
   }
@@ -257,14 +258,13 @@ export class GuardStream {
   }
 
   #judge(revision: Revision, complete = false): Promise<Verdict[]> {
-    return this.#orStop(this.#response.judge(revision, complete));
+    return this.#life.during(this.#response.judge(revision, complete));
   }
 
   async #finish(): Promise<Decision> {
     await this.#flush();
-    if (this.#response.length === 0) this.#orStopNow(emptyResponse);
-    const decision = this.#response.decide();
-    this.#stop(ended());
+    const decision = this.#life.now(() => this.#response.decide());
+    this.#life.stop(ended());
     const { onClear } = this.#options;
     if (onClear && decision.flaggedAt === null && this.slides === 0) {
       const prompt = await this.prompt;
@@ -274,56 +274,19 @@ export class GuardStream {
   }
 
   #acceptText(chunk: unknown, method: string): void {
-    if (typeof chunk !== "string") {
-      throw new InputError(
-        "TEXT_INVALID",
-        `${method} takes a string, not ${typeof chunk}. For token ids use push.`,
-      );
-    }
+    requireText(chunk, method);
     this.#accept("text");
   }
 
-  #accept(input: "ids" | "text"): void {
+  #accept(input: InputKind): void {
     if (this.#window.failure) throw this.#window.failure;
     if (this.#end) throw ended();
-    if (this.#input && this.#input !== input) {
-      throw new InputError(
-        "MIXED_INPUT",
-        "A stream takes either ids (push) or text (pushText), not both in turns.",
-      );
-    }
+    requireSame(input, this.#input);
     this.#input = input;
   }
 
-  /** Where this fails, the stream does: going on would leave a hole in what was judged. */
-  #orStop<T>(work: Promise<T>): Promise<T> {
-    this.#idle.during(work);
-    work.catch((error) => this.#stop(error));
-    return work;
-  }
-
-  /** As `#orStop`, before anybody else can call. */
-  #orStopNow(work: () => void): void {
-    try {
-      work();
-    } catch (error) {
-      this.#stop(error as GuardError);
-      throw error;
-    }
-  }
-
-  #abort = (): void => {
-    const cause = this.#options.signal?.reason;
-    this.#stop(new ClosedError("STREAM_ABORTED", "The stream was aborted by its signal.", { cause }));
-  };
-
-  /** The one place where it ends. What comes after the first time changes nothing. */
-  #stop(reason: GuardError): void {
-    if (this.#stopped) return;
-    this.#stopped = true;
-    this.#options.signal?.removeEventListener("abort", this.#abort);
-    this.#idle.stop();
-    this.#closed.resolve(this.#window.failure ?? reason);
+  /** Ends all that it holds. */
+  #letGo(reason: GuardError): void {
     this.#window.close(reason);
     this.#prompt.refuse(reason);
     if (this.#calls.preparing) this.#calls.goOn();
@@ -332,24 +295,4 @@ export class GuardStream {
 
 function ended(): ClosedError {
   return new ClosedError("STREAM_ENDED", "The stream has ended. Open another with guard.stream().");
-}
-
-function idle(ms: number): ClosedError {
-  return new ClosedError(
-    "STREAM_IDLE",
-    `Nothing was pushed for ${ms} ms, so the stream was closed and its slot is free. Open another with ` +
-      "guard.stream(), or load the guard with a longer idleMs.",
-  );
-}
-
-function emptyResponse(): never {
-  throw new InputError(
-    "EMPTY_RESPONSE",
-    "The response holds no token, so there is nothing to judge. To judge a prompt alone, await stream.prompt and close the stream.",
-  );
-}
-
-function toIds(tokens: ArrayLike<number>): number[] {
-  if (typeof tokens?.length === "number" && typeof tokens !== "string") return Array.from(tokens);
-  throw new InputError("TOKEN_INVALID", "push takes a token id or a list of ids. For text use pushText.");
 }

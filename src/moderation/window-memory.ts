@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import type { Logits } from "../engine/logits.js";
-import type { PromptReader } from "./context-window.js";
+import type { PromptReader } from "./earlier-windows.js";
 import type { PromptWindow } from "./prompt-windows.js";
 
 /** Windows that are remembered: tools of as many clients, and turns of conversations under way. */

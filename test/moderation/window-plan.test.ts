@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { plan } from "../../src/moderation/context-window.js";
+import { plan } from "../../src/moderation/window-plan.js";
 
 describe("how a response goes into a context that holds less of it", () => {
   test("what fits goes on where it was", () => {
