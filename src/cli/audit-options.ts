@@ -2,6 +2,7 @@ import { Option } from "commander";
 import { DeviceError, InputError } from "../errors.js";
 import type { AuditLog } from "../gateway/audit/log.js";
 import { readText } from "../regular-file.js";
+import { createTerminal } from "./terminal.js";
 
 /** What a server's command line says of its audit. */
 export interface AuditOptions {
@@ -47,6 +48,18 @@ export async function openAudit(options: AuditOptions): Promise<AuditLog | undef
   }
   process.on("SIGHUP", () => audit.reopen());
   return audit;
+}
+
+/** Tells where a server listens: on standard output, unless that is the audit's. */
+export function announce(
+  url: string,
+  what: string,
+  warnings: readonly string[],
+  { audit }: AuditOptions,
+): void {
+  const { bold } = createTerminal(process.stderr).colors;
+  const output = audit === "-" ? process.stderr : process.stdout;
+  output.write(`${[`${bold(url)} ${what}`, ...warnings].join("\n")}\n`);
 }
 
 /** Writes what waits. @throws {DeviceError} AUDIT_LOST */

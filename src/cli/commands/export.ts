@@ -12,6 +12,23 @@ interface Options {
   verify?: boolean;
 }
 
+const EXAMPLES = `
+Formats:
+  fp32   exact, four bytes a weight                         CPU
+  int8   one byte a weight, a scale for each block          CPU, CUDA
+  w8a8   int8 weights and activations: prompts, batches     CPU
+  int4   half a byte a weight, the smallest                 CPU, CUDA
+  bf16   as the checkpoint itself, fp16 likewise            CUDA
+
+An int8 cache takes a quarter of the memory and makes tokens late in a long conversation cheaper. Its ranges are
+measured on sample conversations while exporting.
+
+Examples:
+  $ qwen3guard export ./Qwen3Guard-Stream-0.6B ./guard --dtype int8
+  $ qwen3guard export Qwen/Qwen3Guard-Stream-0.6B ./guard --dtype int8     fetches it first
+  $ qwen3guard export ./Qwen3Guard-Stream-0.6B ./guard --dtype int4 --verify
+  $ qwen3guard scan --model ./guard --prompt "Hi" < answer.txt`;
+
 export function exportCommand(): Command {
   return new Command("export")
     .summary("convert a checkpoint for ONNX Runtime")
@@ -37,61 +54,41 @@ export function exportCommand(): Command {
         .default(undefined, "fp32"),
     )
     .option("--verify", "compare the verdicts with fp32's on sample conversations, and keep the outcome")
-    .addHelpText(
-      "after",
-      `
-Formats:
-  fp32   exact, four bytes a weight                         CPU
-  int8   one byte a weight, a scale for each block          CPU, CUDA
-  w8a8   int8 weights and activations: prompts, batches     CPU
-  int4   half a byte a weight, the smallest                 CPU, CUDA
-  bf16   as the checkpoint itself, fp16 likewise            CUDA
+    .addHelpText("after", EXAMPLES)
+    .action(exportCheckpoint);
+}
 
-An int8 cache takes a quarter of the memory and makes tokens late in a long conversation cheaper. Its ranges are
-measured on sample conversations while exporting.
-
-Examples:
-  $ qwen3guard export ./Qwen3Guard-Stream-0.6B ./guard --dtype int8
-  $ qwen3guard export Qwen/Qwen3Guard-Stream-0.6B ./guard --dtype int8     fetches it first
-  $ qwen3guard export ./Qwen3Guard-Stream-0.6B ./guard --dtype int4 --verify
-  $ qwen3guard scan --model ./guard --prompt "Hi" < answer.txt`,
-    )
-    .action(async (checkpoint: string, out: string, { dtype, device, kvCache, verify }: Options) => {
-      const [{ cachedCheckpoint, isHubId, pull }, { convertCheckpoint }] = await Promise.all([
-        import("../../download/hub.js"),
-        import("../../convert-checkpoint.js"),
-      ]);
-      const signal = interruptSignal();
-      const progress = new StageProgress(createTerminal(process.stderr));
-      try {
-        const dir = isHubId(checkpoint)
-          ? ((await cachedCheckpoint(checkpoint)) ??
-            (await pull(checkpoint, {
-              signal,
-              onProgress: (_file, done, total) => progress.update("fetch", done, total),
-            })))
-          : checkpoint;
-        const started = performance.now();
-        const manifest = await convertCheckpoint(dir, out, {
-          dtype,
-          device,
-          kvCache,
-          verify,
-          signal,
-          onProgress: (stage, done, total) => progress.update(stage, done, total),
-        });
-        progress.stop();
-        const megabytes = Object.values(manifest.files).reduce((sum, bytes) => sum + bytes, 0) / 1e6;
-        const seconds = (performance.now() - started) / 1000;
-        process.stdout.write(
-          `${visibleLine(out)}: ${manifest.dtype} for ${manifest.device}, ${manifest.kvCache} cache, ` +
-            `${megabytes.toFixed(0)} MB in ${seconds.toFixed(1)} s\n`,
-        );
-        if (manifest.comparison) process.stdout.write(describe(manifest.comparison));
-      } finally {
-        progress.stop();
-      }
+async function exportCheckpoint(checkpoint: string, out: string, options: Options): Promise<void> {
+  const { convertCheckpoint } = await import("../../convert-checkpoint.js");
+  const signal = interruptSignal();
+  const progress = new StageProgress(createTerminal(process.stderr));
+  try {
+    const dir = await folderOf(checkpoint, signal, progress);
+    const started = performance.now();
+    const manifest = await convertCheckpoint(dir, out, {
+      ...options,
+      signal,
+      onProgress: (stage, done, total) => progress.update(stage, done, total),
     });
+    progress.stop();
+    const megabytes = Object.values(manifest.files).reduce((sum, bytes) => sum + bytes, 0) / 1e6;
+    const seconds = (performance.now() - started) / 1000;
+    process.stdout.write(
+      `${visibleLine(out)}: ${manifest.dtype} for ${manifest.device}, ${manifest.kvCache} cache, ` +
+        `${megabytes.toFixed(0)} MB in ${seconds.toFixed(1)} s\n`,
+    );
+    if (manifest.comparison) process.stdout.write(describe(manifest.comparison));
+  } finally {
+    progress.stop();
+  }
+}
+
+/** The checkpoint's folder; of a hub id that in the hub's cache, fetched where it is not there. */
+async function folderOf(checkpoint: string, signal: AbortSignal, progress: StageProgress): Promise<string> {
+  const { cachedCheckpoint, isHubId, pull } = await import("../../download/hub.js");
+  if (!isHubId(checkpoint)) return checkpoint;
+  const onProgress = (_file: string, done: number, total: number) => progress.update("fetch", done, total);
+  return (await cachedCheckpoint(checkpoint)) ?? pull(checkpoint, { signal, onProgress });
 }
 
 function describe(comparison: Comparison): string {

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
+import { whole } from "../numbers.js";
 import { closeWhenAsked, type Stop, untilStopped } from "../stop.js";
 import { createTerminal } from "../terminal.js";
 
@@ -18,7 +19,9 @@ export function playgroundCommand(): Command {
         "endpoint yourself.",
     )
     .addOption(
-      new Option("--port <port>", "where to listen; any free one by default").default(0).argParser(port),
+      new Option("--port <port>", "where to listen; any free one by default")
+        .default(0)
+        .argParser(whole(0, 65535)),
     )
     .option("--open", "open the page in the browser")
     .addHelpText(
@@ -64,10 +67,4 @@ function openBrowser(address: string): void {
   spawn(command, args, { stdio: "ignore", detached: true })
     .on("error", () => {})
     .unref();
-}
-
-function port(value: string): number {
-  const number = Number(value);
-  if (value.trim() !== "" && Number.isInteger(number) && number >= 0 && number <= 65535) return number;
-  throw new InvalidArgumentError("it must be a whole number from 0 to 65535");
 }

@@ -1,11 +1,10 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { CONTINUING_SERVERS, type ContinuingServer } from "../../gate/attempt.js";
 import type { Mode } from "../../gate/gate-options.js";
-import { isLoopbackName } from "../../gateway/loopback.js";
 import type { ProxyOptions } from "../../gateway/proxy-options.js";
 import type { Listening } from "../../gateway/server.js";
 import type { PolicyData } from "../../moderation/policy.js";
-import { type AuditOptions, auditOptions, closeAudit, openAudit } from "../audit-options.js";
+import { type AuditOptions, announce, auditOptions, closeAudit, openAudit } from "../audit-options.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { whole } from "../numbers.js";
@@ -17,8 +16,16 @@ import {
   releaseOption,
 } from "../pace-options.js";
 import { keepPolicies, passOnHangup, readPolicies } from "../policies-file.js";
+import {
+  accessOptions,
+  graceOption,
+  hostOption,
+  hostsOf,
+  portOption,
+  several,
+  timeoutOption,
+} from "../server-options.js";
 import { closeWhenAsked, type Stop, untilStopped } from "../stop.js";
-import { createTerminal } from "../terminal.js";
 import { runsWorkers, runWorkers, shareOf, workersOption } from "../workers.js";
 
 interface Options extends ModelOptions, PaceOptions, AuditOptions {
@@ -53,6 +60,15 @@ interface Options extends ModelOptions, PaceOptions, AuditOptions {
   workers: number;
 }
 
+const EXAMPLES = `
+Examples:
+  $ qwen3guard proxy --upstream https://api.openai.com --port 8787
+  $ qwen3guard proxy --upstream http://127.0.0.1:11434 --policy policy.json --prompt-first
+  $ curl -N http://127.0.0.1:8787/v1/chat/completions -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \\
+      -d '{"model": "gpt-4o-mini", "stream": true, "messages": [{"role": "user", "content": "Hi"}]}'
+
+Log: one JSON object a request on standard error, without anybody's text unless --log-text asks for it.`;
+
 export function proxyCommand(): Command {
   const command = new Command("proxy")
     .summary("stand between a model's API and its clients")
@@ -62,139 +78,125 @@ export function proxyCommand(): Command {
         "…/api/generate (Ollama); /v1/moderations, /metrics and /healthz are its own. Lists of models and embeddings pass; " +
         "other paths are refused.",
     )
-    .addOption(
-      new Option("--upstream <url>", "the API, with or without /v1").makeOptionMandatory().argParser(url),
+    .addHelpText("after", EXAMPLES)
+    .action((options: Options) => untilStopped((stop) => proxy(options, stop)));
+  const options = [
+    new Option("--upstream <url>", "the API, with or without /v1").makeOptionMandatory().argParser(url),
+    portOption(8787),
+    hostOption(),
+    new Option("--policy <file>", "JSON file with a policy (default: strict, everything blocks)"),
+    ...modeOptions(),
+    releaseOption(),
+    batchTokensOption(),
+    batchMsOption(),
+    ...judgingOptions(),
+    ...answerOptions(),
+    ...passOptions(),
+    ...accessOptions(),
+    ...limitOptions(),
+    workersOption(),
+    new Option("--log-text", "let log entries hold the text that was flagged"),
+    ...auditOptions(),
+  ];
+  for (const option of options) command.addOption(option);
+  return addModelOptions(command);
+}
+
+function modeOptions(): Option[] {
+  return [
+    new Option(
+      "--mode <mode>",
+      "hold text back until it is judged, judge it while it passes, let it pass on the scout's word, or have the model go " +
+        "on in another way where it is flagged",
     )
-    .addOption(new Option("--port <port>", "where to listen").default(8787).argParser(whole(0, 65535)))
-    .option("--host <address>", "address to listen on; 0.0.0.0 for all", "127.0.0.1")
-    .option("--policy <file>", "JSON file with a policy (default: strict, everything blocks)")
-    .addOption(
-      new Option(
-        "--mode <mode>",
-        "hold text back until it is judged, judge it while it passes, let it pass on the scout's word, or have the model go " +
-          "on in another way where it is flagged",
-      )
-        .choices(["hold-back", "stream-first", "scout-first", "regenerate"])
-        .default("hold-back"),
-    )
-    .addOption(
-      new Option("--continue <server>", "what the API is, for --mode regenerate").choices(CONTINUING_SERVERS),
-    )
-    .addOption(
-      new Option(
-        "--buffer <tokens>",
-        "of --mode regenerate: tokens held, and dropped at a flag (default: 40)",
-      ).argParser(whole(1, 1024)),
-    )
-    .addOption(
-      new Option(
-        "--attempts <n>",
-        "of --mode regenerate: how often the model is asked to go on (default: 5)",
-      ).argParser(whole(1, 100)),
-    )
-    .addOption(
-      new Option(
-        "--intervention <what>",
-        "of --mode regenerate: go on as it is, or say first what was wrong",
-      ).choices(["resample", "introspection"]),
-    )
-    .addOption(releaseOption())
-    .addOption(batchTokensOption())
-    .addOption(batchMsOption())
-    .option(
+      .choices(["hold-back", "stream-first", "scout-first", "regenerate"])
+      .default("hold-back"),
+    new Option("--continue <server>", "what the API is, for --mode regenerate").choices(CONTINUING_SERVERS),
+    new Option(
+      "--buffer <tokens>",
+      "of --mode regenerate: tokens held, and dropped at a flag (default: 40)",
+    ).argParser(whole(1, 1024)),
+    new Option(
+      "--attempts <n>",
+      "of --mode regenerate: how often the model is asked to go on (default: 5)",
+    ).argParser(whole(1, 100)),
+    new Option(
+      "--intervention <what>",
+      "of --mode regenerate: go on as it is, or say first what was wrong",
+    ).choices(["resample", "introspection"]),
+  ];
+}
+
+function judgingOptions(): Option[] {
+  return [
+    new Option(
       "--scout",
       "let the embedded guard read every token, and the other judge in batches and where it suspects",
-    )
-    .option(
+    ),
+    new Option(
       "--policies <file>",
       "JSON file with policies by model, path, key or header; read again when it changes",
-    )
-    .option("--prompt-first", "ask the model only once the prompt has passed")
-    .option(
+    ),
+    new Option("--prompt-first", "ask the model only once the prompt has passed"),
+    new Option(
       "--read-ahead",
       "while nothing else runs, read an answer as the next turn will show it, which then pays for its question alone",
-    )
-    .option("--replacement <text>", "answers in the model's place where the policy stops it and has no text")
-    .addOption(
-      new Option(
-        "--annotations <style>",
-        "scores beside the text: OpenAI's where a request asks for moderation, or Azure's always",
-      )
-        .choices(["asked", "azure"])
-        .default("asked"),
-    )
-    .option("--allow-score", "let requests that ask for scores (moderation) pass what the policy stops")
-    .addOption(
-      new Option(
-        "--errors <style>",
-        "how a stopped stream ends: as its protocol's do, or as NeMo Guardrails'",
-      )
-        .choices(["protocol", "nemo"])
-        .default("protocol"),
-    )
-    .addOption(
-      new Option("--keep-alive <seconds>", "without a word, after which a stream's client gets one; 0: never")
-        .default(15)
-        .argParser(whole(0, 3600)),
-    )
-    .addOption(
-      new Option(
-        "--other-paths <what>",
-        "paths that are not judged: let all of them pass, or only those opened",
-      )
-        .choices(["pass", "refuse"])
-        .default("refuse"),
-    )
-    .addOption(
-      several("--allow-path <path>", 'lets a path pass unjudged: "/v1/files/*", "GET /v1/responses/**"'),
-    )
-    .addOption(several("--pass-fields <name>", "lets a field of this name pass unjudged"))
-    .addOption(several("--allow-host <name>", "answers to this Host too, not to loopback's alone; * for any"))
-    .addOption(several("--allow-origin <origin>", "lets web pages of this origin ask; * for all"))
-    .addOption(
-      new Option("--max-streams <n>", "choices judged at once; more get 429").argParser(whole(1, 4096)),
-    )
-    .addOption(
-      new Option(
-        "--max-body <bytes>",
-        "of a request (default: what the guard can read; 10 MiB where attachments may pass)",
-      ).argParser(whole(1, 2 ** 31)),
-    )
-    .addOption(
-      new Option("--timeout <seconds>", "a request may take").default(600).argParser(whole(1, 86_400)),
-    )
-    .addOption(
-      new Option("--grace <seconds>", "for what is under way, at SIGTERM")
-        .default(30)
-        .argParser(whole(0, 3600)),
-    )
-    .addOption(workersOption())
-    .option("--log-text", "let log entries hold the text that was flagged");
-  for (const option of auditOptions()) command.addOption(option);
-  command
-    .addHelpText(
-      "after",
-      `
-Examples:
-  $ qwen3guard proxy --upstream https://api.openai.com --port 8787
-  $ qwen3guard proxy --upstream http://127.0.0.1:11434 --policy policy.json --prompt-first
-  $ curl -N http://127.0.0.1:8787/v1/chat/completions -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \\
-      -d '{"model": "gpt-4o-mini", "stream": true, "messages": [{"role": "user", "content": "Hi"}]}'
+    ),
+  ];
+}
 
-Log: one JSON object a request on standard error, without anybody's text unless --log-text asks for it.`,
+/** What else a client is told. */
+function answerOptions(): Option[] {
+  return [
+    new Option(
+      "--replacement <text>",
+      "answers in the model's place where the policy stops it and has no text",
+    ),
+    new Option(
+      "--annotations <style>",
+      "scores beside the text: OpenAI's where a request asks for moderation, or Azure's always",
     )
-    .action((options: Options) => untilStopped((stop) => proxy(options, stop)));
-  return addModelOptions(command);
+      .choices(["asked", "azure"])
+      .default("asked"),
+    new Option("--allow-score", "let requests that ask for scores (moderation) pass what the policy stops"),
+    new Option("--errors <style>", "how a stopped stream ends: as its protocol's do, or as NeMo Guardrails'")
+      .choices(["protocol", "nemo"])
+      .default("protocol"),
+    new Option("--keep-alive <seconds>", "without a word, after which a stream's client gets one; 0: never")
+      .default(15)
+      .argParser(whole(0, 3600)),
+  ];
+}
+
+/** What passes unjudged. */
+function passOptions(): Option[] {
+  return [
+    new Option(
+      "--other-paths <what>",
+      "paths that are not judged: let all of them pass, or only those opened",
+    )
+      .choices(["pass", "refuse"])
+      .default("refuse"),
+    several("--allow-path <path>", 'lets a path pass unjudged: "/v1/files/*", "GET /v1/responses/**"'),
+    several("--pass-fields <name>", "lets a field of this name pass unjudged"),
+  ];
+}
+
+function limitOptions(): Option[] {
+  return [
+    new Option("--max-streams <n>", "choices judged at once; more get 429").argParser(whole(1, 4096)),
+    new Option(
+      "--max-body <bytes>",
+      "of a request (default: what the guard can read; 10 MiB where attachments may pass)",
+    ).argParser(whole(1, 2 ** 31)),
+    timeoutOption(),
+    graceOption(),
+  ];
 }
 
 async function proxy(options: Options, stop: Stop): Promise<void> {
   const { upstream, mode, host, maxStreams, readAhead } = options;
-  // Standard error is the log's; standard output may be the audit's.
-  const output = options.audit === "-" ? process.stderr : process.stdout;
-  const say = (url: string) => {
-    const { bold } = createTerminal(process.stderr).colors;
-    output.write(`${[`${bold(url)} guards ${upstream} (${mode})`, ...warnings(options)].join("\n")}\n`);
-  };
+  const say = (url: string) => announce(url, `guards ${upstream} (${mode})`, warnings(options), options);
   if (runsWorkers(options)) {
     if (options.policies || options.audit) passOnHangup();
     return runWorkers(options, stop, say);
@@ -241,11 +243,6 @@ function regenerateOf({ buffer, attempts, intervention }: Options): ProxyOptions
   return Object.values(given).some((value) => value !== undefined) ? given : undefined;
 }
 
-/** On an address that others reach, names of it cannot be known: those that are given count, else all. */
-function hostsOf({ host, allowHost }: Options): string[] {
-  return allowHost.length > 0 || isLoopbackName(host) ? allowHost : ["*"];
-}
-
 /** What somebody should know who did not mean it. */
 function warnings(options: Options): string[] {
   const found: string[] = [];
@@ -260,12 +257,6 @@ function warnings(options: Options): string[] {
     );
   }
   return found;
-}
-
-function several(flags: string, description: string): Option {
-  return new Option(flags, `${description} (repeatable)`)
-    .default([], "none")
-    .argParser((value: string, before: string[]) => [...before, value]);
 }
 
 function url(value: string): string {

@@ -6,13 +6,21 @@ import { isLoopbackName } from "../../gateway/loopback.js";
 import type { Listening } from "../../gateway/server.js";
 import type { PolicyData } from "../../moderation/policy.js";
 import { readText } from "../../regular-file.js";
-import { type AuditOptions, auditOptions, closeAudit, openAudit } from "../audit-options.js";
+import { type AuditOptions, announce, auditOptions, closeAudit, openAudit } from "../audit-options.js";
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { addModelOptions, loadAnyModel } from "../model-options.js";
 import { whole } from "../numbers.js";
 import { passOnHangup } from "../policies-file.js";
+import {
+  accessOptions,
+  graceOption,
+  hostOption,
+  hostsOf,
+  portOption,
+  several,
+  timeoutOption,
+} from "../server-options.js";
 import { closeWhenAsked, type Stop, untilStopped } from "../stop.js";
-import { createTerminal } from "../terminal.js";
 import { runsWorkers, runWorkers, shareOf, type WorkersOptions, workersOption } from "../workers.js";
 
 interface Options extends WorkersOptions, AuditOptions {
@@ -32,6 +40,15 @@ interface Options extends WorkersOptions, AuditOptions {
 /** A file of keys, in bytes. */
 const LARGEST_KEYS = 1 << 20;
 
+const EXAMPLES = `
+Examples:
+  $ qwen3guard serve --model Qwen/Qwen3Guard-Gen-0.6B --port 8000
+  $ qwen3guard serve --api-key-file keys.txt --host 0.0.0.0
+  $ curl http://127.0.0.1:8000/v1/chat/completions -H "Content-Type: application/json" \\
+      -d '{"model": "Qwen/Qwen3Guard-Gen-0.6B", "messages": [{"role": "user", "content": "How do I bake bread?"}]}'
+
+Log: one JSON object a request on standard error, without anybody's text.`;
+
 export function serveCommand(): Command {
   const command = new Command("serve")
     .summary("answer requests for verdicts, as a served Qwen3Guard-Gen does")
@@ -40,76 +57,51 @@ export function serveCommand(): Command {
         "it; /v1/moderations in OpenAI's schema; /v1/classify with all probabilities. A Stream guard judges token streams " +
         "at /v1/streams, by WebSocket or by requests.",
     )
-    .addOption(new Option("--port <port>", "where to listen").default(8000).argParser(whole(0, 65535)))
-    .option("--host <address>", "address to listen on; 0.0.0.0 for all", "127.0.0.1")
-    .option("--served-model-name <name>", "what /v1/models calls it (default: the model as it is named here)")
-    .option("--policy <file>", "JSON file with a policy, for `flagged` and rulings")
-    .addOption(several("--api-key <key>", "asks clients for this key"))
-    .option("--api-key-file <file>", "asks for one of the keys in this file, a line each")
-    .addOption(
-      new Option(
-        "--rate-limit <n>",
-        "requests a minute of each client, told by its key; more get 429",
-      ).argParser(whole(1, 1e6)),
-    )
-    .addOption(several("--allow-host <name>", "answers to this Host too, not to loopback's alone; * for any"))
-    .addOption(several("--allow-origin <origin>", "lets web pages of this origin ask; * for all"))
-    .addOption(
-      new Option("--max-streams <n>", "token streams at once; more get 429").argParser(whole(1, 4096)),
-    )
-    .addOption(
-      new Option("--max-body <bytes>", "of a request (default: what the guard can read)").argParser(
-        whole(1, 2 ** 31),
-      ),
-    )
-    .addOption(
-      new Option("--timeout <seconds>", "a request may take").default(600).argParser(whole(1, 86_400)),
-    )
-    .addOption(
-      new Option("--idle <seconds>", "a token stream may have nothing to do")
-        .default(60)
-        .argParser(whole(1, 86_400)),
-    )
-    .addOption(
-      new Option("--grace <seconds>", "for what is under way, at SIGTERM")
-        .default(30)
-        .argParser(whole(0, 3600)),
-    )
-    .addOption(workersOption());
-  for (const option of auditOptions()) command.addOption(option);
-  command
-    .addHelpText(
-      "after",
-      `
-Examples:
-  $ qwen3guard serve --model Qwen/Qwen3Guard-Gen-0.6B --port 8000
-  $ qwen3guard serve --api-key-file keys.txt --host 0.0.0.0
-  $ curl http://127.0.0.1:8000/v1/chat/completions -H "Content-Type: application/json" \\
-      -d '{"model": "Qwen/Qwen3Guard-Gen-0.6B", "messages": [{"role": "user", "content": "How do I bake bread?"}]}'
-
-Log: one JSON object a request on standard error, without anybody's text.`,
-    )
+    .addHelpText("after", EXAMPLES)
     .action((options: Options) => untilStopped((stop) => serve(options, stop)));
+  const options = [
+    portOption(8000),
+    hostOption(),
+    new Option(
+      "--served-model-name <name>",
+      "what /v1/models calls it (default: the model as it is named here)",
+    ),
+    new Option("--policy <file>", "JSON file with a policy, for `flagged` and rulings"),
+    several("--api-key <key>", "asks clients for this key"),
+    new Option("--api-key-file <file>", "asks for one of the keys in this file, a line each"),
+    new Option(
+      "--rate-limit <n>",
+      "requests a minute of each client, told by its key; more get 429",
+    ).argParser(whole(1, 1e6)),
+    ...accessOptions(),
+    ...limitOptions(),
+    workersOption(),
+    ...auditOptions(),
+  ];
+  for (const option of options) command.addOption(option);
   return addModelOptions(command);
+}
+
+function limitOptions(): Option[] {
+  return [
+    new Option("--max-streams <n>", "token streams at once; more get 429").argParser(whole(1, 4096)),
+    new Option("--max-body <bytes>", "of a request (default: what the guard can read)").argParser(
+      whole(1, 2 ** 31),
+    ),
+    timeoutOption(),
+    new Option("--idle <seconds>", "a token stream may have nothing to do")
+      .default(60)
+      .argParser(whole(1, 86_400)),
+    graceOption(),
+  ];
 }
 
 async function serve(options: Options, stop: Stop): Promise<void> {
   const { host, rateLimit } = options;
   const name = options.servedModelName ?? nameOf(options.model);
-  const fromFile = options.apiKeyFile === undefined ? [] : await readKeys(options.apiKeyFile);
-  const apiKeys = [...options.apiKey.map((key) => key.trim()), ...fromFile];
-  requireSendable(apiKeys);
-  const anyHost = options.allowHost.length === 0 && !isLoopbackName(host);
-  const say = (url: string, what: string) => {
-    const { bold } = createTerminal(process.stderr).colors;
-    const lines = [`${bold(url)} serves ${what}`];
-    if (anyHost && apiKeys.length === 0) {
-      lines.push(`Warning: Whoever reaches ${host} may use it. --api-key asks for a key.`);
-    }
-    // Standard output may be the audit's.
-    const output = options.audit === "-" ? process.stderr : process.stdout;
-    output.write(`${lines.join("\n")}\n`);
-  };
+  const apiKeys = await keysOf(options);
+  const warnings = warningsOf(options, apiKeys);
+  const say = (url: string, what: string) => announce(url, `serves ${what}`, warnings, options);
   if (runsWorkers(options)) {
     if (options.audit) passOnHangup();
     const { shares } = await import("../../serve/keys.js");
@@ -136,7 +128,7 @@ async function serve(options: Options, stop: Stop): Promise<void> {
     const service = new GuardService(guard, {
       ...{ maxStreams, maxBody, timeout, idle, rateLimit, apiKeys, name },
       policy: policy as PolicyData | undefined,
-      allowHosts: anyHost ? ["*"] : options.allowHost,
+      allowHosts: hostsOf(options),
       allowOrigins: options.allowOrigin,
       audit,
       log: (entry) => process.stderr.write(`${JSON.stringify(entry)}\n`),
@@ -168,6 +160,20 @@ function nameOf(model: string | undefined): string {
   return existsSync(model) ? basename(resolve(model)) : model;
 }
 
+/** The keys that clients are asked for; none: nobody is asked. @throws {InputError} KEYS_INVALID */
+async function keysOf({ apiKey, apiKeyFile }: Options): Promise<string[]> {
+  const fromFile = apiKeyFile === undefined ? [] : await readKeys(apiKeyFile);
+  const keys = [...apiKey.map((key) => key.trim()), ...fromFile];
+  requireSendable(keys);
+  return keys;
+}
+
+/** What somebody should know who did not mean it. */
+function warningsOf({ host, allowHost }: Options, apiKeys: readonly string[]): string[] {
+  if (allowHost.length > 0 || isLoopbackName(host) || apiKeys.length > 0) return [];
+  return [`Warning: Whoever reaches ${host} may use it. --api-key asks for a key.`];
+}
+
 /** @throws {InputError} KEYS_INVALID */
 async function readKeys(path: string): Promise<string[]> {
   const text = await readText(path, LARGEST_KEYS).catch((cause) => {
@@ -192,10 +198,4 @@ function requireSendable(keys: readonly string[]): void {
     "KEYS_INVALID",
     "A key is empty, or holds what no header can: use letters, digits and signs of ASCII. To ask for none, leave --api-key out.",
   );
-}
-
-function several(flags: string, description: string): Option {
-  return new Option(flags, `${description} (repeatable)`)
-    .default([], "none")
-    .argParser((value: string, before: string[]) => [...before, value]);
 }
