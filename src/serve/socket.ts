@@ -26,77 +26,114 @@ const GOODBYE_MS = 500;
  * @param idleMs milliseconds in which it must open one
  */
 export function serveSocket(socket: WebSocket, open: (body: Json) => TokenStream, idleMs: number): void {
-  let stream: TokenStream | null = null;
-  let ended = false;
-  let waiting = 0;
-  let work = Promise.resolve();
-  let alive = true;
-
-  const heart = setInterval(() => {
-    if (!alive) return socket.terminate();
-    alive = false;
-    socket.ping();
-  }, PING_MS);
-  heart.unref();
-  const idle = () => stream ?? fail(new ClosedError("STREAM_IDLE", "The socket opened no stream."));
-  const opening = setTimeout(idle, idleMs).unref();
-  socket.on("pong", () => {
-    alive = true;
-  });
+  const talk = new Talk(socket, open);
+  const beat = setInterval(() => talk.beat(), PING_MS).unref();
+  const opening = setTimeout(() => talk.requireOpened(), idleMs).unref();
+  socket.on("pong", () => talk.hear());
+  socket.on("message", (data, binary) => talk.take(String(data), binary));
   socket.on("error", () => socket.terminate());
   socket.on("close", () => {
-    clearInterval(heart);
+    clearInterval(beat);
     clearTimeout(opening);
-    stream?.close();
+    talk.end();
   });
-  socket.on("message", (data, binary) => {
-    alive = true;
-    if (++waiting >= MOST_WAITING) socket.pause();
-    work = work
-      .then(() => (socket.readyState === socket.OPEN ? answer(parse(String(data), binary)) : undefined))
-      .catch(fail)
-      .finally(() => {
-        if (--waiting < MOST_WAITING) socket.resume();
-      });
-  });
+}
 
-  async function answer(message: Json): Promise<void> {
-    if (message.type === "close") return socket.close(DONE);
-    if (message.type === "open" && !stream) {
-      stream = open(message);
-      // A slot that is taken away, for being idle or at the service's end.
-      void stream.closed.then((reason) => ended || fail(reason));
-      await send({ type: "opened", id: stream.id });
-      return send({ type: "prompt", verdict: await stream.prompt() });
+/** What a client and its stream say to each other. */
+class Talk {
+  readonly #socket: WebSocket;
+  readonly #open: (body: Json) => TokenStream;
+  #stream: TokenStream | null = null;
+  /** The client has said `end`. */
+  #ending = false;
+  #waiting = 0;
+  #work = Promise.resolve();
+  #alive = true;
+
+  constructor(socket: WebSocket, open: (body: Json) => TokenStream) {
+    this.#socket = socket;
+    this.#open = open;
+  }
+
+  /** Asks whether the client is still there. */
+  beat(): void {
+    if (!this.#alive) this.#socket.terminate();
+    else this.#socket.ping();
+    this.#alive = false;
+  }
+
+  hear(): void {
+    this.#alive = true;
+  }
+
+  requireOpened(): void {
+    if (!this.#stream) this.#fail(new ClosedError("STREAM_IDLE", "The socket opened no stream."));
+  }
+
+  end(): void {
+    this.#stream?.close();
+  }
+
+  /** Answers a message once those before it are answered. */
+  take(text: string, binary: boolean): void {
+    this.hear();
+    if (++this.#waiting >= MOST_WAITING) this.#socket.pause();
+    this.#work = this.#work
+      .then(() => (this.#isOpen ? this.#answer(parse(text, binary)) : undefined))
+      .catch((error) => this.#fail(error))
+      .finally(() => {
+        if (--this.#waiting < MOST_WAITING) this.#socket.resume();
+      });
+  }
+
+  async #answer(message: Json): Promise<void> {
+    const stream = this.#stream;
+    if (message.type === "close") return this.#socket.close(DONE);
+    if (message.type === "open" && !stream) return this.#begin(message);
+    if (message.type === "push" && stream && !this.#ending) {
+      return this.#send({ type: "verdicts", ...(await stream.push(message)) });
     }
-    if (message.type === "push" && stream && !ended)
-      return send({ type: "verdicts", ...(await stream.push(message)) });
-    if (message.type === "end" && stream && !ended) {
-      ended = true;
-      const { verdicts, decision } = await stream.end();
-      await send({ type: "verdicts", ...verdicts });
-      await send({ type: "decision", ...decision });
-      return socket.close(DONE);
-    }
+    if (message.type === "end" && stream && !this.#ending) return this.#finish(stream);
     const expected = stream
       ? "After open come push, end and close."
       : "The first message is open: {type, messages} or {type, ids}.";
     throw new RequestError(400, "message_invalid", expected);
   }
 
-  function fail(error: unknown): void {
-    if (socket.readyState !== socket.OPEN) return;
+  async #begin(message: Json): Promise<void> {
+    const stream = this.#open(message);
+    this.#stream = stream;
+    // A slot that is taken away, for being idle or at the service's end.
+    void stream.closed.then((reason) => this.#ending || this.#fail(reason));
+    await this.#send({ type: "opened", id: stream.id });
+    return this.#send({ type: "prompt", verdict: await stream.prompt() });
+  }
+
+  async #finish(stream: TokenStream): Promise<void> {
+    this.#ending = true;
+    const { verdicts, decision } = await stream.end();
+    await this.#send({ type: "verdicts", ...verdicts });
+    await this.#send({ type: "decision", ...decision });
+    this.#socket.close(DONE);
+  }
+
+  get #isOpen(): boolean {
+    return this.#socket.readyState === this.#socket.OPEN;
+  }
+
+  #fail(error: unknown): void {
+    if (!this.#isOpen) return;
     const { body } = toRequestError(error);
-    socket.send(JSON.stringify({ type: "error", ...body }));
-    socket.close(REFUSED, body.error.code.slice(0, 100));
+    this.#socket.send(JSON.stringify({ type: "error", ...body }));
+    this.#socket.close(REFUSED, body.error.code.slice(0, 100));
   }
 
   /** Resolves once the client has room for more. */
-  function send(message: Json): Promise<void> {
+  #send(message: Json): Promise<void> {
     return new Promise((resolve) => {
-      if (socket.readyState !== socket.OPEN) return resolve();
-      const wait = socket.bufferedAmount > MOST_UNREAD;
-      socket.send(JSON.stringify(message), () => wait && resolve());
+      if (!this.#isOpen) return resolve();
+      const wait = this.#socket.bufferedAmount > MOST_UNREAD;
+      this.#socket.send(JSON.stringify(message), () => wait && resolve());
       if (!wait) resolve();
     });
   }

@@ -57,14 +57,25 @@ function parse(json: string, source: string): TokenizerFile {
   }
   const parts = record(file);
   const model = record(parts.model);
-  const expect = (holds: boolean, what: string): void => {
+  const expect: Expect = (holds, what) => {
     if (holds) return;
     throw new CheckpointError(
       "TOKENIZER_UNSUPPORTED",
       `${source} is not a tokenizer of Qwen3's kind: ${what}. Use the tokenizer.json of Qwen3Guard-Stream.`,
     );
   };
+  expectModel(model, expect);
+  expectSteps(parts, expect);
+  const added = addedOf(parts, expect);
+  const tokens = tokensOf(model, new Set(added.map(({ content }) => content)), expect);
+  return { tokens, merges: mergesOf(model, expect), added };
+}
 
+/** Throws where something does not hold. */
+type Expect = (holds: boolean, what: string) => void;
+type Fields = Record<string, unknown>;
+
+function expectModel(model: Fields, expect: Expect): void {
   expect(
     model.type === "BPE" && typeof model.vocab === "object" && model.vocab !== null,
     "its model is not BPE",
@@ -72,8 +83,11 @@ function parse(json: string, source: string): TokenizerFile {
   expect(Array.isArray(model.merges) && model.merges.length > 0, "it has no merges");
   expect(!model.dropout && !model.ignore_merges && !model.byte_fallback, "it changes how BPE merges");
   expect(!model.continuing_subword_prefix && !model.end_of_word_suffix, "it marks parts of words");
-  expect(record(parts.normalizer).type === "NFC", "it does not normalize to NFC");
+}
 
+/** What becomes of a text before BPE. */
+function expectSteps(parts: Fields, expect: Expect): void {
+  expect(record(parts.normalizer).type === "NFC", "it does not normalize to NFC");
   const steps = record(parts.pre_tokenizer).pretokenizers;
   const [split, byteLevel] = Array.isArray(steps) && steps.length === 2 ? steps.map(record) : [{}, {}];
   const pattern = record(split.pattern);
@@ -85,7 +99,9 @@ function parse(json: string, source: string): TokenizerFile {
     byteLevel.type === "ByteLevel" && byteLevel.use_regex === false && !byteLevel.add_prefix_space,
     "it does not go on to bytes as they are",
   );
+}
 
+function addedOf(parts: Fields, expect: Expect): AddedToken[] {
   const added = Array.isArray(parts.added_tokens) ? parts.added_tokens.map(record) : [];
   expect(added.length <= MOST_ADDED, `it adds ${added.length} tokens, more than ${MOST_ADDED}`);
   for (const token of added) {
@@ -95,16 +111,23 @@ function parse(json: string, source: string): TokenizerFile {
     expect(length > 0 && plain, `the added token ${quoted(token.content)} takes more than its own text`);
     expect(length <= LONGEST_ADDED, `the added token ${quoted(token.content)} is too long`);
   }
-  const tokens: TokenizerFile["tokens"] = new Map();
-  const vocabulary = model.vocab as Record<string, unknown>;
-  const written = new Set(added.map(({ content }) => content));
+  return added.map((token) => ({ ...token, special: token.special === true })) as AddedToken[];
+}
+
+function tokensOf(model: Fields, added: ReadonlySet<string>, expect: Expect): Map<string, number> {
+  const tokens = new Map<string, number>();
+  const vocabulary = model.vocab as Fields;
   // Object.entries takes twice as long for 150,000 of them.
   for (const token in vocabulary) {
-    if (written.has(token)) continue;
+    if (added.has(token)) continue;
     const id = vocabulary[token];
     if (!isId(id) || !isWritten(token)) expect(false, `its token ${quoted(token)} is not bytes with an id`);
     tokens.set(token, id as number);
   }
+  return tokens;
+}
+
+function mergesOf(model: Fields, expect: Expect): string[][] {
   // A rule is ["a", "b"], in older files "a b".
   const merges = (model.merges as unknown[]).map((rule) =>
     typeof rule === "string" ? rule.split(" ") : rule,
@@ -112,11 +135,7 @@ function parse(json: string, source: string): TokenizerFile {
   for (const rule of merges) {
     if (!Array.isArray(rule) || rule.length !== 2) expect(false, "a merge is not of two tokens");
   }
-  return {
-    tokens,
-    merges: merges as string[][],
-    added: added.map((token) => ({ ...token, special: token.special === true })) as AddedToken[],
-  };
+  return merges as string[][];
 }
 
 /** Ids fit a table in memory; Qwen3 has 151,669. */
@@ -124,6 +143,6 @@ function isId(value: unknown): boolean {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) < 1 << 20;
 }
 
-function record(value: unknown): Record<string, unknown> {
-  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+function record(value: unknown): Fields {
+  return typeof value === "object" && value !== null ? (value as Fields) : {};
 }
