@@ -47,17 +47,22 @@ async function startHeld(worker: number, at: "boot" | "load", ...args: string[])
   });
   const ended = once(started, "close") as Promise<[number | null, NodeJS.Signals | null]>;
   const pid = started.pid as number;
+  const inTime = <T>(step: string, done: Promise<T>) => within30s(step, done, () => said + log);
+  const sees = <T>(what: string, look: () => Promise<T | undefined | false>) =>
+    inTime(what, eventually(look));
   return {
     pid,
     kill: (signal: NodeJS.Signals) => started.kill(signal),
     said: () => said,
     log: () => log,
+    inTime,
+    sees,
     release: () => rm(hold, { force: true }),
     /** Of the process that stands still, once it does. */
-    held: () => eventually(async () => heldIn(folder)),
+    held: () => sees("a process that is held", () => heldIn(folder)),
     /** What it came to, and what it left in the folder for temporary files. */
     end: async () => {
-      const [code, signal] = await ended;
+      const [code, signal] = await inTime("it ends", ended);
       return { code, signal, left: await readdir(tmp) };
     },
   };
@@ -78,7 +83,7 @@ async function eventually<T>(look: () => Promise<T | undefined | false>): Promis
 }
 
 /** Fails by name, with what was said, where a step does not come to its end. */
-async function inTime<T>(step: string, done: Promise<T>, state: () => string): Promise<T> {
+async function within30s<T>(step: string, done: Promise<T>, state: () => string): Promise<T> {
   const aborted = new AbortController();
   const late = sleep(30_000, undefined, { signal: aborted.signal }).then(() => {
     const error = new Error(`"${step}" was not over in time. ${state()}`);
@@ -124,7 +129,7 @@ async function startWithStream(worker: number, at: "boot" | "load") {
   const options = ["--port", String(port), "--workers", "2", "--grace", "60"];
   const proxy = await startHeld(worker, at, "proxy", "--upstream", upstream.url, ...options);
   const url = `http://127.0.0.1:${port}`;
-  const response = await eventually(() => ask(url).catch(() => undefined));
+  const response = await proxy.sees("an answer", () => ask(url).catch(() => undefined));
   const reader = (response.body as ReadableStream<Uint8Array>).getReader();
   let text = "";
   const read = async () => {
@@ -138,16 +143,30 @@ async function startWithStream(worker: number, at: "boot" | "load") {
     return text;
   })();
   whole.catch(() => {});
-  /** Resolves once nothing new is taken. */
-  const closed = () =>
-    eventually(() =>
+  /** Asks it to stop; resolves once nothing new is taken. */
+  const stop = async (signal: NodeJS.Signals, ...pids: number[]) => {
+    for (const pid of [proxy.pid, ...pids]) process.kill(pid, signal);
+    await proxy.sees("nothing new is taken", () =>
       fetch(`${url}/healthz`).then(
         ({ status }) => status === 503,
         () => true,
       ),
     );
-  return { ...proxy, url, whole, finish, closed };
+  };
+  const workers = () => childrenOf(proxy.pid);
+  return {
+    ...proxy,
+    stop,
+    finish,
+    workers,
+    whole: () => proxy.inTime("the stream ends", whole),
+    isLeftWith: (count: number) =>
+      proxy.sees(`${count} workers`, async () => (await workers()).length === count),
+    says: (words: string) => proxy.sees(words, async () => (proxy.said() + proxy.log()).includes(words)),
+  };
 }
+
+const CLEAN = { code: 0, signal: null, left: [] };
 
 function ask(url: string): Promise<Response> {
   return fetch(`${url}/v1/chat/completions`, {
@@ -170,55 +189,50 @@ describe.skipIf(process.platform !== "linux")(
       async (at) => {
         const proxy = await startWithStream(2, at);
         await proxy.held();
-        proxy.kill("SIGTERM");
-        await proxy.closed();
+        await proxy.stop("SIGTERM");
         await proxy.release();
-        await eventually(async () => (await childrenOf(proxy.pid)).length === 1);
+        await proxy.isLeftWith(1);
         proxy.finish();
-        expect(await proxy.whole).toContain("[DONE]");
-        expect(await proxy.end()).toEqual({ code: 0, signal: null, left: [] });
+        expect(await proxy.whole()).toContain("[DONE]");
+        expect(await proxy.end()).toEqual(CLEAN);
         expect(proxy.said()).toBe("");
         expect(proxy.log()).not.toContain("WORKER_FAILED");
       },
     );
 
     test("a service manager's SIGTERM, which reaches all processes at once, does the same", async () => {
-      const proxy = await inTime("starts", startWithStream(2, "load"), () => "");
-      const state = () => `${proxy.said()}${proxy.log()}`;
-      await inTime("is held", proxy.held(), state);
-      for (const pid of [proxy.pid, ...(await childrenOf(proxy.pid))]) process.kill(pid, "SIGTERM");
-      await inTime("takes nothing new", proxy.closed(), state);
+      const proxy = await startWithStream(2, "load");
+      await proxy.held();
+      await proxy.stop("SIGTERM", ...(await proxy.workers()));
       proxy.finish();
-      expect(await inTime("the stream ends", proxy.whole, state)).toContain("[DONE]");
+      expect(await proxy.whole()).toContain("[DONE]");
       await proxy.release();
-      const end = await inTime("it ends", proxy.end(), state);
-      expect(end).toEqual({ code: 0, signal: null, left: [] });
+      expect(await proxy.end()).toEqual(CLEAN);
     });
 
     test("a second Ctrl-C waits neither for the stream nor for the worker", async () => {
       const proxy = await startWithStream(2, "load");
       await proxy.held();
+      await proxy.stop("SIGINT");
       proxy.kill("SIGINT");
-      await proxy.closed();
-      proxy.kill("SIGINT");
-      expect(await proxy.end()).toEqual({ code: 0, signal: null, left: [] });
-      expect(await proxy.whole).not.toContain("[DONE]");
+      expect(await proxy.end()).toEqual(CLEAN);
+      expect(await proxy.whole()).not.toContain("[DONE]");
     });
 
     test("the first is replaced where it dies, and SIGHUP does not end the second", async () => {
       const proxy = await startWithStream(2, "load");
       const held = await proxy.held();
       process.kill(held, "SIGHUP");
-      const [first] = await childrenOf(proxy.pid);
+      const [first] = await proxy.workers();
       process.kill(first, "SIGKILL");
-      expect(await proxy.whole).toContain("worker_lost");
-      await eventually(async () => proxy.log().includes("worker_started"));
+      expect(await proxy.whole()).toContain("worker_lost");
+      await proxy.says("worker_started");
       await proxy.release();
-      await eventually(async () => proxy.said().includes("guards"));
-      expect(await childrenOf(proxy.pid)).toHaveLength(2);
-      expect(await childrenOf(proxy.pid)).toContain(held);
+      await proxy.says("guards");
+      expect(await proxy.workers()).toHaveLength(2);
+      expect(await proxy.workers()).toContain(held);
       proxy.kill("SIGTERM");
-      expect(await proxy.end()).toEqual({ code: 0, signal: null, left: [] });
+      expect(await proxy.end()).toEqual(CLEAN);
     });
   },
 );
@@ -231,31 +245,29 @@ describe.skipIf(process.platform !== "linux")(
       "SIGTERM lets streams end, and starts no more (held at %s)",
       async (at) => {
         const proxy = await startWithStream(3, at);
-        await eventually(async () => proxy.said().includes("guards"));
+        await proxy.says("guards");
         // The stream came before there was a second.
-        const [, second] = await childrenOf(proxy.pid);
+        const [, second] = await proxy.workers();
         process.kill(second, "SIGKILL");
         await proxy.held();
-        proxy.kill("SIGTERM");
-        await proxy.closed();
+        await proxy.stop("SIGTERM");
         await proxy.release();
-        await eventually(async () => (await childrenOf(proxy.pid)).length === 1);
+        await proxy.isLeftWith(1);
         proxy.finish();
-        expect(await proxy.whole).toContain("[DONE]");
-        expect(await proxy.end()).toEqual({ code: 0, signal: null, left: [] });
+        expect(await proxy.whole()).toContain("[DONE]");
+        expect(await proxy.end()).toEqual(CLEAN);
         expect(proxy.log()).not.toContain("worker_started");
       },
     );
 
     test("one that dies while the others end is not", async () => {
       const proxy = await startWithStream(3, "load");
-      await eventually(async () => proxy.said().includes("guards"));
-      const [first] = await childrenOf(proxy.pid);
-      proxy.kill("SIGTERM");
-      await proxy.closed();
+      await proxy.says("guards");
+      const [first] = await proxy.workers();
+      await proxy.stop("SIGTERM");
       process.kill(first, "SIGKILL");
-      expect(await proxy.whole).toContain("worker_lost");
-      expect(await proxy.end()).toEqual({ code: 0, signal: null, left: [] });
+      expect(await proxy.whole()).toContain("worker_lost");
+      expect(await proxy.end()).toEqual(CLEAN);
       expect(proxy.log()).not.toContain("worker_started");
     });
   },
