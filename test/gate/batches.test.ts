@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ModeratedStream } from "../../src/gate/moderate.js";
 import { cases, read } from "./pacing.js";
 import { policyOf, ScriptedStream } from "./scripted.js";
@@ -7,7 +7,10 @@ import { policyOf, ScriptedStream } from "./scripted.js";
 beforeEach(() => {
   ScriptedStream.open = 0;
 });
-afterEach(() => expect(ScriptedStream.open).toBe(0));
+afterEach(() => {
+  vi.useRealTimers();
+  expect(ScriptedStream.open).toBe(0);
+});
 
 const LONG_MS = 2 ** 31 - 1;
 
@@ -51,6 +54,31 @@ describe("in batches", () => {
     void writer.write(" three");
     expect((await moderated.next()).value).toBe(" two");
     await moderated.return();
+  });
+
+  test("a word without end does not wait for more tokens than come of it", async () => {
+    const letters = Array.from({ length: 40 }, () => "x".repeat(1000));
+    const { out } = await read(letters, { batch: { tokens: 1024, ms: LONG_MS } });
+    expect(out).toBe(letters.join(""));
+  });
+
+  test("what waits counts as behind, and for nobody any more once the reader has left", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    const source = new TransformStream<string, string>();
+    const stream = new ScriptedStream();
+    const moderated = new ModeratedStream(source.readable, () => stream, {
+      policy: policyOf(),
+      batch: { tokens: 1000, ms: LONG_MS },
+    });
+    const reading = moderated.next();
+    void source.writable.getWriter().write("one two");
+    while (stream.stages.length === 0) await new Promise(setImmediate);
+    for (let i = 0; i < 20; i++) await new Promise(setImmediate);
+    expect(moderated.stats.lag).toBe("one two".length);
+    expect(vi.getTimerCount()).toBe(1);
+    await moderated.return();
+    await reading;
+    expect(vi.getTimerCount()).toBe(0);
   });
 
   test("ids wait as well", async () => {

@@ -244,6 +244,16 @@ describe.each<Mode>(["hold-back", "stream-first"])("%s", (mode) => {
     expect(onFailure).toHaveBeenCalledTimes(1);
   });
 
+  test("who fails open holds no slot while the source goes on", async () => {
+    const from = source(["one ", "two ", "three "], { stuckAt: 3 });
+    const stream = moderate(from.chunks, { mode, policy: { failOpen: true } }, { failAt: 2 });
+    const collected = collect(stream);
+    await standstill(from.given);
+    expect(ScriptedStream.open).toBe(0);
+    await stream.return();
+    expect((await collected).out.join("")).toBe("one two three ");
+  });
+
   test("who throws when told of a failure keeps it closed", async () => {
     const onFailure = () => {
       throw new Error("not here");
@@ -414,6 +424,23 @@ describe.each<Mode>(["hold-back", "stream-first"])("%s", (mode) => {
     expect(from.record.returned).toBe(true);
   });
 
+  test("what had passed by then and was not read is not read any more", async () => {
+    for (const stop of ["signal", "reader"]) {
+      const controller = new AbortController();
+      const stream = moderate(source(["one ", "two ", "three "], { stuckAt: 3 }).chunks, {
+        mode,
+        signal: controller.signal,
+      });
+      await stream.next();
+      await tick();
+      if (stop === "signal") controller.abort();
+      else await stream.return();
+      const { out, error } = await collect(stream);
+      expect(out).toEqual([]);
+      expect(error).toEqual(stop === "signal" ? expect.objectContaining({ code: "STREAM_ABORTED" }) : null);
+    }
+  });
+
   test("a signal that has fired already starts nothing", async () => {
     const ask = vi.fn(() => ["text"]);
     const { error } = await collect(moderate(ask, { mode, signal: AbortSignal.abort() }));
@@ -427,6 +454,7 @@ describe.each<Mode>(["hold-back", "stream-first"])("%s", (mode) => {
     await stream.next();
     const given = await standstill(from.given);
     expect(given * 170).toBeLessThan(60_000);
+    expect(stream.stats.waitedForGuardMs).toBe(0);
     const { out, error } = await collect(stream);
     expect(error).toBeNull();
     expect(out.join("").length).toBeGreaterThan(330_000);
@@ -719,6 +747,17 @@ describe("what a source may give", () => {
   ])("not %s", async (_, chunks, code) => {
     expect((await collect(moderate(chunks as string[]))).error).toMatchObject({ code });
   });
+});
+
+test("who waits for the prompt's ruling hears that there is none, where the gate ends before", async () => {
+  const script = { promptAfter: new Promise(() => {}) };
+  const gate = new Gate<never>([{ kind: "text", text: "one" }], () => new ScriptedStream(script), {
+    policy: policyOf(),
+  });
+  gate.start();
+  await tick();
+  await gate.return();
+  expect(await gate.prompt).toBeNull();
 });
 
 describe("items between text", () => {

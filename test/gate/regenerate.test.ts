@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ClosedError, NumericError } from "../../src/errors.js";
@@ -102,6 +103,54 @@ test("at a flag the newest tokens are dropped, and the source goes on from what 
   expect(streams[0].restarts).toBe(1);
 });
 
+describe("what it counts", () => {
+  test("is what the model said and the guard judged, each once, however often it is read again", async () => {
+    const answers = ["one two three four BAD BAD", " drei vier BAD BAD", " fünf"];
+    const { source } = model(answers);
+    const stream = regenerate(source);
+    expect((await read(stream)).text).toBe("one two three four drei vier fünf");
+    // What the model says after a flag is not judged.
+    expect((await stream.done).stats).toMatchObject({
+      received: answers.join("").length + 2 * " more".length,
+      judged: answers.join("").length,
+      tokens: 11,
+    });
+  });
+
+  test("is of the first attempt where later ones have it again: how long the prompt took", async () => {
+    const { source } = model(["one two BAD BAD", " drei BAD BAD", " vier"]);
+    const stream = regenerate(source, { script: { promptAfter: turns(20) } });
+    await stream.next();
+    const { promptMs } = stream.stats;
+    expect(promptMs).toBeGreaterThan(0);
+    await read(stream);
+    expect((await stream.done).stats).toMatchObject({ regenerations: 2, promptMs });
+  });
+
+  test("is of all attempts, of which the first alone kept its source waiting", async () => {
+    let waited = 0;
+    async function* source(_: AbortSignal, { attempt }: Attempt) {
+      if (attempt > 0) {
+        waited = stream.stats.waitedForGuardMs;
+        yield " vier";
+        return;
+      }
+      for (let i = 0; i < 30; i++) {
+        await turns(1);
+        yield "word ".repeat(200);
+      }
+      yield "BAD BAD more";
+      await new Promise(() => {});
+    }
+    const stream = regenerate(source, { script: { beforePush: () => turns(50) } });
+    expect((await read(stream)).error).toBeNull();
+    expect(waited).toBeGreaterThan(0);
+    const { stats } = await stream.done;
+    expect(stats.waitedForGuardMs).toBeGreaterThanOrEqual(waited);
+    expect(stats.peakLag).toBeGreaterThanOrEqual(16_384);
+  });
+});
+
 test("as many tokens as the buffer holds are not with the reader, however clear they are", async () => {
   const { source } = model(["a b c d e f g h"], { stuck: true });
   const stream = regenerate(source, { buffer: 3 });
@@ -118,7 +167,8 @@ test("as many tokens as the buffer holds are not with the reader, however clear 
 
 test("what is flagged again and again is stopped with the last violation, which says how often", async () => {
   const { source, asked, signals } = model(["so BAD BAD", " well BAD BAD", " oh BAD BAD", " fine"]);
-  const stream = regenerate(source, { attempts: 2 });
+  const { signal } = new AbortController();
+  const stream = regenerate(source, { attempts: 2, signal });
   const { text, error } = await read(stream);
   expect(text).toBe("so well oh");
   expect(error).toBeInstanceOf(ModerationViolation);
@@ -132,6 +182,7 @@ test("what is flagged again and again is stopped with the last violation, which 
     dropped: [{ regenerations: 0 }, { regenerations: 1 }],
     stats: { regenerations: 2 },
   });
+  expect(getEventListeners(signal, "abort")).toEqual([]);
 });
 
 test("a violation's span counts from the beginning of what the reader has", async () => {
