@@ -4,7 +4,7 @@ import type { Policy, PromptScope } from "./moderation/policy.js";
 import { partsOf } from "./moderation/prompt-parts.js";
 import { longestConversation, type WindowSizes } from "./moderation/prompt-windows.js";
 import type { Prompt } from "./prompt.js";
-import { textsIn, withStanding } from "./standing.js";
+import { toolTexts, withStanding } from "./standing.js";
 import type { EncodedTexts } from "./tokenizer/chat-template/encoded-texts.js";
 import {
   type ChatTemplate,
@@ -73,6 +73,7 @@ export class Conversations {
     policy: Policy | undefined,
   ): Prefix | Promise<Prefix> {
     const limits = this.#limits(input, policy);
+    if (readsApart(input)) this.#template.checkSize(limits, input.messages, input.tools);
     const { messages, ...options } = asRead(input);
     return this.#template.prefixWithin(limits, messages, this.#options(options, policy));
   }
@@ -122,9 +123,13 @@ export function scopeOf(
 
 /** Where it is read closely, tools are no part of what is said, as in what a proxy or the AI SDK's middleware reads. */
 function asRead<I extends PromptInput & Pick<StreamInput, "closely">>(input: I): I {
-  const { messages, tools, closely } = input;
-  if (!closely || !tools?.length || !Array.isArray(messages)) return input;
-  return { ...input, messages: withStanding(messages, textsIn(tools)), tools: undefined };
+  const { messages, tools } = input;
+  if (!readsApart(input)) return input;
+  return { ...input, messages: withStanding(messages, toolTexts(tools ?? [])), tools: undefined };
+}
+
+function readsApart({ messages, tools, closely }: PromptInput & Pick<StreamInput, "closely">): boolean {
+  return Boolean(closely && tools?.length && Array.isArray(messages));
 }
 
 function templateOptions(

@@ -138,10 +138,16 @@ export const LOAD_OPTIONS = {
   readAhead: aBoolean,
 } satisfies Record<keyof LoadOptions, OptionCheck>;
 
+/** null counts as none. What is no list, such as a set of the AI SDK's by name, would be seen by nobody. */
+const toolDefinitions: OptionCheck = (value) =>
+  value === null || Array.isArray(value)
+    ? null
+    : "a list of tool definitions, as a model's API is given them";
+
 export const PROMPT_OPTIONS = {
   messages: anything,
   reasoning: aBoolean,
-  tools: anything,
+  tools: toolDefinitions,
   scope: oneOf("turn", "conversation"),
   policy: anything,
   overflow: oneOf("error", "slide"),
@@ -160,7 +166,7 @@ export const STREAM_OPTIONS = {
 export const CLASSIFY_OPTIONS = {
   policy: anything,
   messages: anything,
-  tools: anything,
+  tools: toolDefinitions,
   signal: aSignal,
   cacheKey: aText,
   closely: aBoolean,
@@ -173,9 +179,12 @@ export const MODERATE_OPTIONS = { ...STREAM_OPTIONS, ...MODERATION_OPTIONS, scou
 
 /** @throws {InputError} PROMPT_EMPTY, OPTION_INVALID */
 export function requireConversation(input: Partial<StreamInput> | null | undefined): void {
-  const { messages, prompt, promptIds } = input ?? {};
+  const { messages, prompt, promptIds, tools } = input ?? {};
   if ([messages, prompt, promptIds].filter(Boolean).length > 1) {
     throw new InputError("OPTION_INVALID", "A stream takes one of messages, promptIds and prompt.");
+  }
+  if (tools?.length && !messages) {
+    throw new InputError("OPTION_INVALID", "tools go with messages: of a prompt or of ids they are a part.");
   }
   if (messages || prompt instanceof Prompt || (Array.isArray(promptIds) && promptIds.length > 0)) return;
   throw new InputError(

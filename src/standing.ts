@@ -1,4 +1,4 @@
-import type { Message } from "./tokenizer/chat-template/messages.js";
+import { invalid, type Message, plain } from "./tokenizer/chat-template/messages.js";
 
 /** Names in JSON schemas and tools that say nothing. */
 const SCHEMA_WORDS = new Set(
@@ -24,6 +24,15 @@ export function textsIn(value: unknown): string[] {
     if (name === "type" && typeof field === "string" && TYPE_WORDS.has(field)) return own;
     return [...own, ...textsIn(field)];
   });
+}
+
+/** The texts of tool definitions, as a model's API is given them. @throws {InputError} MESSAGES_INVALID */
+export function toolTexts(tools: readonly unknown[]): string[] {
+  try {
+    return textsIn(plain(tools));
+  } catch (cause) {
+    throw invalid("their tools cannot be written as JSON, or are nested too deeply", { cause });
+  }
 }
 
 /**

@@ -73,6 +73,14 @@ describe("guard.stream", () => {
       "OPTION_INVALID",
       /one of messages, promptIds and prompt/,
     ],
+    [
+      "tools by name",
+      { messages, tools: { help: {} } },
+      "OPTION_INVALID",
+      /must be a list of tool definitions/,
+    ],
+    ["tools as a text", { messages, tools: "help" }, "OPTION_INVALID", /must be a list of tool definitions/],
+    ["tools of ids", { promptIds: [1], tools: [{}] }, "OPTION_INVALID", /tools go with messages/],
     ["another kind of reasoning", { messages, reasoning: "yes" }, "OPTION_INVALID", /must be true or false/],
     ["an unknown scope", { messages, scope: "all" }, "OPTION_INVALID", /must be "turn" or "conversation"/],
   ])("%s is refused", (_, input, code, message) => {
@@ -90,6 +98,7 @@ describe("guard.classify", () => {
     ["nothing", undefined, "PROMPT_EMPTY"],
     ["a list", messages, "OPTION_INVALID"],
     ["an unknown name", { messages, mode: "hold-back" }, "OPTION_INVALID"],
+    ["tools by name", { messages, tools: { help: {} } }, "OPTION_INVALID"],
   ])("%s is refused", async (_, input, code) => {
     await expect(guard.classify(input as never)).rejects.toEqual(named(code));
   });
@@ -107,6 +116,7 @@ describe("guard.moderate", () => {
     ],
     ["an unknown name", { messages, onViolation() {} }, "OPTION_INVALID", /no option "onViolation"/],
     ["a replacement that is no text", { messages, replacement: 0 }, "OPTION_INVALID", /must be a text/],
+    ["tools by name", { messages, tools: { help: {} } }, "OPTION_INVALID", /a list of tool definitions/],
     ["what is no function", { messages, onFailure: "log" }, "OPTION_INVALID", /must be a function/],
   ])("%s is refused at once", (_, options, code, message) => {
     expect(() => guard.moderate(["text"], options as never)).toThrow(named(code, message));

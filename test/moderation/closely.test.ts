@@ -27,6 +27,10 @@ afterAll(async () => {
   await guard.close();
 });
 
+function raise(): never {
+  throw new Error("not today");
+}
+
 /** What comes out of a moderated answer, or the violation that stopped it. */
 async function moderated(answer: string, options: Omit<Parameters<Guard["moderate"]>[1], "policy">) {
   const words = answer.split(/(?= )/);
@@ -146,6 +150,33 @@ describe("tools", () => {
     const bad = { type: "function", function: { name: "bomb", description: `${BOMB} ${BOMB}` } };
     const options = { messages: [user("When does it open?")], tools: [bad] };
     expect(await moderated("Fine.", options)).toMatchObject({ part: "prompt" });
+  });
+
+  test("are read as a model's API is given them: as JSON", async () => {
+    const tools = [{ toJSON: () => ({ description: `${BOMB} ${BOMB}` }) }];
+    const options = { messages: [user("When does it open?")], tools };
+    expect(await moderated("Fine.", options)).toMatchObject({ part: "prompt" });
+  });
+
+  test("that hold themselves, or are nested too deeply, are refused before they are read", async () => {
+    const itself: Record<string, unknown> = { name: "a" };
+    itself.parameters = itself;
+    let doubled: unknown[] = ["a"];
+    for (let i = 0; i < 40; i++) doubled = [doubled, doubled];
+    let deep: unknown = "a";
+    for (let i = 0; i < 5000; i++) deep = { deep };
+    for (const [tools, code] of [
+      [[itself], "PROMPT_TOO_LONG"],
+      [doubled, "PROMPT_TOO_LONG"],
+      [[deep], "MESSAGES_INVALID"],
+      [[{ toJSON: () => raise() }], "MESSAGES_INVALID"],
+    ] as [unknown[], string][]) {
+      const asked = { messages: [user("When does it open?")], tools };
+      for (const closely of [true, false]) {
+        const stream = guard.moderate(["Fine."], { ...asked, closely });
+        await expect(stream.next()).rejects.toMatchObject({ code });
+      }
+    }
   });
 });
 

@@ -138,21 +138,21 @@ export class ChatTemplate {
     messages: readonly Message[],
     options: PrefixOptions = {},
   ): Prefix | Promise<Prefix> {
-    const { most, context, bytes } = typeof limits === "number" ? this.#withinContext(limits) : limits;
-    checkSize(messages, options.tools, {
-      most,
-      context,
-      bytes,
-      perMessage: (role) => this.#least(role),
-    });
+    const all = typeof limits === "number" ? this.#withinContext(limits) : limits;
+    this.checkSize(all, messages, options.tools);
     const rendering = this.#beforeAnswer(messages, options);
     const standing = hasStanding(messages);
     const prefix = (ids: number[]) => prefixOf(ids, this.#tokenizer, standing);
-    const within = { most, windows: most > context, known: options.known };
+    const within = { most: all.most, windows: all.most > all.context, known: options.known };
     if (messages.length > FEW_MESSAGES) return inTurns(this.#steps(rendering, within)).then(prefix);
     const text = atOnce(rendering);
     const steps = this.#encode(text, within);
     return text.length <= SLICE ? prefix(atOnce(steps)) : inTurns(steps).then(prefix);
+  }
+
+  /** Refuses what is sure to be too long before any of it is read. @throws {ContextLengthError} PROMPT_TOO_LONG */
+  checkSize(limits: PrefixLimits, messages: readonly Message[], tools?: readonly unknown[]): void {
+    checkSize(messages, tools, { ...limits, perMessage: (role) => this.#least(role) });
   }
 
   /**
