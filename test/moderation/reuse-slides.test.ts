@@ -5,6 +5,7 @@ import { ClosedError } from "../../src/errors.js";
 import { Guard, loadGuard } from "../../src/guard.js";
 import type { GuardStream } from "../../src/moderation/stream.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
+import type { Prompt } from "../../src/prompt.js";
 import { ChatTemplate, type Message } from "../../src/tokenizer/chat-template/template.js";
 import { MODEL_CACHE } from "../support/model.js";
 
@@ -113,9 +114,9 @@ async function feed(on: GuardStream, pieces: number[], seed: number, hurried: bo
 
 let slides = 0;
 
-async function play(one: Stream): Promise<void> {
+async function play(one: Stream, prompt?: Prompt): Promise<void> {
   const { messages, cacheKey, pieces, seed, hurried, closed, ahead } = one;
-  const on = guard.stream({ messages, cacheKey, overflow: "slide" });
+  const on = guard.stream({ ...(prompt ? { prompt } : { messages }), cacheKey, overflow: "slide" });
   const found: { prompt: Verdict | null; response: Verdict[] } = { prompt: null, response: [] };
   const judged = on.prompt
     .then((verdict) => {
@@ -151,7 +152,7 @@ test("streams that slide, beside others that begin alike, are closed, forgotten 
     fc.asyncProperty(
       fc.array(fc.array(stream, { minLength: 1, maxLength: 6 }), { minLength: 1, maxLength: 3 }),
       async (rounds) => {
-        for (const round of rounds) await Promise.all(round.map(play));
+        for (const round of rounds) await Promise.all(round.map((one) => play(one)));
         // A slot is free once no step is using it.
         await vi.waitFor(() => expect(guard.load).toMatchObject({ active: 0, waiting: 0 }), 20_000);
       },
@@ -160,4 +161,19 @@ test("streams that slide, beside others that begin alike, are closed, forgotten 
   );
   expect(guard.load.reusedTokens).toBeGreaterThan(0);
   expect(slides).toBeGreaterThan(0);
+}, 240_000);
+
+test("choices of one request, of any lengths, ended at any time, are judged as each would be alone", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.record({ messages: conversation, cacheKey: fc.constantFrom("", "b") }),
+      fc.array(stream, { minLength: 2, maxLength: 6 }),
+      async (request, choices) => {
+        const prompt = guard.prompt({ messages: request.messages });
+        await Promise.all(choices.map((choice) => play({ ...choice, ...request }, prompt)));
+        await vi.waitFor(() => expect(guard.load).toMatchObject({ active: 0, waiting: 0 }), 20_000);
+      },
+    ),
+    { numRuns: RUNS, endOnFailure: true },
+  );
 }, 240_000);
