@@ -104,6 +104,39 @@ export class SafetensorsFile {
     const { size } = await this.handle.stat();
     const fail = (code: string, complaint: string) =>
       new CheckpointError(code, `${this.path} ${complaint} ${FETCH_AGAIN}`);
+    const bytes = Buffer.alloc(await this.headerLength(size, fail));
+    await this.read(bytes, 8);
+    const header = parseHeader(bytes, (complaint) => fail("SAFETENSORS_HEADER", complaint));
+    const offset = 8 + bytes.length;
+
+    const spans: { name: string; begin: number; end: number }[] = [];
+    for (const [name, entry] of Object.entries(header)) {
+      if (name === "__metadata__") continue;
+      const { dtype, shape, begin, end } = parseEntry(entry, (code, complaint) =>
+        fail(code, `describes tensor ${quoted(name)} wrongly: ${complaint}.`),
+      );
+      spans.push({ name, begin, end });
+      if (dtype in BYTES_PER_VALUE) {
+        const readable = dtype as SourceDtype;
+        this.tensors.set(name, {
+          name,
+          dtype: readable,
+          shape,
+          file: this.path,
+          begin: offset + begin,
+          end: offset + end,
+        });
+      } else {
+        this.unreadable.set(name, dtype);
+      }
+    }
+    checkSpans(spans, size - offset, fail);
+  }
+
+  private async headerLength(
+    size: number,
+    fail: (code: string, complaint: string) => Error,
+  ): Promise<number> {
     if (size < 8)
       throw fail("SAFETENSORS_TRUNCATED", `has only ${size} bytes: not even a safetensors header length.`);
     const start = Buffer.alloc(8);
@@ -126,33 +159,7 @@ export class SafetensorsFile {
     if (8 + length > size) {
       throw fail("SAFETENSORS_TRUNCATED", `has ${size} bytes, but announces a header of ${length}.`);
     }
-    const bytes = Buffer.alloc(length);
-    await this.read(bytes, 8);
-    const header = parseHeader(bytes, (complaint) => fail("SAFETENSORS_HEADER", complaint));
-
-    const spans: { name: string; begin: number; end: number }[] = [];
-    for (const [name, entry] of Object.entries(header)) {
-      if (name === "__metadata__") continue;
-      const { dtype, shape, begin, end } = parseEntry(entry, (code, complaint) =>
-        fail(code, `describes tensor ${quoted(name)} wrongly: ${complaint}.`),
-      );
-      spans.push({ name, begin, end });
-      const offset = 8 + length;
-      if (dtype in BYTES_PER_VALUE) {
-        const readable = dtype as SourceDtype;
-        this.tensors.set(name, {
-          name,
-          dtype: readable,
-          shape,
-          file: this.path,
-          begin: offset + begin,
-          end: offset + end,
-        });
-      } else {
-        this.unreadable.set(name, dtype);
-      }
-    }
-    checkSpans(spans, size - 8 - length, fail);
+    return length;
   }
 }
 

@@ -32,42 +32,21 @@ export interface PullOptions {
  * InputError: REPO_NAME, REVISION_NAME, HUB_ENDPOINT, HUB_TOKEN; ClosedError: ABORTED.
  */
 export async function pull(repo: string, options: PullOptions = {}): Promise<string> {
-  const { revision = "main", onProgress, signal } = options;
+  const { revision = "main", signal } = options;
   checkNames(repo, revision);
   if (hubSource(options.source) === "modelscope") {
     return (await import("./modelscope.js")).pullFromModelScope(repo, options);
   }
-  if (isSet("HF_HUB_OFFLINE")) {
-    const cached = await cachedSnapshot(repo, revision);
-    if (cached) return cached;
-    throw new StorageError(
-      "HUB_OFFLINE",
-      `${repo} (${revision}) is not in the cache, and HF_HUB_OFFLINE forbids fetching it. Unset HF_HUB_OFFLINE.`,
-    );
-  }
+  if (isSet("HF_HUB_OFFLINE")) return (await cachedSnapshot(repo, revision)) ?? offline(repo, revision);
   const hub = await HubRepository.connect(repo, revision, signal);
   const cache = new HubCache(repo);
   try {
     const commit = await hub.commit();
     const files = await hub.files(commit);
     await checkSpace(cache, files);
-    for (const { path, size, oid } of files) {
-      if ((await fileSize(join(cache.snapshot(commit), path))) !== size) {
-        if ((await fileSize(cache.blob(oid))) !== size) {
-          await makeFolder(dirname(cache.blob(oid)));
-          await download({
-            request: (headers) => hub.fetch(hub.url(commit, path), { headers }),
-            path: cache.blob(oid),
-            size,
-            oid,
-            folderVariable: "HF_HOME",
-            onProgress: (loaded) => onProgress?.(path, loaded, size),
-            signal,
-          });
-        }
-        await cache.link(commit, path, oid);
-      }
-      onProgress?.(path, size, size);
+    for (const file of files) {
+      await fetchFile(hub, cache, commit, file, options);
+      options.onProgress?.(file.path, file.size, file.size);
     }
     await cache.setCommit(revision, commit); // last: until here the revision still means the old, complete snapshot
     return cache.snapshot(commit);
@@ -149,6 +128,38 @@ function checkNames(repo: string, revision: string): void {
 }
 
 /** Refuses before a long download what could not end well. */
+/** Brings a file into the snapshot, where it is not there. */
+async function fetchFile(
+  hub: HubRepository,
+  cache: HubCache,
+  commit: string,
+  { path, size, oid }: HubFile,
+  { onProgress, signal }: PullOptions,
+): Promise<void> {
+  if ((await fileSize(join(cache.snapshot(commit), path))) === size) return;
+  const blob = cache.blob(oid);
+  if ((await fileSize(blob)) !== size) {
+    await makeFolder(dirname(blob));
+    await download({
+      request: (headers) => hub.fetch(hub.url(commit, path), { headers }),
+      path: blob,
+      size,
+      oid,
+      folderVariable: "HF_HOME",
+      onProgress: (loaded) => onProgress?.(path, loaded, size),
+      signal,
+    });
+  }
+  await cache.link(commit, path, oid);
+}
+
+function offline(repo: string, revision: string): never {
+  throw new StorageError(
+    "HUB_OFFLINE",
+    `${repo} (${revision}) is not in the cache, and HF_HUB_OFFLINE forbids fetching it. Unset HF_HUB_OFFLINE.`,
+  );
+}
+
 async function checkSpace(cache: HubCache, files: HubFile[]): Promise<void> {
   await makeFolder(cache.dir);
   let needed = 0;

@@ -106,26 +106,28 @@ export async function evaluate(guard: Guard | GenGuard, options: EvaluationOptio
     }
     const summary = metrics.summarize();
     if (summary.rows === 0) throw empty(options, survey);
-    const warnings: string[] = [];
-    if (summary.delay && guard.tokenizer.tokenId("<|im_end|>") !== QWEN_TURN_END) {
-      warnings.push(
-        "unsafe_start_index and unsafe_end_index count tokens. This model's tokenizer is not Qwen3's: unless the " +
-          "positions were annotated with this very tokenizer, exact hit, first 128 and the delays mean nothing.",
-      );
-    }
     return {
       run,
       summary,
       resumed,
       badRows: bad.sort((a, b) => a.line - b.line),
       missing: survey.missing,
-      warnings,
+      warnings: summary.delay ? positionWarnings(guard) : [],
       seconds: (performance.now() - started) / 1000,
       tokens,
     };
   } finally {
     await file?.close();
   }
+}
+
+/** Where positions in a dataset count tokens that are not the guard's. */
+function positionWarnings({ tokenizer }: Guard | GenGuard): string[] {
+  if (tokenizer.tokenId("<|im_end|>") === QWEN_TURN_END) return [];
+  return [
+    "unsafe_start_index and unsafe_end_index count tokens. This model's tokenizer is not Qwen3's: unless the " +
+      "positions were annotated with this very tokenizer, exact hit, first 128 and the delays mean nothing.",
+  ];
 }
 
 interface Survey {

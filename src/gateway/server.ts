@@ -1,7 +1,7 @@
 import { IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, ListenOptions } from "node:net";
 import type { Duplex } from "node:stream";
-import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
+import { createAdaptorServer, type HttpBindings, type ServerType } from "@hono/node-server";
 import { InputError } from "../errors.js";
 
 /**
@@ -58,14 +58,7 @@ export async function listenAt(
       service.upgrade?.(incoming, socket, head).catch(() => socket.destroy());
     });
   }
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause: NodeJS.ErrnoException) => {
-      const place = where.path ?? `${where.host}:${where.port}`;
-      const message = `Cannot listen on ${place} (${cause.code}). Choose another with --host and --port.`;
-      reject(new InputError("PORT_UNAVAILABLE", message, { cause }));
-    });
-    server.listen(where, resolve);
-  });
+  await bind(server, where);
   let closed: Promise<void> | null = null;
   // Kept open it would hold up the end until its client, or Node's keepAliveTimeout, gave it up.
   server.on("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
@@ -89,6 +82,18 @@ export async function listenAt(
     // What was aborted still tells its client.
     setTimeout(() => "closeAllConnections" in server && server.closeAllConnections(), TELL_MS).unref();
   }
+}
+
+/** @throws {InputError} PORT_UNAVAILABLE */
+function bind(server: ServerType, where: ListenOptions): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (cause: NodeJS.ErrnoException) => {
+      const place = where.path ?? `${where.host}:${where.port}`;
+      const message = `Cannot listen on ${place} (${cause.code}). Choose another with --host and --port.`;
+      reject(new InputError("PORT_UNAVAILABLE", message, { cause }));
+    });
+    server.listen(where, () => resolve());
+  });
 }
 
 /**

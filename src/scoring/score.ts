@@ -37,14 +37,14 @@ export async function scoreLines(
   guard: Guard,
   source: Readable,
   write: (line: string) => Promise<void>,
-  { field, maxLine, reuse, signal }: ScoreOptions,
+  options: ScoreOptions,
 ): Promise<Totals> {
   const totals: Totals = { lines: 0, risks: new Map(), errors: 0, firstError: null };
   const underWay: Promise<void>[] = [];
   let last = Promise.resolve();
   try {
-    for await (const line of readLines(source, maxLine)) {
-      const judged = judge(line, ++totals.lines);
+    for await (const line of readLines(source, options.maxLine)) {
+      const judged = judge(guard, line, totals, options);
       const before = last;
       // Written without waiting for further lines: whoever sends one may want its verdict first.
       last = judged.then((text) => before.then(() => write(`${text}\n`)));
@@ -60,27 +60,30 @@ export async function scoreLines(
   }
   await last;
   return totals;
+}
 
-  async function judge(line: Line, number: number): Promise<string> {
-    if (isBlank(line.bytes) && line.bytes.length === line.length) return "";
-    const row = parseRow(line, field);
-    try {
-      if ("problem" in row) throw row.problem;
-      const found = await guard.classify({
-        ...row.conversation,
-        closely: true,
-        signal,
-        cacheKey: reuse ? "" : String(number),
-      });
-      totals.risks.set(found.risk, (totals.risks.get(found.risk) ?? 0) + 1);
-      return row.with(found);
-    } catch (error) {
-      // Others, such as logits that are not finite, say something of the guard.
-      if (!(error instanceof InputError || error instanceof ContextLengthError)) throw error;
-      totals.errors++;
-      totals.firstError = Math.min(totals.firstError ?? number, number);
-      const { code, message } = error;
-      return row.with({ error: { code, message } });
-    }
+/** A line with its verdict, or with what is wrong with it. */
+async function judge(
+  guard: Guard,
+  line: Line,
+  totals: Totals,
+  { field, reuse, signal }: ScoreOptions,
+): Promise<string> {
+  const number = ++totals.lines;
+  if (isBlank(line.bytes) && line.bytes.length === line.length) return "";
+  const row = parseRow(line, field);
+  try {
+    if ("problem" in row) throw row.problem;
+    const cacheKey = reuse ? "" : String(number);
+    const found = await guard.classify({ ...row.conversation, closely: true, signal, cacheKey });
+    totals.risks.set(found.risk, (totals.risks.get(found.risk) ?? 0) + 1);
+    return row.with(found);
+  } catch (error) {
+    // Others, such as logits that are not finite, say something of the guard.
+    if (!(error instanceof InputError || error instanceof ContextLengthError)) throw error;
+    totals.errors++;
+    totals.firstError = Math.min(totals.firstError ?? number, number);
+    const { code, message } = error;
+    return row.with({ error: { code, message } });
   }
 }

@@ -66,16 +66,9 @@ export async function chatCompletion(
   const choices = Array.from({ length: asked.choices }, (_, index) => index);
   const { found } = written;
   if (asked.stream) {
-    const events = chunks(written, asked, choices, usage).map((chunk) => ({
-      ...common,
-      object: "chat.completion.chunk",
-      ...chunk,
-    }));
-    const text = [...events.map((event) => JSON.stringify(event)), "[DONE]"]
-      .map((data) => `data: ${data}\n\n`)
-      .join("");
-    const headers = { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache" };
-    return { response: new Response(text, { headers }), found };
+    const object = "chat.completion.chunk";
+    const events = chunks(written, asked, choices, usage).map((chunk) => ({ ...common, object, ...chunk }));
+    return { response: eventStream(events), found };
   }
   const content = written.pieces.map(({ text }) => text).join("");
   return {
@@ -92,6 +85,12 @@ export async function chatCompletion(
       usage,
     }),
   };
+}
+
+function eventStream(events: readonly object[]): Response {
+  const data = [...events.map((event) => JSON.stringify(event)), "[DONE]"];
+  const headers = { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache" };
+  return new Response(data.map((line) => `data: ${line}\n\n`).join(""), { headers });
 }
 
 function chunks({ pieces, finish }: Written, asked: Asked, choices: number[], usage: Json): Json[] {

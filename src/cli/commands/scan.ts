@@ -45,6 +45,22 @@ const FAILED = 1;
 /** Chunks under way before reading waits: the guard never falls behind unboundedly. */
 const MAX_CHUNKS_IN_FLIGHT = 64;
 
+const EXAMPLES = `
+Examples:
+  $ my-llm "How do I bake bread?" | qwen3guard scan --prompt "How do I bake bread?"
+  $ qwen3guard scan --messages chat.json --jsonl < answer.txt > verdicts.jsonl
+  $ qwen3guard scan --prompt "Hi" --fail-on unsafe < answer.txt || echo "flagged or failed"
+  $ curl -N https://api.openai.com/v1/chat/completions … | qwen3guard scan --input sse --stop
+  $ echo "9707 0 358" | qwen3guard scan --input ids --model Qwen/Qwen3Guard-Stream-0.6B --prompt "Hi"
+
+Lines of --jsonl:
+  {"type":"prompt","risk",…}                        the prompt's verdict
+  {"type":"token","index","tokenId","text","risk","riskProbability","category","categoryProbability","provisional"}
+                                                    a later line with the same index revises it
+  {"type":"violation","part","risk","category","index",…}   what the policy blocked; with --stop the last line
+  {"type":"end","risk","category","flaggedAt","tokens","promptTokens","reusedTokens",
+                                                    "strict","loose","latencyMs":{"p50","p99"}}`;
+
 export function scanCommand(): Command {
   const command = new Command("scan")
     .summary("judge a response as it arrives on standard input")
@@ -86,24 +102,7 @@ export function scanCommand(): Command {
         .choices(["slide", "error"])
         .default("slide"),
     )
-    .addHelpText(
-      "after",
-      `
-Examples:
-  $ my-llm "How do I bake bread?" | qwen3guard scan --prompt "How do I bake bread?"
-  $ qwen3guard scan --messages chat.json --jsonl < answer.txt > verdicts.jsonl
-  $ qwen3guard scan --prompt "Hi" --fail-on unsafe < answer.txt || echo "flagged or failed"
-  $ curl -N https://api.openai.com/v1/chat/completions … | qwen3guard scan --input sse --stop
-  $ echo "9707 0 358" | qwen3guard scan --input ids --model Qwen/Qwen3Guard-Stream-0.6B --prompt "Hi"
-
-Lines of --jsonl:
-  {"type":"prompt","risk",…}                        the prompt's verdict
-  {"type":"token","index","tokenId","text","risk","riskProbability","category","categoryProbability","provisional"}
-                                                    a later line with the same index revises it
-  {"type":"violation","part","risk","category","index",…}   what the policy blocked; with --stop the last line
-  {"type":"end","risk","category","flaggedAt","tokens","promptTokens","reusedTokens",
-                                                    "strict","loose","latencyMs":{"p50","p99"}}`,
-    )
+    .addHelpText("after", EXAMPLES)
     .action(scan);
   return addModelOptions(command);
 }

@@ -4,16 +4,14 @@ import { checkSize, FEW_MESSAGES, promptTooLong } from "../limits.js";
 import { Marks } from "../normalization/marks.js";
 import { atOnce, inTurns, SLICE } from "../slices.js";
 import type { Tokenizer } from "../tokenizer.js";
+import { ConversationForm, type FormOptions } from "./conversation-form.js";
 import type { KnownTexts } from "./encoded-texts.js";
-import { JinjaTemplate } from "./jinja-template.js";
 import {
   hasStanding,
   invalid,
   type Message,
   type MessageOptions,
-  plain,
   ROLES,
-  type TemplateMessage,
   templateMessages,
   withReasoningApart,
   withReasoningInText,
@@ -25,11 +23,7 @@ import { promptIndexOf, type Turn, turnsOf } from "./turns.js";
 export type { Message } from "./messages.js";
 export { promptIndexOf } from "./turns.js";
 
-export interface PrefixOptions extends MessageOptions {
-  /** The response itself begins with the model's `<think>`. Default false: the prefix ends with an empty one. */
-  reasoning?: boolean;
-  /** Tool definitions that the conversation's model was given, as JSON schemas. */
-  tools?: readonly unknown[];
+export interface PrefixOptions extends MessageOptions, FormOptions {
   /** Shows the reasoning of earlier answers, which the template leaves out. Default false. */
   keepReasoning?: boolean;
   /** What of its texts was encoded before. */
@@ -58,8 +52,6 @@ export interface Prefix {
   turns: Turn[];
 }
 
-const THINK = "<think>";
-
 /**
  * A checkpoint's own chat template. Its control tokens are tokens; the same written out in a message, a tool's
  * answer or a tool call stay plain text, so that no content can forge a turn.
@@ -69,9 +61,9 @@ const THINK = "<think>";
  */
 export class ChatTemplate {
   readonly #tokenizer: Tokenizer;
-  readonly #template: Form;
+  readonly #template: ConversationForm;
   /** The template for conversations with tools, where the checkpoint has a separate one. */
-  readonly #toolTemplate: Form;
+  readonly #toolTemplate: ConversationForm;
   readonly #marks: Marks;
   /** How many tokens a message without content takes, by role; counted when a long conversation first has one. */
   readonly #leastTokens = new Map<string, number>();
@@ -84,11 +76,10 @@ export class ChatTemplate {
       Object.entries(sources.tokens).map(([name, token]) => [name, marked(token)]),
     );
     const one = sources.toolTemplate === sources.template;
+    const form = (source: string) => new ConversationForm(marked(source), variables, this.#marks.nonce);
     try {
-      this.#template = { template: new JinjaTemplate(marked(sources.template)), variables };
-      this.#toolTemplate = one
-        ? this.#template
-        : { template: new JinjaTemplate(marked(sources.toolTemplate)), variables };
+      this.#template = form(sources.template);
+      this.#toolTemplate = one ? this.#template : form(sources.toolTemplate);
     } catch (cause) {
       throw new CheckpointError("TEMPLATE_INVALID", `The chat template in ${file} does not parse.`, {
         cause,
@@ -184,7 +175,7 @@ export class ChatTemplate {
    * Throws InputError (MESSAGES_INVALID) as `prefix` does, but takes an assistant's message at the end.
    */
   conversation(messages: readonly Message[]): number[] {
-    return atOnce(this.#steps(this.#render(this.#template, templateMessages(messages), {})));
+    return atOnce(this.#steps(this.#template.whole(templateMessages(messages))));
   }
 
   /** The rendered conversation with its control tokens marked, up to where the response begins; checked before the first step. */
@@ -195,42 +186,7 @@ export class ChatTemplate {
       throw invalid("the last one is the assistant's. Leave it out: its answer is what you stream");
     }
     const form = options.tools?.length ? this.#toolTemplate : this.#template;
-    return this.#upToAnswer(form, conversation, options);
-  }
-
-  /** The rendered conversation with its control tokens marked, up to an assistant's answer. */
-  *#upToAnswer(form: Form, messages: TemplateMessage[], options: PrefixOptions): Generator<void, string> {
-    const response = `${this.#marks.nonce}response`;
-    const text = yield* this.#render(form, [...messages, { role: "assistant", content: response }], options);
-    const end = text.lastIndexOf(response);
-    if (end === -1) throw invalid("the chat template drops the assistant's answer after them");
-    return options.reasoning ? this.#beforeThinking(text.slice(0, end)) : text.slice(0, end);
-  }
-
-  *#render(
-    { template, variables }: Form,
-    messages: TemplateMessage[],
-    options: PrefixOptions,
-  ): Generator<void, string> {
-    try {
-      return yield* template.steps({
-        ...variables,
-        messages,
-        ...(options.tools?.length ? { tools: plain(options.tools) } : {}),
-        add_generation_prompt: false,
-        enable_thinking: false,
-      });
-    } catch (cause) {
-      const reason = (cause as Error).message;
-      throw invalid(`the chat template refuses them (${reason}). Check their order and fields`, { cause });
-    }
-  }
-
-  /** The text up to the think block that the template put before the answer, if it did. */
-  #beforeThinking(text: string): string {
-    const lastMark = text.lastIndexOf(this.#marks.nonce);
-    const think = text.indexOf(THINK, lastMark);
-    return think === -1 ? text : text.slice(0, think);
+    return form.upToAnswer(conversation, options);
   }
 
   *#steps(rendering: Generator<void, string>, within?: Within): Generator<void, number[]> {
@@ -263,7 +219,7 @@ export class ChatTemplate {
   #countLeast(role: string): number {
     const count = (times: number): number => {
       const messages = [{ role: "user", content: "" }, ...Array(times).fill({ role, content: "" })];
-      return atOnce(this.#steps(this.#upToAnswer(this.#template, messages, {}))).length;
+      return atOnce(this.#steps(this.#template.upToAnswer(messages))).length;
     };
     try {
       return Math.max(1, count(3) - count(2));
@@ -274,12 +230,12 @@ export class ChatTemplate {
   }
 
   /** What is wrong with the template: it must take an ordinary conversation, and marks must be all it takes. */
-  #trial(form: Form, source: string, { tokens }: TemplateSources): string | null {
+  #trial(form: ConversationForm, source: string, { tokens }: TemplateSources): string | null {
     const messages = ["system", "user", "assistant", "user"].map((role) => ({ role, content: role }));
     try {
-      const marked = atOnce(this.#steps(this.#upToAnswer(form, messages, {})));
-      const plainly = { template: new JinjaTemplate(source), variables: tokens };
-      const whole = this.#tokenizer.encodeTemplated(atOnce(this.#upToAnswer(plainly, messages, {})));
+      const marked = atOnce(this.#steps(form.upToAnswer(messages)));
+      const plainly = new ConversationForm(source, tokens, this.#marks.nonce);
+      const whole = this.#tokenizer.encodeTemplated(atOnce(plainly.upToAnswer(messages)));
       const same = marked.length === whole.length && marked.every((id, i) => id === whole[i]);
       return same ? null : "puts its control tokens together from parts";
     } catch (error) {
@@ -304,10 +260,4 @@ export function prefixOf(ids: number[], tokenizer: Tokenizer, standing = false):
 interface Within extends Pick<PrefixOptions, "known"> {
   most?: number;
   windows?: boolean;
-}
-
-/** A template and the values of the variables that name tokens. */
-interface Form {
-  template: JinjaTemplate;
-  variables: Record<string, string>;
 }
