@@ -143,6 +143,14 @@ test("what nobody judged is logged and counted", async () => {
   expect(metrics).toContain('qwen3guard_requests_total{endpoint="/v1/rerank",end="unjudged"} 1');
 });
 
+test("what passes of an answer that nobody judged is logged and counted as well", async () => {
+  const message = { role: "assistant", content: "Fine.", said: PRIVATE, sung: PRIVATE };
+  upstream.json({ choices: [{ index: 0, finish_reason: "stop", message }] });
+  await send(start({ policy: { unjudged: "pass" } }), { messages });
+  expect(await entry()).toMatchObject({ end: "passed", unjudged: { field: 2 }, leftOut: 0 });
+  expect(JSON.stringify(log)).not.toMatch(/PRIVATE|said|sung/);
+});
+
 test("what is left out of an answer is counted, by names and types, and not told", async () => {
   const part = { type: "poem", poem: PRIVATE };
   const content = [{ type: "text", text: "Fine." }, part, part];
