@@ -1,5 +1,6 @@
-import cluster from "node:cluster";
+import cluster, { type Worker } from "node:cluster";
 import { watchFile } from "node:fs";
+import type { FromWorker } from "../gateway/cluster/messages.js";
 import { readJsonFile } from "./json-file.js";
 
 const HINT = '{"policies": [{"name": "…", "when": {"model": "…"}, "policy": {…}}]}';
@@ -31,10 +32,18 @@ export function keepPolicies(file: string, use: (policies: unknown) => void): vo
   process.on("SIGHUP", reload);
 }
 
-/** The workers' files are their own to read: SIGHUP reaches the process that started them. */
-export function passOnHangup(): void {
+/**
+ * From now on SIGHUP ends nothing: before files have been read for the first time there is nothing to read again. Those of
+ * workers are their own to read: it goes on to all that hear it. It would end others, which have yet to read theirs.
+ */
+export function heedHangup(): void {
+  const hearing = new Set<Worker>();
+  cluster.on("message", (worker, { kind }: FromWorker) => {
+    if (kind === "started") hearing.add(worker);
+  });
+  cluster.on("exit", (worker) => hearing.delete(worker));
   process.on("SIGHUP", () => {
-    for (const worker of Object.values(cluster.workers ?? {})) worker?.process.kill("SIGHUP");
+    for (const worker of hearing) worker.process.kill("SIGHUP");
   });
 }
 

@@ -123,10 +123,10 @@ function answerUntilReleased(): () => void {
 }
 
 /** A proxy of two workers, one held, with a stream under way on the other. */
-async function startWithStream(worker: number, at: "boot" | "load") {
+async function startWithStream(worker: number, at: "boot" | "load", ...more: string[]) {
   const finish = answerUntilReleased();
   const port = await freePort();
-  const options = ["--port", String(port), "--workers", "2", "--grace", "60"];
+  const options = ["--port", String(port), "--workers", "2", "--grace", "60", ...more];
   const proxy = await startHeld(worker, at, "proxy", "--upstream", upstream.url, ...options);
   const url = `http://127.0.0.1:${port}`;
   const response = await proxy.sees("an answer", () => ask(url).catch(() => undefined));
@@ -219,6 +219,23 @@ describe.skipIf(process.platform !== "linux")(
       expect(await proxy.whole()).not.toContain("[DONE]");
     });
 
+    test.each(["boot", "load"] as const)(
+      "SIGHUP, at which files are read again, ends neither (held at %s)",
+      async (at) => {
+        const policies = join(await temporaryFolder(), "policies.json");
+        await writeFile(policies, JSON.stringify({ policies: [{ name: "all", policy: {} }] }));
+        const proxy = await startWithStream(2, at, "--policies", policies);
+        await proxy.held();
+        proxy.kill("SIGHUP");
+        await proxy.says("policies_read");
+        await proxy.release();
+        await proxy.says("guards");
+        proxy.finish();
+        expect(await proxy.whole()).toContain("[DONE]");
+        expect(await proxy.workers()).toHaveLength(2);
+      },
+    );
+
     test("the first is replaced where it dies, and SIGHUP does not end the second", async () => {
       const proxy = await startWithStream(2, "load");
       const held = await proxy.held();
@@ -285,6 +302,15 @@ describe.skipIf(process.platform === "win32")("while it loads its model", { time
     await server.release();
     expect(await server.end()).toMatchObject({ code: 0, signal: null });
     expect(server.said()).toBe("");
+  });
+
+  test("SIGHUP, at which its audit is opened anew, does not end it", async () => {
+    const audit = join(await temporaryFolder(), "audit.jsonl");
+    const server = await startHeld(0, "load", "serve", "--port", "0", "--audit", audit);
+    await server.held();
+    server.kill("SIGHUP");
+    await server.release();
+    await server.sees("it serves", async () => server.said().startsWith("http"));
   });
 
   test("a second signal ends it at once", async () => {

@@ -15,7 +15,7 @@ import {
   type PaceOptions,
   releaseOption,
 } from "../pace-options.js";
-import { keepPolicies, passOnHangup, readPolicies } from "../policies-file.js";
+import { heedHangup, keepPolicies, readPolicies } from "../policies-file.js";
 import {
   accessOptions,
   graceOption,
@@ -197,10 +197,8 @@ function limitOptions(): Option[] {
 async function proxy(options: Options, stop: Stop): Promise<void> {
   const { upstream, mode, host, maxStreams, readAhead } = options;
   const say = (url: string) => announce(url, `guards ${upstream} (${mode})`, warnings(options), options);
-  if (runsWorkers(options)) {
-    if (options.policies || options.audit) passOnHangup();
-    return runWorkers(options, stop, say);
-  }
+  if (options.policies || options.audit) heedHangup();
+  if (runsWorkers(options)) return runWorkers(options, stop, say);
   const [{ GuardProxy }, { listen }, { isWorker, pooledMetrics, serveInPool }] = await Promise.all([
     import("../../gateway/proxy.js"),
     import("../../gateway/server.js"),

@@ -10,7 +10,7 @@ import { type AuditOptions, announce, auditOptions, closeAudit, openAudit } from
 import { POLICY_HINT, readJsonFile } from "../json-file.js";
 import { addModelOptions, loadAnyModel } from "../model-options.js";
 import { whole } from "../numbers.js";
-import { passOnHangup } from "../policies-file.js";
+import { heedHangup } from "../policies-file.js";
 import {
   accessOptions,
   graceOption,
@@ -102,8 +102,8 @@ async function serve(options: Options, stop: Stop): Promise<void> {
   const apiKeys = await keysOf(options);
   const warnings = warningsOf(options, apiKeys);
   const say = (url: string, what: string) => announce(url, `serves ${what}`, warnings, options);
+  if (options.audit) heedHangup();
   if (runsWorkers(options)) {
-    if (options.audit) passOnHangup();
     const { shares } = await import("../../serve/keys.js");
     return runWorkers(
       options,

@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { DeviceError, InputError } from "../../errors.js";
 import type { FromWorker, Measured, Question, ToWorker } from "./messages.js";
-import { POOL, placeOf } from "./place.js";
+import { POOL, placeOf, requirePlaces } from "./place.js";
 import { type Collect, PooledMetrics } from "./pooled-metrics.js";
 import { relay } from "./relay.js";
 
@@ -76,11 +76,13 @@ export class WorkerPool {
     cluster.setupPrimary({ silent: true });
   }
 
-  /** Takes connections, which wait for workers. @throws {InputError} PORT_UNAVAILABLE */
+  /** Takes connections, which wait for workers. @throws {InputError} PORT_UNAVAILABLE, SOCKET_PATH_TOO_LONG */
   static async listen(options: WorkerPoolOptions): Promise<WorkerPool> {
     const { port, host } = options;
+    const prefix = join(tmpdir(), "qwen3guard-");
+    requirePlaces(`${prefix}XXXXXX`);
     // Before it listens: a connection that came while this is waited for would be nobody's, and never be answered.
-    const folder = await mkdtemp(join(tmpdir(), "qwen3guard-"));
+    const folder = await mkdtemp(prefix);
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
     server.listen(port, host);
     await once(server, "listening").catch(async (cause: NodeJS.ErrnoException) => {
