@@ -30,10 +30,21 @@ test("1: a line has an error; all lines are there, and the first that has one is
   expect((await run([file, "--allow-errors", "1"])).code).toBe(0);
 });
 
-test("1: a file that is not there", async () => {
-  const { code, stderr } = await run([join(await temporaryFolder(), "absent.jsonl")]);
-  expect(code).toBe(1);
-  expect(stderr).toContain("[ROWS_UNREADABLE]");
+test("1: a file that is not there, a folder", async () => {
+  const folder = await temporaryFolder();
+  for (const file of [join(folder, "absent.jsonl"), folder]) {
+    const { code, stderr } = await run([file]);
+    expect(code).toBe(1);
+    expect(stderr).toContain("[ROWS_UNREADABLE]");
+  }
+});
+
+test("2: a field in which a line that is no row goes on itself", async () => {
+  for (const field of ["line", "bytes"]) {
+    const { code, stderr } = await run(["--field", field]);
+    expect(code).toBe(2);
+    expect(stderr).toContain("line and bytes are taken");
+  }
 });
 
 test("1: whoever reads its lines leaves before the last", async () => {

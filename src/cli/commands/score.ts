@@ -1,6 +1,8 @@
+import { once } from "node:events";
 import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
 import type { Readable } from "node:stream";
-import { Command, Option } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { ClosedError, InputError } from "../../errors.js";
 import type { Totals } from "../../scoring/score.js";
 import { interruptSignal } from "../interrupt.js";
@@ -29,7 +31,11 @@ export function scoreCommand(): Command {
       "[file]",
       "rows {messages, tools?} or {prompt}, and with either response? (default: standard input)",
     )
-    .option("--field <name>", "the row's field for what was found", "qwen3guard")
+    .addOption(
+      new Option("--field <name>", "the row's field for what was found")
+        .default("qwen3guard")
+        .argParser(fieldName),
+    )
     .addOption(
       new Option(
         "--allow-errors <n>",
@@ -68,6 +74,12 @@ Exit code: 0 if every line is there with a verdict, 1 if any has an error (see -
   return addModelOptions(command);
 }
 
+function fieldName(value: string): string {
+  // Those of a line that is no row.
+  if (value === "line" || value === "bytes") throw new InvalidArgumentError("line and bytes are taken.");
+  return value;
+}
+
 async function score(file: string | undefined, options: Options): Promise<void> {
   // Until the last line is out: whoever stops reading before must not be told that this is all.
   process.exitCode = FAILED;
@@ -92,13 +104,16 @@ async function score(file: string | undefined, options: Options): Promise<void> 
 /** @throws {InputError} ROWS_UNREADABLE */
 async function open(file: string | undefined): Promise<Readable> {
   if (file === undefined) return process.stdin;
-  const stream = createReadStream(file);
-  await new Promise((resolve, reject) => stream.once("open", resolve).once("error", reject)).catch(
-    (cause) => {
-      throw new InputError("ROWS_UNREADABLE", `${file} cannot be read: ${cause.message}.`, { cause });
-    },
-  );
-  return stream;
+  try {
+    // A folder can be opened, and only then not be read.
+    if ((await stat(file)).isDirectory()) throw new Error("it is a folder");
+    const stream = createReadStream(file);
+    await once(stream, "open");
+    return stream;
+  } catch (cause) {
+    const message = `${file} cannot be read: ${(cause as Error).message}.`;
+    throw new InputError("ROWS_UNREADABLE", message, { cause });
+  }
 }
 
 function print(text: string): Promise<void> {
