@@ -1,13 +1,12 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { odd, tiny, twoLayers06B, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
-import { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { Engine } from "../../src/engine/engine.js";
 import type { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
 import { HEAD_NAMES, type HeadName } from "../../src/model/architecture.js";
 import type { Dtype } from "../../src/model/manifest.js";
+import { GOLDEN_CHECKPOINTS, type GoldenName, goldenCheckpoint } from "../support/golden.js";
 import { readGolden, temporaryFolder } from "../support/model.js";
 
 type Recorded = Record<HeadName, number[][]>;
@@ -24,27 +23,9 @@ const DRIFT: Record<string, { max: number; mean: number }> = {
 /** What a token's neighbours in a chunk or a batch may change: other kernels round differently, nothing more. */
 const SHAPE_DRIFT = { max: 0.15, mean: 0.02 };
 
-const checkpoints = {
-  tiny: { config: tiny, dtype: "BF16" },
-  odd: { config: odd, dtype: "F16" },
-  twoLayers06B: { config: twoLayers06B, dtype: "BF16" },
-} as const;
-
-const cases = Object.keys(checkpoints).flatMap((name) =>
-  Object.keys(DRIFT).map((dtype) => [name, dtype] as [keyof typeof checkpoints, Dtype]),
+const cases = Object.keys(GOLDEN_CHECKPOINTS).flatMap((name) =>
+  Object.keys(DRIFT).map((dtype) => [name, dtype] as [GoldenName, Dtype]),
 );
-
-let root: string;
-const sources: Record<string, Record<string, string>> = {};
-beforeAll(async () => {
-  root = await temporaryFolder();
-  for (const [name, checkpoint] of Object.entries(checkpoints)) {
-    await writeRandomCheckpoint(join(root, name), checkpoint);
-    const written = await Checkpoint.open(join(root, name));
-    sources[name] = await written.sha256();
-    await written.close();
-  }
-});
 
 describe.each(cases)("%s as %s", (name, dtype) => {
   let golden: { ids: number[]; logits: Recorded };
@@ -53,8 +34,9 @@ describe.each(cases)("%s as %s", (name, dtype) => {
 
   beforeAll(async () => {
     golden = await readGolden(name);
-    const modelDir = join(root, `${name}-${dtype}`);
-    await exportCheckpoint(join(root, name), modelDir, { dtype, sources: sources[name] });
+    const { dir, sources } = await goldenCheckpoint(name);
+    const modelDir = join(await temporaryFolder(), "model");
+    await exportCheckpoint(dir, modelDir, { dtype, sources });
     engine = await Engine.load(modelDir, { maxStreams: 4, maxTokens: 256 });
     alone = await judge(golden.ids, 1);
   });

@@ -16,7 +16,7 @@ let proxy: GuardProxy;
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
 
 beforeAll(async () => {
-  guard = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 16, maxTokens: 1024 });
+  guard = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 16, maxTokens: 1024, threads: 1 });
   upstream = await scriptedUpstream();
   // Verdicts are the guard's own; what they are is no matter here, so nothing is stopped for them.
   proxy = new GuardProxy(guard, { upstream: upstream.url, policy: { action: "observe" } });
