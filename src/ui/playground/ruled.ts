@@ -37,7 +37,15 @@ export interface Ruled {
 
 /** @param policy null while what is being typed is no policy: nothing is ruled on then */
 export function ruleRun(events: readonly RunEvent[], policy: Policy | null): Ruled {
-  const ruled: Ruled = {
+  const run = new RuledRun(policy);
+  for (const event of events) run.take(event);
+  return run.ruled;
+}
+
+type Event<T extends RunEvent["type"]> = Extract<RunEvent, { type: T }>;
+
+class RuledRun {
+  readonly ruled: Ruled = {
     verdicts: [],
     settled: 0,
     prompt: null,
@@ -53,69 +61,91 @@ export function ruleRun(events: readonly RunEvent[], policy: Policy | null): Rul
     failure: null,
     ended: false,
   };
-  const reviewer = policy && new Reviewer(policy.response);
-  let came = "";
-  let passed = false;
+  readonly #policy: Policy | null;
+  readonly #reviewer: Reviewer | null;
+  #came = "";
+  /** The prompt has. */
+  #passed = false;
 
-  const review = (verdicts: readonly Verdict[], at: number) => {
-    if (reviewer) {
-      const { flag, observed } = reviewer.review(verdicts, ruled.settled);
+  constructor(policy: Policy | null) {
+    this.#policy = policy;
+    this.#reviewer = policy && new Reviewer(policy.response);
+  }
+
+  take(event: RunEvent): void {
+    if (event.type === "chunk") this.#chunk(event);
+    else if (event.type === "prompt") this.#prompt(event);
+    else if (event.type === "verdicts") this.#verdicts(event);
+    else if (event.type === "end") this.#end(event);
+    else {
+      this.ruled.ended = true;
+      this.ruled.failure = event;
+      this.#stop(event.at);
+    }
+  }
+
+  #chunk({ text, at }: Event<"chunk">): void {
+    const { ruled } = this;
+    this.#came += text;
+    ruled.behind += text.length;
+    ruled.peakBehind = Math.max(ruled.peakBehind, ruled.behind);
+    if (this.#passed && !ruled.violation) show(ruled.streamFirst, this.#came, at);
+  }
+
+  #prompt({ verdict, turns, at }: Event<"prompt">): void {
+    const { ruled } = this;
+    ruled.prompt = verdict;
+    ruled.promptAt = at;
+    ruled.promptRuling = this.#policy && rulePrompt(turns, this.#policy);
+    this.#passed = ruled.promptRuling?.violation === null;
+    if (this.#passed) {
+      show(ruled.streamFirst, this.#came, at);
+      this.#review([], at);
+    } else if (this.#policy) this.#stop(at);
+  }
+
+  #verdicts({ verdicts, settled, ms, at }: Event<"verdicts">): void {
+    const { ruled } = this;
+    for (const verdict of verdicts) {
+      ruled.verdicts.length = Math.min(ruled.verdicts.length, verdict.index);
+      ruled.verdicts.push(verdict);
+    }
+    ruled.settled = Math.max(ruled.settled, settled);
+    ruled.behind = Math.max(0, this.#came.length - judgedLength(ruled.verdicts));
+    if (verdicts.length > 0) ruled.latencies.push(ms);
+    this.#review(verdicts, at);
+  }
+
+  #end({ at }: Event<"end">): void {
+    const { ruled } = this;
+    ruled.ended = true;
+    ruled.behind = 0;
+    ruled.settled = ruled.verdicts.length;
+    this.#review([], at);
+    for (const reader of [ruled.holdBack, ruled.streamFirst]) {
+      if (reader.state === "stopped" || !this.#passed) continue;
+      show(reader, this.#came, at);
+      reader.state = "complete";
+    }
+  }
+
+  #review(verdicts: readonly Verdict[], at: number): void {
+    const { ruled } = this;
+    if (this.#reviewer) {
+      const { flag, observed } = this.#reviewer.review(verdicts, ruled.settled);
       ruled.observed.push(...observed);
       ruled.violation ??= flag;
     }
-    if (!passed) return;
-    const clear = ruled.verdicts.slice(0, reviewer?.clear);
+    if (!this.#passed) return;
+    const clear = ruled.verdicts.slice(0, this.#reviewer?.clear);
     show(ruled.holdBack, clear.map(({ text }) => text).join(""), at);
-    if (!ruled.violation) return;
-    stop(ruled.holdBack, at);
-    stop(ruled.streamFirst, at);
-  };
-
-  for (const event of events) {
-    if (event.type === "chunk") {
-      came += event.text;
-      ruled.behind += event.text.length;
-      ruled.peakBehind = Math.max(ruled.peakBehind, ruled.behind);
-      if (passed && !ruled.violation) show(ruled.streamFirst, came, event.at);
-    } else if (event.type === "prompt") {
-      ruled.prompt = event.verdict;
-      ruled.promptAt = event.at;
-      ruled.promptRuling = policy && rulePrompt(event.turns, policy);
-      passed = ruled.promptRuling?.violation === null;
-      if (passed) {
-        show(ruled.streamFirst, came, event.at);
-        review([], event.at);
-      } else if (policy) {
-        stop(ruled.holdBack, event.at);
-        stop(ruled.streamFirst, event.at);
-      }
-    } else if (event.type === "verdicts") {
-      for (const verdict of event.verdicts) {
-        ruled.verdicts.length = Math.min(ruled.verdicts.length, verdict.index);
-        ruled.verdicts.push(verdict);
-      }
-      ruled.settled = Math.max(ruled.settled, event.settled);
-      ruled.behind = Math.max(0, came.length - judgedLength(ruled.verdicts));
-      if (event.verdicts.length > 0) ruled.latencies.push(event.ms);
-      review(event.verdicts, event.at);
-    } else if (event.type === "end") {
-      ruled.ended = true;
-      ruled.behind = 0;
-      ruled.settled = ruled.verdicts.length;
-      review([], event.at);
-      for (const reader of [ruled.holdBack, ruled.streamFirst]) {
-        if (reader.state === "stopped" || !passed) continue;
-        show(reader, came, event.at);
-        reader.state = "complete";
-      }
-    } else {
-      ruled.ended = true;
-      ruled.failure = event;
-      stop(ruled.holdBack, event.at);
-      stop(ruled.streamFirst, event.at);
-    }
+    if (ruled.violation) this.#stop(at);
   }
-  return ruled;
+
+  #stop(at: number): void {
+    stop(this.ruled.holdBack, at);
+    stop(this.ruled.streamFirst, at);
+  }
 }
 
 function newReader(): Reader {
