@@ -41,15 +41,18 @@ async function conclude(client: Socket, path: string, answer: AnswerState): Prom
   else if (client.writable) client.end(answer.conclusion());
 }
 
-/** Whether somebody takes connections there. */
+/** Whether somebody answers there. Of a process that is ending the system may go on to take connections for a moment. */
 function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const probe = connect({ path });
-    probe.once("error", () => resolve(false));
-    probe.once("connect", () => {
-      probe.destroy();
+    probe.on("error", () => {});
+    probe.once("close", () => resolve(false));
+    probe.once("data", () => {
       resolve(true);
+      probe.destroy();
     });
+    // What is no request, Node's parser refuses by itself: nobody counts it.
+    probe.write("?\r\n\r\n");
   });
 }
 

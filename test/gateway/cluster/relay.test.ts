@@ -54,11 +54,15 @@ test.each([
   expect(after(...said)).toBe("");
 });
 
+/** Node's own answer to what is no request. */
+const REFUSED = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+
 /** A client of a worker that answers the first request of a connection, and leaves at the second. */
 async function asksTwice(leave: (socket: Socket, worker: Server) => void): Promise<string> {
   const path = join(await temporaryFolder(), "1");
   const worker = createServer((socket) => {
-    socket.once("data", () => {
+    socket.once("data", (asked) => {
+      if (!String(asked).startsWith("GET")) return void socket.end(REFUSED);
       socket.write("HTTP/1.1 204 No Content\r\n\r\n");
       socket.once("data", () => leave(socket, worker));
     });
@@ -78,9 +82,15 @@ test("a worker that lives and closes a connection it kept open is not lost: that
   expect(await asksTwice((socket) => socket.destroy())).toBe("");
 });
 
-test("one that takes no more connections is", async () => {
+test.each<[string, (worker: Server) => void]>([
+  ["takes no more connections", (worker) => worker.close()],
+  [
+    "takes them, and says nothing",
+    (worker) => void worker.removeAllListeners("connection").on("connection", (socket) => socket.destroy()),
+  ],
+])("one that %s is", async (_, die) => {
   const said = await asksTwice((socket, worker) => {
-    worker.close();
+    die(worker);
     socket.destroy();
   });
   expect(said).toMatch(/^HTTP\/1\.1 503 [\s\S]*worker_lost/);
