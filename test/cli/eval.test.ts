@@ -215,6 +215,17 @@ describe("bad rows", () => {
     expect(json.badRows.map(({ line }: { line: number }) => line)).toEqual([5, 6, 7, 9, 10]);
   });
 
+  test("one whose conversation the template refuses is one of them", async () => {
+    const message = [
+      { role: "user", content: "Hi" },
+      { role: "stranger", content: "Hi" },
+      { role: "assistant", content: "Hi" },
+    ];
+    await writeFile(dataset, jsonLines([{ message, label: "safe" }, RESPONSES[0]]));
+    const { badRows } = JSON.parse((await run(dataset, "--type", "response", "--json")).stdout);
+    expect(badRows).toEqual([{ line: 1, problem: expect.stringContaining("stranger") }]);
+  });
+
   test("--strict stops at the first, before or while judging", async () => {
     await writeFile(dataset, `${jsonLines(RESPONSES)}{}\n{"x`);
     const early = await run(dataset, "--type", "response", "--strict");

@@ -841,12 +841,16 @@ describe("the proxy's own endpoints", () => {
     expect(results[1].categories).toMatchObject({ Violent: true, violence: true, PII: false });
     expect(results[1].category_scores.violence).toBeGreaterThan(0.5);
     expect(inputs).toHaveLength(2);
+    const parts = ["fine", "BAD"].map((text) => ({ type: "text" as const, text }));
+    const whole = await client.moderations.create({ input: parts });
+    expect(whole.results.map(({ flagged }) => flagged)).toEqual([true]);
     await expect(client.moderations.create({ input: [] })).rejects.toMatchObject({ status: 400 });
     await expect(client.moderations.create({ input: Array(257).fill("fine") })).rejects.toMatchObject({
       code: "too_many_inputs",
     });
     expect(upstream.asked).toHaveLength(0);
     expect(log).toMatchObject([
+      { endpoint: "/moderations", end: "passed", status: 200, error: null },
       { endpoint: "/moderations", end: "passed", status: 200, error: null },
       { endpoint: "/moderations", end: "refused", status: 400, error: { code: "input_unreadable" } },
       { endpoint: "/moderations", end: "refused", status: 400, error: { code: "too_many_inputs" } },

@@ -90,6 +90,34 @@ describe.each(["Gen", "Stream"])("chat completions of a %s guard", (kind) => {
     expect(results.map(({ flagged }) => flagged)).toContainEqual(expect.any(Boolean));
   });
 
+  test.each([
+    ["a text is one", "Hi", 1],
+    ["a list of texts is as many", ["Hi", "Ho", "He"], 3],
+    [
+      "a list of parts is one",
+      [
+        { type: "text", text: "Hi" },
+        { type: "text", text: "Ho" },
+      ],
+      1,
+    ],
+  ])("inputs of moderations: %s", async (_, input, count) => {
+    const { results } = await client(url).moderations.create({ input: input as string });
+    expect(results).toHaveLength(count);
+  });
+
+  test.each([
+    ["none", [], "input_unreadable"],
+    ["a picture among its parts", [{ type: "image_url", image_url: { url: "data:," } }], "input_unreadable"],
+    ["texts and parts", ["Hi", { type: "text", text: "Ho" }], "input_unreadable"],
+    ["no text", { text: "Hi" }, "input_unreadable"],
+    ["more than 256", Array(257).fill("Hi"), "too_many_inputs"],
+  ])("inputs of moderations that are refused: %s", async (_, input, code) => {
+    const response = await post(`${url}/v1/moderations`, { input });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ error: { code } });
+  });
+
   test("classifications hold all probabilities, and the policy's ruling", async () => {
     const response = await post(`${url}/v1/classify`, {
       messages: ask("Hi").messages,

@@ -127,6 +127,18 @@ describe("a token stream over a WebSocket", () => {
       ],
       "token_invalid",
     ],
+    ["neither messages nor ids", [{ type: "open" }], "field_invalid"],
+    ["another overflow", [{ type: "open", messages: QUESTION, overflow: "drop" }], "field_invalid"],
+    ...[{ text: "Hi", ids: [1] }, {}, { text: 1 }, { ids: 1 }, { ids: Array(1e5 + 1).fill(1) }].map(
+      (push): [string, object[], string] => [
+        `a push of ${JSON.stringify(push).slice(0, 30)}`,
+        [
+          { type: "open", messages: QUESTION },
+          { type: "push", ...push },
+        ],
+        "field_invalid",
+      ],
+    ),
     [
       "a policy that does not fit",
       [{ type: "open", messages: QUESTION, policy: { mode: 1 } }],
