@@ -10,7 +10,7 @@ import { CheckpointError, GuardError, InputError, ModelError, namingAbort, Stora
 import { usualFormat } from "./export/target.js";
 import { fileIdentity, verifyFiles } from "./model/file-hashes.js";
 import { requireGuard } from "./model/guard-outputs.js";
-import { type Device, type Dtype, FORMAT, MANIFEST_FILE, type Manifest } from "./model/manifest.js";
+import { type Device, type Dtype, FORMAT, GRAPH, MANIFEST_FILE, type Manifest } from "./model/manifest.js";
 import { readManifest } from "./model/read-manifest.js";
 import { packageInfo } from "./package-info.js";
 import { fileProblem, readText, writeWhole } from "./regular-file.js";
@@ -119,7 +119,7 @@ async function exportOnce(
   } finally {
     await checkpoint.close();
   }
-  const key = digest(JSON.stringify([(await packageInfo()).version, FORMAT, sources]));
+  const key = digest(JSON.stringify([(await packageInfo()).version, FORMAT, GRAPH, sources]));
   const out = join(cache, `${basename(resolve(checkpointDir))}-${device}-${dtype}-${key}`);
   const { onProgress, signal } = options;
   try {

@@ -1,7 +1,9 @@
 import { copyFile, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { gen4B, gen8B, genOdd, genTiny } from "../scripts/checkpoint/random.js";
+import { BatchRunner } from "../src/engine/batch.js";
+import { Sequence } from "../src/engine/sequence.js";
 import { exportCheckpoint } from "../src/export/export.js";
 import { type GenGuard, loadGenGuard } from "../src/gen-guard.js";
 import { type Classification, loadGuard, type Message } from "../src/index.js";
@@ -18,6 +20,9 @@ let guard: GenGuard;
 beforeAll(async () => {
   dirs = await randomGen();
   guard = await loadGenGuard(dirs.modelDir, { maxStreams: 4 });
+});
+afterEach(() => {
+  vi.restoreAllMocks();
 });
 afterAll(() => guard.close());
 
@@ -109,6 +114,23 @@ describe("a Gen guard's verdict", () => {
     });
     await guard.classify({ messages: [QUESTION] });
     expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
+  });
+
+  test("of a long prompt the LM head says nothing but what is read, and that is what it says of each run's end", async () => {
+    const run = vi.spyOn(BatchRunner.prototype, "run");
+    const messages = [{ role: "user" as const, content: "How do I bake bread? ".repeat(90) }];
+    const found = await guard.classify({ messages });
+    const asked = run.mock.calls.map(([{ asked }]) => asked);
+    expect(asked.length).toBeGreaterThan(2);
+    expect(asked[0]).toBe(0);
+    vi.spyOn(Sequence.prototype, "asked").mockImplementation((count) => count);
+    const all = await guard.classify({ messages, cacheKey: "asks for all" });
+    expect(all.text).toBe(found.text);
+    for (const kind of ["risk", "category"] as const) {
+      all.probabilities[kind].forEach((p, i) => {
+        expect(p).toBeCloseTo(found.probabilities[kind][i], 4);
+      });
+    }
   });
 
   test("of more than the context there is none: the conversation is refused", async () => {

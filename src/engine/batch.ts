@@ -8,7 +8,7 @@ import type { Session } from "../runtime/session.js";
 import { ELEMENT, Tensor } from "../runtime/tensor.js";
 import { type BoundRows, bindShape, releaseBound, releaseShape, type StepShape } from "./bound-rows.js";
 import type { KvCache } from "./cache.js";
-import type { Logits } from "./logits.js";
+import { type Logits, tailOfAll } from "./logits.js";
 import { aligned, LogitsLayout } from "./logits-block.js";
 import { recent } from "./recent.js";
 import type { RowRange } from "./rows.js";
@@ -24,6 +24,8 @@ export interface Batch {
   /** Which of them bring tokens. */
   active: boolean[];
   length: number;
+  /** Of how many of each row's last tokens logits are wanted, where the model gives the last ones' alone. Default: of all. */
+  asked?: number;
 }
 
 /** Of a sequence what a run needs: the tokens in the cache, and a way to get at the next ones. */
@@ -85,6 +87,10 @@ export class BatchRunner {
   readonly #totalMemory: Memory;
   readonly #total: Int32Array;
   readonly #totalTensor: Tensor;
+  /** How many tokens' logits a run asks for, of a model that is asked. */
+  readonly #asked: BigInt64Array | null = null;
+  readonly #askedMemory: Memory | null = null;
+  readonly #askedTensor: Tensor | null = null;
   readonly #layout: LogitsLayout;
   readonly #logitsMemory: Memory;
   readonly #logits: Logits;
@@ -109,6 +115,11 @@ export class BatchRunner {
     this.#totalMemory = cpu.allocate(ELEMENT.int32.bytes);
     this.#total = new Int32Array(this.#totalMemory.view());
     this.#totalTensor = Tensor.view(this.#totalMemory, 0, "int32", []);
+    if (outputs.some(({ asked }) => asked)) {
+      this.#askedMemory = cpu.allocate(ELEMENT.int64.bytes);
+      this.#asked = new BigInt64Array(this.#askedMemory.view());
+      this.#askedTensor = Tensor.view(this.#askedMemory, 0, "int64", [1]);
+    }
     this.#layout = new LogitsLayout(outputs, maxBatchTokens, cache.shape.slots);
     this.#logitsMemory = session.device.shared(this.#layout.bytes);
     this.#logits = this.#layout.views(this.#logitsMemory);
@@ -145,7 +156,7 @@ export class BatchRunner {
     let warm = 0;
     for (const { first, count, length = 1 } of ranges) {
       const bound = this.#bindRows(first, count);
-      const shape = this.#makeShape(count, length, this.#resultCopy);
+      const shape = this.#makeShape(count, length, length, this.#resultCopy);
       const step = { bound, shape, logits: this.#resultCopy?.logits ?? this.#logits };
       const binding = bindShape(bound, shape);
       this.#lengths.fill(length - 1);
@@ -209,7 +220,7 @@ export class BatchRunner {
       return recorded.logits;
     }
     this.#publish(rows.length * length);
-    await this.#bind(firstRow, rows.length, length).run(background);
+    await this.#bind(firstRow, rows.length, length, batch.asked).run(background);
     return this.#logits;
   }
 
@@ -241,6 +252,8 @@ export class BatchRunner {
     for (const shape of this.#shapes.values()) releaseShape(shape);
     this.#totalTensor.release();
     this.#totalMemory.free();
+    this.#askedTensor?.release();
+    this.#askedMemory?.free();
     this.#logitsMemory.free();
     this.#inbox.free();
   }
@@ -250,7 +263,9 @@ export class BatchRunner {
     this.#inbox.publish(this.#idsAt + tokens * ELEMENT.int64.bytes);
   }
 
-  #bind(firstRow: number, rows: number, length: number): Binding {
+  #bind(firstRow: number, rows: number, length: number, asked = length): Binding {
+    const wanted = this.#asked ? Math.min(asked, length, tailOfAll(this.#outputs)) : length;
+    if (this.#asked) this.#asked[0] = BigInt(wanted);
     const bound = recent(
       this.#bound,
       key(firstRow, rows),
@@ -260,9 +275,9 @@ export class BatchRunner {
     );
     const shape = recent(
       this.#shapes,
-      `${rows}x${length}`,
+      `${rows}x${length}x${wanted}`,
       MAX_SHAPES,
-      () => this.#makeShape(rows, length),
+      () => this.#makeShape(rows, length, wanted),
       (old) => {
         for (const other of this.#bound.values()) if (other.boundShape === old) other.boundShape = undefined;
         releaseShape(old);
@@ -281,17 +296,18 @@ export class BatchRunner {
       binding.output(`present.${name}`, cache[i]);
     }
     binding.input("total_sequence_length", this.#totalTensor);
+    if (this.#askedTensor) binding.input("asked", this.#askedTensor);
     return { binding, cache };
   }
 
-  #makeShape(rows: number, length: number, results: ResultCopy | null = null): StepShape {
+  #makeShape(rows: number, length: number, asked = length, results: ResultCopy | null = null): StepShape {
     const { layout, device } = results ?? { layout: this.#layout, device: this.#logitsMemory };
     return {
       inputs: [
         ["input_ids", Tensor.view(this.#inbox.memory, this.#idsAt, "int64", [rows, length])],
         ["seqlens_k", Tensor.view(this.#inbox.memory, 0, "int32", [rows])],
       ],
-      outputs: layout.tensors(device, rows, length),
+      outputs: layout.tensors(device, rows, length, asked),
     };
   }
 

@@ -87,7 +87,7 @@ export class Engine {
     this.deviceId = device.id;
     this.#cache = new KvCache(shape, device);
     const costs = stepCosts(manifest, shape, device);
-    const largest = Math.max(Math.min(costs.loneChunk, maxTokens), shape.slots);
+    const largest = Math.max(Math.min(costs.loneChunk + (costs.leftover ?? 0), maxTokens), shape.slots);
     this.#runner = new BatchRunner(session, this.#cache, outputs, largest);
     const affordable = tokensAsLargeAsWeights(manifest, shape);
     const halved = new BuddyRanges(shape.slots, affordable);

@@ -42,10 +42,10 @@ export class LogitsLayout {
     return Object.fromEntries(views);
   }
 
-  /** To be bound as the outputs of a step of `length` tokens a row. */
-  tensors(memory: Memory, rows: number, length: number): [string, Tensor][] {
+  /** To be bound as the outputs of a step of `length` tokens a row, of which it asks for the last `asked`. */
+  tensors(memory: Memory, rows: number, length: number, asked?: number): [string, Tensor][] {
     return this.#outputs.map((output, i) => {
-      const dims = [rows, rowsOf(output, length), output.width];
+      const dims = [rows, rowsOf(output, length, asked), output.width];
       if (rows * dims[1] * output.width > this.#counts[i])
         throw new RangeError(`no room for ${rows} × ${length}`);
       return [output.name, Tensor.view(memory, this.#at[i], "float32", dims)];

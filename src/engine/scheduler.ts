@@ -158,8 +158,9 @@ export class Scheduler implements SequenceOwner {
     const background = group[0].background;
     try {
       const held = rows.map((_, i) => this.#slots.heldAt(firstRow + i));
-      const logits = await this.#runner.run({ firstRow, rows, held, active, length }, { background });
-      for (const sequence of group) sequence.advance(length, logits, sequence.slot! - firstRow);
+      const asked = Math.max(...group.map((sequence) => sequence.asked(length)));
+      const logits = await this.#runner.run({ firstRow, rows, held, active, length, asked }, { background });
+      for (const sequence of group) sequence.advance(length, logits, sequence.slot! - firstRow, asked);
     } catch (error) {
       for (const sequence of group) sequence.close(error as GuardError);
     } finally {
@@ -214,8 +215,12 @@ export class Scheduler implements SequenceOwner {
       if (host)
         return [{ group: [alone], rows: { first: host.slot!, count: 1 }, length: pending.get(alone)!, host }];
       const small = alone.background || performance.now() - this.#togetherAt < RECENT_MS;
-      const { sharedChunk, loneChunk } = this.#options;
-      const length = this.#chunkLength(pending.get(alone)!, small ? sharedChunk : loneChunk);
+      const { sharedChunk, loneChunk, leftover = 0 } = this.#options;
+      const count = pending.get(alone)!;
+      const length = this.#chunkLength(
+        count,
+        small ? sharedChunk : count > loneChunk + leftover ? loneChunk : count,
+      );
       return [{ group: [alone], rows: { first: alone.slot!, count: 1 }, length }];
     }
     this.#chunkNext = true;

@@ -231,6 +231,18 @@ export class Sequence {
     this.#counted = NOTHING;
   }
 
+  /** Of its next `count` tokens those from the first on whose logits are wanted. */
+  asked(count: number): number {
+    let before = 0;
+    for (const { at, ids, taken, reads, passed } of this.#feeds) {
+      const left = Math.min(ids.length - taken, count - before);
+      const next = reads === null ? at + taken : reads[passed];
+      if (next < at + taken + left) return count - before - (next - at - taken);
+      before += left;
+    }
+    return 0;
+  }
+
   /** Writes the next `count` ids to `target`. They stay pending until `advance`. */
   copyIds(count: number, target: BigInt64Array, offset: number): void {
     let written = 0;
@@ -240,14 +252,18 @@ export class Sequence {
     }
   }
 
-  /** Takes the results of a step of `count` tokens a row, in which this sequence had row `row`. */
-  advance(count: number, logits: Logits, row: number): void {
+  /**
+   * Takes the results of a step of `count` tokens a row, in which this sequence had row `row`, and which asked for the logits of
+   * each row's last `asked` tokens.
+   */
+  advance(count: number, logits: Logits, row: number, asked = count): void {
     const { outputs } = this.limits;
+    const tail = outputs.some((output) => output.asked) ? Math.min(this.#tail, asked) : this.#tail;
     for (let i = 0; i < count && !this.#failure; i++) {
       const feed = this.#feeds[0];
       const position = this.length;
       const index = row * count + i;
-      const place = tailPlace(i, count, row, this.#tail);
+      const place = tailPlace(i, count, row, tail);
       try {
         requireFinite(logits, outputs, index, position, place);
         if (feed.reads) this.prefilled++;

@@ -53,8 +53,8 @@ export function addByteAttention(graph: Graph, config: GuardConfig, attention: B
   );
 }
 
-/** Whether a run brings a chunk: one value for all layers. */
-function isChunk(graph: Graph): string {
+/** Whether a run brings a chunk, and how many tokens it brings, as `input_ids.length`: one value for all layers. */
+export function isChunk(graph: Graph): string {
   const name = "is_chunk";
   if (graph.nodes.some(({ outputs }) => outputs[0] === name)) return name;
   const shape = graph.add("Shape", ["input_ids"], "input_ids.shape");
@@ -164,6 +164,6 @@ function repeat(scales: Float32Array, headDim: number, times: number): Float32Ar
   return repeated;
 }
 
-function scalar(graph: Graph, name: string, value: number): string {
+export function scalar(graph: Graph, name: string, value: number): string {
   return graph.constant(name, "int64", [], BigInt64Array.of(BigInt(value)));
 }

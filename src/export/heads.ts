@@ -29,7 +29,7 @@ export const addHeads: AddOutputs = (graph, source, hidden, { target }) => {
       weights.linear(graph, name, normed, [{ tensor, rows, columns: inner }]);
     }
   }
-  const outputs = guardOutputs(config);
+  const outputs = guardOutputs(config, target.asksForOutputs);
   for (const output of outputs) addOutput(graph, output);
   return outputs;
 };

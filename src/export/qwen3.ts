@@ -4,6 +4,8 @@ import { type Graph, MICROSOFT } from "../onnx/graph.js";
 import { ELEMENT } from "../runtime/tensor.js";
 import { addByteAttention, type CacheScales } from "./byte-attention.js";
 import { addRotaryTables } from "./rotary.js";
+import { ASKED, addAsked, addTail } from "./tail.js";
+import { addTailAttention } from "./tail-attention.js";
 import { type Matrix, type Unscaled, vector, type WeightFormat, type WeightSource } from "./weights.js";
 
 /** What differs between one device's kernels and another's. */
@@ -14,6 +16,8 @@ export interface Target {
   fusedQkNorm: boolean;
   /** Whether attention takes q, k and v as one input, which saves cutting them apart; with `fusedQkNorm` alone. */
   packedQkv?: boolean;
+  /** Whether a run says of how many of its last tokens, where only those have outputs, it wants any. */
+  asksForOutputs?: boolean;
   /** Whether SiLU is computed in float32 where activations are of 16 bits: see `addSilu`. */
   floatSilu?: boolean;
 }
@@ -31,8 +35,11 @@ export interface BackboneOptions {
   tail?: number;
 }
 
-/** A slice that ends here goes to the end. */
-const END = 2 ** 31 - 1;
+/**
+ * What is left of the epsilon of a norm over numbers that lack a factor f: it stands for epsilon / f², which is of no account
+ * beside what a model's weights give.
+ */
+const UNSCALED_EPSILON = 1e-6;
 
 /**
  * Adds the Qwen3 decoder: embedding, layers of grouped-query attention over a cache that is bound from outside,
@@ -40,7 +47,7 @@ const END = 2 ** 31 - 1;
  *
  * Inputs: input_ids [batch, length] int64; seqlens_k [batch] int32, each row's length after this run minus one;
  * total_sequence_length int32 scalar, the longest row's length after this run; past.N.key and past.N.value
- * [batch, kv_heads, capacity, head_dim]. Outputs: present.N.key and present.N.value, to be bound to the same memory.
+ * [batch, kv_heads, capacity, head_dim]; with `tail`, where the target has it, asked [1] int64. Outputs: present.N.key and present.N.value, to be bound to the same memory.
  *
  * @returns the name of the last hidden state after the final norm, [batch, length, hidden], length at most `tail`
  */
@@ -62,11 +69,14 @@ export function addBackbone(graph: Graph, source: WeightSource, options: Backbon
   );
   for (let layer = 0; layer < config.layers; layer++) {
     const name = `layers.${layer}`;
-    let mixed = addAttention(graph, source, options, layer, hidden);
     // Behind the last keys and values nothing else is asked of the other tokens.
-    if (layer + 1 === config.layers && options.tail !== undefined) {
-      mixed = addTail(graph, mixed, options.tail);
-      residual = addTail(graph, residual, options.tail);
+    const tail = layer + 1 === config.layers ? options.tail : undefined;
+    let mixed = addAttention(graph, source, options, layer, hidden, tail);
+    if (tail !== undefined) residual = addTail(graph, residual, tail);
+    if (tail !== undefined && options.target.asksForOutputs) {
+      graph.input(ASKED, "int64", [1]);
+      [mixed, residual] = [mixed, residual].map((input) => addAsked(graph, input));
+      graph.mayBeEmpty = true;
     }
     const attention = options.weights.linear(graph, `${name}.attention.out`, mixed, [
       matrix(
@@ -107,19 +117,18 @@ export function addBackbone(graph: Graph, source: WeightSource, options: Backbon
   }
 }
 
-/** The last tokens of [batch, length, …]. */
-function addTail(graph: Graph, input: string, count: number): string {
-  const [from, to, axis] = [-count, END, 1].map((value) => graph.ints(`tail_${value}`, [value]));
-  return graph.add("Slice", [input, from, to, axis], `${input}.tail`);
-}
-
-/** What each token takes of the others, before `o_proj`: [batch, length, heads · head_dim] */
+/**
+ * What each token takes of the others, before `o_proj`: [batch, length, heads · head_dim]
+ *
+ * @param tail how many of a run's last tokens go on, if not all do
+ */
 function addAttention(
   graph: Graph,
   source: WeightSource,
   options: BackboneOptions,
   layer: number,
   hidden: string,
+  tail: number | undefined,
 ): string {
   const { config } = source;
   const { target, headSize, cacheScales } = options;
@@ -133,6 +142,10 @@ function addAttention(
     rotary_interleaved: 0,
     scale: 1 / Math.sqrt(headSize),
   };
+  if (tail !== undefined && !cacheScales && !target.fusedQkNorm) {
+    const cutTail = (nodes: Graph, input: string) => addTail(nodes, input, tail);
+    return addTailAttention(graph, config, { layer, q, k, v, attributes, tail, cutTail });
+  }
   if (cacheScales) {
     addByteAttention(graph, config, { layer, q, k, v, scales: cacheScales[layer], attributes });
   } else {
@@ -149,7 +162,7 @@ function addAttention(
       MICROSOFT,
     );
   }
-  return `${name}.mixed`;
+  return tail === undefined ? `${name}.mixed` : addTail(graph, `${name}.mixed`, tail);
 }
 
 /** Queries, keys and values as the kernel takes them, and the weights of their norms; packed, all are in `q`. */
@@ -171,8 +184,12 @@ function addQueries(
     matrix(`${tensors}.v_proj.weight`, kvSize, config.hiddenSize),
   ];
   let [q, k, v] = ["q", "k", "v"].map((part) => `${name}.${part}`);
+  let epsilon = headEpsilon(config, headSize);
   if (weights.oneByOne) {
-    for (const [i, part] of [q, k, v].entries()) weights.linear(graph, part, hidden, [projections[i]]);
+    // A norm takes any factor of a token out again.
+    [q, k] = [q, k].map((part, i) => addUnscaled(graph, weights, part, hidden, [projections[i]]).values);
+    weights.linear(graph, v, hidden, [projections[2]]);
+    if (weights.unscaled) epsilon *= UNSCALED_EPSILON;
   } else {
     const qkv = weights.linear(graph, `${name}.qkv`, hidden, projections);
     // Three parts: cut in two, a matrix's halves get addresses in pinned memory, which a CUDA capture does not allow.
@@ -183,7 +200,6 @@ function addQueries(
   const qNorm = vector(graph, source, `${tensors}.q_norm.weight`, config.headDim, target.activation);
   const kNorm = vector(graph, source, `${tensors}.k_norm.weight`, config.headDim, target.activation);
   if (!target.fusedQkNorm) {
-    const epsilon = headEpsilon(config, headSize);
     q = addHeadNorm(graph, config, epsilon, q, qNorm, config.heads);
     k = addHeadNorm(graph, config, epsilon, k, kNorm, config.kvHeads);
   }

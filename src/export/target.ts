@@ -23,7 +23,8 @@ export function chooseTarget(dtype: Dtype, device: Device): Target {
         `--device ${other}.`,
     );
   }
-  return { activation: graph.formats[dtype], fusedQkNorm: graph.fusedQkNorm };
+  const { fusedQkNorm, asksForOutputs } = graph;
+  return { activation: graph.formats[dtype], fusedQkNorm, asksForOutputs };
 }
 
 /** The format of a device where nobody names one. */

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { ModelError } from "../errors.js";
+import { DEVICE_KINDS } from "../runtime/devices/kinds.js";
 import { HEAD_NAMES } from "./architecture.js";
 import type { GuardConfig, GuardKind } from "./config.js";
 import type { Manifest } from "./manifest.js";
@@ -14,13 +15,15 @@ export const NEXT_TOKEN = "nextToken";
  */
 export const TAIL = 10;
 
-export function genOutputs({ vocabSize }: Pick<GuardConfig, "vocabSize">): ModelOutput[] {
-  return [{ name: NEXT_TOKEN, width: vocabSize, position: "tail", tail: TAIL }];
+/** @param asked whether a run says how many of those tokens it wants: none of a prompt's beginning */
+export function genOutputs({ vocabSize }: Pick<GuardConfig, "vocabSize">, asked = false): ModelOutput[] {
+  const output = { name: NEXT_TOKEN, width: vocabSize, position: "tail", tail: TAIL } as const;
+  return [asked ? { ...output, asked } : output];
 }
 
 /** What a guard's graph gives: for each token as many logits as a head has labels; or what a Gen guard would say next. */
-export function guardOutputs(config: GuardConfig): ModelOutput[] {
-  if (config.kind === "gen") return genOutputs(config);
+export function guardOutputs(config: GuardConfig, asked = false): ModelOutput[] {
+  if (config.kind === "gen") return genOutputs(config, asked);
   return HEAD_NAMES.map((name) => ({ name, width: config.labels[name].length, position: "each" }));
 }
 
@@ -29,10 +32,11 @@ export function guardOutputs(config: GuardConfig): ModelOutput[] {
  *
  * @throws {ModelError} MODEL_INVALID
  */
-export function requireGuard({ outputs, config, selfTest, files }: Manifest, dir: string): void {
+export function requireGuard(manifest: Manifest, dir: string): void {
+  const { outputs, config, device, selfTest, files } = manifest;
   const invalid = (what: string) =>
     new ModelError("MODEL_INVALID", `The model in ${dir} ${what}. Export a guard's checkpoint again.`);
-  if (!isDeepStrictEqual(outputs, guardOutputs(config))) {
+  if (!isDeepStrictEqual(outputs, guardOutputs(config, DEVICE_KINDS[device].graph.asksForOutputs))) {
     const given = outputs.map(({ name, width }) => `${name} [${width}]`).join(", ");
     throw invalid(`gives ${given}, which is not what a guard of its kind and labels gives`);
   }

@@ -84,7 +84,8 @@ function checkOutputs({ outputs }: Unchecked): string | null {
     typeof output.name === "string" &&
     isWhole(output.width, 1, MAX_WIDTH) &&
     (POSITIONS as readonly unknown[]).includes(output.position) &&
-    (output.position === "tail" ? isWhole(output.tail, 1, MAX_TAIL) : output.tail === undefined);
+    (output.position === "tail" ? isWhole(output.tail, 1, MAX_TAIL) : output.tail === undefined) &&
+    (output.asked === undefined || (output.asked === true && output.position === "tail"));
   if (!Array.isArray(outputs) || outputs.length === 0 || !outputs.every(readable)) {
     return `lists outputs that this version cannot read: ${show(outputs)}`;
   }

@@ -23,6 +23,9 @@ export const WEIGHTS_FILE = "model.onnx.data";
 /** Raised whenever reader and exporter of different versions could misread each other. */
 export const FORMAT = 2;
 
+/** Raised whenever a checkpoint's graph becomes a better one: exports in the cache are made anew, others go on as they are. */
+export const GRAPH = 2;
+
 /** How far a format's verdicts are from those of fp32 on the same conversations. */
 export interface Comparison {
   /** Prompts and response tokens judged by both. */

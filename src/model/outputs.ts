@@ -13,14 +13,20 @@ export interface ModelOutput {
   position: (typeof POSITIONS)[number];
   /** How many tokens have one at "tail"; at "last" it is one. */
   tail?: number;
+  /** At "tail": each run says how many of them have one, none among them (the input `asked`). */
+  asked?: true;
 }
 
-/** How many of a run's last tokens have a row. */
+/** How many of a run's last tokens have a row, at the most. */
 export function tailOf({ position, tail = 1 }: Pick<ModelOutput, "position" | "tail">): number {
   return position === "each" ? Number.POSITIVE_INFINITY : tail;
 }
 
-/** Rows of an output for a sequence that brings so many tokens. */
-export function rowsOf(output: Pick<ModelOutput, "position" | "tail">, length: number): number {
-  return Math.min(length, tailOf(output));
+/** Rows of an output for a sequence that brings so many tokens, and asks for so many of the last. */
+export function rowsOf(
+  output: Pick<ModelOutput, "position" | "tail" | "asked">,
+  length: number,
+  asked = length,
+): number {
+  return Math.min(output.asked ? asked : length, length, tailOf(output));
 }

@@ -33,6 +33,8 @@ const FLOAT_ATTRIBUTES = new Set(["epsilon", "qk_norm_epsilon", "scale", "alpha"
 export class Graph {
   /** Version of ONNX's own operators. */
   opset = 18;
+  /** Whether the nodes from here on may get no token at all. */
+  mayBeEmpty = false;
   readonly nodes: OnnxNode[] = [];
   readonly inputs: OnnxValue[] = [];
   readonly outputs: OnnxValue[] = [];

@@ -11,10 +11,13 @@ const SLOTS = 8;
 /** A scheduler whose steps only say which sequences ran how many tokens each. */
 function steps(options: Partial<SchedulerOptions> = {}) {
   const taken: string[] = [];
+  const asked: (number | undefined)[] = [];
   const sequences: Sequence[] = [];
-  const run = async ({ rows, active, length }: Batch) => {
+  const run = async (batch: Batch) => {
+    const { rows, active, length } = batch;
     const who = rows.flatMap((row, i) => (active[i] ? [sequences.indexOf(row as Sequence)] : []));
     taken.push(`${who.join("+")}: ${length}`);
+    asked.push(batch.asked);
     return {};
   };
   const cache = { shape: { slots: SLOTS } } as KvCache;
@@ -37,10 +40,11 @@ function steps(options: Partial<SchedulerOptions> = {}) {
   /** What runs from now on, until all of some feeds are done. */
   const ran = async (feeds: Promise<void>[]) => {
     taken.length = 0;
+    asked.length = 0;
     await Promise.all(feeds);
     return taken;
   };
-  return { open, feed, ran };
+  return { open, feed, ran, asked };
 }
 
 /** Sequences behind so many tokens. */
@@ -89,4 +93,38 @@ test("a long prompt is read however many short ones come", async () => {
   });
   const found = await ran([reading, more()]);
   expect(found.filter((step) => step.startsWith("0:"))).toHaveLength(3);
+});
+
+test("a few tokens over a chunk go along with it; more are a chunk of their own", async () => {
+  const { open, feed, ran } = steps({ leftover: 16 });
+  const one = open();
+  expect(await ran([feed(one, 144)])).toEqual(["0: 144"]);
+  expect(await ran([feed(one, 145)])).toEqual(["0: 128", "0: 17"]);
+  expect(await ran([feed(one, 270)])).toEqual(["0: 128", "0: 142"]);
+});
+
+test("while others' tokens keep coming no chunk is longer for what is left over", async () => {
+  const { open, feed, ran } = steps({ leftover: 16 });
+  const [long, short] = [open(), open()];
+  await ran([feed(short, 1)]);
+  expect(await ran([feed(long, 68)])).toEqual(["0: 32", "0: 32", "0: 4"]);
+});
+
+test("a run asks for the last logits that somebody reads: for none of a prompt's beginning", async () => {
+  const { open, feed, ran, asked } = steps();
+  const one = open();
+  await ran([feed(one, 300, [290, 299])]);
+  expect(asked).toEqual([0, 0, 10]);
+  await ran([feed(one, 3), feed(one, 2, [])]);
+  expect(asked).toEqual([5]);
+  await ran([feed(one, 4, [])]);
+  expect(asked).toEqual([0]);
+});
+
+test("a run of several sequences asks for what the one that reads most does", async () => {
+  const { sequences, feed, ran, asked } = await behind(3, 100, { weightTokens: 10_000 });
+  await ran([feed(sequences[0], 1, []), feed(sequences[1], 1, []), feed(sequences[2], 1)]);
+  expect(asked).toEqual([1]);
+  await ran(sequences.map((one) => feed(one, 1, [])));
+  expect(asked).toEqual([0]);
 });

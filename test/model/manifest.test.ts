@@ -142,6 +142,13 @@ test.each<[string, (manifest: Manifest) => unknown]>([
   ["an output twice", ({ outputs }) => outputs.push(outputs[0])],
   ["an output of last tokens, and not of how many", ({ outputs }) => set(outputs[0], { position: "tail" })],
   ["an output of a million last tokens", ({ outputs }) => set(outputs[0], { position: "tail", tail: 1e6 })],
+  ["that runs ask for an output of each token", ({ outputs }) => set(outputs[0], { asked: true })],
+  [
+    "that runs perhaps ask for an output",
+    ({ outputs }) => {
+      for (const output of outputs) set(output, { position: "tail", tail: 4, asked: "perhaps" });
+    },
+  ],
   ["a number of last tokens where each has one", ({ outputs }) => set(outputs[0], { tail: 2 })],
   [
     "outputs of different numbers of last tokens",

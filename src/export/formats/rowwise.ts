@@ -78,9 +78,12 @@ export class RowwiseWeights implements WeightFormat {
     if (!quantized) {
       const tiny = graph.constant("tiny", "float32", [], Float32Array.of(TINY));
       const magnitude = graph.add("Abs", [input], `${input}.magnitude`);
-      const highest = graph.add("ReduceMax", [magnitude, graph.ints("last_axis", [-1])], `${input}.highest`, {
+      let highest = graph.add("ReduceMax", [magnitude, graph.ints("last_axis", [-1])], `${input}.highest`, {
         keepdims: 1,
       });
+      // Of no token ONNX Runtime leaves the axis as long as it was.
+      if (graph.mayBeEmpty)
+        highest = graph.add("Reshape", [highest, graph.ints("one_each", [0, 0, 1])], `${input}.highest.each`);
       const maximum = graph.add("Max", [highest, tiny], `${input}.maximum`);
       // One division a token, not one a number: the kernel takes twice as long for them as for products.
       const inverse = graph.add("Reciprocal", [maximum], `${input}.inverse`);

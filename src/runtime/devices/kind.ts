@@ -23,4 +23,6 @@ export interface GraphTraits {
   readonly usualFormat: string;
   /** GroupQueryAttention normalizes q and k itself. */
   readonly fusedQkNorm: boolean;
+  /** A run may say of how many of its last tokens it wants outputs: shapes that hang on numbers cost nothing. */
+  readonly asksForOutputs: boolean;
 }

@@ -8,6 +8,7 @@ const cpuKind: DeviceKind = {
     formats: { fp32: "float32", int8: "float32", w8a8: "float32", int4: "float32" },
     usualFormat: "fp32",
     fusedQkNorm: false,
+    asksForOutputs: true,
   },
   problem: () => null,
   report: () => "usable",

@@ -10,6 +10,7 @@ export const cudaKind: DeviceKind = {
     formats: { bf16: "bfloat16", fp16: "float16", int8: "bfloat16", int4: "bfloat16" },
     usualFormat: "bf16",
     fusedQkNorm: true,
+    asksForOutputs: false,
   },
   problem() {
     const { problem, driver } = inspectCuda();
