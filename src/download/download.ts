@@ -2,7 +2,7 @@ import { createHash, type Hash } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
-import { GuardError, StorageError } from "../errors.js";
+import { ClosedError, GuardError, StorageError } from "../errors.js";
 import { fileSize } from "./hub-cache.js";
 
 export interface Download {
@@ -121,6 +121,24 @@ async function write(file: FileHandle, chunk: Uint8Array, position: number, task
   } catch (cause) {
     throw writeFailure(task.path, cause, task.folderVariable);
   }
+}
+
+/** What stopped the fetching of a repository into a folder, for whoever asked for it. */
+export function pullFailure(
+  error: unknown,
+  {
+    repo,
+    dir,
+    folderVariable,
+    signal,
+  }: { repo: string; dir: string; folderVariable: string; signal?: AbortSignal },
+): unknown {
+  if (signal?.aborted) {
+    const message = `Fetching ${repo} was aborted. Run it again: the download continues where it stopped.`;
+    return new ClosedError("ABORTED", message, { cause: signal.reason });
+  }
+  const { syscall } = error as NodeJS.ErrnoException;
+  return error instanceof GuardError || !syscall ? error : writeFailure(dir, error, folderVariable);
 }
 
 /** The StorageError for a failed write into the cache. */

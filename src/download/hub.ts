@@ -2,10 +2,10 @@ import { existsSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { LARGEST_JSON } from "../checkpoint/checkpoint.js";
-import { ClosedError, GuardError, InputError, StorageError } from "../errors.js";
+import { InputError, StorageError } from "../errors.js";
 import { parseJson } from "../json.js";
 import { makeFolder, readText } from "../regular-file.js";
-import { download, writeFailure } from "./download.js";
+import { download, pullFailure } from "./download.js";
 import { fileSize, HubCache, isSet } from "./hub-cache.js";
 import { type HubFile, HubRepository } from "./hub-repository.js";
 
@@ -51,12 +51,7 @@ export async function pull(repo: string, options: PullOptions = {}): Promise<str
     await cache.setCommit(revision, commit); // last: until here the revision still means the old, complete snapshot
     return cache.snapshot(commit);
   } catch (error) {
-    if (signal?.aborted) {
-      const message = `Fetching ${repo} was aborted. Run it again: the download continues where it stopped.`;
-      throw new ClosedError("ABORTED", message, { cause: signal.reason });
-    }
-    const { syscall } = error as NodeJS.ErrnoException;
-    throw error instanceof GuardError || !syscall ? error : writeFailure(cache.dir, error, "HF_HOME");
+    throw pullFailure(error, { repo, dir: cache.dir, folderVariable: "HF_HOME", signal });
   }
 }
 

@@ -2,11 +2,11 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
-import { ClosedError, GuardError, InputError, StorageError } from "../errors.js";
+import { InputError, StorageError } from "../errors.js";
 import { parseJson } from "../json.js";
 import { quoted } from "../quoted.js";
 import { makeFolder } from "../regular-file.js";
-import { download, networkProblem, writeFailure } from "./download.js";
+import { download, networkProblem, pullFailure } from "./download.js";
 import type { PullOptions } from "./hub.js";
 import { expandHome, fileSize } from "./hub-cache.js";
 import { fetchFollowing, UnreachableError, wholeResponse } from "./hub-fetch.js";
@@ -65,12 +65,7 @@ export async function pullFromModelScope(repo: string, options: PullOptions): Pr
     }
     return dir;
   } catch (error) {
-    if (signal?.aborted) {
-      const message = `Fetching ${repo} was aborted. Run it again: the download continues where it stopped.`;
-      throw new ClosedError("ABORTED", message, { cause: signal.reason });
-    }
-    const { syscall } = error as NodeJS.ErrnoException;
-    throw error instanceof GuardError || !syscall ? error : writeFailure(dir, error, "MODELSCOPE_CACHE");
+    throw pullFailure(error, { repo, dir, folderVariable: "MODELSCOPE_CACHE", signal });
   }
 }
 

@@ -1,5 +1,6 @@
 import { RequestError } from "../gateway/api-error.js";
-import { isRecord, type Json } from "../gateway/json.js";
+import type { Json } from "../gateway/json.js";
+import { moderationInputs } from "../gateway/openai/moderation-inputs.js";
 import type { RequestRecord } from "../gateway/record.js";
 import type { GenGuard, TokenLogprob } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
@@ -16,8 +17,6 @@ export interface Asking {
   /** Those who watch it are told of what is judged. */
   record: RequestRecord;
 }
-
-const MOST_INPUTS = 256;
 
 /** OpenAI's categories, and those of the released checkpoints that mean the same. */
 const OPENAI_CATEGORIES: Record<string, string | null> = {
@@ -95,7 +94,7 @@ export class Judge {
    */
   async moderations(body: Json, asking: Asking): Promise<Json> {
     const results: Json[] = [];
-    for (const [index, content] of inputs(body.input).entries()) {
+    for (const [index, content] of moderationInputs(body.input).entries()) {
       const messages = [{ role: "user", content }];
       results.push(
         this.#moderation(await this.classify(messages, asking, this.policyData, { index, input: true })),
@@ -133,24 +132,4 @@ export class Judge {
 /** The model's name as the client gave it: there is but one. */
 export function modelOf({ model }: Json): string {
   return typeof model === "string" ? model : "qwen3guard";
-}
-
-function inputs(input: unknown): string[] {
-  const items = Array.isArray(input) ? input : [input];
-  if (items.length > MOST_INPUTS) {
-    throw new RequestError(400, "too_many_inputs", `input must hold no more than ${MOST_INPUTS} texts.`);
-  }
-  if (items.length > 0 && items.every((item) => typeof item === "string")) return items;
-  // A list of parts is one input, a list of texts is as many.
-  if (
-    items.length > 0 &&
-    items.every((item) => isRecord(item) && item.type === "text" && typeof item.text === "string")
-  ) {
-    return [items.map((item) => (item as { text: string }).text).join("\n")];
-  }
-  throw new RequestError(
-    400,
-    "input_unreadable",
-    "input must be a text, a list of texts, or a list of text parts.",
-  );
 }

@@ -848,12 +848,18 @@ describe("the proxy's own endpoints", () => {
     await expect(client.moderations.create({ input: Array(257).fill("fine") })).rejects.toMatchObject({
       code: "too_many_inputs",
     });
+    // A picture may say something that its caption does not.
+    const picture = { type: "image_url", image_url: { url: "https://example.org" }, text: "fine" };
+    await expect(client.moderations.create({ input: [picture] as never })).rejects.toMatchObject({
+      code: "input_unreadable",
+    });
     expect(upstream.asked).toHaveLength(0);
     expect(log).toMatchObject([
       { endpoint: "/moderations", end: "passed", status: 200, error: null },
       { endpoint: "/moderations", end: "passed", status: 200, error: null },
       { endpoint: "/moderations", end: "refused", status: 400, error: { code: "input_unreadable" } },
       { endpoint: "/moderations", end: "refused", status: 400, error: { code: "too_many_inputs" } },
+      { endpoint: "/moderations", end: "refused", status: 400, error: { code: "input_unreadable" } },
     ]);
   });
 

@@ -3,13 +3,11 @@ import type { Policy } from "../../moderation/policy.js";
 import { rulePrompt } from "../../moderation/ruling.js";
 import { verdictsOfTurn } from "../../moderation/verdict.js";
 import { RequestError } from "../api-error.js";
-import { isRecord, type Json } from "../json.js";
+import type { Json } from "../json.js";
 import { scoresOf } from "../scores.js";
 import type { Watcher } from "../watcher.js";
 import { categoriesOf } from "./annotations.js";
-
-/** They take turns in one place: more would hold it for long. */
-const MOST_INPUTS = 256;
+import { moderationInputs } from "./moderation-inputs.js";
 
 /**
  * `/v1/moderations`: each text is judged as a prompt, in windows where it is longer than the context; the worst counts. Categories have the checkpoint's names, and OpenAI's beside them
@@ -22,7 +20,7 @@ export async function moderations(
   { watchers = [], ...options }: { signal: AbortSignal; cacheKey: string; watchers?: readonly Watcher[] },
 ): Promise<Json> {
   const results: Json[] = [];
-  for (const [i, content] of inputs(body.input).entries()) {
+  for (const [i, content] of moderationInputs(body.input).entries()) {
     const messages = [{ role: "user", content }];
     const stream = guard.stream({ messages, overflow: "slide", closely: true, scope: "turn", ...options });
     try {
@@ -48,21 +46,4 @@ export async function moderations(
     model: typeof body.model === "string" ? body.model : "qwen3guard",
     results,
   };
-}
-
-function inputs(input: unknown): string[] {
-  const items = Array.isArray(input) ? input : [input];
-  if (items.length > MOST_INPUTS) {
-    throw new RequestError(400, "too_many_inputs", `input must hold no more than ${MOST_INPUTS} texts.`);
-  }
-  // A list of parts is one input, a list of texts is as many.
-  if (items.length > 0 && items.every((item) => typeof item === "string")) return items;
-  if (items.length > 0 && items.every((item) => isRecord(item) && typeof item.text === "string")) {
-    return [items.map((item) => item.text).join("\n")];
-  }
-  throw new RequestError(
-    400,
-    "input_unreadable",
-    "input must be a text, a list of texts, or a list of text parts.",
-  );
 }
