@@ -104,8 +104,8 @@ describe.skipIf(process.platform === "win32")("proxy --audit", () => {
     const proxy = await start(...options);
     const service = await run("serve", "--port", "0", ...options);
     try {
-      // Lines longer than what a pipe takes at once.
-      const long = "How do I bake bread? ".repeat(200);
+      // Lines longer than what a pipe takes at once, of few tokens.
+      const long = "How do I bake bread?".padEnd(4500, " temperature");
       const asked = Array.from({ length: 6 }, (_, i) => [
         proxy.ask(`proxy ${i} ${long}`),
         service.post("/v1/classify", { messages: [{ role: "user", content: `serve ${i} ${long}` }] }),

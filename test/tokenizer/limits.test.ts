@@ -45,12 +45,18 @@ describe("the fewest bytes that NFC leaves", () => {
       .filter((code) => code < 0xd800 || code > 0xdfff)
       .map((code) => String.fromCodePoint(code));
     const share = (part: string) => largest.get(part) ?? least(part);
-    for (const character of all) {
-      const parts = [...character.normalize("NFD")];
-      if (parts.length === 1) largest.set(parts[0], Math.max(share(parts[0]), least(character)));
+    // Most decompose to themselves: their own share is what they have.
+    const decomposed = new Map(
+      all.flatMap((character) => {
+        const parts = character.normalize("NFD");
+        return parts === character ? [] : [[character, [...parts]]];
+      }),
+    );
+    for (const [character, [part, ...others]] of decomposed) {
+      if (others.length === 0) largest.set(part, Math.max(share(part), least(character)));
     }
     const sum = (character: string) =>
-      [...character.normalize("NFD")].reduce((all, part) => all + share(part), 0);
+      (decomposed.get(character) ?? [character]).reduce((all, part) => all + share(part), 0);
     const [above, composedAbove]: string[][] = [[], []];
     for (const character of all) {
       const parts = sum(character);
