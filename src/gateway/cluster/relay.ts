@@ -4,6 +4,7 @@ import { SocketFrames } from "./socket-frames.js";
 
 /** Bytes at the end of what was sent that tell where in an answer it stopped. */
 const TAIL = 5;
+const LAST_CHUNK = Buffer.from("0\r\n\r\n");
 
 /**
  * Passes a client's bytes to a worker and the worker's back, until either ends. Where a worker's end cuts an answer short,
@@ -64,6 +65,8 @@ export class AnswerState {
   /** Whether the client has said something since. */
   #pending = false;
   #answered = false;
+  /** Bytes of the answer that are to come; Infinity where its end tells itself, or nothing is known. */
+  #left = 0;
   /** Once the connection is a WebSocket. */
   #frames: SocketFrames | null = null;
 
@@ -87,7 +90,9 @@ export class AnswerState {
     }
     this.#pending = false;
     this.#answered = true;
+    this.#left = (this.#left > 0 ? this.#left : answerLength(bytes)) - bytes.length;
     this.#tail = Buffer.concat([this.#tail, bytes.subarray(-TAIL)]).subarray(-TAIL);
+    if (this.#left === Number.POSITIVE_INFINITY && this.#tail.equals(LAST_CHUNK)) this.#left = 0;
     this.#streamOpens = isStreamHead(bytes);
   }
 
@@ -102,7 +107,8 @@ export class AnswerState {
       const event = `event: error\ndata: ${data}\n\n`;
       return Buffer.from(`${Buffer.byteLength(event).toString(16)}\r\n${event}\r\n0\r\n\r\n`);
     }
-    if (!this.#pending) return Buffer.alloc(0);
+    // Within an answer, a request that came meanwhile cannot have one of its own.
+    if (!this.#pending || this.#left > 0) return Buffer.alloc(0);
     const body = JSON.stringify({ error: LOST });
     const head = [
       "HTTP/1.1 503 Service Unavailable",
@@ -113,6 +119,15 @@ export class AnswerState {
     ];
     return Buffer.from(`${head.join("\r\n")}\r\n\r\n${body}`);
   }
+}
+
+/** Bytes of an answer that begins so, its head among them; Infinity where its head does not say. */
+function answerLength(bytes: Buffer): number {
+  const end = bytes.indexOf("\r\n\r\n");
+  if (end === -1 || !startsWith(bytes, "HTTP/1.1 ")) return Number.POSITIVE_INFINITY;
+  const head = bytes.toString("latin1", 0, end).toLowerCase();
+  const body = /^http\/1\.1 (1|204|304)/.test(head) ? 0 : /\r\ncontent-length: *(\d+)/.exec(head)?.[1];
+  return body === undefined ? Number.POSITIVE_INFINITY : end + 4 + Number(body);
 }
 
 function isStreamHead(bytes: Buffer): boolean {

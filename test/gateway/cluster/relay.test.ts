@@ -36,7 +36,16 @@ test("an event stream that breaks off between two events ends with an error even
 
 test("a request that nothing was said to gets a 503", () => {
   const whole = `${HEAD}${EVENT}0\r\n\r\n`;
-  for (const end of [after(null), after(null, whole, null)]) {
+  const told = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+  const ends = [
+    after(null),
+    after(null, whole, null),
+    after(null, told, null),
+    after(null, told.slice(0, -1), "}", null),
+    after(null, "HTTP/1.1 100 Continue\r\n\r\n", null, told, null),
+    after(null, "HTTP/1.1 204 No Content\r\n\r\n", null),
+  ];
+  for (const end of ends) {
     const [head, body] = end.split("\r\n\r\n");
     expect(head).toMatch(/^HTTP\/1\.1 503 /);
     expect(head).toContain(`content-length: ${body.length}`);
@@ -49,6 +58,9 @@ test.each([
   ["after an answer without a body", [null, "HTTP/1.1 204 No Content\r\n\r\n"]],
   ["within an event's chunk", [null, HEAD + EVENT.slice(0, -4)]],
   ["within a body that is no event stream", [null, "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{"]],
+  ["within a body whose client asks on", [null, "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{", null]],
+  ["within a chunk whose client asks on", [null, HEAD + EVENT.slice(0, -4), null]],
+  ["within a head whose client asks on", [null, "HTTP/1.1 200 OK\r\ncont", null]],
   ["where nobody asked", []],
 ])("nothing is said %s", (_, said) => {
   expect(after(...said)).toBe("");
