@@ -110,7 +110,7 @@ describe.each(["Gen", "Stream"])("chat completions of a %s guard", (kind) => {
     ["none", [], "input_unreadable"],
     ["a picture among its parts", [{ type: "image_url", image_url: { url: "data:," } }], "input_unreadable"],
     ["texts and parts", ["Hi", { type: "text", text: "Ho" }], "input_unreadable"],
-    ["no text", { text: "Hi" }, "input_unreadable"],
+    ["no text", { text: 7 }, "input_unreadable"],
     ["more than 256", Array(257).fill("Hi"), "too_many_inputs"],
   ])("inputs of moderations that are refused: %s", async (_, input, code) => {
     const response = await post(`${url}/v1/moderations`, { input });
