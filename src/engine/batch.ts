@@ -91,6 +91,7 @@ export class BatchRunner {
   readonly #asked: BigInt64Array | null = null;
   readonly #askedMemory: Memory | null = null;
   readonly #askedTensor: Tensor | null = null;
+  readonly #tail: number;
   readonly #layout: LogitsLayout;
   readonly #logitsMemory: Memory;
   readonly #logits: Logits;
@@ -115,6 +116,7 @@ export class BatchRunner {
     this.#totalMemory = cpu.allocate(ELEMENT.int32.bytes);
     this.#total = new Int32Array(this.#totalMemory.view());
     this.#totalTensor = Tensor.view(this.#totalMemory, 0, "int32", []);
+    this.#tail = tailOfAll(outputs);
     if (outputs.some(({ asked }) => asked)) {
       this.#askedMemory = cpu.allocate(ELEMENT.int64.bytes);
       this.#asked = new BigInt64Array(this.#askedMemory.view());
@@ -129,6 +131,11 @@ export class BatchRunner {
   /** Whether chunks may be padded: an output of the last positions would be one of the padding. */
   get padsChunks(): boolean {
     return this.#outputs.every(({ position }) => position === "each");
+  }
+
+  /** Whether a run says of how many tokens it wants logits. */
+  get asks(): boolean {
+    return this.#asked !== null;
   }
 
   /** Runs zeros on the first `rows`, `length` on each, so that the next run of that shape is not the first. Before the first sequence. */
@@ -264,7 +271,7 @@ export class BatchRunner {
   }
 
   #bind(firstRow: number, rows: number, length: number, asked = length): Binding {
-    const wanted = this.#asked ? Math.min(asked, length, tailOfAll(this.#outputs)) : length;
+    const wanted = this.#asked ? Math.min(asked, length, this.#tail) : length;
     if (this.#asked) this.#asked[0] = BigInt(wanted);
     const bound = recent(
       this.#bound,

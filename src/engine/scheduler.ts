@@ -158,7 +158,7 @@ export class Scheduler implements SequenceOwner {
     const background = group[0].background;
     try {
       const held = rows.map((_, i) => this.#slots.heldAt(firstRow + i));
-      const asked = Math.max(...group.map((sequence) => sequence.asked(length)));
+      const asked = this.#runner.asks ? Math.max(...group.map((sequence) => sequence.asked(length))) : length;
       const logits = await this.#runner.run({ firstRow, rows, held, active, length, asked }, { background });
       for (const sequence of group) sequence.advance(length, logits, sequence.slot! - firstRow, asked);
     } catch (error) {
@@ -217,10 +217,8 @@ export class Scheduler implements SequenceOwner {
       const small = alone.background || performance.now() - this.#togetherAt < RECENT_MS;
       const { sharedChunk, loneChunk, leftover = 0 } = this.#options;
       const count = pending.get(alone)!;
-      const length = this.#chunkLength(
-        count,
-        small ? sharedChunk : count > loneChunk + leftover ? loneChunk : count,
-      );
+      const [usual, more] = small ? [sharedChunk, 0] : [loneChunk, leftover];
+      const length = this.#chunkLength(count, count > usual + more ? usual : count);
       return [{ group: [alone], rows: { first: alone.slot!, count: 1 }, length }];
     }
     this.#chunkNext = true;

@@ -258,7 +258,7 @@ export class Sequence {
    */
   advance(count: number, logits: Logits, row: number, asked = count): void {
     const { outputs } = this.limits;
-    const tail = outputs.some((output) => output.asked) ? Math.min(this.#tail, asked) : this.#tail;
+    const tail = Math.min(this.#tail, asked);
     for (let i = 0; i < count && !this.#failure; i++) {
       const feed = this.#feeds[0];
       const position = this.length;

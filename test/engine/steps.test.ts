@@ -22,7 +22,7 @@ function steps(options: Partial<SchedulerOptions> = {}) {
   };
   const cache = { shape: { slots: SLOTS } } as KvCache;
   const chunks = { sharedChunk: 32, loneChunk: 128, fewTokens: 1 };
-  const scheduler = new Scheduler({ run } as unknown as BatchRunner, cache, {
+  const scheduler = new Scheduler({ run, asks: true } as unknown as BatchRunner, cache, {
     maxWaiting: 8,
     rows: new NearbyRows(SLOTS),
     keptTokens: 0,
