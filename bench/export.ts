@@ -4,7 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { convertCheckpoint } from "../src/convert-checkpoint.js";
+import { convertCheckpoint } from "../src/calibration/convert-checkpoint.js";
 import { BENCH_CACHE, benchCheckpoint, parseFormat } from "./model.js";
 import { report } from "./report.js";
 import { round } from "./stats.js";

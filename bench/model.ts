@@ -3,7 +3,7 @@ import { mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { shape06B, writeRandomCheckpoint } from "../scripts/checkpoint/random.js";
-import { type ConvertOptions, convertCheckpoint } from "../src/convert-checkpoint.js";
+import { type ConvertOptions, convertCheckpoint } from "../src/calibration/convert-checkpoint.js";
 import type { Device, Dtype } from "../src/model/manifest.js";
 
 /** Outside of git; QWEN3GUARD_BENCH names another folder. About 5 GB when every format was measured. */

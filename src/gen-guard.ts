@@ -1,8 +1,8 @@
 import type { Engine } from "./engine/engine.js";
 import type { Sequence } from "./engine/sequence.js";
 import { ClosedError, InputError, ModelError } from "./errors.js";
-import { CLASSIFY_OPTIONS, LOAD_OPTIONS, type LoadOptions } from "./guard-options.js";
-import { loadModel } from "./load-model.js";
+import { loadModel } from "./guard/load-model.js";
+import { CLASSIFY_OPTIONS, LOAD_OPTIONS, type LoadOptions } from "./guard/options.js";
 import type { GuardConfig } from "./model/config.js";
 import { requireKind } from "./model/guard-outputs.js";
 import type { Manifest } from "./model/manifest.js";
@@ -12,12 +12,12 @@ import { AnswerForms } from "./moderation/gen/answer-forms.js";
 import { AnswerReader, likeliest, logProbabilities } from "./moderation/gen/answer-reader.js";
 import { judgeByWords } from "./moderation/gen/judge.js";
 import { resolvePolicy } from "./moderation/policy.js";
-import { aText, checkOptions, wholeFrom } from "./options.js";
 import { resolveModel } from "./resolve-model.js";
 import { deviceName } from "./runtime/devices/device-id.js";
 import { type GenPrompt, GenTemplate } from "./tokenizer/chat-template/gen-template.js";
 import { TURN_END } from "./tokenizer/chat-template/turns.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
+import { aText, checkOptions, wholeFrom } from "./validation/options.js";
 
 /** A token of an answer, and what else the model might have said in its place. */
 export interface TokenLogprob {

@@ -1,10 +1,11 @@
-import { Conversations } from "./conversations.js";
 import type { Engine } from "./engine/engine.js";
 import type { RecordingReport } from "./engine/recording.js";
 import { ClosedError } from "./errors.js";
 import type { Chunk, Typed } from "./gate/chunks.js";
 import { ModeratedStream } from "./gate/moderate.js";
 import type { Source } from "./gate/source.js";
+import { Conversations } from "./guard/conversations.js";
+import { loadModel } from "./guard/load-model.js";
 import {
   CLASSIFY_OPTIONS,
   LOAD_OPTIONS,
@@ -17,9 +18,10 @@ import {
   STREAM_OPTIONS,
   type StreamInput,
   USUAL_WINDOWS,
-} from "./guard-options.js";
-import { GuardStreams } from "./guard-streams.js";
-import { loadModel } from "./load-model.js";
+} from "./guard/options.js";
+import { Prompt } from "./guard/prompt.js";
+import { scoutFor } from "./guard/scouting.js";
+import { GuardStreams } from "./guard/streams.js";
 import type { GuardConfig } from "./model/config.js";
 import { requireKind } from "./model/guard-outputs.js";
 import type { Manifest } from "./model/manifest.js";
@@ -35,17 +37,15 @@ import { resolvePolicy } from "./moderation/policy.js";
 import { spanOf, type WindowSizes, windowSizes } from "./moderation/prompt-windows.js";
 import type { GuardStream } from "./moderation/stream.js";
 import { WindowMemory } from "./moderation/window-memory.js";
-import { aText, checkOptions } from "./options.js";
-import { Prompt } from "./prompt.js";
 import { resolveModel } from "./resolve-model.js";
 import { deviceName } from "./runtime/devices/device-id.js";
-import { scoutFor } from "./scouting.js";
 import { EncodedTexts } from "./tokenizer/chat-template/encoded-texts.js";
 import { ChatTemplate } from "./tokenizer/chat-template/template.js";
 import { checkAnswer } from "./tokenizer/limits.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
+import { aText, checkOptions } from "./validation/options.js";
 
-export type { LoadOptions, ModerateOptions, PromptInput, StreamInput } from "./guard-options.js";
+export type { LoadOptions, ModerateOptions, PromptInput, StreamInput } from "./guard/options.js";
 
 /** A loaded guard model. Streams are independent of each other and share its steps. */
 export class Guard {

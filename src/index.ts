@@ -1,4 +1,4 @@
-import "./unbundled.js";
+import "./package/unbundled.js";
 
 export { type PullOptions, pull } from "./download/hub.js";
 export {
@@ -30,6 +30,7 @@ export type { ModeratedStream } from "./gate/moderate.js";
 export type { Source } from "./gate/source.js";
 export { ModerationViolation, type Span } from "./gate/violation.js";
 export { type GenerateInput, type GenGuard, loadGenGuard, type TokenLogprob } from "./gen-guard.js";
+export type { Prompt } from "./guard/prompt.js";
 export {
   type Guard,
   type LoadOptions,
@@ -57,6 +58,5 @@ export {
 export { type Finding, type Ruling, rulePrompt, ruleResponse } from "./moderation/ruling.js";
 export type { GuardStream } from "./moderation/stream.js";
 export type { Judgement, TurnVerdict, Verdict } from "./moderation/verdict.js";
-export type { Prompt } from "./prompt.js";
 export type { DeviceName } from "./runtime/devices/device-id.js";
 export type { ContentPart, Message } from "./tokenizer/chat-template/messages.js";

@@ -4,22 +4,20 @@ import { readdir, rm, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
-import envPaths from "env-paths";
 import { Checkpoint } from "./checkpoint/checkpoint.js";
+import type { LoadProgress } from "./engine/engine.js";
 import { CheckpointError, GuardError, InputError, ModelError, namingAbort, StorageError } from "./errors.js";
 import { usualFormat } from "./export/target.js";
+import { fileProblem, readText, writeWhole } from "./files/regular-file.js";
 import { fileIdentity, verifyFiles } from "./model/file-hashes.js";
 import { requireGuard } from "./model/guard-outputs.js";
 import { type Device, type Dtype, FORMAT, GRAPH, MANIFEST_FILE, type Manifest } from "./model/manifest.js";
+import { modelCache } from "./model/model-cache.js";
 import { readManifest } from "./model/read-manifest.js";
-import { packageInfo } from "./package-info.js";
-import { fileProblem, readText, writeWhole } from "./regular-file.js";
+import { packageInfo } from "./package/info.js";
 import { type DeviceName, parseDevice } from "./runtime/devices/device-id.js";
 import { ACCELERATORS, DEVICE_KINDS } from "./runtime/devices/kinds.js";
 import { mustWidenBytes } from "./runtime/integer-kernels.js";
-
-/** In bytes; "warm" in runs. */
-export type LoadProgress = (stage: "fetch" | "hash" | "write" | "warm", done: number, total: number) => void;
 
 export interface ResolveOptions {
   /** Default auto: a GPU for models of some size where it works, else the CPU. "cuda:1" is the second GPU. */
@@ -94,11 +92,6 @@ async function find(model: string | undefined, options: ResolveOptions): Promise
   const snapshot =
     (await cachedCheckpoint(model)) ?? (await pull(model, { signal: options.signal, onProgress }));
   return exportOnce(snapshot, options);
-}
-
-/** The folder where exports of checkpoints are kept. */
-export function modelCache(): string {
-  return process.env.QWEN3GUARD_CACHE || envPaths("qwen3guard", { suffix: "" }).cache;
 }
 
 async function exportOnce(

@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { parseFormat } from "../../bench/model.js";
-import { convertCheckpoint } from "../../src/convert-checkpoint.js";
+import { convertCheckpoint } from "../../src/calibration/convert-checkpoint.js";
 import { loadGenGuard } from "../../src/gen-guard.js";
 import type { Message } from "../../src/index.js";
 

@@ -3,20 +3,18 @@ import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.js";
-import { parseJson } from "../json.js";
+import { fileProblem, openRegular, readText } from "../files/regular-file.js";
 import { expectedTensors } from "../model/architecture.js";
 import { type GuardConfig, isCausalLm, parseConfig } from "../model/config.js";
-import { quoted } from "../quoted.js";
-import { fileProblem, openRegular, readText } from "../regular-file.js";
 import { genLabels } from "../tokenizer/chat-template/gen-form.js";
 import { TOKENIZER_FILES } from "../tokenizer/tokenizer-file.js";
+import { LARGEST_JSON, parseJson } from "../validation/json.js";
+import { quoted } from "../validation/quoted.js";
 import { BYTES_PER_VALUE, widen } from "./dtype.js";
 import { SafetensorsFile, shapeText, type TensorInfo, unreadable } from "./safetensors.js";
 
 const WEIGHTS = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
-/** In bytes. An index takes 100 a tensor; parsing takes some thirty times as much memory. */
-export const LARGEST_JSON = 8 << 20;
 const VALUES_PER_BLOCK = 1 << 20;
 
 /**

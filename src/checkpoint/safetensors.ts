@@ -1,8 +1,8 @@
 import type { FileHandle } from "node:fs/promises";
 import { CheckpointError } from "../errors.js";
-import { parseJson } from "../json.js";
-import { quoted } from "../quoted.js";
-import { fileProblem, openRegular } from "../regular-file.js";
+import { fileProblem, openRegular } from "../files/regular-file.js";
+import { parseJson } from "../validation/json.js";
+import { quoted } from "../validation/quoted.js";
 import { BYTES_PER_VALUE, type SourceDtype } from "./dtype.js";
 
 export type { SourceDtype } from "./dtype.js";

@@ -1,7 +1,7 @@
 import { Option } from "commander";
 import { DeviceError, InputError } from "../errors.js";
+import { readText } from "../files/regular-file.js";
 import type { AuditLog } from "../gateway/audit/log.js";
-import { readText } from "../regular-file.js";
 import { createTerminal } from "./terminal.js";
 
 /** What a server's command line says of its audit. */

@@ -1,6 +1,6 @@
 import { InputError } from "../errors.js";
-import { parseJson } from "../json.js";
-import { fileProblem, readText } from "../regular-file.js";
+import { fileProblem, readText } from "../files/regular-file.js";
+import { parseJson } from "../validation/json.js";
 
 /** In bytes: far more than a context of messages, or any policy, takes. */
 const LARGEST = 16 << 20;

@@ -3,7 +3,7 @@ import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import type { RecordingReport } from "../engine/recording.js";
 import { GuardError } from "../errors.js";
 import type { Guard } from "../guard.js";
-import { modelCache } from "../resolve-model.js";
+import { modelCache } from "../model/model-cache.js";
 import { ortApi } from "../runtime/api.js";
 import { ACCELERATORS, DEVICE_KINDS } from "../runtime/devices/kinds.js";
 import { loadModel, type ModelOptions } from "./model-options.js";

@@ -4,7 +4,7 @@ import { copyFile, link, rename, rm, stat, symlink, writeFile } from "node:fs/pr
 import { homedir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { getHFHubCachePath, getRepoFolderName } from "@huggingface/hub";
-import { makeFolder, readText } from "../regular-file.js";
+import { makeFolder, readText } from "../files/regular-file.js";
 
 const LARGEST_REF = 1024;
 

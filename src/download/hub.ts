@@ -1,10 +1,9 @@
 import { existsSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { LARGEST_JSON } from "../checkpoint/checkpoint.js";
 import { InputError, StorageError } from "../errors.js";
-import { parseJson } from "../json.js";
-import { makeFolder, readText } from "../regular-file.js";
+import { makeFolder, readText } from "../files/regular-file.js";
+import { LARGEST_JSON, parseJson } from "../validation/json.js";
 import { download, pullFailure } from "./download.js";
 import { fileSize, HubCache, isSet } from "./hub-cache.js";
 import { type HubFile, HubRepository } from "./hub-repository.js";

@@ -2,8 +2,8 @@ import { availableParallelism } from "node:os";
 import { ClosedError } from "../errors.js";
 import { verifyFiles } from "../model/file-hashes.js";
 import type { Manifest } from "../model/manifest.js";
+import { modelCache } from "../model/model-cache.js";
 import { readManifest } from "../model/read-manifest.js";
-import { type LoadProgress, modelCache } from "../resolve-model.js";
 import type { DeviceId, DeviceName } from "../runtime/devices/device-id.js";
 import type { Session } from "../runtime/session.js";
 import type { ElementType } from "../runtime/tensor.js";
@@ -18,6 +18,9 @@ import { Scheduler, type SchedulerOptions } from "./scheduler.js";
 import { runSelfTest } from "./self-test.js";
 import { Sequence, type SequenceLimits } from "./sequence.js";
 import { defaultSlots, keptTokens, memoryBudget, requireMemory, whole } from "./sizing.js";
+
+/** In bytes; "warm" in runs. */
+export type LoadProgress = (stage: "fetch" | "hash" | "write" | "warm", done: number, total: number) => void;
 
 export interface EngineOptions {
   /** Where to run. The model directory decides between CPU and GPU; this says which GPU, or insists. Default auto. */

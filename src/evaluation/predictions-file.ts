@@ -1,7 +1,7 @@
 import { createReadStream } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { InputError, StorageError } from "../errors.js";
-import { mendOf } from "../write-fault.js";
+import { mendOf } from "../files/write-fault.js";
 import type { Prediction, Run } from "./prediction.js";
 import type { Row } from "./row.js";
 

@@ -17,7 +17,7 @@ import {
 import type { ModelOutput } from "../model/outputs.js";
 import { createSelfTest, type SelfTest, selfTestIds } from "../model/self-test.js";
 import { Graph } from "../onnx/graph.js";
-import { packageInfo } from "../package-info.js";
+import { packageInfo } from "../package/info.js";
 import { TOKENIZER_FILES } from "../tokenizer/tokenizer-file.js";
 import type { CacheScales } from "./byte-attention.js";
 import { createWeights } from "./formats/formats.js";

@@ -2,11 +2,11 @@ import { type FileHandle, mkdir, open, rename, rm, statfs, writeFile } from "nod
 import { basename, dirname, join, resolve } from "node:path";
 import { threadId } from "node:worker_threads";
 import { GuardError, StorageError } from "../errors.js";
+import { makeFolder } from "../files/regular-file.js";
+import { isFull, mendOf } from "../files/write-fault.js";
 import { MODEL_FILE, WEIGHTS_FILE } from "../model/manifest.js";
 import type { Graph } from "../onnx/graph.js";
 import { encodeModel, type OnnxTensor } from "../onnx/model.js";
-import { makeFolder } from "../regular-file.js";
-import { isFull, mendOf } from "../write-fault.js";
 
 /** Smaller constants live in the model file itself; larger ones are mapped from the data file. */
 const EXTERNAL_BYTES = 65_536;

@@ -1,5 +1,5 @@
 import { InputError } from "../errors.js";
-import { type OptionCheck, wholeFrom } from "../options.js";
+import { type OptionCheck, wholeFrom } from "../validation/options.js";
 import type { ModerationViolation } from "./violation.js";
 
 /**

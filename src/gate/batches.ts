@@ -1,5 +1,5 @@
 import type { Verdict } from "../moderation/verdict.js";
-import { checkOptions, type OptionCheck, wholeFrom } from "../options.js";
+import { checkOptions, type OptionCheck, wholeFrom } from "../validation/options.js";
 import type { VerdictStream } from "./gate-options.js";
 
 /** When what came is judged: not token by token, but once so many wait, or the first of them has waited for so long. */

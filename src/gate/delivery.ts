@@ -1,5 +1,5 @@
 import { GuardError, InputError } from "../errors.js";
-import { checkOptions, oneOf } from "../options.js";
+import { checkOptions, oneOf } from "../validation/options.js";
 import type { Outcome } from "./gate-options.js";
 
 /**

@@ -3,7 +3,7 @@ import type { Decision } from "../moderation/decision.js";
 import type { Policy } from "../moderation/policy.js";
 import type { Finding, Ruling } from "../moderation/ruling.js";
 import type { TurnVerdict, Verdict } from "../moderation/verdict.js";
-import { aBoolean, aFunction, aSignal, type OptionCheck, oneOf } from "../options.js";
+import { aBoolean, aFunction, aSignal, type OptionCheck, oneOf } from "../validation/options.js";
 import { aBatch, type BatchOptions } from "./batches.js";
 import type { Part } from "./parts.js";
 import type { ModerationViolation } from "./violation.js";

@@ -1,6 +1,6 @@
-import { deferred } from "../deferred.js";
 import { ClosedError } from "../errors.js";
 import type { Decision } from "../moderation/decision.js";
+import { deferred } from "../moderation/deferred.js";
 import { type Review, Reviewer } from "../moderation/reviewer.js";
 import { type Finding, type Ruling, rulePrompt } from "../moderation/ruling.js";
 import { ALONE, type Continuance } from "./continuation.js";

@@ -1,6 +1,6 @@
 import { Readable } from "node:stream";
 import { InputError } from "../errors.js";
-import { aFunction, aText, type OptionCheck, oneOf } from "../options.js";
+import { aFunction, aText, type OptionCheck, oneOf } from "../validation/options.js";
 import { REGENERATE_OPTIONS, type RegenerateOptions } from "./attempt.js";
 import { type Chunk, type ChunkOptions, ChunkReader, type Released } from "./chunks.js";
 import { type Delivery, delivered, type ResponseOptions, responseOf } from "./delivery.js";

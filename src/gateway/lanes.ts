@@ -1,9 +1,9 @@
 import type { VerdictStream } from "../gate/gate-options.js";
 import type { ModerationViolation } from "../gate/violation.js";
+import type { Prompt } from "../guard/prompt.js";
+import { scoutFor } from "../guard/scouting.js";
 import type { Guard } from "../guard.js";
 import type { Finding } from "../moderation/ruling.js";
-import type { Prompt } from "../prompt.js";
-import { scoutFor } from "../scouting.js";
 import { Lane } from "./lane.js";
 import type { ModeratedRequestOptions } from "./moderated-request-options.js";
 import { once } from "./once.js";

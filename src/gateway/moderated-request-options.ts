@@ -1,9 +1,9 @@
 import type { BatchOptions } from "../gate/batches.js";
 import type { Mode, Release } from "../gate/gate-options.js";
 import type { ModerationViolation } from "../gate/violation.js";
+import type { ScoutChoice } from "../guard/scouting.js";
 import type { Policy } from "../moderation/policy.js";
 import type { Finding } from "../moderation/ruling.js";
-import type { ScoutChoice } from "../scouting.js";
 import type { CodecOptions } from "./codec.js";
 import type { Json } from "./json.js";
 import type { Annotations } from "./openai/annotations.js";

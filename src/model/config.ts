@@ -1,5 +1,5 @@
 import { CheckpointError } from "../errors.js";
-import { quoted } from "../quoted.js";
+import { quoted } from "../validation/quoted.js";
 import { Fields, isObject, type Json } from "./config-fields.js";
 import { labelMap, mappedLabels, templateLabels } from "./label-maps.js";
 

@@ -3,7 +3,7 @@ import type { BigIntStats } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { ModelError } from "../errors.js";
-import { fileProblem, openRegular, readText, writeWhole } from "../regular-file.js";
+import { fileProblem, openRegular, readText, writeWhole } from "../files/regular-file.js";
 import { TOKENIZER_FILES } from "../tokenizer/tokenizer-file.js";
 import { MANIFEST_FILE, type Manifest } from "./manifest.js";
 

@@ -1,5 +1,5 @@
 import { CheckpointError } from "../errors.js";
-import { quoted } from "../quoted.js";
+import { quoted } from "../validation/quoted.js";
 import type { GuardConfig } from "./config.js";
 import { Fields, isObject } from "./config-fields.js";
 

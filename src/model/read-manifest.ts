@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { ModelError } from "../errors.js";
-import { fileProblem, readText } from "../regular-file.js";
+import { fileProblem, readText } from "../files/regular-file.js";
 import { FORMAT, MANIFEST_FILE, type Manifest, manifestDigest } from "./manifest.js";
 import { checkManifest } from "./manifest-checks.js";
 

@@ -1,9 +1,9 @@
-import { type Deferred, deferred } from "../deferred.js";
 import type { GuardConfig } from "../model/config.js";
 import type { Prefix } from "../tokenizer/chat-template/template.js";
 import { TURN_END } from "../tokenizer/chat-template/turns.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { ContextWindow } from "./context-window.js";
+import { type Deferred, deferred } from "./deferred.js";
 import type { PromptReader } from "./earlier-windows.js";
 import { intoWindows, type Reading, type WindowRead, type WindowSizes } from "./prompt-windows.js";
 import { judgePrompt, type TurnVerdict, type Verdict, worstOf } from "./verdict.js";

@@ -1,6 +1,6 @@
 import { InputError } from "../errors.js";
-import { aBoolean, type OptionCheck, wholeFrom } from "../options.js";
-import { quoted } from "../quoted.js";
+import { aBoolean, type OptionCheck, wholeFrom } from "../validation/options.js";
+import { quoted } from "../validation/quoted.js";
 import { severityOf } from "./labels.js";
 
 export type Fields = Record<string, unknown>;

@@ -1,6 +1,6 @@
 import { InputError } from "../errors.js";
-import { parseJson } from "../json.js";
 import type { GuardConfig } from "../model/config.js";
+import { parseJson } from "../validation/json.js";
 import { type Severity, severityOf } from "./labels.js";
 import { checked, checkRules, type Fields, record, replacements, VALUES } from "./policy-checks.js";
 

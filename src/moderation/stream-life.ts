@@ -1,5 +1,5 @@
-import { deferred } from "../deferred.js";
 import { ClosedError, type GuardError } from "../errors.js";
+import { deferred } from "./deferred.js";
 import { IdleTimer } from "./idle-timer.js";
 
 interface Failing {

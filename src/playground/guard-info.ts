@@ -1,6 +1,6 @@
 import { basename } from "node:path";
 import type { Guard } from "../guard.js";
-import { packageInfo } from "../package-info.js";
+import { packageInfo } from "../package/info.js";
 import type { GuardInfo } from "./protocol.js";
 
 /** @param model as it was asked for; undefined for the embedded one */

@@ -1,7 +1,7 @@
 import { InputError } from "../errors.js";
-import { parseJson } from "../json.js";
 import type { ClassifyInput } from "../moderation/classification.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
+import { parseJson } from "../validation/json.js";
 import type { Line } from "./lines.js";
 
 /** UTF-16 units that are left of a line that is too long to be carried along. */

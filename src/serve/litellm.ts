@@ -6,8 +6,8 @@ import type { TextMessage } from "../gateway/request/messages.js";
 import type { Classification } from "../moderation/classification.js";
 import { type Policy, replacementOf } from "../moderation/policy.js";
 import { rulePrompt } from "../moderation/ruling.js";
-import { textsIn } from "../standing.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
+import { textsIn } from "../tokenizer/chat-template/standing.js";
 import type { Asking, Judge } from "./judge.js";
 
 /** What was found, for metrics. */

@@ -1,7 +1,7 @@
 import { CheckpointError } from "../errors.js";
-import { parseJson } from "../json.js";
-import { quoted } from "../quoted.js";
-import { fileProblem, readText } from "../regular-file.js";
+import { fileProblem, readText } from "../files/regular-file.js";
+import { parseJson } from "../validation/json.js";
+import { quoted } from "../validation/quoted.js";
 import { isWritten } from "./bpe/byte-alphabet.js";
 import { QWEN_SPLIT } from "./bpe/pre-tokenizer.js";
 

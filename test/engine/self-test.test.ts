@@ -2,7 +2,7 @@ import { cp, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
-import { convertCheckpoint } from "../../src/convert-checkpoint.js";
+import { convertCheckpoint } from "../../src/calibration/convert-checkpoint.js";
 import { Engine } from "../../src/engine/engine.js";
 import { exportCheckpoint } from "../../src/export/export.js";
 import { type Dtype, WEIGHTS_FILE } from "../../src/model/manifest.js";

@@ -109,7 +109,7 @@ describe("in batches", () => {
     ["16", "object"],
     [null, "object"],
   ])("%j is refused", async (batch, word) => {
-    const { checkOptions } = await import("../../src/options.js");
+    const { checkOptions } = await import("../../src/validation/options.js");
     const { GATE_OPTIONS } = await import("../../src/gate/gate-options.js");
     expect(() => checkOptions({ batch }, "guard.moderate", GATE_OPTIONS)).toThrow(word);
   });

@@ -2,7 +2,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test, vi } from "vitest";
-import { deferred } from "../../src/deferred.js";
+import { deferred } from "../../src/moderation/deferred.js";
 import { scriptedGuard } from "../gate/scripted.js";
 import { serving } from "./serving.js";
 import { chunk, reply } from "./upstream.js";

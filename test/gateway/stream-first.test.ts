@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { deferred } from "../../src/deferred.js";
+import { deferred } from "../../src/moderation/deferred.js";
 import { PROTOCOLS, type Protocol } from "./protocols.js";
 import { serving } from "./serving.js";
 

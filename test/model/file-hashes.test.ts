@@ -20,8 +20,8 @@ import { randomModel, temporaryFolder } from "../support/model.js";
 
 /** How often each file was opened. */
 const opened = vi.hoisted(() => ({ files: [] as string[] }));
-vi.mock("../../src/regular-file.js", async (original) => {
-  const real = await original<typeof import("../../src/regular-file.js")>();
+vi.mock("../../src/files/regular-file.js", async (original) => {
+  const real = await original<typeof import("../../src/files/regular-file.js")>();
   return {
     ...real,
     openRegular: (path: string) => {

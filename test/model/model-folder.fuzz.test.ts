@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
-import { convertCheckpoint } from "../../src/convert-checkpoint.js";
+import { convertCheckpoint } from "../../src/calibration/convert-checkpoint.js";
 import { MANIFEST_FILE, writeManifest } from "../../src/model/manifest.js";
 import { temporaryFolder } from "../support/model.js";
 import type { Outcome } from "./loading-child.js";

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { StreamInput } from "../../src/guard/options.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
-import type { StreamInput } from "../../src/guard-options.js";
 import type { Message } from "../../src/tokenizer/chat-template/messages.js";
 
 const SYSTEM = {

@@ -2,10 +2,10 @@ import fc from "fast-check";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { Engine } from "../../src/engine/engine.js";
 import { ClosedError } from "../../src/errors.js";
+import type { Prompt } from "../../src/guard/prompt.js";
 import { Guard, loadGuard } from "../../src/guard.js";
 import type { GuardStream } from "../../src/moderation/stream.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
-import type { Prompt } from "../../src/prompt.js";
 import { ChatTemplate, type Message } from "../../src/tokenizer/chat-template/template.js";
 import { MODEL_CACHE } from "../support/model.js";
 

@@ -4,7 +4,7 @@ import type { Prompt } from "../../gateway/parsed-request.js";
 import { promptOf } from "../../gateway/request/beside.js";
 import type { TextMessage } from "../../gateway/request/messages.js";
 import type { Policy } from "../../moderation/policy.js";
-import { textsIn } from "../../standing.js";
+import { textsIn } from "../../tokenizer/chat-template/standing.js";
 import type { CallOptions } from "./types.js";
 
 type Fields = Record<string, unknown>;

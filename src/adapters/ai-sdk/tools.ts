@@ -3,7 +3,7 @@ import type { AnswerFormatter } from "../../gate/answer-formatter.js";
 import { JsonText } from "../../gate/json-text.js";
 import type { Part } from "../../gate/parts.js";
 import type { Policy } from "../../moderation/policy.js";
-import { textsIn } from "../../standing.js";
+import { textsIn } from "../../tokenizer/chat-template/standing.js";
 import { unsealed } from "./prompt.js";
 import type { Content, StreamPart } from "./types.js";
 

@@ -59,7 +59,7 @@ export function exportCommand(): Command {
 }
 
 async function exportCheckpoint(checkpoint: string, out: string, options: Options): Promise<void> {
-  const { convertCheckpoint } = await import("../../convert-checkpoint.js");
+  const { convertCheckpoint } = await import("../../calibration/convert-checkpoint.js");
   const signal = interruptSignal();
   const progress = new StageProgress(createTerminal(process.stderr));
   try {

@@ -1,5 +1,6 @@
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { StorageError } from "../../errors.js";
+import { mendOf } from "../../files/write-fault.js";
 import { GenGuard } from "../../gen-guard.js";
 import type { Guard } from "../../guard.js";
 import { NONE } from "../../moderation/gen/answer-forms.js";
@@ -7,7 +8,6 @@ import { contentText } from "../../tokenizer/chat-template/messages.js";
 import { IncrementalDecoder } from "../../tokenizer/incremental.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import { scriptJson } from "../../ui/html.js";
-import { mendOf } from "../../write-fault.js";
 import type { Evaluation, JudgedRow } from "../evaluation.js";
 import type { EvaluationType } from "../row.js";
 import type { ReportData, ReportRow } from "./data.js";

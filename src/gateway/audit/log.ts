@@ -2,7 +2,7 @@ import { close, constants, open, stat } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { InputError, StorageError } from "../../errors.js";
-import { mendOf } from "../../write-fault.js";
+import { mendOf } from "../../files/write-fault.js";
 import type { AuditEntry } from "./entry.js";
 import { AuditKey } from "./key.js";
 import { STANDARD_OUTPUT, writeSome } from "./write.js";

@@ -13,7 +13,7 @@ import {
   url,
   word,
 } from "../allow-list.js";
-import { tokenList } from "../openai/logprobs.js";
+import { tokenList } from "../logprobs.js";
 
 const toolCall = object({
   id: word,

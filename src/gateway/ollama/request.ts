@@ -1,4 +1,4 @@
-import { textsIn } from "../../standing.js";
+import { textsIn } from "../../tokenizer/chat-template/standing.js";
 import type { Json } from "../json.js";
 import type { ParsedRequest, Prompt } from "../parsed-request.js";
 import { promptOf } from "../request/beside.js";

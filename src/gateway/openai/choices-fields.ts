@@ -22,8 +22,8 @@ import {
   word,
 } from "../allow-list.js";
 import { isRecord } from "../json.js";
+import { logprobs } from "../logprobs.js";
 import { type Passing, passing, passingOf } from "../passing.js";
-import { logprobs } from "./logprobs.js";
 
 const usage = figures("type", "modality", "service_tier");
 /** What Azure's filters say of a text. */

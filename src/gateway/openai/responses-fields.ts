@@ -16,8 +16,8 @@ import {
   url,
   word,
 } from "../allow-list.js";
+import { tokenList } from "../logprobs.js";
 import { contentFilters, model, moderation, usageFigures } from "./choices-fields.js";
-import { tokenList } from "./logprobs.js";
 
 const annotation = typed({
   url_citation: { url },

@@ -1,4 +1,4 @@
-import { textsIn } from "../../standing.js";
+import { textsIn } from "../../tokenizer/chat-template/standing.js";
 import { RequestError } from "../api-error.js";
 import { isRecord, type Json } from "../json.js";
 import type { ParsedRequest } from "../parsed-request.js";

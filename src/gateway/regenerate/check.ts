@@ -1,7 +1,7 @@
 import { InputError } from "../../errors.js";
 import { CONTINUING_SERVERS, type ContinuingServer, REGENERATE_OPTIONS } from "../../gate/attempt.js";
 import { checkMode } from "../../gate/gate-options.js";
-import { checkOptions, oneOf } from "../../options.js";
+import { checkOptions, oneOf } from "../../validation/options.js";
 import type { ProxyOptions } from "../proxy-options.js";
 
 /** What the mode "regenerate" is not to be had with, and why. */

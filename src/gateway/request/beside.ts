@@ -1,4 +1,4 @@
-import { textsIn, withStanding } from "../../standing.js";
+import { textsIn, withStanding } from "../../tokenizer/chat-template/standing.js";
 import type { Prompt } from "../parsed-request.js";
 import type { Beside, FieldReader } from "./fields.js";
 import type { TextMessage } from "./messages.js";

@@ -1,5 +1,5 @@
 import type { Policy } from "../../moderation/policy.js";
-import { TYPE_WORDS, textsIn } from "../../standing.js";
+import { TYPE_WORDS, textsIn } from "../../tokenizer/chat-template/standing.js";
 import { RequestError } from "../api-error.js";
 import { isRecord, type Json, list } from "../json.js";
 

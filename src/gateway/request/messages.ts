@@ -1,6 +1,6 @@
 import { rejectAttachment } from "../../gate/answer-formatter.js";
-import { textsIn } from "../../standing.js";
 import { type Message, ROLES } from "../../tokenizer/chat-template/messages.js";
+import { textsIn } from "../../tokenizer/chat-template/standing.js";
 import type { RequestError } from "../api-error.js";
 import { isRecord, type Json, text } from "../json.js";
 import { type FieldReader, objectsOf, refusal, shown } from "./fields.js";

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { CheckpointError } from "../../errors.js";
-import { parseJson } from "../../json.js";
-import { fileProblem, readText } from "../../regular-file.js";
+import { fileProblem, readText } from "../../files/regular-file.js";
+import { parseJson } from "../../validation/json.js";
 
 /** Of tokenizer_config.json and the template, in bytes; Qwen3's have 10,000. */
 const LARGEST_FILE = 8 << 20;

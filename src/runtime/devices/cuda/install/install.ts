@@ -3,7 +3,7 @@ import { basename, join } from "node:path";
 import { download, writeFailure } from "../../../../download/download.js";
 import { fileSize } from "../../../../download/hub-cache.js";
 import { ClosedError, DeviceError, GuardError, StorageError } from "../../../../errors.js";
-import { makeFolder } from "../../../../regular-file.js";
+import { makeFolder } from "../../../../files/regular-file.js";
 import { findLibrary } from "../../../library.js";
 import { type CudaLibrary, cudaFolder, inspectCuda } from "../files.js";
 import { type LibraryPackage, NVIDIA_PACKAGES, providerPackage } from "../packages.js";

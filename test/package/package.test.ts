@@ -2,9 +2,9 @@ import { readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { built, runProgram } from "./support/program.js";
+import { built, runProgram } from "../support/program.js";
 
-const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 async function readJson<T>(name: string): Promise<T> {
   return JSON.parse(await readFile(join(ROOT, name), "utf8"));

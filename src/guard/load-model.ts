@@ -1,6 +1,6 @@
-import { Engine, type EngineOptions } from "./engine/engine.js";
-import { ModelError } from "./errors.js";
-import { Tokenizer } from "./tokenizer/tokenizer.js";
+import { Engine, type EngineOptions } from "../engine/engine.js";
+import { ModelError } from "../errors.js";
+import { Tokenizer } from "../tokenizer/tokenizer.js";
 
 /** What a guard is made of. */
 export interface LoadedModel<T> {

@@ -1,6 +1,6 @@
-import type { Ahead } from "./engine/read-ahead.js";
-import type { PromptScope } from "./moderation/policy.js";
-import type { Prefix } from "./tokenizer/chat-template/template.js";
+import type { Ahead } from "../engine/read-ahead.js";
+import type { PromptScope } from "../moderation/policy.js";
+import type { Prefix } from "../tokenizer/chat-template/template.js";
 
 /** A conversation that was templated and encoded once, for streams that share it: `guard.prompt` makes it. */
 export class Prompt {

@@ -1,9 +1,11 @@
-import type { EngineOptions } from "./engine/engine.js";
-import { InputError } from "./errors.js";
-import { MODERATION_OPTIONS, type ModerationOptions } from "./gate/moderate.js";
-import type { ClassifyInput } from "./moderation/classification.js";
-import type { Overflow } from "./moderation/context-window.js";
-import type { PolicyData, PromptScope } from "./moderation/policy.js";
+import type { EngineOptions } from "../engine/engine.js";
+import { InputError } from "../errors.js";
+import { MODERATION_OPTIONS, type ModerationOptions } from "../gate/moderate.js";
+import type { ClassifyInput } from "../moderation/classification.js";
+import type { Overflow } from "../moderation/context-window.js";
+import type { PolicyData, PromptScope } from "../moderation/policy.js";
+import type { ResolveOptions } from "../resolve-model.js";
+import type { Message } from "../tokenizer/chat-template/messages.js";
 import {
   aBoolean,
   aFunction,
@@ -13,11 +15,9 @@ import {
   type OptionCheck,
   oneOf,
   wholeFrom,
-} from "./options.js";
+} from "../validation/options.js";
 import { Prompt } from "./prompt.js";
-import type { ResolveOptions } from "./resolve-model.js";
 import { aScout, type ScoutChoice } from "./scouting.js";
-import type { Message } from "./tokenizer/chat-template/messages.js";
 
 export interface LoadOptions extends EngineOptions, ResolveOptions {
   /**

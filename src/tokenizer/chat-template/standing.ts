@@ -1,4 +1,4 @@
-import { invalid, type Message, plain } from "./tokenizer/chat-template/messages.js";
+import { invalid, type Message, plain } from "./messages.js";
 
 /** Names in JSON schemas and tools that say nothing. */
 const SCHEMA_WORDS = new Set(

@@ -1,8 +1,8 @@
-import { InputError } from "./errors.js";
-import type { ScoutOptions } from "./gate/scout.js";
-import type { Guard, StreamInput } from "./guard.js";
-import type { OptionCheck } from "./options.js";
-import { IncrementalDecoder } from "./tokenizer/incremental.js";
+import { InputError } from "../errors.js";
+import type { ScoutOptions } from "../gate/scout.js";
+import type { Guard, StreamInput } from "../guard.js";
+import { IncrementalDecoder } from "../tokenizer/incremental.js";
+import type { OptionCheck } from "../validation/options.js";
 
 /** true: the embedded guard, loaded when it is first wanted. Or another small guard, which its owner closes. */
 export type ScoutChoice = boolean | Guard;

@@ -1,4 +1,4 @@
-import { InputError } from "./errors.js";
+import { InputError } from "../errors.js";
 
 /** What an option must be, in words; null where the value is that. */
 export type OptionCheck = (value: unknown) => string | null;

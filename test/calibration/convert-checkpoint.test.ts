@@ -1,17 +1,17 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
-import { tiny, writeRandomCheckpoint } from "../scripts/checkpoint/random.js";
-import { calibrate } from "../src/calibration/calibrate.js";
-import { convertCheckpoint } from "../src/convert-checkpoint.js";
-import { Engine } from "../src/engine/engine.js";
-import type { Sequence } from "../src/engine/sequence.js";
-import { CheckpointError, ClosedError, InputError } from "../src/errors.js";
-import { exportCheckpoint } from "../src/export/export.js";
-import { HEAD_NAMES, type HeadName } from "../src/model/architecture.js";
-import { readManifest } from "../src/model/read-manifest.js";
-import { expectError } from "./support/errors.js";
-import { DEFAULT_MODEL, readGolden, temporaryFolder } from "./support/model.js";
+import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
+import { calibrate } from "../../src/calibration/calibrate.js";
+import { convertCheckpoint } from "../../src/calibration/convert-checkpoint.js";
+import { Engine } from "../../src/engine/engine.js";
+import type { Sequence } from "../../src/engine/sequence.js";
+import { CheckpointError, ClosedError, InputError } from "../../src/errors.js";
+import { exportCheckpoint } from "../../src/export/export.js";
+import { HEAD_NAMES, type HeadName } from "../../src/model/architecture.js";
+import { readManifest } from "../../src/model/read-manifest.js";
+import { expectError } from "../support/errors.js";
+import { DEFAULT_MODEL, readGolden, temporaryFolder } from "../support/model.js";
 
 let root: string;
 let bare: string;

@@ -1,13 +1,13 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { calibrate } from "./calibration/calibrate.js";
-import { compareModels } from "./calibration/compare.js";
-import { sampleIds } from "./calibration/samples.js";
-import { Engine } from "./engine/engine.js";
-import { InputError } from "./errors.js";
-import { type ExportOptions, exportCheckpoint } from "./export/export.js";
-import type { Comparison, Manifest } from "./model/manifest.js";
-import { readManifest } from "./model/read-manifest.js";
+import { Engine } from "../engine/engine.js";
+import { InputError } from "../errors.js";
+import { type ExportOptions, exportCheckpoint } from "../export/export.js";
+import type { Comparison, Manifest } from "../model/manifest.js";
+import { readManifest } from "../model/read-manifest.js";
+import { calibrate } from "./calibrate.js";
+import { compareModels } from "./compare.js";
+import { sampleIds } from "./samples.js";
 
 export interface ConvertOptions extends Omit<ExportOptions, "calibrate" | "verify" | "onProgress"> {
   /** Element type of the KV cache on the CPU. Default fp32. */

@@ -1,16 +1,16 @@
+import type { Engine } from "../engine/engine.js";
+import { ReadAhead } from "../engine/read-ahead.js";
+import type { Sequence } from "../engine/sequence.js";
+import type { GuardError } from "../errors.js";
+import type { Policy } from "../moderation/policy.js";
+import type { WindowSizes } from "../moderation/prompt-windows.js";
+import { rulePrompt } from "../moderation/ruling.js";
+import { SlotWatch } from "../moderation/slot-watch.js";
+import { GuardStream } from "../moderation/stream.js";
+import type { StreamOptions } from "../moderation/stream-options.js";
+import type { WindowMemory } from "../moderation/window-memory.js";
 import { type Conversations, scopeOf } from "./conversations.js";
-import type { Engine } from "./engine/engine.js";
-import { ReadAhead } from "./engine/read-ahead.js";
-import type { Sequence } from "./engine/sequence.js";
-import type { GuardError } from "./errors.js";
-import type { StreamInput } from "./guard-options.js";
-import type { Policy } from "./moderation/policy.js";
-import type { WindowSizes } from "./moderation/prompt-windows.js";
-import { rulePrompt } from "./moderation/ruling.js";
-import { SlotWatch } from "./moderation/slot-watch.js";
-import { GuardStream } from "./moderation/stream.js";
-import type { StreamOptions } from "./moderation/stream-options.js";
-import type { WindowMemory } from "./moderation/window-memory.js";
+import type { StreamInput } from "./options.js";
 import type { Prompt } from "./prompt.js";
 
 interface Ways {

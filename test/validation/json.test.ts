@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { parseJson } from "../src/json.js";
+import { parseJson } from "../../src/validation/json.js";
 
 test("is what JSON.parse makes of it", () => {
   fc.assert(

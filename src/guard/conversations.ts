@@ -1,20 +1,20 @@
-import type { Ahead } from "./engine/read-ahead.js";
-import type { PromptInput, StreamInput } from "./guard-options.js";
-import type { Policy, PromptScope } from "./moderation/policy.js";
-import { partsOf } from "./moderation/prompt-parts.js";
-import { longestConversation, type WindowSizes } from "./moderation/prompt-windows.js";
-import type { Prompt } from "./prompt.js";
-import { toolTexts, withStanding } from "./standing.js";
-import type { EncodedTexts } from "./tokenizer/chat-template/encoded-texts.js";
+import type { Ahead } from "../engine/read-ahead.js";
+import type { Policy, PromptScope } from "../moderation/policy.js";
+import { partsOf } from "../moderation/prompt-parts.js";
+import { longestConversation, type WindowSizes } from "../moderation/prompt-windows.js";
+import type { EncodedTexts } from "../tokenizer/chat-template/encoded-texts.js";
+import { toolTexts, withStanding } from "../tokenizer/chat-template/standing.js";
 import {
   type ChatTemplate,
   type Prefix,
   type PrefixLimits,
   type PrefixOptions,
   prefixOf,
-} from "./tokenizer/chat-template/template.js";
-import { promptTooLong, textBytes } from "./tokenizer/limits.js";
-import type { Tokenizer } from "./tokenizer/tokenizer.js";
+} from "../tokenizer/chat-template/template.js";
+import { promptTooLong, textBytes } from "../tokenizer/limits.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import type { PromptInput, StreamInput } from "./options.js";
+import type { Prompt } from "./prompt.js";
 
 /** Of a usual token, so that a conversation with as many bytes as are read seldom has more. */
 const BYTES_OF_FEWEST = 4;

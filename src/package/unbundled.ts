@@ -1,12 +1,12 @@
 import { readFileSync } from "node:fs";
-import { InputError } from "./errors.js";
+import { InputError } from "../errors.js";
 
 const NAME = "qwen3guard-stream";
 
 /** Whether this code lies in its package, beside the libraries, models and packages that it looks for. */
 function isAtHome(url: string | undefined): boolean {
   try {
-    return JSON.parse(readFileSync(new URL("../package.json", url), "utf8")).name === NAME;
+    return JSON.parse(readFileSync(new URL("../../package.json", url), "utf8")).name === NAME;
   } catch {
     return false;
   }

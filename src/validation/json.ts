@@ -1,3 +1,5 @@
+/** Of a checkpoint's files, in bytes. An index takes 100 a tensor; parsing takes some thirty times as much memory. */
+export const LARGEST_JSON = 8 << 20;
 const DEEPEST = 128;
 
 /**

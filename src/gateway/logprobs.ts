@@ -1,6 +1,6 @@
-import { isScalar, type Reader, type Shape } from "../allow-list.js";
-import { isRecord, type Json, list } from "../json.js";
-import { passing } from "../passing.js";
+import { isScalar, type Reader, type Shape } from "./allow-list.js";
+import { isRecord, type Json, list } from "./json.js";
+import { passing } from "./passing.js";
 
 const PASSING = "numbers; tokens that its text is made of, and of others single words";
 

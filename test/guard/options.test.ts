@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Guard, loadGuard } from "../src/guard.js";
-import { MODEL_CACHE } from "./support/model.js";
+import { type Guard, loadGuard } from "../../src/guard.js";
+import { MODEL_CACHE } from "../support/model.js";
 
 const messages = [{ role: "user", content: "Hi" }];
 const named = (code: string, message?: RegExp) =>
