@@ -1,8 +1,7 @@
 import { ClosedError } from "../errors.js";
 import type { Decision } from "../moderation/decision.js";
-import { deferred } from "../moderation/deferred.js";
 import { type Review, Reviewer } from "../moderation/reviewer.js";
-import { type Finding, type Ruling, rulePrompt } from "../moderation/ruling.js";
+import { type Finding, rulePrompt } from "../moderation/ruling.js";
 import { ALONE, type Continuance } from "./continuation.js";
 import {
   checkMode,
@@ -12,10 +11,12 @@ import {
   type PartGate,
   type VerdictStream,
 } from "./gate-options.js";
+import { GateRecord } from "./gate-record.js";
 import { isGuardsFailure } from "./guards-failure.js";
 import { Intake } from "./intake.js";
 import { Judging } from "./judging.js";
 import { Lifetime } from "./lifetime.js";
+import { PartReader } from "./part-reader.js";
 import type { Part } from "./parts.js";
 import { Passage } from "./passage.js";
 import { ReleaseRule } from "./release-rule.js";
@@ -39,25 +40,17 @@ export class Gate<T> implements PartGate<T> {
   readonly #intake: Intake<T>;
   readonly #reviewer: Reviewer;
   readonly #release: ReleaseRule<T>;
-  readonly #scoutOptions: ScoutOptions | null;
-  #scout: Scout | null = null;
-  #suspicions = 0;
+  readonly #scout: Scout | null;
+  readonly #reader = new PartReader(this.#passage, this.#life);
+  readonly #record = new GateRecord();
   #judging: Judging<T> | null = null;
-  #startedAt: number | null = null;
-  /** Milliseconds until the prompt passed, or was flagged. */
-  #promptMs: number | null = null;
   /** The guard has failed and the policy lets everything through. */
   #unguarded = false;
-  /** What the reader gets once all that passed is read. */
-  readonly #ending: { parts: Part<T>[]; thrown: { error: unknown } | null } = { parts: [], thrown: null };
-  readonly #observed: Finding[] = [];
-  readonly #ruling = deferred<Ruling | null>();
-  readonly #outcome = deferred<Outcome>();
 
   /** The policy's ruling on the prompt; null where the gate ended before there was one. Never rejects. */
-  readonly prompt = this.#ruling.promise;
+  readonly prompt = this.#record.prompt;
   /** How it ended. Never rejects. */
-  readonly done = this.#outcome.promise;
+  readonly done = this.#record.done;
 
   /**
    * @param open opens the guard's stream, when the gate starts
@@ -76,7 +69,7 @@ export class Gate<T> implements PartGate<T> {
     this.#options = options;
     this.#strategy = strategy;
     this.#continues = continues;
-    this.#scoutOptions = scout;
+    this.#scout = scout && new Scout(scout, options.policy.response.reading);
     this.#intake = new Intake(source, this.#passage, this.#life);
     this.#reviewer = new Reviewer(options.policy.response);
     this.#release = new ReleaseRule(this.#passage, this.#reviewer, options, continues.buffer);
@@ -84,15 +77,16 @@ export class Gate<T> implements PartGate<T> {
 
   get stats(): Readonly<GateStats> {
     const { received, judged, released, lag, peakLag } = this.#passage;
-    const prompt = this.#promptMs === null ? null : this.#judging?.stream;
+    const { promptMs } = this.#record;
+    const prompt = promptMs === null ? null : this.#judging?.stream;
     return {
       ...{ received, judged, released, lag, peakLag },
       tokens: this.#judging?.tokens ?? 0,
-      ...{ regenerations: 0, dropped: 0, suspicions: this.#suspicions },
+      ...{ regenerations: 0, dropped: 0, suspicions: this.#scout?.suspicions ?? 0 },
       slides: this.#judging?.stream.slides ?? 0,
       promptTokens: prompt?.promptTokens ?? 0,
       reusedTokens: prompt?.reusedTokens ?? 0,
-      promptMs: this.#promptMs,
+      promptMs,
       waitedForGuardMs: this.#intake.waitedForGuardMs,
     };
   }
@@ -103,10 +97,9 @@ export class Gate<T> implements PartGate<T> {
 
   /** Begins to judge the prompt and to read the source. Idempotent. */
   start(): void {
-    if (this.#startedAt !== null || this.#life.ended) return;
-    this.#startedAt = performance.now();
-    const { reading } = this.#options.policy.response;
-    if (this.#scoutOptions) this.#scout = new Scout(this.#scoutOptions, reading);
+    if (this.#record.hasBegun || this.#life.ended) return;
+    this.#record.begin();
+    this.#scout?.start();
     const { signal } = this.#options;
     if (signal?.aborted) this.#abort();
     else {
@@ -116,23 +109,9 @@ export class Gate<T> implements PartGate<T> {
   }
 
   /** @throws {ModerationViolation} once what passed has been read; or what the guard or the source failed of */
-  async next(): Promise<IteratorResult<Part<T>, undefined>> {
+  next(): Promise<IteratorResult<Part<T>, undefined>> {
     this.start();
-    for (;;) {
-      const part = this.#passage.read();
-      if (part) {
-        this.#life.notify();
-        return { done: false, value: part };
-      }
-      if (this.#life.ended) break;
-      await this.#life.wait(() => this.#passage.isReadable);
-    }
-    const { parts, thrown } = this.#ending;
-    const instead = parts.shift();
-    if (instead) return { done: false, value: instead };
-    this.#ending.thrown = null;
-    if (thrown) throw thrown.error;
-    return { done: true, value: undefined };
+    return this.#reader.next();
   }
 
   /** Stops everything: the source is told, the guard's slot is free. Idempotent. */
@@ -159,7 +138,7 @@ export class Gate<T> implements PartGate<T> {
   }
 
   async #guarded(): Promise<void> {
-    const { promptFirst, batch = this.#scoutOptions ? {} : undefined } = this.#options;
+    const { promptFirst, batch = this.#scout ? {} : undefined } = this.#options;
     if (!promptFirst) this.#read();
     const own = { life: this.#life, passage: this.#passage, intake: this.#intake, release: this.#release };
     const parts = { ...own, reviewer: this.#reviewer };
@@ -172,9 +151,9 @@ export class Gate<T> implements PartGate<T> {
 
   async #judgePrompt(judging: Judging<T>): Promise<void> {
     const ruling = rulePrompt(await judging.turns(), this.#options.policy);
-    this.#promptMs = performance.now() - (this.#startedAt as number);
+    this.#record.judgedPrompt();
     this.#observe(ruling.observed);
-    this.#ruling.resolve(ruling);
+    this.#record.rule(ruling);
     if (ruling.violation) this.#flag(ruling.violation, null);
     if (this.#release.isAtOnce) this.#passage.passIncomingAhead();
     this.#life.notify();
@@ -193,14 +172,11 @@ export class Gate<T> implements PartGate<T> {
 
   async #receive(part: Part<T>): Promise<void> {
     const scout = this.#unguarded ? null : this.#scout;
-    if (scout && (await this.#life.during(scout.suspects(part)))) {
-      this.#suspicions++;
-      this.#release.suspect();
-    }
+    if (scout && (await this.#life.during(scout.suspects(part)))) this.#release.suspect();
     if (this.#unguarded) this.#passage.pass(part);
     else {
       this.#passage.receive(part);
-      if (this.#promptMs !== null && this.#release.isAtOnce) this.#passage.passAhead(part);
+      if (this.#record.promptMs !== null && this.#release.isAtOnce) this.#passage.passAhead(part);
     }
     this.#life.notify();
   }
@@ -213,9 +189,9 @@ export class Gate<T> implements PartGate<T> {
     this.#options.onFailure?.(error);
     this.#life.check();
     this.#unguarded = true;
-    this.#ruling.resolve({ action: "pass", violation: null, observed: [] });
+    this.#record.rule({ action: "pass", violation: null, observed: [] });
     this.#passage.releaseAll();
-    if (this.#options.promptFirst && this.#promptMs === null) this.#read();
+    if (this.#options.promptFirst && this.#record.promptMs === null) this.#read();
     this.#life.notify();
     await this.#life.until(() => this.#intake.end !== null);
     this.#conclude({ error });
@@ -223,7 +199,7 @@ export class Gate<T> implements PartGate<T> {
 
   #observe(findings: readonly Finding[]): void {
     for (const finding of findings) {
-      this.#observed.push(finding);
+      this.#record.observe(finding);
       try {
         this.#options.onObserve?.(finding);
       } catch (error) {
@@ -260,20 +236,16 @@ export class Gate<T> implements PartGate<T> {
     this.#passage.close(end === "complete" || end === "failed");
     // What has passed is still handed to the reader.
     const released = stats.released + this.#passage.unreadLength;
-    if ("parts" in ending) this.#ending.parts.push(...ending.parts);
-    else if ("error" in ending) this.#ending.thrown = ending;
+    this.#reader.endWith(ending);
     this.#options.signal?.removeEventListener("abort", this.#abort);
     this.#judging?.close("goesOn" in ending);
     this.#scout?.close();
     const reason = violation ?? error ?? new ClosedError("STREAM_CLOSED", "Nobody reads on.");
     if (end !== "complete") this.#intake.cancel(reason);
     this.#life.end(reason);
-    this.#ruling.resolve(null);
-    this.#outcome.resolve({
+    this.#record.end({
       end,
       violation,
-      observed: this.#observed,
-      dropped: [],
       error,
       failedOpen: this.#unguarded,
       scoutError: this.#scout?.error ?? null,

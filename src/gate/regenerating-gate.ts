@@ -1,3 +1,4 @@
+import { deferred } from "../moderation/deferred.js";
 import type { Finding, Ruling } from "../moderation/ruling.js";
 import {
   ATTEMPTS,
@@ -7,6 +8,7 @@ import {
   nextAttempt,
   type RegenerateOptions,
 } from "./attempt.js";
+import { AttemptSums, type Spent } from "./attempt-sums.js";
 import { Continuation, lengthOfGiven, plainly } from "./continuation.js";
 import { Gate } from "./gate.js";
 import type { GateOptions, GateStats, Outcome, PartGate, RestartableStream } from "./gate-options.js";
@@ -28,9 +30,6 @@ export interface RegeneratingOptions<T> extends Omit<GateOptions, "mode" | "rele
   before?: (attempt: Attempt, released: string, spent: Spent) => Part<T>[];
 }
 
-/** What the attempts so far have cost the guard: UTF-16 units judged, and tokens. */
-export type Spent = Pick<GateStats, "judged" | "tokens">;
-
 /**
  * A gate that has its source try again: a row of gates, one an attempt, over one stream of the guard. Each holds the newest
  * tokens back; at a flag it drops them, and the next one begins with what the reader has. The guard reads that as it did
@@ -46,29 +45,17 @@ export class RegeneratingGate<T> implements PartGate<T> {
   #attempt = FIRST_ATTEMPT;
   /** What the reader has. */
   #released = "";
-  /** Units of it that the gate was given to begin with. */
-  #given = 0;
   /** Has been flagged, and the source was not asked again yet. */
   #flagged: ModerationViolation | null = null;
   readonly #dropped: ModerationViolation[] = [];
   readonly #observed: Finding[] = [];
-  /** Of the attempts before. */
-  #before: Sums = {
-    received: 0,
-    judged: 0,
-    released: 0,
-    peakLag: 0,
-    tokens: 0,
-    dropped: 0,
-    waitedForGuardMs: 0,
-  };
-  #first: Pick<GateStats, "promptTokens" | "reusedTokens" | "promptMs"> | null = null;
+  readonly #sums = new AttemptSums();
   /** Parts in place of a violation that the source has thrown. */
   readonly #instead: Part<T>[] = [];
-  #resolveDone!: (outcome: Outcome) => void;
+  readonly #outcome = deferred<Outcome>();
 
   readonly prompt: Promise<Ruling | null>;
-  readonly done: Promise<Outcome>;
+  readonly done = this.#outcome.promise;
 
   /**
    * @param ask is asked for each attempt
@@ -83,22 +70,13 @@ export class RegeneratingGate<T> implements PartGate<T> {
     this.#openStream = open;
     this.#options = options;
     this.#strategy = options.strategy ?? stop;
-    this.done = new Promise((resolve) => {
-      this.#resolveDone = resolve;
-    });
     this.#gate = this.#open();
     this.prompt = this.#gate.prompt;
     options.signal?.addEventListener("abort", this.#abort);
   }
 
   get stats(): Readonly<GateStats> {
-    const { lag, slides, suspicions, ...own } = this.#gate.stats;
-    const { promptTokens, reusedTokens, promptMs } = this.#first ?? own;
-    const regenerations = this.#dropped.length;
-    return {
-      ...{ lag, slides, suspicions, promptTokens, reusedTokens, promptMs, regenerations },
-      ...this.#sums(),
-    };
+    return this.#statsWith(this.#gate.stats);
   }
 
   [Symbol.asyncIterator](): this {
@@ -169,8 +147,8 @@ export class RegeneratingGate<T> implements PartGate<T> {
     } = this.#options;
     const attempt = this.#attempt;
     const released = this.#released;
-    const first = this.#options.before?.(attempt, released, this.#before) ?? plainly(attempt, released);
-    this.#given = lengthOfGiven(first);
+    const first = this.#options.before?.(attempt, released, this.#sums.before) ?? plainly(attempt, released);
+    this.#sums.begin(lengthOfGiven(first));
     const gate = new Gate<T>(
       (signal) => new Continuation(first, signal, this.#ask(attempt), attempt),
       () => this.#streamOf(),
@@ -206,9 +184,7 @@ export class RegeneratingGate<T> implements PartGate<T> {
   /** Has the source asked again. */
   #goOn(violation: ModerationViolation): void {
     const { intervention = "resample" } = this.#options;
-    this.#first ??= this.#gate.stats;
-    const sums = this.#sums();
-    this.#before = { ...sums, dropped: sums.received - sums.released };
+    this.#sums.drop(this.#gate.stats, this.#stream?.recalled ?? 0);
     this.#flagged = null;
     this.#attempt = nextAttempt(this.#dropped.length, this.#released, intervention, violation);
     this.#gate = this.#open();
@@ -222,20 +198,9 @@ export class RegeneratingGate<T> implements PartGate<T> {
     this.#options.onObserve?.(finding);
   }
 
-  /** Of all attempts so far. */
-  #sums(): Sums {
-    const { received, judged, released, peakLag, tokens, waitedForGuardMs } = this.#gate.stats;
-    const before = this.#before;
-    const recalled = this.#attempt === FIRST_ATTEMPT ? 0 : (this.#stream?.recalled ?? 0);
-    return {
-      received: before.received + Math.max(0, received - this.#given),
-      judged: before.judged + Math.max(0, judged - this.#given),
-      released: before.released + released,
-      peakLag: Math.max(before.peakLag, peakLag),
-      tokens: before.tokens + Math.max(0, tokens - recalled),
-      dropped: before.dropped,
-      waitedForGuardMs: before.waitedForGuardMs + waitedForGuardMs,
-    };
+  #statsWith(own: GateStats): GateStats {
+    const sums = this.#sums.stats(own, this.#stream?.recalled ?? 0);
+    return { ...sums, regenerations: this.#dropped.length };
   }
 
   /** One attempt has ended: the last of them unless the source is asked again. */
@@ -245,18 +210,13 @@ export class RegeneratingGate<T> implements PartGate<T> {
     this.#stream?.close();
     const { violation } = this.#attempt;
     const gaveUp = violation !== null && outcome.error === violation;
-    const released = this.#before.released + outcome.stats.released;
-    this.#resolveDone({
+    const { released } = outcome.stats;
+    this.#outcome.resolve({
       ...outcome,
       ...(gaveUp && { end: "flagged", violation, error: null }),
       observed: this.#observed,
       dropped: this.#dropped,
-      stats: { ...this.stats, released },
+      stats: this.#statsWith({ ...gate.stats, released }),
     });
   }
 }
-
-type Sums = Pick<
-  GateStats,
-  "received" | "judged" | "released" | "peakLag" | "tokens" | "dropped" | "waitedForGuardMs"
->;

@@ -17,16 +17,27 @@ export interface ScoutOptions {
  * fails, everything is suspicious.
  */
 export class Scout {
-  readonly #stream: Promise<VerdictStream>;
-  readonly #decode: (ids: readonly number[]) => string;
+  readonly #options: ScoutOptions;
   readonly #reading: Strictness;
+  #reads: { stream: Promise<VerdictStream>; decode: (ids: readonly number[]) => string } | null = null;
+  #suspicions = 0;
   #error: unknown = null;
 
-  constructor({ open, decoder }: ScoutOptions, reading: Strictness) {
-    this.#stream = open();
-    this.#stream.catch(() => {});
-    this.#decode = decoder();
+  constructor(options: ScoutOptions, reading: Strictness) {
+    this.#options = options;
     this.#reading = reading;
+  }
+
+  /** How many parts it suspected. */
+  get suspicions(): number {
+    return this.#suspicions;
+  }
+
+  /** Begins to read. To be called once, ahead of the rest. */
+  start(): void {
+    const stream = this.#options.open();
+    stream.catch(() => {});
+    this.#reads = { stream, decode: this.#options.decoder() };
   }
 
   /** What it failed of; null where it works. */
@@ -36,23 +47,30 @@ export class Scout {
 
   /** Whether there is anything in a part that it does not take for safe, however much of it may still change. */
   async suspects<T>(part: Part<T>): Promise<boolean> {
-    if (this.#error !== null) return true;
+    const found = await this.#finds(part);
+    if (found) this.#suspicions++;
+    return found;
+  }
+
+  close(): void {
+    this.#reads?.stream.then(
+      (stream) => stream.close(),
+      () => {},
+    );
+  }
+
+  async #finds<T>(part: Part<T>): Promise<boolean> {
+    const reads = this.#reads;
+    if (this.#error !== null || !reads) return true;
     if (part.kind === "item") return false;
-    const text = part.kind === "text" ? part.text : this.#decode(part.ids);
+    const text = part.kind === "text" ? part.text : reads.decode(part.ids);
     try {
-      const verdicts = text === "" ? [] : await (await this.#stream).pushText(text);
+      const verdicts = text === "" ? [] : await (await reads.stream).pushText(text);
       return verdicts.some((verdict) => this.#counts(verdict));
     } catch (error) {
       this.#error = error;
       return true;
     }
-  }
-
-  close(): void {
-    this.#stream.then(
-      (stream) => stream.close(),
-      () => {},
-    );
   }
 
   #counts({ risk }: Verdict): boolean {

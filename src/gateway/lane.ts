@@ -1,10 +1,11 @@
 import { AnswerFormatter } from "../gate/answer-formatter.js";
 import type { Attempt } from "../gate/attempt.js";
+import type { Spent } from "../gate/attempt-sums.js";
 import { Channel } from "../gate/channel.js";
 import { Gate } from "../gate/gate.js";
 import type { GateOptions, PartGate, RestartableStream, VerdictStream } from "../gate/gate-options.js";
 import type { TextPart } from "../gate/parts.js";
-import { RegeneratingGate, type Spent } from "../gate/regenerating-gate.js";
+import { RegeneratingGate } from "../gate/regenerating-gate.js";
 import type { ScoutOptions } from "../gate/scout.js";
 import { ModerationViolation } from "../gate/violation.js";
 import { Slot } from "./allow-list.js";

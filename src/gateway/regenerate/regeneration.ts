@@ -1,5 +1,5 @@
 import type { Attempt, ContinuingServer, RegenerateOptions } from "../../gate/attempt.js";
-import type { Spent } from "../../gate/regenerating-gate.js";
+import type { Spent } from "../../gate/attempt-sums.js";
 import { RequestError } from "../api-error.js";
 import type { Json } from "../json.js";
 import type { Media } from "../media.js";
