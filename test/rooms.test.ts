@@ -70,6 +70,19 @@ test("no file waits for itself to be loaded", () => {
   expect(circles).toEqual([]);
 });
 
+test("a command line is read, and help given, without what judges: that is loaded once a command runs", () => {
+  const read = new Set(["cli/main.ts", "cli/program.ts"]);
+  for (const file of read) {
+    for (const { to } of imports.filter(({ from, runs }) => runs && from === file)) read.add(to);
+  }
+  const others = [...read].filter((file) => !file.startsWith("cli/"));
+  expect(others).toContain("runtime/devices/kind-names.ts");
+  const HEAVY =
+    /^(engine|tokenizer|checkpoint|onnx|export|guard|download|evaluation)\/|^guard\.ts|ffi|library/;
+  expect(others.filter((file) => HEAVY.test(file))).toEqual([]);
+  expect(others.length).toBeLessThan(12);
+});
+
 test("no protocol of the proxy imports from another", () => {
   const protocol = (path: string) => /^gateway\/(openai|anthropic|ollama)\//.exec(path)?.[1];
   const others = imports.filter(

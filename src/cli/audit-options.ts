@@ -1,6 +1,5 @@
 import { Option } from "commander";
 import { DeviceError, InputError } from "../errors.js";
-import { readText } from "../files/regular-file.js";
 import type { AuditLog } from "../gateway/audit/log.js";
 import { createTerminal } from "./terminal.js";
 
@@ -71,6 +70,7 @@ export async function closeAudit(audit: AuditLog | undefined): Promise<void> {
 
 async function keyOf({ auditKeyFile }: AuditOptions): Promise<string | undefined> {
   if (auditKeyFile === undefined) return process.env[KEY_VARIABLE] || undefined;
+  const { readText } = await import("../files/regular-file.js");
   const text = await readText(auditKeyFile, LARGEST_KEY).catch((cause) => {
     const message = `The audit's key, ${auditKeyFile}, cannot be read (${cause.code ?? cause.message}).`;
     throw new InputError("AUDIT_KEY_INVALID", message, { cause });

@@ -2,6 +2,7 @@ import { InputError } from "../errors.js";
 import { jsonlText } from "../gate/inputs/jsonl.js";
 import { ollamaText } from "../gate/inputs/ollama.js";
 import { sseText } from "../gate/inputs/sse.js";
+import type { InputKind } from "./input-kinds.js";
 
 /** UTF-16 units, or ids. */
 const PIECE = 1024;
@@ -9,16 +10,13 @@ const PIECE = 1024;
 /** More digits than any id has. */
 const LONGEST_ID = 16;
 
-const READERS = {
+const READERS: Record<InputKind, () => AsyncIterable<string | number[]>> = {
   text: readText,
   ids: readIds,
   sse: () => sseText(readText()),
   jsonl: () => jsonlText(readText()),
   ollama: () => ollamaText(readText()),
-} satisfies Record<string, () => AsyncIterable<string | number[]>>;
-
-export type InputKind = keyof typeof READERS;
-export const INPUT_KINDS = Object.keys(READERS) as InputKind[];
+};
 
 /**
  * The response on standard input, as text or as ids. Long chunks come in pieces, so that a verdict is not waited for

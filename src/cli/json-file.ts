@@ -1,5 +1,4 @@
 import { InputError } from "../errors.js";
-import { fileProblem, readText } from "../files/regular-file.js";
 import { parseJson } from "../validation/json.js";
 
 /** In bytes: far more than a context of messages, or any policy, takes. */
@@ -19,6 +18,7 @@ export async function readJsonFile(
   kind: "POLICY" | "MESSAGES",
   hint: string,
 ): Promise<unknown> {
+  const { fileProblem, readText } = await import("../files/regular-file.js");
   let text: string;
   try {
     text = await readText(file, LARGEST);

@@ -2,7 +2,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import type { LoadProgress } from "../engine/engine.js";
 import type { GenGuard } from "../gen-guard.js";
 import type { Guard, LoadOptions } from "../guard.js";
-import { DTYPES, type Dtype } from "../model/manifest.js";
+import { DTYPES, type Dtype } from "../model/dtypes.js";
 import { type DeviceName, parseDevice } from "../runtime/devices/device-id.js";
 import { whole } from "./numbers.js";
 import { StageProgress } from "./stage-progress.js";

@@ -1,4 +1,4 @@
-import cliProgress from "cli-progress";
+import { createRequire } from "node:module";
 import pc from "picocolors";
 
 /** A stream people may look at: colour where it is wanted, a moving bar where there is a screen. */
@@ -74,6 +74,8 @@ export function createTerminal(stream: NodeJS.WriteStream): Terminal {
 }
 
 function bar(stream: NodeJS.WriteStream, label: string, total: number, unit: string): Progress {
+  // Few commands show one.
+  const cliProgress: typeof import("cli-progress") = createRequire(import.meta.url)("cli-progress");
   const display = new cliProgress.SingleBar(
     {
       stream,

@@ -2,14 +2,13 @@ import { createHash } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { FloatType } from "../onnx/float.js";
-import type { DeviceKindName } from "../runtime/devices/kinds.js";
+import type { DeviceKindName } from "../runtime/devices/kind-names.js";
 import type { GuardConfig } from "./config.js";
+import type { Dtype } from "./dtypes.js";
 import type { ModelOutput } from "./outputs.js";
 import type { SelfTest } from "./self-test.js";
 
-/** Formats of the weights that `qwen3guard export --dtype` writes. */
-export const DTYPES = ["fp32", "bf16", "fp16", "int8", "w8a8", "int4"] as const;
-export type Dtype = (typeof DTYPES)[number];
+export { DTYPES, type Dtype } from "./dtypes.js";
 
 export type Device = DeviceKindName;
 

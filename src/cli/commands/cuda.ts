@@ -1,7 +1,5 @@
 import { Command } from "commander";
-import { cudaFolder, inspectCuda } from "../../runtime/devices/cuda/files.js";
 import type { WheelSource } from "../../runtime/devices/cuda/install/install.js";
-import { driverText, nextStep } from "../../runtime/devices/cuda/report.js";
 import { interruptSignal } from "../interrupt.js";
 import { ProgressBars } from "../progress-bars.js";
 import { createTerminal, visible, visibleLine } from "../terminal.js";
@@ -35,10 +33,14 @@ Environment:
   PIP_INDEX_URL     another package index or a mirror (default: https://pypi.org/simple)`,
     )
     .action(async ({ from }: { from?: string }) => {
-      const { installCuda, missingWheels } = await import("../../runtime/devices/cuda/install/install.js");
+      const [{ installCuda, missingWheels }, { cudaFolder, inspectCuda }, { nextStep }] = await Promise.all([
+        import("../../runtime/devices/cuda/install/install.js"),
+        import("../../runtime/devices/cuda/files.js"),
+        import("../../runtime/devices/cuda/report.js"),
+      ]);
       const signal = interruptSignal();
       const wheels = await missingWheels(from, signal);
-      announce(wheels, from);
+      announce(wheels, from, cudaFolder());
       const progress = new ProgressBars(createTerminal(process.stderr));
       await installCuda(wheels, {
         onProgress: (file, done, total) => progress.update(file, "bytes", done, total),
@@ -49,7 +51,7 @@ Environment:
     });
 }
 
-function announce(wheels: WheelSource[], from: string | undefined): void {
+function announce(wheels: WheelSource[], from: string | undefined, into: string): void {
   const total = wheels.reduce((sum, { size }) => sum + size, 0);
   for (const { name, size, libraries } of wheels) {
     process.stderr.write(
@@ -59,7 +61,7 @@ function announce(wheels: WheelSource[], from: string | undefined): void {
   const source = from ?? "the package index";
   if (wheels.length > 0) {
     process.stderr.write(
-      `${megabytes(total).padStart(9)}  in all, from ${visibleLine(`${source}, into ${cudaFolder()}`)}\n`,
+      `${megabytes(total).padStart(9)}  in all, from ${visibleLine(`${source}, into ${into}`)}\n`,
     );
   } else process.stderr.write("Nothing to fetch.\n");
 }
@@ -72,7 +74,11 @@ function statusCommand(): Command {
         "used, 1 if not.",
     )
     .option("--json", "one JSON object instead of text")
-    .action(({ json }: { json?: boolean }) => {
+    .action(async ({ json }: { json?: boolean }) => {
+      const [{ inspectCuda }, { driverText, nextStep }] = await Promise.all([
+        import("../../runtime/devices/cuda/files.js"),
+        import("../../runtime/devices/cuda/report.js"),
+      ]);
       const status = inspectCuda();
       if (json) process.stdout.write(`${JSON.stringify(status)}\n`);
       else {

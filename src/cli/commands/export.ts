@@ -1,6 +1,7 @@
 import { Command, Option } from "commander";
-import { type Comparison, type Device, DTYPES, type Dtype } from "../../model/manifest.js";
-import { DEVICE_KIND_NAMES } from "../../runtime/devices/kinds.js";
+import { DTYPES, type Dtype } from "../../model/dtypes.js";
+import type { Comparison, Device } from "../../model/manifest.js";
+import { DEVICE_KIND_NAMES } from "../../runtime/devices/kind-names.js";
 import { interruptSignal } from "../interrupt.js";
 import { StageProgress } from "../stage-progress.js";
 import { createTerminal, visibleLine } from "../terminal.js";

@@ -2,7 +2,6 @@ import { existsSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { Command, Option } from "commander";
 import { InputError } from "../../errors.js";
-import { readText } from "../../files/regular-file.js";
 import { isLoopbackName } from "../../gateway/loopback.js";
 import type { Listening } from "../../gateway/server.js";
 import type { PolicyData } from "../../moderation/policy.js";
@@ -176,6 +175,7 @@ function warningsOf({ host, allowHost }: Options, apiKeys: readonly string[]): s
 
 /** @throws {InputError} KEYS_INVALID */
 async function readKeys(path: string): Promise<string[]> {
+  const { readText } = await import("../../files/regular-file.js");
   const text = await readText(path, LARGEST_KEYS).catch((cause) => {
     throw new InputError(
       "KEYS_INVALID",

@@ -1,5 +1,5 @@
 import { InputError } from "../../errors.js";
-import { ACCELERATORS, DEVICE_KINDS, type DeviceKindName } from "./kinds.js";
+import { ACCELERATORS, type DeviceKindName } from "./kind-names.js";
 
 /** How users name a device: auto is a GPU where it works and else the CPU, cuda is the first GPU. */
 export type DeviceName = "auto" | DeviceKindName | `${Exclude<DeviceKindName, "cpu">}:${number}`;
@@ -18,7 +18,7 @@ export function parseDevice(name: string): DeviceId | "auto" {
   if (name === "auto") return "auto";
   if (name === "cpu") return CPU;
   const [, kind, index = "0"] = /^([a-z]+)(?::(\d{1,3}))?$/.exec(name) ?? [];
-  if (!Object.hasOwn(DEVICE_KINDS, kind ?? "") || kind === "cpu") {
+  if (!ACCELERATORS.some((known) => known === kind)) {
     const names = ["auto", "cpu", ...ACCELERATORS].join(", ");
     const numbered = ACCELERATORS.map((kind) => `${kind}:N`).join(", ");
     throw new InputError("UNKNOWN_DEVICE", `Unknown device "${name}". Choose ${names} or ${numbered}.`);

@@ -1,5 +1,8 @@
 import { cudaKind } from "./cuda/kind.js";
 import type { DeviceKind } from "./kind.js";
+import type { DeviceKindName } from "./kind-names.js";
+
+export { ACCELERATORS, DEVICE_KIND_NAMES, type DeviceKindName } from "./kind-names.js";
 
 const cpuKind: DeviceKind = {
   title: "The CPU",
@@ -15,12 +18,8 @@ const cpuKind: DeviceKind = {
   runtimeLibrary: () => null,
 };
 
-/** Every kind of device there is, by the name users give it. A new one is a folder, a line here and one in open.ts. */
-export const DEVICE_KINDS = { cpu: cpuKind, cuda: cudaKind } as const satisfies Record<string, DeviceKind>;
-
-export type DeviceKindName = keyof typeof DEVICE_KINDS;
-
-export const DEVICE_KIND_NAMES = Object.keys(DEVICE_KINDS) as DeviceKindName[];
-
-/** The kinds that may serve a model better than the CPU, which serves every one. */
-export const ACCELERATORS = DEVICE_KIND_NAMES.filter((name) => name !== "cpu");
+/** A new one is a folder, a name in kind-names.ts, a line here and one in open.ts. */
+export const DEVICE_KINDS = { cpu: cpuKind, cuda: cudaKind } as const satisfies Record<
+  DeviceKindName,
+  DeviceKind
+>;
