@@ -1,5 +1,5 @@
 import { InputError } from "../errors.js";
-import { LONGEST_STEP, type StepRange } from "./batch.js";
+import { LONGEST_STEP, type StepRange } from "./recorded-steps.js";
 
 /** Rows whose longer steps are recorded, where they are at all: few streams use those alone. */
 const ROWS = 16;

@@ -3,8 +3,9 @@ import { GuardError } from "../errors.js";
 import type { ModelOutput } from "../model/outputs.js";
 import type { Device } from "../runtime/devices/device.js";
 import { deviceName } from "../runtime/devices/device-id.js";
-import type { BatchRunner, Row, StepRange } from "./batch.js";
+import type { BatchRunner, Row } from "./batch.js";
 import type { Logits } from "./logits.js";
+import type { StepRange } from "./recorded-steps.js";
 
 /** How steps are recorded on a device that can (CUDA graphs). */
 export interface RecordingReport {
