@@ -1,5 +1,5 @@
 import { IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo, ListenOptions } from "node:net";
+import type { AddressInfo, ListenOptions, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { createAdaptorServer, type HttpBindings, type ServerType } from "@hono/node-server";
 import { InputError } from "../errors.js";
@@ -127,7 +127,10 @@ async function answer(service: Service, request: Request, incoming: IncomingMess
   if (!unread) return response;
   const headers = new Headers(response.headers);
   if (await readToEnd(incoming)) headers.delete("connection");
-  else headers.set("connection", "close");
+  else {
+    headers.set("connection", "close");
+    closeLate(incoming.socket);
+  }
   return new Response(response.body, { status: response.status, headers });
 }
 
@@ -151,6 +154,18 @@ function readToEnd(incoming: IncomingMessage): Promise<boolean> {
     incoming.once("end", () => end(true));
     incoming.resume();
   });
+}
+
+/**
+ * Behind the answer says no more, and goes on dropping what comes: a connection that is closed on a client that writes may take
+ * the answer with it.
+ */
+function closeLate(socket: Socket): void {
+  socket.destroySoon = () => {
+    socket.end();
+    const timer = setTimeout(() => socket.destroy(), UNWANTED_MS);
+    socket.once("close", () => clearTimeout(timer));
+  };
 }
 
 /** Of what listens on a path the path. */

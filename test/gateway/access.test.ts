@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { Agent, request } from "node:http";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
@@ -314,6 +315,31 @@ describe("sockets", () => {
       agent.destroy();
     },
   );
+
+  test("a client that writes more than anybody drops has its answer, and may write on until it is closed", async () => {
+    const tooLarge = () => new Response("no", { status: 413, headers: { connection: "close" } });
+    const server = await listen({ fetch: tooLarge, drain() {}, abort() {} }, 0, "127.0.0.1");
+    servers.push(server);
+    const options = { port: Number(new URL(server.url).port), host: "127.0.0.1", allowHalfOpen: true };
+    const client = connect(options);
+    const errors: Error[] = [];
+    client.on("error", (error) => errors.push(error));
+    client.write(`POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${2 ** 30}\r\n\r\n`);
+    const mebibyte = Buffer.alloc(2 ** 20);
+    const send = () => new Promise<void>((resolve) => client.write(mebibyte, () => resolve()));
+    let answer = "";
+    client.on("data", (bytes) => {
+      answer += bytes;
+    });
+    const ended = once(client, "end");
+    for (let i = 0; i < 66; i++) await send();
+    await ended;
+    expect(answer).toMatch(/^HTTP\/1\.1 413 [\s\S]*connection: close/i);
+    // What the answer's end does to it takes a moment.
+    for (let i = 0; i < 8; i++) await new Promise((resolve) => setTimeout(resolve, 10)).then(send);
+    expect(errors).toEqual([]);
+    client.destroy();
+  });
 
   test("clients that say nothing, or do not come to an end, are not waited for without end", async () => {
     const service = { fetch: async (r: Request) => new Response(await r.text()), drain() {}, abort() {} };

@@ -5,6 +5,10 @@ import { SocketFrames } from "./socket-frames.js";
 /** Bytes at the end of what was sent that tell where in an answer it stopped. */
 const TAIL = 5;
 const LAST_CHUNK = Buffer.from("0\r\n\r\n");
+/** Milliseconds for a worker to show that it lives. */
+const PATIENCE = 2000;
+/** Milliseconds for a client to close its half once nothing more is said to it. */
+const FAREWELL = 5000;
 
 /**
  * Passes a client's bytes to a worker and the worker's back, until either ends. Where a worker's end cuts an answer short,
@@ -27,6 +31,7 @@ export function relay(client: Socket, path: string): Promise<void> {
     worker.once(event, () => {
       if (!over) void conclude(client, path, answer);
       over = true;
+      client.unpipe(worker);
       worker.destroy();
     });
   }
@@ -39,15 +44,29 @@ export function relay(client: Socket, path: string): Promise<void> {
  */
 async function conclude(client: Socket, path: string, answer: AnswerState): Promise<void> {
   if (answer.mayHaveBeenIdle && (await answers(path))) client.destroy();
-  else if (client.writable) client.end(answer.conclusion());
+  else if (client.writable) client.end(answer.conclusion(), () => takeLeave(client));
 }
 
-/** Whether somebody answers there. Of a process that is ending the system may go on to take connections for a moment. */
+/** Drops what a client still says. One that never closes its half would keep the connection for ever. */
+function takeLeave(client: Socket): void {
+  const timer = setTimeout(() => client.destroy(), FAREWELL);
+  client.once("close", () => clearTimeout(timer));
+  client.resume();
+}
+
+/**
+ * Whether somebody answers there, within a time: a worker may hang. Of a process that is ending the system may go on to take
+ * connections for a moment.
+ */
 function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const probe = connect({ path });
+    const timer = setTimeout(() => probe.destroy(), PATIENCE);
     probe.on("error", () => {});
-    probe.once("close", () => resolve(false));
+    probe.once("close", () => {
+      clearTimeout(timer);
+      resolve(false);
+    });
     probe.once("data", () => {
       resolve(true);
       probe.destroy();

@@ -17,6 +17,8 @@ const MOST_WAITING = 1024;
 /** Milliseconds until a worker is started again that died before it was ready; doubled each time. */
 const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 30_000;
+/** Milliseconds beyond its time of grace for a worker to end. */
+const FAREWELL = 10_000;
 
 export interface WorkerPoolOptions {
   workers: number;
@@ -115,9 +117,9 @@ export class WorkerPool {
 
   /**
    * Takes no more connections, lets requests under way end for the workers' time of grace, or for none, then ends them. A
-   * second call can shorten that.
+   * second call can shorten that. One that does not hear is killed.
    */
-  async close(graceMs: number): Promise<void> {
+  async close(graceMs: number, farewellMs = FAREWELL): Promise<void> {
     this.#closing = true;
     this.#server.close();
     for (const socket of this.#waiting.splice(0)) socket.destroy();
@@ -125,7 +127,7 @@ export class WorkerPool {
       // Nobody waits for one that has not begun, whatever it is at.
       if (graceMs === 0 && !ready) worker.process.kill("SIGKILL");
       else tell(worker, { kind: "close", now: graceMs === 0 });
-      return worker.isDead() ? null : once(worker, "exit");
+      return worker.isDead() ? null : endOf(worker, graceMs + farewellMs);
     });
     await Promise.all(gone);
     for (const socket of this.#open) socket.destroySoon();
@@ -241,6 +243,12 @@ export class WorkerPool {
   #note(event: string, facts: object): void {
     this.#log(JSON.stringify({ time: new Date().toISOString(), event, ...facts }));
   }
+}
+
+async function endOf(worker: Worker, patience: number): Promise<void> {
+  const timer = setTimeout(() => worker.process.kill("SIGKILL"), patience);
+  await once(worker, "exit");
+  clearTimeout(timer);
 }
 
 function tell(worker: Worker, message: ToWorker): void {

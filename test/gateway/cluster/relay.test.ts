@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { AnswerState, relay } from "../../../src/gateway/cluster/relay.js";
 import { temporaryFolder } from "../../support/temporary-folder.js";
 
@@ -106,4 +106,56 @@ test.each<[string, (worker: Server) => void]>([
     socket.destroy();
   });
   expect(said).toMatch(/^HTTP\/1\.1 503 [\s\S]*worker_lost/);
+});
+
+async function turns(count: number): Promise<string> {
+  for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
+  return "under way";
+}
+
+/** Timers of the relay go when a test says so; those of sockets go on. */
+function holdTimers(): void {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  onTestFinished(() => void vi.useRealTimers());
+}
+
+test("one that takes them and hangs keeps nobody waiting", async () => {
+  holdTimers();
+  const said = await asksTwice((socket, worker) => {
+    worker.removeAllListeners("connection").on("connection", () => vi.advanceTimersByTime(2000));
+    socket.destroy();
+  });
+  expect(said).toMatch(/^HTTP\/1\.1 503 [\s\S]*worker_lost/);
+});
+
+test.each([
+  ["says nothing more", 0],
+  ["goes on sending", 8 << 20],
+])("a client that keeps its half of a connection and %s has it for some seconds", async (_, bytes) => {
+  holdTimers();
+  const path = join(await temporaryFolder(), "1");
+  const worker = createServer((socket) => {
+    socket.on("error", () => {});
+    socket.once("data", () => socket.end(REFUSED, () => socket.destroy()));
+  });
+  let relayed: Promise<void> | undefined;
+  const pool = createServer({ allowHalfOpen: true }, (socket) => {
+    relayed = relay(socket, path);
+  });
+  await Promise.all([once(worker.listen(path), "listening"), once(pool.listen(0, "127.0.0.1"), "listening")]);
+  onTestFinished(() => void [worker, pool].map((server) => server.close()));
+  const client = connect({
+    port: (pool.address() as AddressInfo).port,
+    host: "127.0.0.1",
+    allowHalfOpen: true,
+  });
+  client.on("error", () => {});
+  client.write("POST / HTTP/1.1\r\n\r\n");
+  client.resume();
+  await once(client, "end");
+  client.write(Buffer.alloc(bytes));
+  expect(await Promise.race([relayed, turns(50)])).toBe("under way");
+  vi.advanceTimersByTime(5000);
+  await relayed;
+  client.destroy();
 });

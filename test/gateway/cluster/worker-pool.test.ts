@@ -1,6 +1,8 @@
+import cluster, { type Worker } from "node:cluster";
 import { once } from "node:events";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { expect, test, vi } from "vitest";
 import { WorkerPool } from "../../../src/gateway/cluster/worker-pool.js";
 import { freePort } from "../../support/free-port.js";
@@ -24,6 +26,19 @@ test("a connection that comes as soon as the pool listens is the pool's, however
   await pool.close(0);
   await closed;
   expect(client.destroyed).toBe(true);
+});
+
+test("a worker that hangs is killed once its time is over", async () => {
+  cluster.setupPrimary({ exec: fileURLToPath(new URL("../../support/pool-worker.mjs", import.meta.url)) });
+  const pool = await WorkerPool.listen({ workers: 2, port: 0, host: "127.0.0.1", log: () => {} });
+  await pool.start();
+  const ends = Object.values(cluster.workers ?? {}).map((worker) => once(worker as Worker, "exit"));
+  expect(ends).toHaveLength(2);
+  await pool.close(10, 10);
+  expect(await Promise.all(ends)).toEqual([
+    [null, "SIGKILL"],
+    [null, "SIGKILL"],
+  ]);
 });
 
 async function connected(port: number) {
