@@ -33,7 +33,7 @@ export function parseRow({ bytes, length }: Line, field: string): Row {
   const text = bytes.toString("utf8");
   const value = parseObject(bytes, field);
   if (value instanceof InputError) return wrapped(text.trimEnd(), value);
-  const body = text.trim().slice(0, -1).trimEnd();
+  const body = text.trimEnd().slice(0, -1).trimEnd();
   const comma = Object.keys(value).length > 0 ? "," : "";
   const filled = (found: object) => `${body}${comma}${JSON.stringify(field)}:${JSON.stringify(found)}}`;
   const conversation = conversationOf(value);

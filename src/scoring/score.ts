@@ -70,7 +70,7 @@ async function judge(
   { field, reuse, signal }: ScoreOptions,
 ): Promise<string> {
   const number = ++totals.lines;
-  if (isBlank(line.bytes) && line.bytes.length === line.length) return "";
+  if (isBlank(line.bytes) && line.bytes.length === line.length) return line.bytes.toString("latin1");
   const row = parseRow(line, field);
   try {
     if ("problem" in row) throw row.problem;

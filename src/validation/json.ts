@@ -1,6 +1,7 @@
 /** Of a checkpoint's files, in bytes. An index takes 100 a tensor; parsing takes some thirty times as much memory. */
 export const LARGEST_JSON = 8 << 20;
-const DEEPEST = 128;
+/** Levels of nesting: much more than anybody writes, and little for whoever goes through it recursively. */
+export const DEEPEST = 128;
 
 /**
  * JSON of a file, or of anything else strangers write. Deep nesting is refused: parsing it takes seconds and gigabytes,

@@ -10,9 +10,9 @@ const codeOf = (text: string | Uint8Array) => {
 };
 
 test("what is found is put at a row's end; all before it stays byte for byte", () => {
-  const line = '{"id": 12345678901234567890, "a":1.0,\t"prompt":"\\u0068i" }';
+  const line = ' \t{"id": 12345678901234567890, "a":1.0,\t"prompt":"\\u0068i" }';
   expect(read(`${line}\r`).with({ risk: "Safe" })).toBe(
-    '{"id": 12345678901234567890, "a":1.0,\t"prompt":"\\u0068i","found":{"risk":"Safe"}}',
+    ' \t{"id": 12345678901234567890, "a":1.0,\t"prompt":"\\u0068i","found":{"risk":"Safe"}}',
   );
 });
 

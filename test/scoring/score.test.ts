@@ -74,6 +74,13 @@ test("a blank line stays blank, a line that cannot be judged has its error, and 
   expect(totals).toEqual({ lines: 6, risks: new Map([["Safe", 2]]), errors: 3, firstError: 3 });
 });
 
+test("a blank line goes on byte for byte, whatever it is blank of", async () => {
+  const blank = ["", " ", "\t \t", "  \r"];
+  const { written, totals } = await scored(guard, [row("Hi").trim(), ...blank, row("Ho").trim()]);
+  expect(written.slice(1, -1)).toEqual(blank.map((line) => `${line}\n`));
+  expect(totals).toMatchObject({ lines: 6, errors: 0 });
+});
+
 test("a line longer than the guard's context is judged in windows", async () => {
   const { written, totals } = await scored(guard, [
     JSON.stringify({ prompt: "A word or two. ".repeat(guard.maxTokens) }),

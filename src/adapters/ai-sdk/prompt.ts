@@ -4,7 +4,7 @@ import type { Prompt } from "../../gateway/parsed-request.js";
 import { promptOf } from "../../gateway/request/beside.js";
 import type { TextMessage } from "../../gateway/request/messages.js";
 import type { Policy } from "../../moderation/policy.js";
-import { textsIn } from "../../tokenizer/chat-template/standing.js";
+import { asJson, textsIn } from "../../tokenizer/chat-template/standing.js";
 import type { CallOptions } from "./types.js";
 
 type Fields = Record<string, unknown>;
@@ -32,7 +32,7 @@ const STORED = /^(previous_?(response|interaction)_?id|conversation(_?id)?|cache
  */
 export function readPrompt(params: CallOptions, policy: Policy): Prompt {
   const { prompt, tools = [], toolChoice, providerOptions } = params;
-  const { type: _, ...format } = (params.responseFormat ?? {}) as Fields;
+  const { type: _, ...format } = record(asJson(params.responseFormat, "the answer's format"));
   const reader = new PromptReader(policy);
   const messages = prompt.flatMap((message) => reader.message(message));
   reader.options(providerOptions);
@@ -41,7 +41,17 @@ export function readPrompt(params: CallOptions, policy: Policy): Prompt {
 }
 
 function toolTexts(tool: Fields): string[] {
-  const { type: _, id, name, description, inputSchema, inputExamples, args, providerOptions, ...rest } = tool;
+  const {
+    type: _,
+    id,
+    name,
+    description,
+    inputSchema,
+    inputExamples,
+    args,
+    providerOptions,
+    ...rest
+  } = record(asJson(tool, "their tools"));
   return [
     ...textsIn([name, description, inputSchema, inputExamples, rest]),
     ...optionTexts([id, args, providerOptions]),
@@ -53,14 +63,18 @@ function optionTexts(options: unknown): string[] {
   return textsIn(unsealed(options)).filter((text) => !WORD.test(text));
 }
 
-/** A value without what only the provider can read. */
-export function unsealed(options: unknown): unknown {
-  if (Array.isArray(options)) return options.map(unsealed);
+/** A value as JSON, without what only the provider can read. @throws {InputError} MESSAGES_INVALID */
+export function unsealed(value: unknown): unknown {
+  return withoutSeals(asJson(value, "options or results"));
+}
+
+function withoutSeals(options: unknown): unknown {
+  if (Array.isArray(options)) return options.map(withoutSeals);
   if (typeof options !== "object" || options === null) return options;
   const isSealed = (name: string, value: unknown) =>
     SEALED.includes(name) && typeof value === "string" && SEAL.test(value);
   const open = Object.entries(options).filter(([name, value]) => !isSealed(name, value));
-  return Object.fromEntries(open.map(([name, value]) => [name, unsealed(value)]));
+  return Object.fromEntries(open.map(([name, value]) => [name, withoutSeals(value)]));
 }
 
 class PromptReader {
@@ -74,7 +88,7 @@ class PromptReader {
 
   /** Of provider options: their texts; stored turns are out of the guard's reach. */
   options(options: unknown): void {
-    for (const own of Object.values(record(options))) {
+    for (const own of Object.values(record(asJson(options, "provider options")))) {
       for (const [name, value] of Object.entries(record(own))) {
         if (STORED.test(name) && value != null) this.#unjudged(`turns stored with the provider (${name})`);
       }
@@ -106,7 +120,10 @@ class PromptReader {
         rejectAttachment(`a file (${mediaType(part)})`, this.#policy);
         break;
       case "tool-call":
-        turn.calls.push({ type: "function", function: { name: part.toolName, arguments: part.input } });
+        turn.calls.push({
+          type: "function",
+          function: { name: part.toolName, arguments: asJson(part.input, "a call's arguments") },
+        });
         break;
       case "tool-result":
         turn.result(this.#output(record(part.output)));
@@ -129,7 +146,7 @@ class PromptReader {
         return text(output.value);
       case "json":
       case "error-json":
-        return JSON.stringify(output.value) ?? "";
+        return JSON.stringify(asJson(output.value, "a tool's results")) ?? "";
       case "execution-denied":
         return text(output.reason);
       case "content":
@@ -218,6 +235,7 @@ function record(value: unknown): Fields {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : {};
 }
 
+/** Where a text belongs; what else stands there may be one to the provider. */
 function text(value: unknown): string {
-  return typeof value === "string" ? value : "";
+  return typeof value === "string" ? value : textsIn(asJson(value, "texts")).join("\n");
 }

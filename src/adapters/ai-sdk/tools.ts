@@ -3,7 +3,7 @@ import type { AnswerFormatter } from "../../gate/answer-formatter.js";
 import { JsonText } from "../../gate/json-text.js";
 import type { Part } from "../../gate/parts.js";
 import type { Policy } from "../../moderation/policy.js";
-import { textsIn } from "../../tokenizer/chat-template/standing.js";
+import { asJson, textsIn } from "../../tokenizer/chat-template/standing.js";
 import { unsealed } from "./prompt.js";
 import type { Content, StreamPart } from "./types.js";
 
@@ -99,7 +99,7 @@ function says({ json, said }: Call, input: string): boolean {
 
 /** JSON as its parser has it. A provider may give an object in its place, which the types forbid: the texts in that. */
 function read(input: unknown): string[] {
-  if (typeof input !== "string") return textsIn(input);
+  if (typeof input !== "string") return textsIn(asJson(input, "a call's arguments"));
   const text = new JsonText();
   return [text.push(input) + text.end()];
 }

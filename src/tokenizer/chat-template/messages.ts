@@ -1,4 +1,5 @@
 import { InputError } from "../../errors.js";
+import { DEEPEST } from "../../validation/json.js";
 import { wellFormed } from "../tokenizer.js";
 
 /**
@@ -186,14 +187,22 @@ function withoutBreaks(text: string): string {
   return text.replace(/^\n+/, "");
 }
 
-/** A copy as JSON would make it, each string well-formed. */
-export function plain(value: unknown): unknown {
-  if (typeof value === "string") return wellFormed(value);
-  if (Array.isArray(value)) return value.map(plain);
-  if (typeof value !== "object" || value === null) return value;
-  if ("toJSON" in value && typeof value.toJSON === "function") return plain(value.toJSON());
-  const fields = Object.entries(value).filter(([, field]) => field !== undefined);
-  return Object.fromEntries(fields.map(([name, field]) => [wellFormed(name), plain(field)]));
+/** A copy as JSON would make it, each string well-formed. @throws {RangeError} it is nested too deeply, or within itself */
+export function plain(value: unknown, depth = 0): unknown {
+  const told = asTold(value);
+  if (typeof told === "string") return wellFormed(told);
+  if (typeof told !== "object" || told === null) return told;
+  if (depth > DEEPEST) throw new RangeError(`it is nested more than ${DEEPEST} deep`);
+  if (Array.isArray(told)) return told.map((item) => plain(item, depth + 1));
+  const fields = Object.entries(told).filter(([, field]) => field !== undefined);
+  return Object.fromEntries(fields.map(([name, field]) => [wellFormed(name), plain(field, depth + 1)]));
+}
+
+/** What JSON takes a value for that says so itself. */
+function asTold(value: unknown): unknown {
+  const teller = value as { toJSON?: unknown } | null | undefined;
+  const told = typeof teller?.toJSON === "function" ? teller.toJSON() : value;
+  return told instanceof String ? String(told) : told;
 }
 
 export function invalid(what: string, options?: ErrorOptions): InputError {

@@ -28,10 +28,15 @@ export function textsIn(value: unknown): string[] {
 
 /** The texts of tool definitions, as a model's API is given them. @throws {InputError} MESSAGES_INVALID */
 export function toolTexts(tools: readonly unknown[]): string[] {
+  return textsIn(asJson(tools, "their tools"));
+}
+
+/** A value as a model's API is given it: what makes its own JSON says other things there than its fields do. @throws {InputError} MESSAGES_INVALID */
+export function asJson(value: unknown, what: string): unknown {
   try {
-    return textsIn(plain(tools));
+    return plain(value);
   } catch (cause) {
-    throw invalid("their tools cannot be written as JSON, or are nested too deeply", { cause });
+    throw invalid(`${what} cannot be written as JSON, or are nested too deeply`, { cause });
   }
 }
 

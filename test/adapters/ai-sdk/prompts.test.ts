@@ -150,6 +150,62 @@ describe.each(MAJORS)("ai $major", ({ major, Mock, sdk }) => {
     },
   );
 
+  test("what makes its own JSON is read as the provider is sent it, wherever that stands", async () => {
+    const own = (told: unknown) => Object.assign(() => {}, { toJSON: () => told });
+    class Row {
+      readonly #told: unknown;
+      constructor(told: unknown) {
+        this.#told = told;
+      }
+      toJSON() {
+        return this.#told;
+      }
+    }
+    const row = (told: string) => new Row({ note: told, toJSON: "a field of that name" });
+    const { model, inputs } = streaming([...text("t", "fine"), finish]);
+    const call = {
+      prompt: [
+        { role: "user", content: [{ type: "text", text: own("text one") }] },
+        {
+          role: "assistant",
+          content: [{ type: "tool-call", toolCallId: "1", toolName: "s", input: row("input two") }],
+        },
+        {
+          role: "tool",
+          content: [
+            {
+              ...{ type: "tool-result", toolCallId: "1", toolName: "s" },
+              output: { type: "json", value: row("result three") },
+              providerOptions: { x: row("option four") },
+            },
+          ],
+        },
+        { role: "user", content: [{ type: "text", text: new String("text five") }] },
+      ],
+      tools: [{ type: "function", name: "s", description: "six", inputSchema: row("schema seven") }],
+      providerOptions: own({ x: { prompt: [row("option eight")] } }),
+      responseFormat: { type: "json", schema: own({ description: "schema nine" }) },
+    };
+    const { stream } = await model.doStream(call as never);
+    for await (const _ of stream);
+    const read = JSON.stringify(inputs[0].messages);
+    for (const number of ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]) {
+      expect(read).toContain(number);
+    }
+  });
+
+  test("what holds itself, and so is no JSON, is refused", async () => {
+    const loop: Record<string, unknown> = {};
+    loop.loop = loop;
+    const result = { type: "tool-result", toolCallId: "1", toolName: "s" };
+    expect(await readParts([{ type: "text", text: "Hi", providerOptions: { x: loop } }])).toBe(
+      "MESSAGES_INVALID",
+    );
+    expect(await readParts([{ ...result, output: { type: "json", value: loop } }], "tool")).toBe(
+      "MESSAGES_INVALID",
+    );
+  });
+
   test("a part of a type that nobody knows is refused, unless the policy lets it pass", async () => {
     const parts = [
       { type: "text", text: "Hi" },

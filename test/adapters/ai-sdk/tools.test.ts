@@ -132,6 +132,16 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
     expect((await generated([object], judge)).content).toEqual([]);
   });
 
+  test("an input, or a result, that makes its own JSON is judged as that", async () => {
+    const own = { toJSON: () => ({ query: "a BAD BAD thing" }) };
+    const result = { type: "tool-result", toolCallId: "c", toolName: "look", result: own };
+    for (const parts of [[{ ...called(""), input: own }], [called(SAFE), result]]) {
+      const { out } = await streamed(parts as unknown as StreamPart[], judge);
+      expect(reason(out)).toEqual(["content-filter"]);
+      expect(JSON.stringify(out)).not.toContain("BAD");
+    }
+  });
+
   test("streamed first, a call leaves as text does, and a flag ends what follows", async () => {
     const { out } = await streamed([...pieces(FLAGGED), ...text("1", "so")], judge, "stream-first");
     expect(out.some(({ type }) => type === "tool-input-delta")).toBe(true);
