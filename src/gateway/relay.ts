@@ -5,6 +5,7 @@ import { ModerationViolation } from "../gate/violation.js";
 import { invalid, Slot } from "./allow-list.js";
 import { RequestError, toRequestError } from "./api-error.js";
 import type { Event, Released, Routed, StreamCodec, TextTarget } from "./codec.js";
+import { EventWriter } from "./event-writer.js";
 import { isRecord, type Json } from "./json.js";
 import type { Lane } from "./lane.js";
 import type { Media } from "./media.js";
@@ -54,8 +55,9 @@ export async function relay(
   writer: WritableStreamDefaultWriter<Uint8Array>,
   context: Context,
 ): Promise<void> {
-  const stream = new Relay(answer, lanes, writer, context);
-  stream.keepAlive();
+  const client = new EventWriter(writer, answer);
+  client.keepOpen(context.keepAlive);
+  const stream = new Relay(answer, lanes, client, context);
   const opening = stream.open();
   const reading = stream.read(body);
   lanes[0].again = (attempt, signal) => stream.again(attempt, signal);
@@ -70,7 +72,7 @@ export async function relay(
   } catch (error) {
     await stream.fail(error).catch(() => {});
   }
-  stream.silence();
+  client.silence();
   context.end();
   await Promise.allSettled([...sending, reading, ...stream.continuations]);
 }
@@ -78,9 +80,8 @@ export async function relay(
 class Relay {
   readonly #answer: StreamCodec;
   readonly #lanes: Lane[];
-  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #client: EventWriter;
   readonly #context: Context;
-  readonly #encoder = new TextEncoder();
   /** The event that tells of all choices, after everything else. */
   #last: Event | null = null;
   #terminated = false;
@@ -89,23 +90,15 @@ class Relay {
   #failure: RequestError | null = null;
   /** What goes on with the answer. */
   readonly continuations: Promise<void>[] = [];
-  #timer: NodeJS.Timeout | undefined;
-  /** Nothing was sent since the timer looked last. */
-  #silent = false;
   /** Where the server's own words of its failure come out, once they are judged. */
   readonly #quote = new Slot("", "content");
   /** Whose gate judges it. */
   #quoting: Lane | undefined;
 
-  constructor(
-    answer: StreamCodec,
-    lanes: Lane[],
-    writer: WritableStreamDefaultWriter<Uint8Array>,
-    context: Context,
-  ) {
+  constructor(answer: StreamCodec, lanes: Lane[], client: EventWriter, context: Context) {
     this.#answer = answer;
     this.#lanes = lanes;
-    this.#writer = writer;
+    this.#client = client;
     this.#context = context;
   }
 
@@ -156,7 +149,7 @@ class Relay {
 
   /** Sends what comes before the answer. */
   async open(): Promise<void> {
-    for (const event of this.#answer.opening()) await this.#write(event);
+    for (const event of this.#answer.opening()) await this.#client.write(event);
   }
 
   /** Hands on what passes of a choice. */
@@ -171,48 +164,28 @@ class Relay {
       // With stream-first it may have come out before it was judged.
       if (lane === this.#quoting) this.#quote.text = "";
       if (this.#lanes.every(({ input }) => input.left)) this.#context.stop();
-      for (const event of this.#answer.stop(choice, error)) await this.#write(event);
+      for (const event of this.#answer.stop(choice, error)) await this.#client.write(event);
     }
-  }
-
-  /** Keeps the connection open while nothing else is sent: text may be held, or the model may think. */
-  keepAlive(): void {
-    const { keepAlive } = this.#context;
-    if (keepAlive === 0) return;
-    this.#timer = setInterval(() => {
-      const reads = (this.#writer.desiredSize ?? 0) > 0;
-      if (this.#silent && reads) {
-        this.#writer.write(this.#encoder.encode(this.#answer.keepAlive())).catch(() => {});
-      }
-      this.#silent = true;
-    }, keepAlive * 1000).unref();
-  }
-
-  silence(): void {
-    clearInterval(this.#timer);
   }
 
   async end(): Promise<void> {
-    this.silence();
+    this.#client.silence();
     // Where every choice was stopped, that the stream ended early takes nothing from the client.
     const over = this.#stopped === this.#lanes.length && !(this.#failure instanceof UpstreamError);
     if (this.#failure && !over) throw this.#failure;
-    for (const event of this.#answer.closing()) await this.#write(event);
-    if (this.#last) await this.#write(this.#last);
-    const { terminator } = this.#answer;
-    if ((this.#terminated || this.#stopped > 0) && terminator !== null) {
-      await this.#writer.write(this.#encoder.encode(`data: ${terminator}\n\n`));
-    }
-    await this.#writer.close();
+    for (const event of this.#answer.closing()) await this.#client.write(event);
+    if (this.#last) await this.#client.write(this.#last);
+    if (this.#terminated || this.#stopped > 0) await this.#client.terminate();
+    await this.#client.close();
   }
 
   async fail(error: unknown): Promise<void> {
-    this.silence();
+    this.#client.silence();
     const failure = toRequestError(this.#context.reason(error));
     if (failure instanceof UpstreamError && this.#quote.text === failure.quote && failure.quote !== "")
       failure.tell();
-    await this.#write(this.#answer.fail(failure));
-    await this.#writer.close();
+    await this.#client.write(this.#answer.fail(failure));
+    await this.#client.close();
   }
 
   async #events(body: AsyncIterable<Uint8Array>, { codec, inputs }: Reading): Promise<void> {
@@ -260,17 +233,12 @@ class Relay {
   }
 
   async #hand(part: Released, formatter: Lane["formatter"]): Promise<void> {
-    if (part.kind === "item") await this.#write(part.item as Event);
+    if (part.kind === "item") await this.#client.write(part.item as Event);
     else if (part.kind === "text") {
       const text = formatter.source(part);
       if (part.tag instanceof Slot) part.tag.text += text;
-      else await this.#write((part.tag as TextTarget).write(text));
+      else await this.#client.write((part.tag as TextTarget).write(text));
     }
-  }
-
-  async #write(event: Event): Promise<void> {
-    this.#silent = false;
-    await this.#writer.write(this.#encoder.encode(this.#answer.frame(event)));
   }
 }
 

@@ -1,16 +1,10 @@
-import { close, constants, open, stat } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
-import { InputError, StorageError } from "../../errors.js";
-import { mendOf } from "../../files/write-fault.js";
+import { StorageError } from "../../errors.js";
 import type { AuditEntry } from "./entry.js";
 import { AuditKey } from "./key.js";
-import { STANDARD_OUTPUT, writeSome } from "./write.js";
+import { LineFile, unwritable } from "./line-file.js";
 
-const files = { open: promisify(open), stat: promisify(stat), close: promisify(close) };
-
-/** Bytes that are written at once, and that may wait. */
-const BATCH = 64 * 2 ** 10;
+/** Bytes that may wait. */
 const MOST_WAITING = 16 * 2 ** 20;
 /** Milliseconds until what failed is tried again. */
 const RETRY_MS = 1000;
@@ -34,22 +28,18 @@ export interface AuditLogOptions {
 export class AuditLog {
   readonly key: AuditKey;
   readonly text: boolean;
-  readonly #path: string;
+  readonly #file: LineFile;
   readonly #options: AuditLogOptions;
-  #fd: number;
-  #queue: Buffer[] = [];
+  readonly #queue: Buffer[] = [];
   #bytes = 0;
   #failures = 0;
   #unwritable: StorageError | null = null;
-  /** A line was written in part. */
-  #torn = false;
   #reopening = false;
   #work: Promise<void> | null = null;
   #retry: NodeJS.Timeout | null = null;
 
-  private constructor(path: string, fd: number, options: AuditLogOptions) {
-    this.#path = path;
-    this.#fd = fd;
+  private constructor(file: LineFile, options: AuditLogOptions) {
+    this.#file = file;
     this.#options = options;
     this.key = new AuditKey(options.key ?? null);
     this.text = options.text ?? false;
@@ -61,7 +51,7 @@ export class AuditLog {
    * @throws {StorageError} AUDIT_UNWRITABLE
    */
   static async open(path: string, options: AuditLogOptions = {}): Promise<AuditLog> {
-    return new AuditLog(path, await openToAppend(path), options);
+    return new AuditLog(await LineFile.open(path), options);
   }
 
   /** Why lines cannot be written, while they cannot. */
@@ -90,7 +80,7 @@ export class AuditLog {
 
   /** Opens the file anew, as the one that it has may have been given another name. */
   reopen(): void {
-    if (this.#path === "-") return;
+    if (!this.#file.hasName) return;
     this.#reopening = true;
     this.#start();
   }
@@ -112,9 +102,7 @@ export class AuditLog {
     end.abort();
     await this.#work;
     if (this.#retry) clearTimeout(this.#retry);
-    const fd = this.#fd;
-    this.#fd = -1;
-    if (this.#path !== "-" && fd >= 0) await files.close(fd);
+    await this.#file.close();
     return 0;
   }
 
@@ -135,50 +123,19 @@ export class AuditLog {
     await null;
     try {
       while (this.#queue.length > 0 || this.#reopening) {
-        if (this.#reopening) await this.#open();
-        if (this.#queue.length > 0) await this.#writeSome();
+        if (this.#reopening) {
+          await this.#file.reopen();
+          this.#reopening = false;
+        }
+        const written = this.#queue.length > 0 ? await this.#file.appendSome(this.#queue) : 0;
+        this.#bytes -= written;
       }
     } catch (cause) {
       this.#failures++;
-      this.#tell(unwritable(this.#path, cause));
+      this.#tell(unwritable(this.#file.path, cause));
       return;
     }
     this.#tell(null);
-  }
-
-  async #open(): Promise<void> {
-    const fd = await openToAppend(this.#path);
-    await files.close(this.#fd);
-    this.#fd = fd;
-    this.#torn = false;
-    this.#reopening = false;
-  }
-
-  async #writeSome(): Promise<void> {
-    const lines: Buffer[] = this.#torn ? [Buffer.from("\n")] : [];
-    const own = lines.length;
-    let bytes = 0;
-    for (const line of this.#queue) {
-      if (bytes > 0 && bytes + line.length > BATCH) break;
-      lines.push(line);
-      bytes += line.length;
-    }
-    let left = await writeSome(this.#fd, Buffer.concat(lines));
-    if (own > 0 && left > 0) {
-      left--;
-      this.#torn = false;
-    }
-    // A line that went out in part is written anew, on a line of its own: what other processes write may stand behind it.
-    while (left > 0 && left >= this.#queue[0].length) {
-      left -= this.#queue[0].length;
-      this.#bytes -= (this.#queue.shift() as Buffer).length;
-    }
-    if (left === 0) return;
-    if (this.#path === "-") {
-      // Nobody else writes there: the rest of it goes on.
-      this.#queue[0] = this.#queue[0].subarray(left);
-      this.#bytes -= left;
-    } else this.#torn = true;
   }
 
   #tell(now: StorageError | null): void {
@@ -192,38 +149,5 @@ export class AuditLog {
 function lineOf(entry: AuditEntry): string {
   return JSON.stringify(entry).replace(/[\u2028\u2029]/g, (end) =>
     end === "\u2028" ? "\\u2028" : "\\u2029",
-  );
-}
-
-async function openToAppend(path: string): Promise<number> {
-  if (path === "-") return STANDARD_OUTPUT;
-  let fd: number;
-  try {
-    const there = await files.stat(path).catch((error) => {
-      if (error.code !== "ENOENT") throw error;
-      return null;
-    });
-    // Opening a pipe would wait for somebody who reads it.
-    if (there && !there.isFile() && !there.isCharacterDevice()) {
-      const message = `The audit cannot be written to ${path}: it is a folder or a pipe. Name a file; "-" is standard output.`;
-      throw new InputError("AUDIT_INVALID", message);
-    }
-    const { O_APPEND, O_CREAT, O_WRONLY } = constants;
-    fd = await files.open(path, O_APPEND | O_CREAT | O_WRONLY, 0o600);
-  } catch (error) {
-    if (error instanceof InputError) throw error;
-    throw unwritable(path, error);
-  }
-  return fd;
-}
-
-function unwritable(path: string, cause: unknown): StorageError {
-  if (cause instanceof StorageError) return cause;
-  const name = path === "-" ? "standard output" : path;
-  const { code, message } = cause as NodeJS.ErrnoException;
-  return new StorageError(
-    "AUDIT_UNWRITABLE",
-    `The audit cannot be written to ${name} (${code ?? message}). ${mendOf(cause)} --audit names another file.`,
-    { cause },
   );
 }
