@@ -1,10 +1,9 @@
 import { GuardError } from "../errors.js";
 import type { ModelOutput } from "../model/outputs.js";
 import { Feed, mistakeIn } from "./feed.js";
+import { FeedQueue } from "./feed-queue.js";
 import { type Logits, type LogitsReader, requireFinite, rowOf, tailOfAll, tailPlace } from "./logits.js";
 import { type Prefix, type SlotContent, sharedLength } from "./prefix-cache.js";
-
-export type { LogitsReader } from "./logits.js";
 
 export interface SequenceLimits {
   /** Tokens the sequence may hold. */
@@ -44,7 +43,7 @@ export class Sequence {
   readonly limits: SequenceLimits;
   readonly #owner: SequenceOwner;
   readonly #tail: number;
-  readonly #feeds: Feed[] = [];
+  readonly #feeds = new FeedQueue();
   /** The ids in its row of the cache, `length` of them. */
   #ids: number[] = [];
   /** How many of them were fed as a prefix, by itself or by who left them. */
@@ -124,39 +123,23 @@ export class Sequence {
     if (this.#failure) return;
     this.#failure = reason;
     this.#owner.drop(this);
-    for (const feed of this.#feeds.splice(0)) feed.reject(reason);
+    this.#feeds.rejectAll(reason);
   }
 
   /** Number of tokens that could go into the next step. Settles rollbacks and empty feeds on its way. */
   pending(): number {
     this.#settle();
-    let count = 0;
-    let expected = this.length;
-    for (const feed of this.#feeds) {
-      if (feed.at + feed.taken !== expected) break;
-      count += feed.ids.length - feed.taken;
-      expected = feed.at + feed.ids.length;
-    }
-    return count;
+    return this.#feeds.pending(this.length);
   }
 
   /** Of the pending tokens those up to the last whose logits are wanted; all of them where none are. */
   awaited(): number {
-    let [count, awaited] = [0, 0];
-    let expected = this.length;
-    for (const { at, taken, wanted, end } of this.#feeds) {
-      const from = at + taken;
-      if (from !== expected) break;
-      if (wanted !== null) awaited = count + wanted - from;
-      expected = end;
-      count += expected - from;
-    }
-    return awaited || count;
+    return this.#feeds.awaited(this.length);
   }
 
   /** Whether somebody waits for logits of what has been fed. */
   get isAwaited(): boolean {
-    return this.#feeds.some(({ wanted }) => wanted !== null);
+    return this.#feeds.isAwaited;
   }
 
   /**
@@ -213,7 +196,7 @@ export class Sequence {
 
   /** The feed that it begins with, as long as nothing of it has run. */
   get #beginning(): Feed | null {
-    const feed = this.#feeds[0];
+    const feed = this.#feeds.first;
     return feed && this.length === 0 && feed.at === 0 && feed.ids === this.prefix?.ids ? feed : null;
   }
 
@@ -233,23 +216,12 @@ export class Sequence {
 
   /** Of its next `count` tokens those from the first on whose logits are wanted. */
   asked(count: number): number {
-    let before = 0;
-    for (const { at, ids, taken, reads, passed } of this.#feeds) {
-      const left = Math.min(ids.length - taken, count - before);
-      const next = reads === null ? at + taken : reads[passed];
-      if (next < at + taken + left) return count - before - (next - at - taken);
-      before += left;
-    }
-    return 0;
+    return this.#feeds.asked(count);
   }
 
   /** Writes the next `count` ids to `target`. They stay pending until `advance`. */
   copyIds(count: number, target: BigInt64Array, offset: number): void {
-    let written = 0;
-    for (const { ids, taken } of this.#feeds) {
-      for (let i = taken; i < ids.length && written < count; i++) target[offset + written++] = BigInt(ids[i]);
-      if (written === count) return;
-    }
+    this.#feeds.copyIds(count, target, offset);
   }
 
   /**
@@ -260,7 +232,7 @@ export class Sequence {
     const { outputs } = this.limits;
     const tail = Math.min(this.#tail, asked);
     for (let i = 0; i < count && !this.#failure; i++) {
-      const feed = this.#feeds[0];
+      const feed = this.#feeds.first as Feed;
       const position = this.length;
       const index = row * count + i;
       const place = tailPlace(i, count, row, tail);
@@ -278,8 +250,7 @@ export class Sequence {
       this.length++;
       feed.taken++;
       if (feed.taken === feed.ids.length) {
-        this.#feeds.shift();
-        feed.resolve();
+        this.#feeds.resolveFirst();
         this.#settle();
       }
     }
@@ -287,12 +258,10 @@ export class Sequence {
 
   /** Begins the next feed where nothing is left to run before it: rolls back, and resolves feeds without tokens. */
   #settle(): void {
-    while (this.#feeds.length > 0) {
-      const feed = this.#feeds[0];
+    for (let feed = this.#feeds.first; feed; feed = this.#feeds.first) {
       if (feed.taken === 0) this.#begin(feed);
       if (feed.taken < feed.ids.length || this.#failure) return;
-      this.#feeds.shift();
-      feed.resolve();
+      this.#feeds.resolveFirst();
     }
   }
 

@@ -1,4 +1,5 @@
-import type { LogitsReader, Sequence } from "../engine/sequence.js";
+import type { LogitsReader } from "../engine/logits.js";
+import type { Sequence } from "../engine/sequence.js";
 import { ClosedError, ContextLengthError, type GuardError } from "../errors.js";
 import { EarlierWindows, feedWindow, type PromptReader } from "./earlier-windows.js";
 import type { PromptInWindows } from "./prompt-windows.js";

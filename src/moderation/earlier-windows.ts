@@ -1,5 +1,6 @@
+import type { LogitsReader } from "../engine/logits.js";
 import { type Logits, rowOf } from "../engine/logits.js";
-import type { LogitsReader, Sequence } from "../engine/sequence.js";
+import type { Sequence } from "../engine/sequence.js";
 import { ClosedError, type GuardError } from "../errors.js";
 import type { PromptWindow, WindowRead } from "./prompt-windows.js";
 import type { WindowRecall } from "./window-memory.js";

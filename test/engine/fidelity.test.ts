@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Engine } from "../../src/engine/engine.js";
-import type { LogitsReader, Sequence } from "../../src/engine/sequence.js";
+import type { LogitsReader } from "../../src/engine/logits.js";
+import type { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
 import { HEAD_NAMES, type HeadName } from "../../src/model/architecture.js";

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { tiny } from "../../scripts/checkpoint/random.js";
 import { Engine } from "../../src/engine/engine.js";
+import type { LogitsReader } from "../../src/engine/logits.js";
 import { ReadAhead } from "../../src/engine/read-ahead.js";
-import type { LogitsReader } from "../../src/engine/sequence.js";
 import { ClosedError } from "../../src/errors.js";
 import { randomModel } from "../support/model.js";
 import { totalsOf } from "./totals.js";

@@ -4,7 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { tiny } from "../../scripts/checkpoint/random.js";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { Engine } from "../../src/engine/engine.js";
-import type { LogitsReader, Sequence } from "../../src/engine/sequence.js";
+import type { LogitsReader } from "../../src/engine/logits.js";
+import type { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError, ContextLengthError, InputError, NumericError } from "../../src/errors.js";
 import { randomModel, reseal, temporaryFolder } from "../support/model.js";
 

@@ -4,7 +4,8 @@ import { tiny } from "../../scripts/checkpoint/random.js";
 import { BatchRunner } from "../../src/engine/batch.js";
 import { KvCache } from "../../src/engine/cache.js";
 import { Engine } from "../../src/engine/engine.js";
-import type { LogitsReader, Sequence } from "../../src/engine/sequence.js";
+import type { LogitsReader } from "../../src/engine/logits.js";
+import type { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError, NumericError } from "../../src/errors.js";
 import { randomModel } from "../support/model.js";
 

@@ -1,5 +1,6 @@
+import type { LogitsReader } from "../../engine/logits.js";
 import { tailOfAll } from "../../engine/logits.js";
-import type { LogitsReader, Sequence } from "../../engine/sequence.js";
+import type { Sequence } from "../../engine/sequence.js";
 import { NEXT_TOKEN } from "../../model/guard-outputs.js";
 
 /** Logits of the whole vocabulary: the engine's own memory, of which must be copied what is to be kept. */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { LogitsReader, Sequence } from "../../../src/engine/sequence.js";
+import type { LogitsReader } from "../../../src/engine/logits.js";
+import type { Sequence } from "../../../src/engine/sequence.js";
 import { AnswerReader, likeliest, logProbabilities } from "../../../src/moderation/gen/answer-reader.js";
 import { scoreNames } from "../../../src/moderation/gen/names.js";
 
