@@ -8,7 +8,7 @@ import { expectedTensors } from "../model/architecture.js";
 import { type GuardConfig, isCausalLm, parseConfig } from "../model/config.js";
 import { genLabels } from "../tokenizer/chat-template/gen-form.js";
 import { TOKENIZER_FILES } from "../tokenizer/tokenizer-file.js";
-import { LARGEST_JSON, parseJson } from "../validation/json.js";
+import { isRecord, LARGEST_JSON, parseJson } from "../validation/json.js";
 import { quoted } from "../validation/quoted.js";
 import { BYTES_PER_VALUE, widen } from "./dtype.js";
 import { SafetensorsFile, shapeText, type TensorInfo, unreadable } from "./safetensors.js";
@@ -198,9 +198,7 @@ async function readIndex(dir: string): Promise<Map<string, string>> {
   const invalid = (code: string, complaint: string) =>
     new CheckpointError(code, `${path}: ${complaint}. Restore the index that came with the checkpoint.`);
   const map = ((await readJson(path, "INDEX_INVALID")) as { weight_map?: unknown } | null)?.weight_map;
-  if (typeof map !== "object" || map === null || Array.isArray(map)) {
-    throw invalid("INDEX_INVALID", "weight_map must map tensor names to file names");
-  }
+  if (!isRecord(map)) throw invalid("INDEX_INVALID", "weight_map must map tensor names to file names");
   const index = new Map<string, string>();
   for (const [name, shard] of Object.entries(map)) {
     if (typeof shard !== "string" || !/^[^/\\:\0]+\.safetensors$/.test(shard) || shard.startsWith("..")) {

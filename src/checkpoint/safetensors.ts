@@ -1,7 +1,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { CheckpointError } from "../errors.js";
 import { fileProblem, openRegular } from "../files/regular-file.js";
-import { parseJson } from "../validation/json.js";
+import { isRecord, parseJson } from "../validation/json.js";
 import { quoted } from "../validation/quoted.js";
 import { BYTES_PER_VALUE, type SourceDtype } from "./dtype.js";
 
@@ -197,10 +197,8 @@ function parseHeader(bytes: Buffer, fail: (complaint: string) => Error): Record<
   } catch {
     throw fail("has a header that is not JSON in UTF-8.");
   }
-  if (typeof header !== "object" || header === null || Array.isArray(header)) {
-    throw fail("has a header that is not a JSON object.");
-  }
-  return header as Record<string, unknown>;
+  if (!isRecord(header)) throw fail("has a header that is not a JSON object.");
+  return header;
 }
 
 function parseEntry(

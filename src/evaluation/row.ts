@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Severity } from "../moderation/labels.js";
 import type { Message } from "../tokenizer/chat-template/template.js";
+import { isRecord } from "../validation/json.js";
 
 export type EvaluationType = "prompt" | "response";
 
@@ -47,9 +48,7 @@ const SEVERITIES: readonly Severity[] = ["safe", "controversial", "unsafe"];
  * `source`, `category` and `lang`.
  */
 export function parseRow(value: unknown, line: number, type: EvaluationType): ParsedRow {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    return { problem: "not an object" };
-  }
+  if (!isRecord(value)) return { problem: "not an object" };
   const data = value as Row["data"];
   const official = "message" in data;
   if (!official && !("prompt" in data)) return { problem: "neither message nor prompt" };

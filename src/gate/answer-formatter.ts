@@ -1,5 +1,4 @@
-import { GuardError, InputError } from "../errors.js";
-import type { Policy } from "../moderation/policy.js";
+import { GuardError } from "../errors.js";
 import { JsonText } from "./json-text.js";
 import type { Part, TextPart } from "./parts.js";
 
@@ -140,20 +139,6 @@ export class AnswerFormatter<T extends object> {
     const thinksItself = (prefill + text).trimStart().startsWith(THINK);
     return [thinksItself ? "" : NO_THINKING, prefill];
   }
-}
-
-/**
- * What the guard cannot read: lets it go unjudged where the policy says so.
- *
- * @throws {InputError} ATTACHMENT_UNREADABLE
- */
-export function rejectAttachment(kind: string, policy: Policy): void {
-  if (policy.attachments === "ignore") return;
-  throw new InputError(
-    "ATTACHMENT_UNREADABLE",
-    `The conversation holds ${kind}, and the guard reads text alone. ` +
-      'Leave it out, or let it pass unjudged with "attachments": "ignore" in the policy.',
-  );
 }
 
 function escapeCut(): GuardError {

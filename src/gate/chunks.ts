@@ -1,6 +1,7 @@
 import { InputError } from "../errors.js";
+import { isRecord } from "../validation/json.js";
 import { Thoughts, upstreamError } from "./inputs/event-text.js";
-import { type Json, ModelEvents } from "./inputs/model-events.js";
+import { ModelEvents } from "./inputs/model-events.js";
 import type { Part } from "./parts.js";
 import { type Chunks, isEmitter, iterate } from "./source.js";
 import { toldError } from "./told-error.js";
@@ -101,8 +102,8 @@ export class ChunkReader<C extends Chunk> implements AsyncIterableIterator<Read>
 
   #ofEvent(chunk: C): string {
     const where = `chunk ${this.#count}`;
-    if (typeof chunk !== "object" || chunk === null || Array.isArray(chunk)) throw unknown(chunk, where);
-    const event = chunk as unknown as Json;
+    const event: unknown = chunk;
+    if (!isRecord(event)) throw unknown(chunk, where);
     // A tool that failed is no failure of the model's.
     const error = event.type === "tool-error" ? null : toldError(event);
     if (error) throw upstreamError(where, error, event.error);

@@ -1,11 +1,11 @@
+import { record } from "../validation/json.js";
+
 /** What a model's server says of its failure. */
 export interface ToldError {
   message: string;
   /** As the server names it; null where it does not. */
   code: string | null;
 }
-
-type Fields = Record<string, unknown>;
 
 /**
  * The failure that an event of a model's stream, or a body in its place, tells of; null where it tells of none. Servers
@@ -49,7 +49,3 @@ function told(error: unknown): ToldError {
 
 /** Types that name no failure. */
 const KINDS = ["error", "response.failed"];
-
-function record(value: unknown): Fields {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : {};
-}

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Policy } from "../moderation/policy.js";
+import { isRecord, type Json } from "../validation/json.js";
 import { RequestError } from "./api-error.js";
-import { isRecord, type Json } from "./json.js";
 import type { OpenFields } from "./open-fields.js";
 import { passing } from "./passing.js";
 

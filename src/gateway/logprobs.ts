@@ -1,5 +1,5 @@
+import { isRecord, type Json, list } from "../validation/json.js";
 import { isScalar, type Reader, type Shape } from "./allow-list.js";
-import { isRecord, type Json, list } from "./json.js";
 import { passing } from "./passing.js";
 
 const PASSING = "numbers; tokens that its text is made of, and of others single words";

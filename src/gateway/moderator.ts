@@ -1,11 +1,11 @@
 import { ModerationViolation } from "../gate/violation.js";
 import type { Guard } from "../guard.js";
 import { type Policy, replacementOf } from "../moderation/policy.js";
+import type { Json } from "../validation/json.js";
 import type { Admission, AdmissionControl } from "./admission.js";
 import { toRequestError } from "./api-error.js";
 import { policyAsked } from "./asked-policy.js";
 import type { Endpoint } from "./codec.js";
-import type { Json } from "./json.js";
 import type { Ledger } from "./ledger.js";
 import type { Metrics } from "./metrics.js";
 import { ModeratedRequest } from "./moderated-request.js";

@@ -1,5 +1,5 @@
+import { isRecord, type Json, record, text } from "../validation/json.js";
 import type { Event } from "./codec.js";
-import { isRecord, type Json, record, text } from "./json.js";
 
 interface OpenPart {
   /** Name of its events, such as `response.output_text`. */

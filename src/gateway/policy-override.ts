@@ -2,8 +2,8 @@ import { InputError } from "../errors.js";
 import type { GuardConfig } from "../model/config.js";
 import { POLICY_FIELDS, type Policy, resolvePolicy } from "../moderation/policy.js";
 import { isAsStrict } from "../moderation/strictness.js";
+import { isRecord, type Json } from "../validation/json.js";
 import { RequestError } from "./api-error.js";
-import { isRecord, type Json } from "./json.js";
 
 /** What a request may set of its policy, as JSON. It stays with the proxy. */
 export const POLICY_HEADER = "x-qwen3guard-policy";

@@ -3,8 +3,8 @@ import { InputError } from "../errors.js";
 import type { GuardConfig } from "../model/config.js";
 import { type Policy, resolvePolicy } from "../moderation/policy.js";
 import { unknownField } from "../moderation/policy-checks.js";
+import { isRecord, text } from "../validation/json.js";
 import { quoted } from "../validation/quoted.js";
-import { isRecord, text } from "./json.js";
 import { NO_OVERRIDE, type Override, overridden, readOverride } from "./policy-override.js";
 
 /** What tells which policy a request goes by. */

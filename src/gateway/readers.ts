@@ -2,10 +2,10 @@ import type { AnswerFormatter } from "../gate/answer-formatter.js";
 import { JsonText } from "../gate/json-text.js";
 import type { Part } from "../gate/parts.js";
 import type { Policy } from "../moderation/policy.js";
+import type { Json } from "../validation/json.js";
 import { type Channel, invalid, type Reader, Slot } from "./allow-list.js";
 import type { RequestError } from "./api-error.js";
 import type { CodecOptions } from "./codec.js";
-import type { Json } from "./json.js";
 import type { OpenFields } from "./open-fields.js";
 
 /** Texts of an answer, or of an event: no server sends more, and each goes to the guard on its own. */

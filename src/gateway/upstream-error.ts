@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { toldError } from "../gate/told-error.js";
+import { isRecord, type Json, list, record } from "../validation/json.js";
 import { figures, label, object, type Reader, word } from "./allow-list.js";
 import { RequestError } from "./api-error.js";
-import { isRecord, type Json, list, record } from "./json.js";
 import { OpenFields } from "./open-fields.js";
 import { contentFilters } from "./openai/choices-fields.js";
 

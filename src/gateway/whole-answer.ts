@@ -1,7 +1,7 @@
 import type { ModerationViolation } from "../gate/violation.js";
+import type { Json } from "../validation/json.js";
 import type { Shape } from "./allow-list.js";
 import type { CodecOptions, WholeAnswer } from "./codec.js";
-import type { Json } from "./json.js";
 import { WholeReader } from "./readers.js";
 
 /** A whole answer of one choice. */

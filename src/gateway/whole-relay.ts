@@ -1,8 +1,8 @@
 import type { ModerationViolation } from "../gate/violation.js";
+import { isRecord, type Json } from "../validation/json.js";
 import { Slot } from "./allow-list.js";
 import { RequestError } from "./api-error.js";
 import type { CodecOptions, ResponseCodec, WholeAnswer } from "./codec.js";
-import { isRecord, type Json } from "./json.js";
 import type { Lane } from "./lane.js";
 import { readText } from "./read-text.js";
 import type { Regeneration } from "./regenerate/regeneration.js";

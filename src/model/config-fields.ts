@@ -1,11 +1,6 @@
 import { CheckpointError } from "../errors.js";
+import type { Json } from "../validation/json.js";
 import { quoted } from "../validation/quoted.js";
-
-export type Json = Record<string, unknown>;
-
-export function isObject(value: unknown): value is Json {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
 
 /** Fields of a config.json, each checked as it is read. */
 export class Fields {

@@ -1,6 +1,7 @@
 import { CheckpointError } from "../errors.js";
+import { isRecord, type Json } from "../validation/json.js";
 import { quoted } from "../validation/quoted.js";
-import { Fields, isObject, type Json } from "./config-fields.js";
+import { Fields } from "./config-fields.js";
 import { labelMap, mappedLabels, templateLabels } from "./label-maps.js";
 
 /**
@@ -57,7 +58,7 @@ export function parseConfig(
   source: string,
   genLabels: GuardConfig["labels"] | null = null,
 ): GuardConfig {
-  if (!isObject(json)) {
+  if (!isRecord(json)) {
     throw new CheckpointError(
       "CONFIG_INVALID",
       `${source} must hold a JSON object. Fetch the checkpoint again, for example ${RELEASED}.`,
@@ -103,7 +104,7 @@ export function parseConfig(
 
 /** Whether a config.json is a causal LM's: a Gen guard's, if its chat template is one's. */
 export function isCausalLm(json: unknown): boolean {
-  return isObject(json) && Array.isArray(json.architectures) && json.architectures.includes(CAUSAL_LM);
+  return isRecord(json) && Array.isArray(json.architectures) && json.architectures.includes(CAUSAL_LM);
 }
 
 /** The fields of a config.json that reads so: to have the same checks for what was taken from one. */
@@ -168,7 +169,7 @@ function checkFeatures(json: Json, source: string): void {
   for (const field of ["rope_scaling", "rope_parameters"]) {
     const rope = json[field];
     if (rope == null) continue;
-    const type = isObject(rope) ? (rope.rope_type ?? rope.type ?? "default") : rope;
+    const type = isRecord(rope) ? (rope.rope_type ?? rope.type ?? "default") : rope;
     if (type !== "default") refuse(field, 'null or the type "default"');
   }
 }
@@ -176,7 +177,7 @@ function checkFeatures(json: Json, source: string): void {
 /** Older configs keep rope_theta at the top, those of transformers 5 in rope_parameters. */
 function ropeTheta(fields: Fields, json: Json): number {
   const places = [json, json.rope_parameters, json.rope_scaling].filter(
-    (place): place is Json => isObject(place) && place.rope_theta != null,
+    (place): place is Json => isRecord(place) && place.rope_theta != null,
   );
   const values = places.map((place) => fields.positive("rope_theta", 1e12, place));
   if (values.length === 0) throw fields.invalid("rope_theta", "is missing");

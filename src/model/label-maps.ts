@@ -1,7 +1,8 @@
 import { CheckpointError } from "../errors.js";
+import { isRecord } from "../validation/json.js";
 import { quoted } from "../validation/quoted.js";
 import type { GuardConfig } from "./config.js";
-import { Fields, isObject } from "./config-fields.js";
+import { Fields } from "./config-fields.js";
 
 const LONGEST_LABEL = 200;
 /** Labels go to terminals, logs and headers. */
@@ -19,7 +20,7 @@ export function mappedLabels(fields: Fields): GuardConfig["labels"] {
 
 /** The same checks for the labels that a chat template names. @throws {CheckpointError} LABELS_INVALID */
 export function templateLabels(given: unknown, source: string): GuardConfig["labels"] {
-  const named = isObject(given) ? given : {};
+  const named = isRecord(given) ? given : {};
   const maps = Object.fromEntries(Object.entries(named).map(([name, list]) => [name, labelMap(list)]));
   const fields = new Fields(maps, `${source}, chat template`);
   return {
@@ -55,7 +56,7 @@ function labels(fields: Fields, mapField: string, countField: string): string[] 
         `Add the label maps of the original checkpoint's config.json ({"0": "Safe", …}).`,
     );
   }
-  if (!isObject(map)) throw invalid(`must map ids to names ({"0": "Safe", …}), not ${quoted(map)}`);
+  if (!isRecord(map)) throw invalid(`must map ids to names ({"0": "Safe", …}), not ${quoted(map)}`);
   const count = Object.keys(map).length;
   if (count === 0) throw invalid("is empty");
   if (count > 4096) throw invalid(`has ${count} labels; at most 4096 are supported`);

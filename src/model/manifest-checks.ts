@@ -3,6 +3,7 @@ import { CheckpointError } from "../errors.js";
 import type { FloatType } from "../onnx/float.js";
 import { DEVICE_KIND_NAMES, DEVICE_KINDS } from "../runtime/devices/kinds.js";
 import { TOKENIZER_FILES } from "../tokenizer/tokenizer-file.js";
+import { isRecord } from "../validation/json.js";
 import { type GuardConfig, paddedHeadSize, parseConfig, rawConfig } from "./config.js";
 import {
   type Device,
@@ -62,7 +63,7 @@ function checkChoices({ dtype, device, kvCache, sumsFit16Bits, exporter, digest 
 
 /** The checks of a checkpoint's config.json, on what the exporter took from one. */
 function checkConfig({ config, cachedHeadSize }: Unchecked): string | null {
-  if (!isObject(config)) return `lacks "config"`;
+  if (!isRecord(config)) return `lacks "config"`;
   let parsed: GuardConfig;
   try {
     const given = config as unknown as GuardConfig;
@@ -80,7 +81,7 @@ function checkConfig({ config, cachedHeadSize }: Unchecked): string | null {
 
 function checkOutputs({ outputs }: Unchecked): string | null {
   const readable = (output: unknown) =>
-    isObject(output) &&
+    isRecord(output) &&
     typeof output.name === "string" &&
     isWhole(output.width, 1, MAX_WIDTH) &&
     (POSITIONS as readonly unknown[]).includes(output.position) &&
@@ -96,9 +97,9 @@ function checkOutputs({ outputs }: Unchecked): string | null {
 }
 
 function checkFiles({ files, hashes, sources }: Unchecked): string | null {
-  if (!isObject(files)) return `lacks "files"`;
-  if (!isObject(hashes)) return `lacks "hashes"`;
-  if (!isObject(sources)) return `lacks "sources"`;
+  if (!isRecord(files)) return `lacks "files"`;
+  if (!isRecord(hashes)) return `lacks "hashes"`;
+  if (!isRecord(sources)) return `lacks "sources"`;
   for (const file of REQUIRED) if (!Object.hasOwn(files, file)) return `has no ${file} among its files`;
   for (const [file, bytes] of Object.entries(files)) {
     if (!KNOWN.includes(file)) return `lists ${show(file)}, which is no file of a model`;
@@ -119,10 +120,6 @@ function checkSelfTest({ selfTest, outputs, config }: Unchecked): string | null 
   if (selfTest === undefined) return null;
   const complaint = selfTestComplaint(selfTest, outputs as Manifest["outputs"], config as GuardConfig);
   return complaint && `has a self-test ${complaint}`;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function isWhole(value: unknown, min: number, max: number): boolean {

@@ -1,4 +1,5 @@
 import { InputError } from "../errors.js";
+import { isRecord } from "../validation/json.js";
 import { aBoolean, type OptionCheck, wholeFrom } from "../validation/options.js";
 import { quoted } from "../validation/quoted.js";
 import { severityOf } from "./labels.js";
@@ -73,12 +74,10 @@ function labelled(value: unknown, where: string, labels: readonly string[]): [st
 
 /** An object with no other fields. @throws {InputError} POLICY_INVALID */
 export function record(value: unknown, where: string, fields: readonly string[]): Fields {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw wrong(where, value, "an object");
-  }
+  if (!isRecord(value)) throw wrong(where, value, "an object");
   const unknown = unknownField(value, where, fields);
   if (unknown !== null) throw new InputError("POLICY_INVALID", `${unknown}.`);
-  return value as Fields;
+  return value;
 }
 
 /** What to say of a field that nobody knows; null where there is none. */

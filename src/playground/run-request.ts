@@ -1,3 +1,4 @@
+import { record } from "../validation/json.js";
 import type { AnswerSource, RunRequest, Turn } from "./protocol.js";
 
 type Parsed = { run: RunRequest } | { problem: string };
@@ -43,8 +44,4 @@ function readSource({
 function isTurn(value: unknown): value is Turn {
   const { role, content } = record(value);
   return typeof content === "string" && ROLES.includes(role as string);
-}
-
-function record(value: unknown): Record<string, unknown> {
-  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
 }

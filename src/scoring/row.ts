@@ -1,7 +1,7 @@
 import { InputError } from "../errors.js";
 import type { ClassifyInput } from "../moderation/classification.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
-import { parseJson } from "../validation/json.js";
+import { isRecord, parseJson } from "../validation/json.js";
 import type { Line } from "./lines.js";
 
 /** UTF-16 units that are left of a line that is too long to be carried along. */
@@ -51,14 +51,14 @@ function parseObject(bytes: Buffer, field: string): Record<string, unknown> | In
     const what = cause instanceof SyntaxError ? "not JSON, or nested too deep" : "not UTF-8";
     return new InputError("LINE_INVALID", `The line is ${what}. Write one JSON object a line.`, { cause });
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+  if (!isRecord(value)) {
     return new InputError("LINE_INVALID", "The line is JSON, but no object. Write one object a line.");
   }
   if (Object.hasOwn(value, field)) {
     const message = `The row has a field ${JSON.stringify(field)} already. Name another with --field.`;
     return new InputError("FIELD_TAKEN", message);
   }
-  return value as Record<string, unknown>;
+  return value;
 }
 
 const CONVERSATIONS = ["messages", "message", "prompt"];

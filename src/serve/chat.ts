@@ -1,8 +1,8 @@
 import { RequestError } from "../gateway/api-error.js";
-import { isRecord, type Json } from "../gateway/json.js";
 import type { GenGuard, TokenLogprob } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { Classification } from "../moderation/classification.js";
+import { isRecord, type Json } from "../validation/json.js";
 import { type Asking, type Judge, modelOf } from "./judge.js";
 import { withReasoning } from "./messages.js";
 

@@ -1,10 +1,10 @@
 import type { AdmissionControl } from "../gateway/admission.js";
 import { AuditTrail } from "../gateway/audit/trail.js";
-import type { Json } from "../gateway/json.js";
 import { type Ledger, requireAudited } from "../gateway/ledger.js";
 import type { RequestRecord } from "../gateway/record.js";
 import { readBody } from "../gateway/request/body.js";
 import { tenantOf } from "../gateway/tenant.js";
+import type { Json } from "../validation/json.js";
 import { STREAMS } from "./endpoints.js";
 import type { Asking } from "./judge.js";
 import type { Keys } from "./keys.js";

@@ -1,5 +1,4 @@
 import { RequestError } from "../gateway/api-error.js";
-import type { Json } from "../gateway/json.js";
 import { moderationInputs } from "../gateway/openai/moderation-inputs.js";
 import type { RequestRecord } from "../gateway/record.js";
 import type { GenGuard, TokenLogprob } from "../gen-guard.js";
@@ -8,6 +7,7 @@ import type { Classification } from "../moderation/classification.js";
 import { severityOf } from "../moderation/labels.js";
 import { type Policy, type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
+import type { Json } from "../validation/json.js";
 import { tellClassification } from "./telling.js";
 
 /** Who asks, and until when. */

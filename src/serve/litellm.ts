@@ -1,5 +1,4 @@
 import { RequestError } from "../gateway/api-error.js";
-import type { Json } from "../gateway/json.js";
 import { parseChat } from "../gateway/openai/chat-request.js";
 import { FieldReader, objectsOf, refusal } from "../gateway/request/fields.js";
 import type { TextMessage } from "../gateway/request/messages.js";
@@ -8,6 +7,7 @@ import { type Policy, replacementOf } from "../moderation/policy.js";
 import { rulePrompt } from "../moderation/ruling.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
 import { textsIn } from "../tokenizer/chat-template/standing.js";
+import type { Json } from "../validation/json.js";
 import type { Asking, Judge } from "./judge.js";
 
 /** What was found, for metrics. */

@@ -1,5 +1,5 @@
-import { isRecord } from "../gateway/json.js";
 import { REASONING } from "../gateway/request/messages.js";
+import { isRecord } from "../validation/json.js";
 
 /** A client's messages with their reasoning under the one name by which the guard reads it. */
 export function withReasoning(messages: unknown): unknown {

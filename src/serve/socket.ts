@@ -3,7 +3,7 @@ import type { Duplex } from "node:stream";
 import type { WebSocket } from "ws";
 import { ClosedError } from "../errors.js";
 import { RequestError, toRequestError } from "../gateway/api-error.js";
-import { isRecord, type Json } from "../gateway/json.js";
+import { isRecord, type Json } from "../validation/json.js";
 import type { TokenStream } from "./token-stream.js";
 
 /** Messages of a client's that wait; then it is not read on before some are judged. */

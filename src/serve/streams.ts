@@ -1,10 +1,10 @@
 import { ClosedError } from "../errors.js";
 import { RequestError } from "../gateway/api-error.js";
-import type { Json } from "../gateway/json.js";
 import type { RequestRecord } from "../gateway/record.js";
 import type { GenGuard } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { PolicyData } from "../moderation/policy.js";
+import type { Json } from "../validation/json.js";
 import { TokenStream } from "./token-stream.js";
 
 /** How often idle streams are looked for, at the most. */

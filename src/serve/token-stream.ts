@@ -1,6 +1,5 @@
 import type { ClosedError } from "../errors.js";
 import { RequestError } from "../gateway/api-error.js";
-import type { Json } from "../gateway/json.js";
 import type { RequestRecord } from "../gateway/record.js";
 import type { Guard } from "../guard.js";
 import type { Decision } from "../moderation/decision.js";
@@ -8,6 +7,7 @@ import { type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import type { GuardStream } from "../moderation/stream.js";
 import type { Judgement, Verdict } from "../moderation/verdict.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
+import type { Json } from "../validation/json.js";
 import { withReasoning } from "./messages.js";
 import { StreamTelling } from "./telling.js";
 

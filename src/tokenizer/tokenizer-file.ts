@@ -1,6 +1,6 @@
 import { CheckpointError } from "../errors.js";
 import { fileProblem, readText } from "../files/regular-file.js";
-import { parseJson } from "../validation/json.js";
+import { parseJson, record } from "../validation/json.js";
 import { quoted } from "../validation/quoted.js";
 import { isWritten } from "./bpe/byte-alphabet.js";
 import { QWEN_SPLIT } from "./bpe/pre-tokenizer.js";
@@ -141,8 +141,4 @@ function mergesOf(model: Fields, expect: Expect): string[][] {
 /** Ids fit a table in memory; Qwen3 has 151,669. */
 function isId(value: unknown): boolean {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) < 1 << 20;
-}
-
-function record(value: unknown): Fields {
-  return typeof value === "object" && value !== null ? (value as Fields) : {};
 }

@@ -1,10 +1,11 @@
 import { InputError } from "../../errors.js";
-import { rejectAttachment } from "../../gate/answer-formatter.js";
 import type { Prompt } from "../../gateway/parsed-request.js";
 import { promptOf } from "../../gateway/request/beside.js";
 import type { TextMessage } from "../../gateway/request/messages.js";
 import type { Policy } from "../../moderation/policy.js";
+import { rejectAttachment } from "../../tokenizer/chat-template/messages.js";
 import { asJson, textsIn } from "../../tokenizer/chat-template/standing.js";
+import { record } from "../../validation/json.js";
 import type { CallOptions } from "./types.js";
 
 type Fields = Record<string, unknown>;
@@ -117,7 +118,7 @@ class PromptReader {
         turn.content += this.#file(part, "a file");
         break;
       case "reasoning-file":
-        rejectAttachment(`a file (${mediaType(part)})`, this.#policy);
+        rejectAttachment(`a file (${mediaType(part)})`, this.#policy.attachments);
         break;
       case "tool-call":
         turn.calls.push({
@@ -161,7 +162,7 @@ class PromptReader {
     this.options(part.providerOptions);
     if (part.type === "text") return text(part.text);
     if (part.type === "file") return this.#file(part, "a tool's file");
-    if (FILES.includes(text(part.type))) rejectAttachment(`a tool's ${part.type}`, this.#policy);
+    if (FILES.includes(text(part.type))) rejectAttachment(`a tool's ${part.type}`, this.#policy.attachments);
     else this.#unjudged("a part of a tool's result of a type that is not known");
     return "";
   }
@@ -170,7 +171,7 @@ class PromptReader {
   #file(part: Fields, what: string): string {
     const data = record(part.data);
     if (data.type === "text") return [text(part.filename), text(data.text)].filter(Boolean).join("\n");
-    rejectAttachment(`${what} (${mediaType(part)})`, this.#policy);
+    rejectAttachment(`${what} (${mediaType(part)})`, this.#policy.attachments);
     return "";
   }
 
@@ -229,10 +230,6 @@ class Turn {
 
 function mediaType(part: Fields): string {
   return text(part.mediaType).slice(0, 64);
-}
-
-function record(value: unknown): Fields {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : {};
 }
 
 /** Where a text belongs; what else stands there may be one to the provider. */

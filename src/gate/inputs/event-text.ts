@@ -1,6 +1,7 @@
 import { InputError } from "../../errors.js";
+import { isRecord, type Json } from "../../validation/json.js";
 import { type ToldError, toldError } from "../told-error.js";
-import { cut, isLast, type Json, ModelEvents } from "./model-events.js";
+import { cut, isLast, ModelEvents } from "./model-events.js";
 
 /** Longest message of a server's that is told. Characters. */
 const LONGEST_MESSAGE = 500;
@@ -47,10 +48,8 @@ export class EventText {
       if (name === "error") throw upstreamError(where, { message: json, code: null });
       throw this.#events.invalid(`${where} is not JSON`, { cause });
     }
-    if (typeof event !== "object" || event === null || Array.isArray(event)) {
-      throw this.#events.invalid(`${where} is not a JSON object`);
-    }
-    return event as Json;
+    if (!isRecord(event)) throw this.#events.invalid(`${where} is not a JSON object`);
+    return event;
   }
 }
 

@@ -1,6 +1,5 @@
 import { InputError } from "../../errors.js";
-
-export type Json = Record<string, unknown>;
+import { type Json, record } from "../../validation/json.js";
 
 /** What an event of a model's API, or an object of its client's stream, adds to an answer. */
 export interface Added {
@@ -244,10 +243,6 @@ function joined(...values: unknown[]): string {
 
 function isFilled(list: unknown): boolean {
   return Array.isArray(list) && list.length > 0;
-}
-
-function record(value: unknown): Json {
-  return typeof value === "object" && value !== null ? (value as Json) : {};
 }
 
 function text(value: unknown): string {

@@ -1,9 +1,9 @@
 import type { AnswerFormatter } from "../../gate/answer-formatter.js";
 import type { ModerationViolation } from "../../gate/violation.js";
+import { isRecord, type Json, list, record, text } from "../../validation/json.js";
 import { invalid, level, Slot } from "../allow-list.js";
 import type { RequestError } from "../api-error.js";
 import type { CodecOptions, Event, ResponseCodec, Routed, StreamCodec, TextTarget } from "../codec.js";
-import { isRecord, type Json, list, record, text } from "../json.js";
 import { EVENT_STREAM } from "../media.js";
 import { EventReader, judgeCalls, type Said } from "../readers.js";
 import type { Sent } from "../regenerate/seam.js";

@@ -1,3 +1,4 @@
+import { list as listOf } from "../../validation/json.js";
 import {
   called,
   calledName,
@@ -18,7 +19,6 @@ import {
   url,
   word,
 } from "../allow-list.js";
-import { list as listOf } from "../json.js";
 import { passing } from "../passing.js";
 
 const usage = figures("service_tier", "inference_geo", "speed");

@@ -1,9 +1,9 @@
 import { textsIn } from "../../tokenizer/chat-template/standing.js";
-import { isRecord, type Json } from "../json.js";
+import { isRecord, type Json } from "../../validation/json.js";
 import type { ParsedRequest } from "../parsed-request.js";
 import { promptOf } from "../request/beside.js";
 import { type FieldReader, shown } from "../request/fields.js";
-import { attach, invalid, type TextMessage } from "../request/messages.js";
+import { attach, invalid, plainText, type TextMessage } from "../request/messages.js";
 import { streamOf } from "../request/settings.js";
 import { BLOCKS, MESSAGE, MESSAGES_BODY, TEXT_SOURCE } from "./tables.js";
 
@@ -96,7 +96,7 @@ function readBlock(block: unknown, role: string, where: string, reader: FieldRea
   }
   if (as === "document") texts.unshift(sourceText(block.source, where, reader));
   if (type === "search_result") texts.push(textOf(block.content, where, reader));
-  const text = joined([plain(block.text), plain(block.thinking), ...texts]);
+  const text = joined([plainText(block.text), plainText(block.thinking), ...texts]);
   return text === "" ? [] : [{ role, text, apart: type !== "text" }];
 }
 
@@ -121,11 +121,7 @@ function sourceText(source: unknown, where: string, reader: FieldReader): string
     return "";
   }
   const texts = reader.texts(source, TEXT_SOURCE, `a document of ${where}`);
-  return joined([plain(source.data), textOf(source.content, where, reader), ...texts]);
-}
-
-function plain(value: unknown): string {
-  return typeof value === "string" ? value : textsIn(value).join("\n");
+  return joined([plainText(source.data), textOf(source.content, where, reader), ...texts]);
 }
 
 function joined(texts: readonly string[]): string {

@@ -1,5 +1,5 @@
 import { textsIn } from "../../tokenizer/chat-template/standing.js";
-import type { Json } from "../json.js";
+import type { Json } from "../../validation/json.js";
 import type { ParsedRequest, Prompt } from "../parsed-request.js";
 import { promptOf } from "../request/beside.js";
 import type { FieldReader, Fields } from "../request/fields.js";

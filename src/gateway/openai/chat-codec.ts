@@ -1,6 +1,6 @@
+import { isRecord, type Json, record } from "../../validation/json.js";
 import { Slot } from "../allow-list.js";
 import type { ResponseCodec } from "../codec.js";
-import { isRecord, type Json, record } from "../json.js";
 import { EVENT_STREAM } from "../media.js";
 import { ChoicesAnswer, type ChoicesForm } from "./choices.js";
 import { chatChoiceFields, chatDeltaFields } from "./choices-fields.js";

@@ -1,4 +1,4 @@
-import type { Json } from "../json.js";
+import type { Json } from "../../validation/json.js";
 import type { ParsedRequest } from "../parsed-request.js";
 import { promptOf } from "../request/beside.js";
 import type { FieldReader } from "../request/fields.js";

@@ -1,3 +1,4 @@
+import { isRecord } from "../../validation/json.js";
 import {
   called,
   calledName,
@@ -21,7 +22,6 @@ import {
   url,
   word,
 } from "../allow-list.js";
-import { isRecord } from "../json.js";
 import { logprobs } from "../logprobs.js";
 import { type Passing, passing, passingOf } from "../passing.js";
 

@@ -1,5 +1,5 @@
+import type { Json } from "../../validation/json.js";
 import { RequestError } from "../api-error.js";
-import type { Json } from "../json.js";
 import type { ParsedRequest, Prompt } from "../parsed-request.js";
 import { promptOf } from "../request/beside.js";
 import type { FieldReader } from "../request/fields.js";

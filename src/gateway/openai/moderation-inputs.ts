@@ -1,5 +1,5 @@
+import { isRecord } from "../../validation/json.js";
 import { RequestError } from "../api-error.js";
-import { isRecord } from "../json.js";
 
 /** They take turns in one place: more would hold it for long. */
 const MOST_INPUTS = 256;

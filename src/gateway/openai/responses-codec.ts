@@ -1,5 +1,6 @@
 import type { AnswerFormatter } from "../../gate/answer-formatter.js";
 import type { ModerationViolation } from "../../gate/violation.js";
+import { isRecord, type Json, list, record, text } from "../../validation/json.js";
 import { type Channel, invalid, level, type Reader, Slot } from "../allow-list.js";
 import type { RequestError } from "../api-error.js";
 import type {
@@ -11,7 +12,6 @@ import type {
   StreamCodec,
   TextTarget,
 } from "../codec.js";
-import { isRecord, type Json, list, record, text } from "../json.js";
 import { EVENT_STREAM } from "../media.js";
 import { OpenItems } from "../open-items.js";
 import { type Call, Echoes, EventReader, judgeCalls } from "../readers.js";

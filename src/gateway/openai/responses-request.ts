@@ -1,6 +1,6 @@
 import { textsIn } from "../../tokenizer/chat-template/standing.js";
+import { isRecord, type Json } from "../../validation/json.js";
 import { RequestError } from "../api-error.js";
-import { isRecord, type Json } from "../json.js";
 import type { ParsedRequest } from "../parsed-request.js";
 import { promptOf } from "../request/beside.js";
 import type { FieldReader } from "../request/fields.js";

@@ -1,4 +1,4 @@
-import { isRecord, type Json, list, record } from "../json.js";
+import { isRecord, type Json, list, record } from "../../validation/json.js";
 import { Repeated } from "./repeated.js";
 
 /** What a client has been sent of a streamed answer. */

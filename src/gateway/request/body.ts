@@ -1,5 +1,5 @@
+import { isRecord, type Json } from "../../validation/json.js";
 import { RequestError } from "../api-error.js";
-import { isRecord, type Json } from "../json.js";
 
 /** Deeper than any schema, and far from where recursion ends. */
 const MOST_DEPTH = 128;

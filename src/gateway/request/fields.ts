@@ -1,7 +1,7 @@
 import type { Policy } from "../../moderation/policy.js";
 import { TYPE_WORDS, textsIn } from "../../tokenizer/chat-template/standing.js";
+import { isRecord, type Json, list } from "../../validation/json.js";
 import { RequestError } from "../api-error.js";
-import { isRecord, type Json, list } from "../json.js";
 
 /**
  * What becomes of a known field. Numbers, booleans and null pass under any name that is one.

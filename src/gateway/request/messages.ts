@@ -1,8 +1,7 @@
-import { rejectAttachment } from "../../gate/answer-formatter.js";
-import { type Message, ROLES } from "../../tokenizer/chat-template/messages.js";
+import { type Message, ROLES, rejectAttachment } from "../../tokenizer/chat-template/messages.js";
 import { textsIn } from "../../tokenizer/chat-template/standing.js";
+import { isRecord, type Json, text } from "../../validation/json.js";
 import type { RequestError } from "../api-error.js";
-import { isRecord, type Json, text } from "../json.js";
 import { type FieldReader, objectsOf, refusal, shown } from "./fields.js";
 import { ATTACHMENTS, CALL, ITEMS, MESSAGE, TEXT_PART, TOOL_CALL } from "./tables.js";
 
@@ -140,13 +139,13 @@ function partText(part: unknown, where: string, reader: FieldReader): string {
 }
 
 /** A field's text as it is, or the texts in it where it is no text. */
-function plainText(value: unknown): string {
+export function plainText(value: unknown): string {
   return typeof value === "string" ? value : textsIn(value).join("\n");
 }
 
 /** Images, audio and files. @throws {InputError} ATTACHMENT_UNREADABLE */
 export function attach(type: string, reader: FieldReader): void {
-  rejectAttachment(`a part of type ${type}`, reader.policy);
+  rejectAttachment(`a part of type ${type}`, reader.policy.attachments);
   reader.unjudged.push("attachment");
 }
 

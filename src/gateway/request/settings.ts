@@ -1,5 +1,5 @@
+import { isRecord, type Json, record } from "../../validation/json.js";
 import { RequestError } from "../api-error.js";
-import { isRecord, type Json, record } from "../json.js";
 
 /** How many choices a request asks for. @throws {RequestError} invalid_n */
 export function countOf(n: unknown): number {

@@ -147,7 +147,12 @@ export function contentText(content: unknown, which: string, attachments: "block
     .join("");
 }
 
-function rejectAttachment(what: string, attachments: "block" | "ignore"): void {
+/**
+ * What the guard cannot read: lets it go unjudged where the policy says so.
+ *
+ * @throws {InputError} ATTACHMENT_UNREADABLE
+ */
+export function rejectAttachment(what: string, attachments: "block" | "ignore"): void {
   if (attachments === "ignore") return;
   throw new InputError(
     "ATTACHMENT_UNREADABLE",
