@@ -82,7 +82,8 @@ test("1,000 requests of every protocol, servers dying and clients leaving midway
   agent.destroy();
 
   expect(ends.whole + ends.left + ends.died).toBe(STREAMS);
-  expect(Math.min(ends.left, ends.died)).toBeGreaterThan(100);
+  // How many clients have something to leave depends on how pieces of an answer come together on the way.
+  expect(Math.min(ends.left, ends.died)).toBeGreaterThan(50);
   await expect.poll(() => proxy.streams, { timeout: 10_000 }).toBe(0);
   await expect.poll(() => guard.load, { timeout: 10_000 }).toMatchObject({ active: 0, waiting: 0 });
   // Far from a measurement, which the soak bench makes: a stream that stayed would hold more than this.
