@@ -1,19 +1,18 @@
 import cluster, { type Worker } from "node:cluster";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { type AddressInfo, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { DeviceError, InputError } from "../../errors.js";
-import type { FromWorker, Measured, Question, ToWorker } from "./messages.js";
-import { POOL, placeOf, requirePlaces } from "./place.js";
-import { type Collect, PooledMetrics } from "./pooled-metrics.js";
-import { relay } from "./relay.js";
+import { Connections } from "./connections.js";
+import { Member } from "./member.js";
+import type { FromWorker, Question } from "./messages.js";
+import { POOL, requirePlaces } from "./place.js";
+import { PooledMetrics } from "./pooled-metrics.js";
 
-/** Connections that wait for a worker; more are closed. */
-const MOST_WAITING = 1024;
 /** Milliseconds until a worker is started again that died before it was ready; doubled each time. */
 const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 30_000;
@@ -32,49 +31,29 @@ export interface WorkerPoolOptions {
   mayAsk?: (client: string) => boolean;
 }
 
-interface Member {
-  worker: Worker;
-  /** Whether it answers requests. */
-  ready: boolean;
-  connections: number;
-  /** Which of all connections was its last. */
-  last: number;
-  collecting: Map<number, (measured: Measured) => void>;
-}
-
 /**
- * Processes that run this same command line, behind one port. Each connection goes to the worker that has the fewest, and of
- * several to the one that has waited for one the longest: a connection a request is none that lasts, and token streams do.
- * One that dies is replaced; what it was saying ends with an error, and nobody else notices.
+ * Processes that run this same command line, behind one port. One that dies is replaced; what it was saying ends with an
+ * error, and nobody else notices.
  */
 export class WorkerPool {
   readonly url: string;
   readonly #server: Server;
   readonly #folder: string;
-  readonly #log: (line: string) => void;
-  readonly #out: (line: string) => Promise<void>;
-  readonly #mayAsk: (client: string) => boolean;
-  readonly #workers: number;
+  readonly #options: WorkerPoolOptions;
   readonly #members = new Map<number, Member>();
-  readonly #waiting: Socket[] = [];
-  readonly #open = new Set<Socket>();
+  readonly #connections: Connections;
   readonly #metrics = new PooledMetrics();
-  #ids = 0;
-  #taken = 0;
   #pause = FIRST_PAUSE;
   #closing = false;
 
   private constructor(server: Server, folder: string, options: WorkerPoolOptions) {
-    const { workers, log, out = () => Promise.resolve(), mayAsk = () => true } = options;
     this.#server = server;
     this.#folder = folder;
-    this.#workers = workers;
-    this.#log = log;
-    this.#out = out;
-    this.#mayAsk = mayAsk;
+    this.#options = options;
+    this.#connections = new Connections(this.#members, folder);
     const { address, family, port } = server.address() as AddressInfo;
     this.url = `http://${family === "IPv6" ? `[${address}]` : address}:${port}`;
-    server.on("connection", (socket) => this.#take(socket));
+    server.on("connection", (socket) => this.#connections.take(socket));
     cluster.setupPrimary({ silent: true });
   }
 
@@ -107,7 +86,7 @@ export class WorkerPool {
     try {
       // The first may have a model to export, which the others then find.
       await begin();
-      await Promise.all(Array.from({ length: this.#workers - 1 }, begin));
+      await Promise.all(Array.from({ length: this.#options.workers - 1 }, begin));
     } catch (error) {
       if (this.#closing) return;
       await this.close(0);
@@ -122,26 +101,21 @@ export class WorkerPool {
   async close(graceMs: number, farewellMs = FAREWELL): Promise<void> {
     this.#closing = true;
     this.#server.close();
-    for (const socket of this.#waiting.splice(0)) socket.destroy();
-    const gone = [...this.#members.values()].map(({ worker, ready }) => {
-      // Nobody waits for one that has not begun, whatever it is at.
-      if (graceMs === 0 && !ready) worker.process.kill("SIGKILL");
-      else tell(worker, { kind: "close", now: graceMs === 0 });
-      return worker.isDead() ? null : endOf(worker, graceMs + farewellMs);
-    });
-    await Promise.all(gone);
-    for (const socket of this.#open) socket.destroySoon();
+    this.#connections.closeWaiting();
+    const members = [...this.#members.values()];
+    await Promise.all(members.map((member) => member.end(graceMs === 0, graceMs + farewellMs)));
+    this.#connections.close();
     await rm(this.#folder, { recursive: true, force: true });
   }
 
   /** Starts a worker. Resolves when it is ready. @throws {DeviceError} WORKER_FAILED */
   #fork(): Promise<Worker> {
     const worker = cluster.fork({ [POOL]: this.#folder });
-    const member: Member = { worker, ready: false, connections: 0, last: 0, collecting: new Map() };
+    const member = new Member(worker);
     this.#members.set(worker.id, member);
     // A line at a time: several processes write to one stream.
     const { stderr, stdout } = worker.process;
-    if (stderr) createInterface({ input: stderr }).on("line", this.#log);
+    if (stderr) createInterface({ input: stderr }).on("line", this.#options.log);
     if (stdout) this.#passOn(stdout).catch(() => stdout.destroy());
     worker.on("message", (message: FromWorker) => this.#hear(member, message));
     return new Promise((resolve, reject) => {
@@ -149,7 +123,7 @@ export class WorkerPool {
       worker.once("exit", (code, signal) => {
         this.#members.delete(worker.id);
         this.#metrics.leave(worker.id);
-        for (const give of member.collecting.values()) give([]);
+        member.leave();
         const message = `A worker ended (${signal ?? `exit code ${code}`}) before it was ready. What it said stands above.`;
         reject(new DeviceError("WORKER_FAILED", message));
       });
@@ -157,7 +131,7 @@ export class WorkerPool {
   }
 
   async #passOn(stdout: Readable): Promise<void> {
-    for await (const line of createInterface({ input: stdout })) await this.#out(line);
+    for await (const line of createInterface({ input: stdout })) await this.#options.out?.(line);
   }
 
   /** Starts another when this one ends. */
@@ -189,68 +163,25 @@ export class WorkerPool {
   #hear(member: Member, message: FromWorker): void {
     if (message.kind === "started") {
       // It was told before it could hear.
-      if (this.#closing) tell(member.worker, { kind: "close", now: false });
+      if (this.#closing) member.tell({ kind: "close", now: false });
     } else if (message.kind === "ready") {
       member.ready = true;
-      for (const socket of this.#waiting.splice(0)) this.#take(socket);
+      this.#connections.takeWaiting();
     } else if (message.kind === "metrics") {
-      member.collecting.get(message.id)?.(message.metrics);
-      member.collecting.delete(message.id);
+      member.collected(message.id, message.metrics);
     } else {
       const { id, question } = message;
-      void this.#answer(question).then((answer) => tell(member.worker, { kind: "answer", id, answer }));
+      void this.#answer(question).then((answer) => member.tell({ kind: "answer", id, answer }));
     }
   }
 
   async #answer(question: Question): Promise<string | boolean> {
-    if (question.about === "rate") return this.#mayAsk(question.client);
-    return this.#metrics.text(this.#collectors());
-  }
-
-  #collectors(): Map<number, Collect> {
+    if (question.about === "rate") return this.#options.mayAsk?.(question.client) ?? true;
     const ready = [...this.#members].filter(([, { ready }]) => ready);
-    return new Map(
-      ready.map(([key, { worker, collecting }]) => [
-        key,
-        () => {
-          const id = ++this.#ids;
-          tell(worker, { kind: "collect", id });
-          return new Promise<Measured>((resolve) => collecting.set(id, resolve));
-        },
-      ]),
-    );
-  }
-
-  #take(socket: Socket): void {
-    const ready = [...this.#members.values()].filter(({ ready }) => ready);
-    if (ready.length === 0) {
-      if (this.#waiting.length < MOST_WAITING) this.#waiting.push(socket);
-      else socket.destroy();
-      return;
-    }
-    const member = ready.reduce((least, next) =>
-      (next.connections - least.connections || next.last - least.last) < 0 ? next : least,
-    );
-    member.connections++;
-    member.last = ++this.#taken;
-    this.#open.add(socket);
-    void relay(socket, placeOf(this.#folder, member.worker.id)).then(() => {
-      member.connections--;
-      this.#open.delete(socket);
-    });
+    return this.#metrics.text(new Map(ready.map(([key, member]) => [key, () => member.collect()])));
   }
 
   #note(event: string, facts: object): void {
-    this.#log(JSON.stringify({ time: new Date().toISOString(), event, ...facts }));
+    this.#options.log(JSON.stringify({ time: new Date().toISOString(), event, ...facts }));
   }
-}
-
-async function endOf(worker: Worker, patience: number): Promise<void> {
-  const timer = setTimeout(() => worker.process.kill("SIGKILL"), patience);
-  await once(worker, "exit");
-  clearTimeout(timer);
-}
-
-function tell(worker: Worker, message: ToWorker): void {
-  if (worker.isConnected()) worker.send(message, () => {});
 }
