@@ -1,4 +1,4 @@
-import "./package/unbundled.js";
+import "./package/package.js";
 
 export { type PullOptions, pull } from "./download/hub.js";
 export {

@@ -14,7 +14,7 @@ import { requireGuard } from "./model/guard-outputs.js";
 import { type Device, type Dtype, FORMAT, GRAPH, MANIFEST_FILE, type Manifest } from "./model/manifest.js";
 import { modelCache } from "./model/model-cache.js";
 import { readManifest } from "./model/read-manifest.js";
-import { packageInfo } from "./package/info.js";
+import { PACKAGE, packageFile } from "./package/package.js";
 import { type DeviceName, parseDevice } from "./runtime/devices/device-id.js";
 import { ACCELERATORS, DEVICE_KINDS } from "./runtime/devices/kinds.js";
 import { mustWidenBytes } from "./runtime/integer-kernels.js";
@@ -40,7 +40,7 @@ export interface ResolveOptions {
 /** In bytes; one of a checkpoint in a thousand shards has less. */
 const LARGEST_NOTE = 1 << 20;
 
-const EMBEDDED = fileURLToPath(new URL("../models/default", import.meta.url));
+const EMBEDDED = fileURLToPath(packageFile("models/default"));
 
 /**
  * Above this many bytes in float32, speed and memory matter more than exactness. The figures: docs/formats.md. Below, a
@@ -112,7 +112,7 @@ async function exportOnce(
   } finally {
     await checkpoint.close();
   }
-  const key = digest(JSON.stringify([(await packageInfo()).version, FORMAT, GRAPH, sources]));
+  const key = digest(JSON.stringify([PACKAGE.version, FORMAT, GRAPH, sources]));
   const out = join(cache, `${basename(resolve(checkpointDir))}-${device}-${dtype}-${key}`);
   const { onProgress, signal } = options;
   try {

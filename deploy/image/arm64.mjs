@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { CONVERSATIONS } from "../../dist/calibration/conversations.js";
+import { CONVERSATIONS } from "../../build/calibration/conversations.js";
 
 const [app, ...runner] = process.argv.slice(2);
 const there = [...runner, join(app, "dist/cli/main.js")];

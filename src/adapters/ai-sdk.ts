@@ -1,4 +1,4 @@
-import "../package/unbundled.js";
+import "../package/package.js";
 import type { LanguageModelMiddleware } from "ai";
 import type { GuardError } from "../errors.js";
 import { AnswerFormatter } from "../gate/answer-formatter.js";

@@ -1,6 +1,6 @@
-import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { GuardError } from "../errors.js";
+import { PACKAGE } from "../package/package.js";
 import { classifyCommand } from "./commands/classify.js";
 import { cudaCommand } from "./commands/cuda.js";
 import { doctorCommand } from "./commands/doctor.js";
@@ -14,8 +14,6 @@ import { scoreCommand } from "./commands/score.js";
 import { serveCommand } from "./commands/serve.js";
 import { isInterrupted } from "./interrupt.js";
 import { createTerminal, visible, visibleLine } from "./terminal.js";
-
-const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
 
 const USAGE = 2;
 const FAILURE = 1;
@@ -33,7 +31,7 @@ export async function run(args: readonly string[]): Promise<void> {
 function createProgram(): Command {
   const program = new Command("qwen3guard")
     .description("Judges the output of an LLM token by token, as it streams.")
-    .version(version)
+    .version(PACKAGE.version)
     .addCommand(scanCommand())
     .addCommand(classifyCommand())
     .addCommand(scoreCommand())

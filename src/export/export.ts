@@ -17,7 +17,7 @@ import {
 import type { ModelOutput } from "../model/outputs.js";
 import { createSelfTest, type SelfTest, selfTestIds } from "../model/self-test.js";
 import { Graph } from "../onnx/graph.js";
-import { packageInfo } from "../package/info.js";
+import { PACKAGE } from "../package/package.js";
 import { TOKENIZER_FILES } from "../tokenizer/tokenizer-file.js";
 import type { CacheScales } from "./byte-attention.js";
 import { createWeights } from "./formats/formats.js";
@@ -142,19 +142,18 @@ async function write(
     });
     return [graph, addOutputs(graph, source, hidden, backbone)];
   };
-  const producer = await packageInfo();
   let manifest: Manifest | undefined;
   await writeFolder(out, async (dir) => {
     const onWrite = (done: number, total: number) => options.onProgress?.("write", done, total);
     const [graph, outputs] = build();
-    const { files, tensors } = await writeModel(dir, graph, producer, onWrite, options.signal);
+    const { files, tensors } = await writeModel(dir, graph, PACKAGE, onWrite, options.signal);
     for (const text of texts) {
       const file = basename(text);
       await copyFile(text, join(dir, file));
       files[file] = (await stat(join(dir, file))).size;
     }
     const content = {
-      exporter: `${producer.name} ${producer.version}`,
+      exporter: `${PACKAGE.name} ${PACKAGE.version}`,
       dtype,
       kvCache: KV_CACHES[target.activation] as Manifest["kvCache"],
       ...(dtype === "w8a8" && { sumsFit16Bits: true as const }),
@@ -170,7 +169,7 @@ async function write(
       await writeManifest(dir, content);
       const [graph] = build(await options.calibrate(dir));
       options.signal?.throwIfAborted();
-      files[MODEL_FILE] = await rewriteGraph(dir, graph, producer, tensors);
+      files[MODEL_FILE] = await rewriteGraph(dir, graph, PACKAGE, tensors);
       content.kvCache = "int8";
       Object.assign(content.hashes, await hashFiles(dir, [MODEL_FILE]));
     }

@@ -1,14 +1,13 @@
 import { basename } from "node:path";
 import type { Guard } from "../guard.js";
-import { packageInfo } from "../package/info.js";
+import { PACKAGE } from "../package/package.js";
 import type { GuardInfo } from "./protocol.js";
 
 /** @param model as it was asked for; undefined for the embedded one */
-export async function describeGuard(guard: Guard, model: string | undefined): Promise<GuardInfo> {
-  const { version } = await packageInfo();
+export function describeGuard(guard: Guard, model: string | undefined): GuardInfo {
   const { manifest, labels, device, maxStreams, maxTokens } = guard;
   return {
-    version,
+    version: PACKAGE.version,
     model: model === undefined ? "embedded" : basename(model),
     embedded: model === undefined,
     dtype: manifest.dtype,

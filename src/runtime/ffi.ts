@@ -1,5 +1,6 @@
 import { createRequire } from "node:module";
 import { DeviceError } from "../errors.js";
+import { packageFile } from "../package/package.js";
 
 type Koffi = typeof import("koffi");
 
@@ -9,7 +10,7 @@ type Koffi = typeof import("koffi");
  */
 function loadKoffi(): { koffi: Koffi; path: string } {
   const name = `@koromix/koffi-${process.platform}-${process.arch}`;
-  const require = createRequire(import.meta.url);
+  const require = createRequire(packageFile("package.json"));
   try {
     return { koffi: require(name), path: require.resolve(name) };
   } catch (cause) {

@@ -3,10 +3,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { LibraryHandle } from "koffi";
 import { DeviceError } from "../errors.js";
+import { packageFile } from "../package/package.js";
 import koffi from "./ffi.js";
 
 /** What onnxruntime-node ships, as `scripts/native/gather.mjs` puts it into the package. */
-const FOLDER = fileURLToPath(new URL("../../native/", import.meta.url));
+const FOLDER = fileURLToPath(packageFile("native/"));
 
 const FILE_NAMES: Partial<Record<NodeJS.Platform, string>> = {
   linux: "libonnxruntime.so.1",

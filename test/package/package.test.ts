@@ -1,8 +1,8 @@
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { built, runProgram } from "../support/program.js";
+import { built, PACKAGE, runProgram } from "../support/program.js";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -66,10 +66,27 @@ test("types and code name no package that a user has not", async () => {
   expect(seen.size).toBeGreaterThan(100);
 });
 
+test("a class is in one of the package's files, whichever entry it is loaded by: an error is told by it everywhere", async () => {
+  const DIST = join(ROOT, "dist");
+  const files = (await readdir(DIST, { recursive: true })).filter((name) => /^(?!ui\W).*\.js$/.test(name));
+  const classes: string[] = [];
+  for (const file of files) {
+    let module = "";
+    for (const line of (await readFile(join(DIST, file), "utf8")).split("\n")) {
+      module = /^\/\/ (src\/\S+\.ts)$/.exec(line)?.[1] ?? module;
+      const [, name] = /^(?:var|let|const) (\w+) = class|^class (\w+)/.exec(line) ?? [];
+      if (name) classes.push(`${name} of ${module}`);
+    }
+  }
+  expect(classes).toContain("GuardError of src/errors.ts");
+  expect(classes.length).toBeGreaterThan(100);
+  expect(classes.filter((name, at) => classes.indexOf(name) !== at)).toEqual([]);
+});
+
 test("a platform that native functions cannot be called on is named at import", async () => {
   const program = `
     Object.defineProperty(process, "arch", { value: "mips" });
-    await import(${JSON.stringify(built("index.js"))}).catch(({ code, message }) => console.log(code, message));
+    await import(${JSON.stringify(PACKAGE)}).catch(({ code, message }) => console.log(code, message));
   `;
   expect(await runProgram(program)).toMatch(
     /^FFI_NOT_FOUND @koromix\/koffi-\w+-mips .*Linux \(x64, arm64\)/s,

@@ -23,7 +23,7 @@ let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
 
 beforeAll(async () => {
   guard = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 2 });
-  page = new PlaygroundServer(guard, await describeGuard(guard, undefined));
+  page = new PlaygroundServer(guard, describeGuard(guard, undefined));
   server = await listen(page, 0, "127.0.0.1");
   upstream = await scriptedUpstream();
 });

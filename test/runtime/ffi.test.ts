@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { built, runProgram } from "../support/program.js";
+import { built, PACKAGE, runProgram } from "../support/program.js";
 
 // glibc's parser of regular expressions calls itself for each parenthesis: by koffi's own stacks a call on a worker
 // thread dies at 500 of them, a call on this thread at 5,000.
@@ -28,8 +28,8 @@ test("who used koffi before is warned", async () => {
   const program = `
     import { createRequire } from "node:module";
     process.on("warning", ({ code }) => console.log(code));
-    createRequire(${JSON.stringify(built("index.js"))})("koffi").load(null);
-    await import(${JSON.stringify(built("index.js"))});
+    createRequire(${JSON.stringify(PACKAGE)})("koffi").load(null);
+    await import(${JSON.stringify(PACKAGE)});
   `;
   expect(await runProgram(program)).toBe("QWEN3GUARD_SMALL_STACKS\n");
 });

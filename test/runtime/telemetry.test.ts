@@ -2,11 +2,11 @@ import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
-import { built, runProgram } from "../support/program.js";
+import { PACKAGE, runProgram } from "../support/program.js";
 
 /** A program that judges a token with the embedded guard. */
 const JUDGE = `
-  import { loadGuard } from ${JSON.stringify(built("index.js"))};
+  import { loadGuard } from ${JSON.stringify(PACKAGE)};
   const guard = await loadGuard();
   const stream = guard.stream({ messages: [{ role: "user", content: "Hi" }] });
   await stream.pushText("Hello there");

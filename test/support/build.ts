@@ -12,13 +12,13 @@ let cache: string;
 export async function setup(): Promise<void> {
   const compiler = `${ROOT}/node_modules/typescript/bin/tsc`;
   execFileSync(process.execPath, [compiler, "-p", `${ROOT}/tsconfig.build.json`], { stdio: "inherit" });
-  for (const script of ["native/gather.mjs", "build-ui.mjs"]) {
+  for (const script of ["bundle.mjs", "native/gather.mjs", "build-ui.mjs"]) {
     execFileSync(process.execPath, [`${ROOT}/scripts/${script}`], { cwd: ROOT, stdio: "inherit" });
   }
   cache = await mkdtemp(join(tmpdir(), "qwen3guard-test-"));
   // Also for tests that name no cache: nothing is to come from the user's, or go there.
   process.env.QWEN3GUARD_CACHE = process.env.QWEN3GUARD_TEST_CACHE = cache;
-  const { resolveModel } = await import(`${ROOT}/dist/resolve-model.js`);
+  const { resolveModel } = await import(`${ROOT}/build/resolve-model.js`);
   await resolveModel(undefined, { cacheDir: cache });
 }
 

@@ -5,9 +5,12 @@ import { promisify } from "node:util";
 const run = promisify(execFile);
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-/** Address of a module of the built package. */
+/** Address of the package's entry, as its users import it. */
+export const PACKAGE = pathToFileURL(`${ROOT}/dist/index.js`).href;
+
+/** Address of one of the package's modules, built by itself: the package's own files hold many of them each. */
 export function built(module: string): string {
-  return pathToFileURL(`${ROOT}/dist/${module}`).href;
+  return pathToFileURL(`${ROOT}/build/${module}`).href;
 }
 
 export interface ProgramOptions {

@@ -26,7 +26,7 @@ describe.skipIf(!CHROMIUM)("the playground in a browser", () => {
 
   beforeAll(async () => {
     guard = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 4 });
-    service = new PlaygroundServer(guard, await describeGuard(guard, undefined));
+    service = new PlaygroundServer(guard, describeGuard(guard, undefined));
     server = await listen(service, 0, "127.0.0.1");
     browser = await launchBrowser();
   });
@@ -236,7 +236,7 @@ describe.skipIf(!CHROMIUM)("the playground in a browser", () => {
 
   test("a guard that fails in the middle is told as such, and stops both readers", async () => {
     const failing = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 1 });
-    const own = new PlaygroundServer(failing, await describeGuard(failing, undefined));
+    const own = new PlaygroundServer(failing, describeGuard(failing, undefined));
     const listening = await listen(own, 0, "127.0.0.1");
     await page.goto(`${listening.url}/?token=${own.token}`);
     await run();

@@ -47,7 +47,7 @@ async function playground(options: Options, stop: Stop): Promise<void> {
   const guard = await loadModel(options, { signal: stop.asked });
   try {
     if (stop.asked.aborted) return;
-    const page = new PlaygroundServer(guard, await describeGuard(guard, options.model));
+    const page = new PlaygroundServer(guard, describeGuard(guard, options.model));
     const server = await listen(page, options.port, "127.0.0.1");
     const address = `${server.url}/?token=${page.token}`;
     process.stdout.write(`${terminal.colors.bold(address)}\n`);
