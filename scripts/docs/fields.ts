@@ -1,14 +1,14 @@
 // npm run docs: writes docs/fields.md out of the tables by which the proxy reads requests and answers.
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import type { Fields as AnswerFields, Shape } from "../../src/gateway/allow-list.js";
+import type { Fields as AnswerFields, Shape } from "../../src/gateway/answer/allow-list.js";
+import { passingOf } from "../../src/gateway/answer/passing.js";
 import { messageFields as anthropicMessage, eventShapes } from "../../src/gateway/anthropic/fields.js";
 import * as anthropic from "../../src/gateway/anthropic/tables.js";
 import { chatLineFields, generateLineFields } from "../../src/gateway/ollama/fields.js";
 import * as ollama from "../../src/gateway/ollama/request.js";
 import * as choices from "../../src/gateway/openai/choices-fields.js";
 import * as responses from "../../src/gateway/openai/responses-fields.js";
-import { passingOf } from "../../src/gateway/passing.js";
 import type { Fields, Rule } from "../../src/gateway/request/fields.js";
 import * as openai from "../../src/gateway/request/tables.js";
 

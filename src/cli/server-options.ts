@@ -1,5 +1,5 @@
 import { Option } from "commander";
-import { isLoopbackName } from "../gateway/loopback.js";
+import { isLoopbackName } from "../gateway/access/loopback.js";
 import { whole } from "./numbers.js";
 
 export function portOption(usual: number): Option {

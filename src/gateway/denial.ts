@@ -1,5 +1,5 @@
 import type { ModerationViolation } from "../gate/violation.js";
-import type { CodecOptions, ResponseCodec, StreamCodec } from "./codec.js";
+import type { CodecOptions, ResponseCodec, StreamCodec } from "./answer/codec.js";
 
 /**
  * An answer in the model's place, of a prompt that was stopped. Null where there is none: the protocol has no word for it

@@ -1,6 +1,6 @@
+import type { Endpoint } from "./answer/codec.js";
 import { anthropicCodec } from "./anthropic/codec.js";
 import { parseMessages } from "./anthropic/request.js";
-import type { Endpoint } from "./codec.js";
 import { ollamaChatCodec, ollamaGenerateCodec } from "./ollama/codec.js";
 import { parseOllamaChat, parseOllamaGenerate } from "./ollama/request.js";
 import { chatCodec } from "./openai/chat-codec.js";

@@ -5,10 +5,10 @@ import type { ScoutChoice } from "../guard/scouting.js";
 import type { Policy } from "../moderation/policy.js";
 import type { Finding } from "../moderation/ruling.js";
 import type { Json } from "../validation/json.js";
-import type { CodecOptions } from "./codec.js";
+import type { CodecOptions } from "./answer/codec.js";
 import type { Annotations } from "./openai/annotations.js";
+import type { Watcher } from "./record/watcher.js";
 import type { RegenerationOptions } from "./regenerate/regeneration.js";
-import type { Watcher } from "./watcher.js";
 
 export interface ModeratedRequestOptions {
   policy: Policy;

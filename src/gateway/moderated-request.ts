@@ -3,20 +3,20 @@ import { GuardError, InputError } from "../errors.js";
 import type { Outcome } from "../gate/gate-options.js";
 import type { ModerationViolation } from "../gate/violation.js";
 import type { Guard } from "../guard.js";
-import { answerHeaders } from "./answer-headers.js";
+import { answerHeaders } from "./answer/answer-headers.js";
+import type { CodecOptions, ResponseCodec, StreamCodec } from "./answer/codec.js";
+import type { Lane } from "./answer/lane.js";
+import { lanesOf } from "./answer/lanes.js";
+import { OpenFields } from "./answer/open-fields.js";
+import { relay } from "./answer/relay.js";
+import { ScoreKeeper } from "./answer/scores.js";
+import { WholeRelay } from "./answer/whole-relay.js";
 import { RequestError } from "./api-error.js";
-import type { CodecOptions, ResponseCodec, StreamCodec } from "./codec.js";
 import { denial } from "./denial.js";
-import type { Lane } from "./lane.js";
-import { lanesOf } from "./lanes.js";
 import type { ModeratedRequestOptions } from "./moderated-request-options.js";
-import { OpenFields } from "./open-fields.js";
-import type { ParsedRequest } from "./parsed-request.js";
 import { Regeneration } from "./regenerate/regeneration.js";
-import { relay } from "./relay.js";
 import type { Unjudged } from "./request/fields.js";
-import { ScoreKeeper } from "./scores.js";
-import { WholeRelay } from "./whole-relay.js";
+import type { ParsedRequest } from "./request/parsed-request.js";
 
 /**
  * One request on its way to the model and back: a gate for each choice, in which the prompt is judged while the model

@@ -1,10 +1,10 @@
 import type { ContinuingServer, RegenerateOptions } from "../gate/attempt.js";
 import type { PolicyData } from "../moderation/policy.js";
-import type { AccessOptions } from "./access.js";
+import type { AccessOptions } from "./access/access.js";
+import type { RouteOptions } from "./access/routes.js";
 import type { AuditLog } from "./audit/log.js";
 import type { Pace } from "./moderated-request-options.js";
-import type { LogEntry } from "./record.js";
-import type { RouteOptions } from "./routes.js";
+import type { LogEntry } from "./record/record.js";
 
 /** Pace: default "hold-back", "settled", each token at once, no scout; "scout-first" needs one. */
 export interface ProxyOptions extends RouteOptions, AccessOptions, Pace {

@@ -4,26 +4,26 @@ import type { Guard } from "../guard.js";
 import { type Policy, resolvePolicy } from "../moderation/policy.js";
 import { mostBytes } from "../tokenizer/limits.js";
 import type { Json } from "../validation/json.js";
-import { access } from "./access.js";
-import { type Admission, AdmissionControl } from "./admission.js";
+import { access } from "./access/access.js";
+import { type Admission, AdmissionControl } from "./access/admission.js";
+import { codecOf, type Route, Routes, spelledOut } from "./access/routes.js";
+import { tenantOf } from "./access/tenant.js";
 import { RequestError, toRequestError } from "./api-error.js";
-import { Ledger, requireAudited } from "./ledger.js";
-import { Metrics } from "./metrics.js";
 import { Moderator } from "./moderator.js";
 import { withInnerError } from "./openai/annotations.js";
 import { moderations } from "./openai/moderations.js";
-import { PolicyTable } from "./policy-table.js";
+import { PolicyTable } from "./policies/policy-table.js";
 import type { ProxyOptions } from "./proxy-options.js";
-import type { RequestRecord } from "./record.js";
+import { Ledger, requireAudited } from "./record/ledger.js";
+import { Metrics } from "./record/metrics.js";
+import type { RequestRecord } from "./record/record.js";
+import { addStatus } from "./record/status.js";
 import { checkProxyMode } from "./regenerate/check.js";
 import { readBody } from "./request/body.js";
-import { codecOf, type Route, Routes, spelledOut } from "./routes.js";
-import { addStatus } from "./status.js";
-import { tenantOf } from "./tenant.js";
 import { headersOf, responseHeaders, Upstream } from "./upstream.js";
 
 export type { ProxyOptions } from "./proxy-options.js";
-export type { LogEntry } from "./record.js";
+export type { LogEntry } from "./record/record.js";
 
 const NOT_HERE =
   "This proxy judges POST …/chat/completions, …/completions, …/responses, …/v1/messages, …/api/chat, …/api/generate " +

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { toldError } from "../gate/told-error.js";
 import { isRecord, type Json, list, record } from "../validation/json.js";
-import { figures, label, object, type Reader, word } from "./allow-list.js";
+import { figures, label, object, type Reader, word } from "./answer/allow-list.js";
+import { OpenFields } from "./answer/open-fields.js";
 import { RequestError } from "./api-error.js";
-import { OpenFields } from "./open-fields.js";
 import { contentFilters } from "./openai/choices-fields.js";
 
 /** Longest message of a server's that a client gets. */

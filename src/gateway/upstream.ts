@@ -1,6 +1,6 @@
 import { RequestError } from "./api-error.js";
-import { POLICY_HEADER } from "./policy-override.js";
-import type { RequestRecord } from "./record.js";
+import { POLICY_HEADER } from "./policies/policy-override.js";
+import type { RequestRecord } from "./record/record.js";
 
 /** Headers about one connection, not about the message. */
 const OF_THE_CONNECTION = [

@@ -2,7 +2,7 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { stream } from "hono/streaming";
-import { isLoopbackName } from "../gateway/loopback.js";
+import { isLoopbackName } from "../gateway/access/loopback.js";
 import type { Guard } from "../guard.js";
 import { DEFAULT_POLICY } from "../moderation/policy.js";
 import { EXAMPLES } from "./examples.js";

@@ -1,9 +1,9 @@
-import type { AdmissionControl } from "../gateway/admission.js";
+import type { AdmissionControl } from "../gateway/access/admission.js";
+import { tenantOf } from "../gateway/access/tenant.js";
 import { AuditTrail } from "../gateway/audit/trail.js";
-import { type Ledger, requireAudited } from "../gateway/ledger.js";
-import type { RequestRecord } from "../gateway/record.js";
+import { type Ledger, requireAudited } from "../gateway/record/ledger.js";
+import type { RequestRecord } from "../gateway/record/record.js";
 import { readBody } from "../gateway/request/body.js";
-import { tenantOf } from "../gateway/tenant.js";
 import type { Json } from "../validation/json.js";
 import { STREAMS } from "./endpoints.js";
 import type { Asking } from "./judge.js";

@@ -1,6 +1,6 @@
 import { RequestError } from "../gateway/api-error.js";
 import { moderationInputs } from "../gateway/openai/moderation-inputs.js";
-import type { RequestRecord } from "../gateway/record.js";
+import type { RequestRecord } from "../gateway/record/record.js";
 import type { GenGuard, TokenLogprob } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { Classification } from "../moderation/classification.js";

@@ -1,6 +1,6 @@
 import { ClosedError } from "../errors.js";
 import { RequestError } from "../gateway/api-error.js";
-import type { RequestRecord } from "../gateway/record.js";
+import type { RequestRecord } from "../gateway/record/record.js";
 import type { GenGuard } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { PolicyData } from "../moderation/policy.js";

@@ -1,7 +1,7 @@
 import { ClosedError, type GuardError } from "../errors.js";
 import { toRequestError } from "../gateway/api-error.js";
-import type { RequestRecord } from "../gateway/record.js";
-import type { Told } from "../gateway/watcher.js";
+import type { RequestRecord } from "../gateway/record/record.js";
+import type { Told } from "../gateway/record/watcher.js";
 import { type Classification, findingOf } from "../moderation/classification.js";
 import type { Decision } from "../moderation/decision.js";
 import type { Policy } from "../moderation/policy.js";

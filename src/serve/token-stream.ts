@@ -1,6 +1,6 @@
 import type { ClosedError } from "../errors.js";
 import { RequestError } from "../gateway/api-error.js";
-import type { RequestRecord } from "../gateway/record.js";
+import type { RequestRecord } from "../gateway/record/record.js";
 import type { Guard } from "../guard.js";
 import type { Decision } from "../moderation/decision.js";
 import { type PolicyData, resolvePolicy } from "../moderation/policy.js";

@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { proxyCommand } from "../../src/cli/commands/proxy.js";
 import { serveCommand } from "../../src/cli/commands/serve.js";
-import { Metrics } from "../../src/gateway/metrics.js";
+import { Metrics } from "../../src/gateway/record/metrics.js";
 
 const HELM_FOLDER = fileURLToPath(new URL("../../deploy/helm", import.meta.url));
 const CACHE = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");

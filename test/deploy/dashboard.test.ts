@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { Metrics } from "../../src/gateway/metrics.js";
+import { Metrics } from "../../src/gateway/record/metrics.js";
 
 test("the dashboard asks for metrics and labels that the proxy has", async () => {
   const file = new URL("../../deploy/compose/grafana/dashboards/qwen3guard.json", import.meta.url);

@@ -1,7 +1,7 @@
 import type { Mode } from "../../src/gate/gate-options.js";
+import { JSON_LINES } from "../../src/gateway/answer/media.js";
 import { type RequestError, toRequestError } from "../../src/gateway/api-error.js";
 import { ENDPOINTS } from "../../src/gateway/endpoints.js";
-import { JSON_LINES } from "../../src/gateway/media.js";
 import { ModeratedRequest } from "../../src/gateway/moderated-request.js";
 import type { PolicyData } from "../../src/moderation/policy.js";
 import { policyOf, scriptedGuard } from "../gate/scripted.js";

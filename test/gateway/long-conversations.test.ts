@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { GuardProxy } from "../../src/gateway/proxy.js";
-import type { LogEntry } from "../../src/gateway/record.js";
+import type { LogEntry } from "../../src/gateway/record/record.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import { MODEL_CACHE } from "../support/model.js";
 import { scriptedUpstream } from "./upstream.js";

@@ -10,7 +10,7 @@ import {
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
 import { AuditLog } from "../../src/gateway/audit/log.js";
-import type { LogEntry } from "../../src/gateway/record.js";
+import type { LogEntry } from "../../src/gateway/record/record.js";
 import { type Listening, listen } from "../../src/gateway/server.js";
 import { type GenGuard, loadGenGuard } from "../../src/gen-guard.js";
 import { type Guard, loadGuard } from "../../src/index.js";

@@ -1,7 +1,7 @@
 import { InputError } from "../../errors.js";
-import type { Prompt } from "../../gateway/parsed-request.js";
 import { promptOf } from "../../gateway/request/beside.js";
 import type { TextMessage } from "../../gateway/request/messages.js";
+import type { Prompt } from "../../gateway/request/parsed-request.js";
 import type { Policy } from "../../moderation/policy.js";
 import { rejectAttachment } from "../../tokenizer/chat-template/messages.js";
 import { asJson, textsIn } from "../../tokenizer/chat-template/standing.js";

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { Command, Option } from "commander";
 import { InputError } from "../../errors.js";
-import { isLoopbackName } from "../../gateway/loopback.js";
+import { isLoopbackName } from "../../gateway/access/loopback.js";
 import type { Listening } from "../../gateway/server.js";
 import type { PolicyData } from "../../moderation/policy.js";
 import { type AuditOptions, announce, auditOptions, closeAudit, openAudit } from "../audit-options.js";

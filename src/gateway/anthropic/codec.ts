@@ -1,13 +1,13 @@
 import type { AnswerFormatter } from "../../gate/answer-formatter.js";
 import type { ModerationViolation } from "../../gate/violation.js";
 import { isRecord, type Json, list, record, text } from "../../validation/json.js";
-import { invalid, level, Slot } from "../allow-list.js";
+import { invalid, level, Slot } from "../answer/allow-list.js";
+import type { CodecOptions, Event, ResponseCodec, Routed, StreamCodec, TextTarget } from "../answer/codec.js";
+import { EVENT_STREAM } from "../answer/media.js";
+import { EventReader, judgeCalls, type Said } from "../answer/readers.js";
+import { wholeAnswer } from "../answer/whole-answer.js";
 import type { RequestError } from "../api-error.js";
-import type { CodecOptions, Event, ResponseCodec, Routed, StreamCodec, TextTarget } from "../codec.js";
-import { EVENT_STREAM } from "../media.js";
-import { EventReader, judgeCalls, type Said } from "../readers.js";
 import type { Sent } from "../regenerate/seam.js";
-import { wholeAnswer } from "../whole-answer.js";
 import { eventShapes, messageFields } from "./fields.js";
 
 const wholeMessage = level(messageFields);

@@ -18,8 +18,8 @@ import {
   typed,
   url,
   word,
-} from "../allow-list.js";
-import { passing } from "../passing.js";
+} from "../answer/allow-list.js";
+import { passing } from "../answer/passing.js";
 
 const usage = figures("service_tier", "inference_geo", "speed");
 const model = either(repeated("model"), word, label);

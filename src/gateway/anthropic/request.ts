@@ -1,9 +1,9 @@
 import { textsIn } from "../../tokenizer/chat-template/standing.js";
 import { isRecord, type Json } from "../../validation/json.js";
-import type { ParsedRequest } from "../parsed-request.js";
 import { promptOf } from "../request/beside.js";
 import { type FieldReader, shown } from "../request/fields.js";
 import { attach, invalid, plainText, type TextMessage } from "../request/messages.js";
+import type { ParsedRequest } from "../request/parsed-request.js";
 import { streamOf } from "../request/settings.js";
 import { BLOCKS, MESSAGE, MESSAGES_BODY, TEXT_SOURCE } from "./tables.js";
 

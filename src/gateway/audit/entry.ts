@@ -4,7 +4,7 @@ import { severityOf } from "../../moderation/labels.js";
 import type { Action, Policy, Strictness } from "../../moderation/policy.js";
 import { assess, type Finding, turnsInScope } from "../../moderation/ruling.js";
 import type { TurnVerdict, Verdict } from "../../moderation/verdict.js";
-import type { Told, ToldVerdict } from "../watcher.js";
+import type { Told, ToldVerdict } from "../record/watcher.js";
 
 /** What was decided. docs/audit.md tells what each means. */
 export type AuditAction =

@@ -1,4 +1,4 @@
-import type { Received } from "../lane.js";
+import type { Received } from "../answer/lane.js";
 
 /** What the guard reads of an answer. Places are in UTF-16 units of all that it reads. */
 export class ReadText {

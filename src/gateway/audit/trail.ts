@@ -5,12 +5,12 @@ import { ModerationViolation } from "../../gate/violation.js";
 import type { GuardConfig } from "../../model/config.js";
 import type { Finding } from "../../moderation/ruling.js";
 import type { Message } from "../../tokenizer/chat-template/messages.js";
+import type { Received } from "../answer/lane.js";
 import { RequestError, toRequestError } from "../api-error.js";
-import type { Received } from "../lane.js";
-import { counted, type LogEntry, type RequestRecord } from "../record.js";
+import { counted, type LogEntry, type RequestRecord } from "../record/record.js";
+import type { Begun, Ended, Ruled, Told, Watcher } from "../record/watcher.js";
 import type { Dropped } from "../regenerate/dropped.js";
 import { UpstreamError } from "../upstream-error.js";
-import type { Begun, Ended, Ruled, Told, Watcher } from "../watcher.js";
 import {
   type AuditAction,
   type AuditEntry,

@@ -1,12 +1,12 @@
 import type { AnswerFormatter } from "../../gate/answer-formatter.js";
 import type { ModerationViolation } from "../../gate/violation.js";
 import { type Json, record } from "../../validation/json.js";
-import { type Fields, invalid, level, type Shape, Slot } from "../allow-list.js";
+import { type Fields, invalid, level, type Shape, Slot } from "../answer/allow-list.js";
+import type { CodecOptions, Event, ResponseCodec, Routed, StreamCodec, TextTarget } from "../answer/codec.js";
+import { JSON_LINES } from "../answer/media.js";
+import { EventReader, judgeCalls, type Said } from "../answer/readers.js";
+import { wholeAnswer } from "../answer/whole-answer.js";
 import type { RequestError } from "../api-error.js";
-import type { CodecOptions, Event, ResponseCodec, Routed, StreamCodec, TextTarget } from "../codec.js";
-import { JSON_LINES } from "../media.js";
-import { EventReader, judgeCalls, type Said } from "../readers.js";
-import { wholeAnswer } from "../whole-answer.js";
 import { chatLineFields, generateLineFields } from "./fields.js";
 
 /** What differs between the two endpoints. */

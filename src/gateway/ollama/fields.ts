@@ -12,8 +12,8 @@ import {
   text,
   url,
   word,
-} from "../allow-list.js";
-import { tokenList } from "../logprobs.js";
+} from "../answer/allow-list.js";
+import { tokenList } from "../answer/logprobs.js";
 
 const toolCall = object({
   id: word,

@@ -1,9 +1,9 @@
 import { textsIn } from "../../tokenizer/chat-template/standing.js";
 import type { Json } from "../../validation/json.js";
-import type { ParsedRequest, Prompt } from "../parsed-request.js";
 import { promptOf } from "../request/beside.js";
 import type { FieldReader, Fields } from "../request/fields.js";
 import { attach, chatMessages, invalid, type TextMessage } from "../request/messages.js";
+import type { ParsedRequest, Prompt } from "../request/parsed-request.js";
 import { streamOf } from "../request/settings.js";
 
 const BODY: Fields = {

@@ -1,8 +1,8 @@
 import { ModerationViolation } from "../../gate/violation.js";
 import type { GuardConfig } from "../../model/config.js";
 import type { Json } from "../../validation/json.js";
+import { type ScoreKeeper, type Scores, scoresOf } from "../answer/scores.js";
 import type { RequestError } from "../api-error.js";
-import { type ScoreKeeper, type Scores, scoresOf } from "../scores.js";
 
 /** What the guard says of a request and its answer, for those who read more than text: as OpenAI or Azure tell it. */
 export interface Annotations {

@@ -1,7 +1,7 @@
 import { isRecord, type Json, record } from "../../validation/json.js";
-import { Slot } from "../allow-list.js";
-import type { ResponseCodec } from "../codec.js";
-import { EVENT_STREAM } from "../media.js";
+import { Slot } from "../answer/allow-list.js";
+import type { ResponseCodec } from "../answer/codec.js";
+import { EVENT_STREAM } from "../answer/media.js";
 import { ChoicesAnswer, type ChoicesForm } from "./choices.js";
 import { chatChoiceFields, chatDeltaFields } from "./choices-fields.js";
 import { annotateChoices, blankChoices, wholeChoices } from "./whole-choices.js";

@@ -1,8 +1,8 @@
 import type { Json } from "../../validation/json.js";
-import type { ParsedRequest } from "../parsed-request.js";
 import { promptOf } from "../request/beside.js";
 import type { FieldReader } from "../request/fields.js";
 import { chatMessages } from "../request/messages.js";
+import type { ParsedRequest } from "../request/parsed-request.js";
 import { countOf, moderationAsked, streamOf } from "../request/settings.js";
 import { CHAT_BODY } from "../request/tables.js";
 

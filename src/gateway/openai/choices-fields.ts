@@ -21,9 +21,9 @@ import {
   typed,
   url,
   word,
-} from "../allow-list.js";
-import { logprobs } from "../logprobs.js";
-import { type Passing, passing, passingOf } from "../passing.js";
+} from "../answer/allow-list.js";
+import { logprobs } from "../answer/logprobs.js";
+import { type Passing, passing, passingOf } from "../answer/passing.js";
 
 const usage = figures("type", "modality", "service_tier");
 /** What Azure's filters say of a text. */

@@ -1,10 +1,10 @@
 import type { AnswerFormatter } from "../../gate/answer-formatter.js";
 import type { ModerationViolation } from "../../gate/violation.js";
 import { isRecord, type Json, list, record } from "../../validation/json.js";
-import { type Fields, invalid, level, type Slot } from "../allow-list.js";
+import { type Fields, invalid, level, type Slot } from "../answer/allow-list.js";
+import type { CodecOptions, Event, Routed, StreamCodec, TextTarget } from "../answer/codec.js";
+import { EventReader, judgeCalls, type Said } from "../answer/readers.js";
 import type { RequestError } from "../api-error.js";
-import type { CodecOptions, Event, Routed, StreamCodec, TextTarget } from "../codec.js";
-import { EventReader, judgeCalls, type Said } from "../readers.js";
 import type { Sent } from "../regenerate/seam.js";
 import { choiceFilters, moderationOf, promptFilters } from "./annotations.js";
 import { bodyFields } from "./choices-fields.js";

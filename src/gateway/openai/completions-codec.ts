@@ -1,5 +1,5 @@
-import type { ResponseCodec } from "../codec.js";
-import { EVENT_STREAM } from "../media.js";
+import type { ResponseCodec } from "../answer/codec.js";
+import { EVENT_STREAM } from "../answer/media.js";
 import { ChoicesAnswer, type ChoicesForm } from "./choices.js";
 import { completionChoiceFields } from "./choices-fields.js";
 import { annotateChoices, blankChoices, wholeChoices } from "./whole-choices.js";

@@ -1,8 +1,8 @@
 import type { Json } from "../../validation/json.js";
 import { RequestError } from "../api-error.js";
-import type { ParsedRequest, Prompt } from "../parsed-request.js";
 import { promptOf } from "../request/beside.js";
 import type { FieldReader } from "../request/fields.js";
+import type { ParsedRequest, Prompt } from "../request/parsed-request.js";
 import { countOf, streamOf } from "../request/settings.js";
 import { COMPLETIONS_BODY } from "../request/tables.js";
 

@@ -3,9 +3,9 @@ import type { Policy } from "../../moderation/policy.js";
 import { rulePrompt } from "../../moderation/ruling.js";
 import { verdictsOfTurn } from "../../moderation/verdict.js";
 import type { Json } from "../../validation/json.js";
+import { scoresOf } from "../answer/scores.js";
 import { RequestError } from "../api-error.js";
-import { scoresOf } from "../scores.js";
-import type { Watcher } from "../watcher.js";
+import type { Watcher } from "../record/watcher.js";
 import { categoriesOf } from "./annotations.js";
 import { moderationInputs } from "./moderation-inputs.js";
 

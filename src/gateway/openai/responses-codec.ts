@@ -1,8 +1,7 @@
 import type { AnswerFormatter } from "../../gate/answer-formatter.js";
 import type { ModerationViolation } from "../../gate/violation.js";
 import { isRecord, type Json, list, record, text } from "../../validation/json.js";
-import { type Channel, invalid, level, type Reader, Slot } from "../allow-list.js";
-import type { RequestError } from "../api-error.js";
+import { type Channel, invalid, level, type Reader, Slot } from "../answer/allow-list.js";
 import type {
   CodecOptions,
   Event,
@@ -11,12 +10,13 @@ import type {
   Routed,
   StreamCodec,
   TextTarget,
-} from "../codec.js";
-import { EVENT_STREAM } from "../media.js";
-import { OpenItems } from "../open-items.js";
-import { type Call, Echoes, EventReader, judgeCalls } from "../readers.js";
-import { wholeAnswer } from "../whole-answer.js";
+} from "../answer/codec.js";
+import { EVENT_STREAM } from "../answer/media.js";
+import { type Call, Echoes, EventReader, judgeCalls } from "../answer/readers.js";
+import { wholeAnswer } from "../answer/whole-answer.js";
+import type { RequestError } from "../api-error.js";
 import { responseModeration } from "./annotations.js";
+import { OpenItems } from "./open-items.js";
 import { deltaFields, eventFields, responseFields } from "./responses-fields.js";
 
 const TEXT_DELTAS: Record<string, Channel> = {

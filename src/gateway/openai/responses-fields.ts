@@ -15,8 +15,8 @@ import {
   typed,
   url,
   word,
-} from "../allow-list.js";
-import { tokenList } from "../logprobs.js";
+} from "../answer/allow-list.js";
+import { tokenList } from "../answer/logprobs.js";
 import { contentFilters, model, moderation, usageFigures } from "./choices-fields.js";
 
 const annotation = typed({

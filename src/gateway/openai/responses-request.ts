@@ -1,10 +1,10 @@
 import { textsIn } from "../../tokenizer/chat-template/standing.js";
 import { isRecord, type Json } from "../../validation/json.js";
 import { RequestError } from "../api-error.js";
-import type { ParsedRequest } from "../parsed-request.js";
 import { promptOf } from "../request/beside.js";
 import type { FieldReader } from "../request/fields.js";
 import { contentText, responsesMessages } from "../request/messages.js";
+import type { ParsedRequest } from "../request/parsed-request.js";
 import { moderationAsked, streamOf } from "../request/settings.js";
 import { RESPONSES_BODY } from "../request/tables.js";
 

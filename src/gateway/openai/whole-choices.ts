@@ -1,7 +1,7 @@
 import { isRecord, type Json, list, record } from "../../validation/json.js";
-import { type Fields, invalid, level, type Slot } from "../allow-list.js";
-import type { CodecOptions, WholeAnswer } from "../codec.js";
-import { WholeReader } from "../readers.js";
+import { type Fields, invalid, level, type Slot } from "../answer/allow-list.js";
+import type { CodecOptions, WholeAnswer } from "../answer/codec.js";
+import { WholeReader } from "../answer/readers.js";
 import { type Annotations, choiceFilters, moderationOf, promptFilters } from "./annotations.js";
 import { bodyFields } from "./choices-fields.js";
 

@@ -1,8 +1,8 @@
 import type { Attempt, ContinuingServer, RegenerateOptions } from "../../gate/attempt.js";
 import type { Spent } from "../../gate/attempt-sums.js";
 import type { Json } from "../../validation/json.js";
+import type { Media } from "../answer/media.js";
 import { RequestError } from "../api-error.js";
-import type { Media } from "../media.js";
 import { Repeated } from "./repeated.js";
 import type { Seam } from "./seam.js";
 import { continued, turnOf } from "./turn.js";

@@ -1,7 +1,7 @@
 import { type Attempt, type ContinuingServer, continueTurn } from "../../gate/attempt.js";
 import { isRecord, type Json, list, record } from "../../validation/json.js";
 import { RequestError } from "../api-error.js";
-import type { ParsedRequest } from "../parsed-request.js";
+import type { ParsedRequest } from "../request/parsed-request.js";
 import { asksForJson } from "../request/settings.js";
 import { ChatSeam, MessageSeam, type Seam } from "./seam.js";
 

@@ -1,7 +1,7 @@
 import { textsIn, withStanding } from "../../tokenizer/chat-template/standing.js";
-import type { Prompt } from "../parsed-request.js";
 import type { Beside, FieldReader } from "./fields.js";
 import type { TextMessage } from "./messages.js";
+import type { Prompt } from "./parsed-request.js";
 
 /** How much of what was said before a tool's answer is judged again with what follows it. UTF-16 units. */
 const REPEATED = 512;
