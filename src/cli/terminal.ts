@@ -31,14 +31,19 @@ const JOINING_SCRIPTS =
     " ",
   );
 /** Joiners belong to emoji and to scripts whose letters join; elsewhere they only split a word unseen. */
-const JOINED = new RegExp(
-  `(?:\\ufe0f|[\\p{Extended_Pictographic}\\p{Emoji_Modifier}${JOINING_SCRIPTS.map((name) => `\\p{Script=${name}}`).join("")}])$`,
-  "u",
+const JOINED = lastOf(
+  ...["\\ufe0f", "\\p{Extended_Pictographic}", "\\p{Emoji_Modifier}"],
+  ...JOINING_SCRIPTS.map((name) => `\\p{Script=${name}}`),
 );
 const JOINER = /[\u200c\u200d]/;
 /** What a variation selector may follow: emoji, digits of keycaps, ideographs. */
-const VARIED = /[\p{Emoji}\p{Ideographic}]$/u;
+const VARIED = lastOf("\\p{Emoji}", "\\p{Ideographic}");
 const SELECTOR = /[\ufe0e\ufe0f\u{e0100}-\u{e01ef}]/u;
+
+/** One of these stands last. Not as a class: V8 14.6 (Node 26.5) misses the end's where that takes two UTF-16 units. */
+function lastOf(...characters: string[]): RegExp {
+  return new RegExp(`(?:${characters.join("|")})$`, "u");
+}
 
 /**
  * Text of a model, a file, a hub or a client as a terminal may show it. Characters that would steer the terminal or hide

@@ -119,7 +119,8 @@ describe("on a command line", () => {
       name === "node-llama-cpp" ? { url: ${JSON.stringify(standIn)}, shortCircuit: true } : next(name, context);`;
     const register = `import { register } from "node:module";
       register("data:text/javascript," + encodeURIComponent(${JSON.stringify(hooks)}));`;
-    return ["--import", `data:text/javascript,${encodeURIComponent(register)}`];
+    // Newer Nodes warn of `register`.
+    return ["--no-deprecation", "--import", `data:text/javascript,${encodeURIComponent(register)}`];
   };
 
   test("node-llama-cpp.mjs shows an answer, and stops at a flag, with a stand-in for the package", async () => {
