@@ -45,7 +45,8 @@ test("an answer that is there before the last write of a request reaches the cli
   const headers = { "content-type": "application/json", "content-length": "2" };
   const request = new Request(`http://h${PATH}`, { method: "POST", headers, body: "{}" });
   const answer = await new SiblingStreams(OWN, 2, () => path).fetch(request);
-  expect(heldUp).toEqual(["ok"]);
+  // It was there already, or came in time.
+  expect(heldUp).toEqual([expect.stringMatching(/^(not-equal|ok)$/)]);
   expect({ status: answer.status, text: await answer.text() }).toEqual({ status: 200, text: "held" });
   await vi.waitFor(() => expect(Atomics.load(told, CLOSED)).toBe(1), 10_000);
 });
