@@ -1,3 +1,4 @@
+import { fstatSync } from "node:fs";
 import { InputError } from "../errors.js";
 import { jsonlText } from "../gate/inputs/jsonl.js";
 import { ollamaText } from "../gate/inputs/ollama.js";
@@ -22,7 +23,7 @@ const READERS: Record<InputKind, () => AsyncIterable<string | number[]>> = {
  * The response on standard input, as text or as ids. Long chunks come in pieces, so that a verdict is not waited for
  * longer than it must be.
  *
- * @throws {InputError} TOKEN_INVALID, and what the reader of the kind throws
+ * @throws {InputError} TOKEN_INVALID, INPUT_UNREADABLE, and what the reader of the kind throws
  */
 export async function* readInput(kind: InputKind): AsyncGenerator<string | number[]> {
   for await (const chunk of READERS[kind]()) {
@@ -30,15 +31,31 @@ export async function* readInput(kind: InputKind): AsyncGenerator<string | numbe
   }
 }
 
-/** Standard input as it comes, until it ends or is destroyed. */
+/** Standard input as it comes, until it ends or is destroyed. What breaks off is no end. @throws {InputError} INPUT_UNREADABLE */
 async function* readText(): AsyncGenerator<string> {
+  if (isFolder()) throw unreadable(new Error("it is a folder"));
   // The stream decoder holds a character's bytes back until all of them are there.
   process.stdin.setEncoding("utf8");
   try {
     yield* process.stdin;
   } catch (error) {
+    if (process.stdin.errored) throw unreadable(process.stdin.errored);
     if (!process.stdin.destroyed) throw error;
   }
+}
+
+/** Node makes nothing at all of a folder. */
+export function isFolder(): boolean {
+  try {
+    return fstatSync(process.stdin.fd).isDirectory();
+  } catch {
+    return false;
+  }
+}
+
+function unreadable(cause: Error): InputError {
+  const message = `Standard input cannot be read to its end: ${cause.message}. What came of it is not all.`;
+  return new InputError("INPUT_UNREADABLE", message, { cause });
 }
 
 async function* readIds(): AsyncGenerator<number[]> {

@@ -59,8 +59,19 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 found what --fail-on names or bloc
       .exitOverride()
       .showHelpAfterError("(--help shows how it is used)")
       .configureOutput({ outputError: (text, write) => write(visible(text)) });
+    refuseEmptyNames(command);
   }
   return program;
+}
+
+/** A variable that is not set must not go for an option that was left out. */
+function refuseEmptyNames(command: Command): void {
+  for (const option of command.options) {
+    if (!/<(file|folder|model|url)>/.test(option.flags)) continue;
+    command.on(`option:${option.name()}`, (value) => {
+      if (value === "") command.error(`error: option '${option.flags}' is empty`);
+    });
+  }
 }
 
 function report(error: unknown): number {

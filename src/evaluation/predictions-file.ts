@@ -1,6 +1,7 @@
 import { createReadStream } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
-import { InputError, StorageError } from "../errors.js";
+import { GuardError, InputError, StorageError } from "../errors.js";
+import { writablePlace } from "../files/regular-file.js";
 import { mendOf } from "../files/write-fault.js";
 import type { Prediction, Run } from "./prediction.js";
 import type { Row } from "./row.js";
@@ -34,17 +35,28 @@ export class PredictionsFile {
     run: Run,
     onPrediction: (prediction: Prediction) => void,
   ): Promise<PredictionsFile> {
-    const file = await open(path, "a+").catch((cause) => {
-      const message = `${path} cannot be written: ${cause.message}. ${mendOf(cause)}`;
-      throw new StorageError("OUT_UNWRITABLE", message, { cause });
-    });
+    // What is no file might never end, and nobody could go on from it.
+    const file = await writablePlace(path)
+      .then((place) => open(place, "a+"))
+      .catch((cause) => {
+        const message = `${path} cannot be written: ${cause.message}. ${mendOf(cause)}`;
+        throw new StorageError("OUT_UNWRITABLE", message, { cause });
+      });
     const predictions = new PredictionsFile(path, file);
     try {
       await predictions.#readBack(run, onPrediction);
       return predictions;
     } catch (error) {
       await file.close();
-      throw error;
+      if (error instanceof GuardError) throw error;
+      const cause = error as Error;
+      throw new StorageError(
+        "OUT_UNWRITABLE",
+        `${path} cannot be read back: ${cause.message}. ${mendOf(cause)}`,
+        {
+          cause,
+        },
+      );
     }
   }
 

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, mkdir, open, rename, stat, writeFile } from "node:fs/promises";
+import { type FileHandle, mkdir, open, realpath, rename, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 
 /** Like Node's own errors, with a `code`: NOT_A_FILE, FILE_TOO_LARGE, NOT_UTF8, PATH_INVALID. */
@@ -33,11 +33,29 @@ export async function openRegular(path: string): Promise<FileHandle> {
 }
 
 function requirePath(path: string): void {
+  if (path === "") throw new FileProblem("PATH_INVALID", "its name is empty");
   if (path.includes("\0")) throw new FileProblem("PATH_INVALID", "its name holds a NUL character");
 }
 
 function requireFile(is: boolean): void {
   if (!is) throw new FileProblem("NOT_A_FILE", "it is a folder, a pipe or a device, not a file");
+}
+
+/**
+ * Where a file of that name is, links followed, or is to be. Whoever put a file in the place of a device, as a rename does,
+ * would take that from everybody.
+ *
+ * @throws an Error with a `code`: NOT_A_FILE, PATH_INVALID, or the operating system's
+ */
+export async function writablePlace(path: string): Promise<string> {
+  requirePath(path);
+  try {
+    requireFile((await stat(path)).isFile());
+    return await realpath(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return path;
+    throw error;
+  }
 }
 
 /**
@@ -97,10 +115,11 @@ export async function makeFolder(path: string): Promise<void> {
   });
 }
 
-/** Writes a file so that whoever reads it finds all of it, or none. */
+/** Writes a file so that whoever reads it finds all of it, or none. @throws as `writablePlace` */
 export async function writeWhole(path: string, text: string): Promise<void> {
-  await makeFolder(dirname(path));
-  const partial = `${path}.${randomUUID()}.partial`;
+  const place = await writablePlace(path);
+  await makeFolder(dirname(place));
+  const partial = `${place}.${randomUUID()}.partial`;
   await writeFile(partial, text);
-  await rename(partial, path);
+  await rename(partial, place);
 }

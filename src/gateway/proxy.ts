@@ -47,6 +47,7 @@ export class GuardProxy {
   readonly #ledger: Ledger;
   readonly #moderator: Moderator;
   #draining = false;
+  #aborted = false;
 
   /** @throws {InputError} POLICY_INVALID, OPTION_INVALID */
   constructor(guard: Guard, options: ProxyOptions) {
@@ -118,13 +119,14 @@ export class GuardProxy {
     return policy;
   }
 
-  /** Takes no more requests. */
+  /** Says that it takes no more. A request that comes all the same, on a connection that was taken before, is answered. */
   drain(): void {
     this.#draining = true;
   }
 
-  /** Ends all requests that are under way. */
+  /** Ends all requests that are under way, and refuses others. */
   abort(): void {
+    this.#aborted = true;
     this.#admission.abort(new RequestError(503, "shutting_down", "The proxy is shutting down."));
   }
 
@@ -136,7 +138,7 @@ export class GuardProxy {
   }
 
   async #route(request: Request, route: Route, record: RequestRecord): Promise<Response> {
-    if (this.#draining) throw new RequestError(503, "shutting_down", "The proxy is shutting down.");
+    if (this.#aborted) throw new RequestError(503, "shutting_down", "The proxy is shutting down.");
     requireAudited(record);
     const { pathname, search } = new URL(request.url);
     const path = pathname + search;

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { promisify } from "node:util";
 import { beforeAll, describe, expect, test } from "vitest";
-import { type RunOptions, runCli, runHere } from "../support/cli.js";
+import { breakingOff, MAIN, type RunOptions, runCli, runHere } from "../support/cli.js";
 import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 let dir: string;
@@ -225,4 +225,26 @@ test("a policy file may begin with a byte order mark; what it holds wrongly is s
   expect(shown).toMatch(/POLICY_INVALID\] .*u001b\]0;title/);
   expect(shown).not.toMatch(/[^\P{Cc}\n]/u);
   expect(await check("\x1b]0;title\x07")).not.toContain("\x1b");
+});
+
+test.each([["--fail-on", "unsafe"], ["--stop"], ["--input", "sse"]])(
+  "1: input that breaks off is no end, and what came of it has no verdict (%s)",
+  async (...options) => {
+    const { code, stdout, stderr } = await runHere(
+      ["scan", ...options],
+      env,
+      breakingOff('data: {"choices":[{"index":0,"delta":{"content":"Knead the dough"}}]}\n\n'),
+    );
+    expect(code).toBe(1);
+    expect(stderr).toContain("[INPUT_UNREADABLE] Standard input cannot be read to its end: read ECONNRESET.");
+    expect(stdout).not.toMatch(/response\s+Safe/);
+  },
+);
+
+test("1: a folder as input", async () => {
+  const { code, stderr } = await promisify(execFile)("sh", [
+    "-c",
+    `"${process.execPath}" "${MAIN}" scan < /`,
+  ]).catch((error) => error);
+  expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining("[INPUT_UNREADABLE]") });
 });

@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { runCli, runHere } from "../support/cli.js";
+import { breakingOff, runCli, runHere } from "../support/cli.js";
 import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 const env = { QWEN3GUARD_CACHE: MODEL_CACHE };
@@ -37,6 +37,17 @@ test("1: a file that is not there, a folder", async () => {
     expect(code).toBe(1);
     expect(stderr).toContain("[ROWS_UNREADABLE]");
   }
+});
+
+test("1: input that breaks off; what was judged before is there", async () => {
+  const { code, stdout, stderr } = await runHere(
+    ["score"],
+    env,
+    breakingOff('{"prompt":"Hi"}\n{"prompt":"Ho'),
+  );
+  expect(code).toBe(1);
+  expect(stdout.trimEnd().split("\n")).toHaveLength(1);
+  expect(stderr).toContain("[ROWS_UNREADABLE] Standard input cannot be read: read ECONNRESET.");
 });
 
 test("2: a field in which a line that is no row goes on itself", async () => {

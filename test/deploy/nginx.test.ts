@@ -184,6 +184,38 @@ describe.skipIf(!INSTALLED)("three proxies behind nginx", () => {
     expect(after.filter((count, i) => count > before[i])).toHaveLength(1);
   });
 
+  test("an API that has too much to do is asked once, and costs no other conversation its proxy", async () => {
+    const busy = JSON.stringify({ error: { message: "Too much to do.", type: "server_error" } });
+    upstream.answerWith(() => ({ status: 503, type: "application/json", script: [busy] }));
+    const asked = upstream.asked.length;
+    const told = [];
+    for (let i = 0; i < 6; i++) told.push((await ask(url, bread(`${i} dates`))).status);
+    expect(told).toEqual([503, 503, 503, 503, 503, 503]);
+    expect(upstream.asked.length - asked).toBe(6);
+    answerUntilReleased()();
+    expect(await (await ask(url, bread("dates"))).text()).toSatisfy(isWhole);
+  });
+
+  test.each([
+    ["/v1/messages", { model: "m", max_tokens: 9, system: "You are a baker." }],
+    ["/api/chat", { model: "m", stream: false }],
+  ])("conversations of %s find their proxy too", async (path, body) => {
+    answerUntilReleased()();
+    const before = await Promise.all(proxies.map(answered));
+    for (let turns = 0; turns < 6; turns++) {
+      const messages = [{ role: "user", content: "How do I bake bread?" }];
+      for (let i = 0; i < turns; i++) {
+        messages.push({ role: "assistant", content: "Knead." }, { role: "user", content: "And then?" });
+      }
+      const headers = { "content-type": "application/json", "x-api-key": "k" };
+      await (
+        await fetch(url + path, { method: "POST", headers, body: JSON.stringify({ ...body, messages }) })
+      ).text();
+    }
+    const after = await Promise.all(proxies.map(answered));
+    expect(after.map((count, i) => count - before[i]).sort()).toEqual([0, 0, 6]);
+  });
+
   test("kill -9 of one under load: its streams alone fail, and the next request finds another", async () => {
     const release = answerUntilReleased();
     const streams: { text: Promise<string> }[] = [];

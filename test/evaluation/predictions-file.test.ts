@@ -166,6 +166,22 @@ describe("refused, and left as it is", () => {
     });
   });
 
+  test.skipIf(process.platform === "win32")("a device, which would never end", async () => {
+    path = "/dev/zero";
+    await expect(reopen()).rejects.toMatchObject({
+      code: "OUT_UNWRITABLE",
+      message: expect.stringContaining("not a file"),
+    });
+  });
+
+  test.skipIf(process.platform !== "linux")("a file that cannot be read back", async () => {
+    path = "/proc/self/mem";
+    await expect(reopen()).rejects.toMatchObject({
+      code: "OUT_UNWRITABLE",
+      message: expect.stringMatching(/cannot be (read back|written)/),
+    });
+  });
+
   test("a path that cannot be written", async () => {
     path = join(path, "none", "x.jsonl");
     await expect(reopen()).rejects.toMatchObject({

@@ -1,9 +1,11 @@
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { lstat, readdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { promisify } from "node:util";
 import { html } from "hono/html";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { evaluate } from "../../src/evaluation/evaluation.js";
+import { type Evaluation, evaluate } from "../../src/evaluation/evaluation.js";
 import { Report } from "../../src/evaluation/report/report.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import { scriptJson } from "../../src/ui/html.js";
@@ -30,6 +32,7 @@ describe("page", () => {
   let guard: Guard;
   let path: string;
   let page: string;
+  let evaluation: Evaluation;
   let data: {
     rows: Record<string, unknown>[];
     texts: string[];
@@ -67,7 +70,7 @@ describe("page", () => {
     path = join(await temporaryFolder(), "report.html");
     const report = await Report.create(path, "response", guard);
     const options = { dataset, type: "response", reasoning: false, strict: false } as const;
-    const evaluation = await evaluate(guard, { ...options, onRow: (row) => report.add(row) });
+    evaluation = await evaluate(guard, { ...options, onRow: (row) => report.add(row) });
     await report.finish({ dataset, model: "<script>model</script>", device: "cpu" }, evaluation);
     page = await readFile(path, "utf8");
     const json = /<script type="application\/json" id="data">([\s\S]*?)<\/script>/.exec(page);
@@ -120,6 +123,32 @@ describe("page", () => {
     const report = await Report.create(join(dirname(path), "other.html"), "prompt", guard);
     await report.discard();
     expect(await readdir(dirname(path))).toEqual(["report.html"]);
+  });
+
+  test.skipIf(process.platform === "win32")(
+    "what is no file shows at once: the page would take its place",
+    async () => {
+      const fifo = join(dirname(path), "fifo");
+      await promisify(execFile)("mkfifo", [fifo]);
+      for (const place of [fifo, dirname(path), ""]) {
+        await expect(Report.create(place, "prompt", guard)).rejects.toMatchObject({
+          code: "REPORT_UNWRITABLE",
+        });
+      }
+      expect((await lstat(fifo)).isFIFO()).toBe(true);
+      await rm(fifo);
+    },
+  );
+
+  test.skipIf(process.platform === "win32")("a link stays one, and what it names is replaced", async () => {
+    const folder = await temporaryFolder();
+    const [file, link] = [join(folder, "page.html"), join(folder, "link.html")];
+    await writeFile(file, "old");
+    await symlink(file, link);
+    const report = await Report.create(link, "prompt", guard);
+    await report.finish({ dataset: "d", model: "m", device: "cpu" }, evaluation);
+    expect(await readlink(link)).toBe(file);
+    expect(await readFile(file, "utf8")).toContain("<html");
   });
 
   test("a path that cannot be written shows at once", async () => {

@@ -29,7 +29,7 @@ const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 export async function runHere(
   args: string[],
   env: Record<string, string> = {},
-  input = "",
+  input: string | Readable = "",
 ): Promise<Outcome> {
   const outcome: Outcome = { code: 0, stdout: "", stderr: "" };
   const before = process.exitCode;
@@ -43,7 +43,7 @@ export async function runHere(
   );
   const stdin = vi
     .spyOn(process, "stdin", "get")
-    .mockReturnValue(Readable.from([Buffer.from(input)]) as never);
+    .mockReturnValue((typeof input === "string" ? Readable.from([Buffer.from(input)]) : input) as never);
   try {
     process.exitCode = undefined;
     await run(args);
@@ -59,6 +59,16 @@ export async function runHere(
     }
     vi.unstubAllEnvs();
   }
+}
+
+/** A standard input that fails behind a text. */
+export function breakingOff(text: string): Readable {
+  return Readable.from(
+    (async function* () {
+      yield Buffer.from(text);
+      throw Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET" });
+    })(),
+  );
 }
 
 /** Runs `qwen3guard` in a process of its own. */

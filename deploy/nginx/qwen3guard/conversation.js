@@ -12,7 +12,8 @@ function route(r) {
 function conversationOf(r) {
   const hash = crypto.createHash("sha256");
   // Proxies share nothing between clients with different keys: nor need they come to the same one.
-  hash.update(String(r.headersIn.Authorization));
+  const names = ["Authorization", "X-Api-Key", "Api-Key"];
+  hash.update(JSON.stringify(names.map((name) => String(r.headersIn[name]))));
   const id = r.headersIn["X-Conversation-Id"];
   hash.update(id ? id : opening(r));
   return hash.digest("hex");
@@ -30,9 +31,10 @@ function opening(r) {
   if (body === null || typeof body !== "object") return "";
   if (typeof body.conversation === "string") return body.conversation;
   const turns = body.messages || body.input || body.prompt;
-  if (!Array.isArray(turns)) return JSON.stringify([body.instructions, turns]);
+  const system = [body.instructions, body.system];
+  if (!Array.isArray(turns)) return JSON.stringify([system, turns]);
   const first = turns.findIndex((turn) => turn && turn.role === "user");
-  return JSON.stringify([body.instructions, turns.slice(0, first < 0 ? 1 : first + 1)]);
+  return JSON.stringify([system, turns.slice(0, first < 0 ? 1 : first + 1)]);
 }
 
 export default { route };

@@ -5,6 +5,7 @@ import type { Readable } from "node:stream";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { ClosedError, InputError } from "../../errors.js";
 import type { Totals } from "../../scoring/score.js";
+import { isFolder } from "../input.js";
 import { interruptSignal } from "../interrupt.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { whole } from "../numbers.js";
@@ -85,6 +86,7 @@ async function score(file: string | undefined, options: Options): Promise<void> 
   process.exitCode = FAILED;
   const { scoreLines } = await import("../../scoring/score.js");
   const signal = interruptSignal();
+  const name = file ?? "Standard input";
   const source = await open(file);
   signal.addEventListener("abort", () => source.destroy());
   const guard = await loadModel(options, { maxStreams: options.maxStreams, signal });
@@ -93,6 +95,7 @@ async function score(file: string | undefined, options: Options): Promise<void> 
     if (totals.errors > options.allowErrors) report(totals);
     else process.exitCode = 0;
   } catch (error) {
+    if (source.errored && error === source.errored) throw unreadable(name, source.errored);
     // Ctrl-C has its own exit code; there is nothing to explain.
     if (!(signal.aborted && (error instanceof ClosedError || source.destroyed))) throw error;
   } finally {
@@ -103,17 +106,23 @@ async function score(file: string | undefined, options: Options): Promise<void> 
 
 /** @throws {InputError} ROWS_UNREADABLE */
 async function open(file: string | undefined): Promise<Readable> {
-  if (file === undefined) return process.stdin;
   try {
+    if (file === undefined) {
+      if (isFolder()) throw new Error("it is a folder");
+      return process.stdin;
+    }
     // A folder can be opened, and only then not be read.
     if ((await stat(file)).isDirectory()) throw new Error("it is a folder");
     const stream = createReadStream(file);
     await once(stream, "open");
     return stream;
   } catch (cause) {
-    const message = `${file} cannot be read: ${(cause as Error).message}.`;
-    throw new InputError("ROWS_UNREADABLE", message, { cause });
+    throw unreadable(file ?? "Standard input", cause as Error);
   }
+}
+
+function unreadable(name: string, cause: Error): InputError {
+  return new InputError("ROWS_UNREADABLE", `${name} cannot be read: ${cause.message}.`, { cause });
 }
 
 function print(text: string): Promise<void> {

@@ -1,5 +1,6 @@
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { StorageError } from "../../errors.js";
+import { writablePlace } from "../../files/regular-file.js";
 import { mendOf } from "../../files/write-fault.js";
 import { GenGuard } from "../../gen-guard.js";
 import type { Guard } from "../../guard.js";
@@ -44,10 +45,12 @@ export class Report {
    * @throws {StorageError} REPORT_UNWRITABLE
    */
   static async create(path: string, type: EvaluationType, guard: Guard | GenGuard): Promise<Report> {
-    const file = await open(partial(path), "w").catch((cause) => {
-      throw unwritable(path, cause);
-    });
-    return new Report(path, file, type, guard);
+    try {
+      const place = await writablePlace(path);
+      return new Report(place, await open(partial(place), "w"), type, guard);
+    } catch (cause) {
+      throw unwritable(path, cause as Error);
+    }
   }
 
   add({ row, judgements, outcome }: JudgedRow): void {

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { Agent, request } from "node:http";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { GuardProxy, type LogEntry, type ProxyOptions } from "../../../src/gateway/proxy.js";
@@ -315,6 +315,25 @@ describe("sockets", () => {
       agent.destroy();
     },
   );
+
+  test("a request that comes while it drains, on a connection that was taken before, is answered; once it ends, none is", async () => {
+    const proxy = new GuardProxy(scriptedGuard().guard, { upstream: upstream.url });
+    const server = await listen(proxy, 0, "127.0.0.1");
+    const clients = [1, 2].map(() => connect(Number(new URL(server.url).port), "127.0.0.1"));
+    await Promise.all(clients.map((client) => once(client, "connect")));
+    // Once one is answered the others before it have been taken too.
+    await ask("GET", "/healthz", { connection: "close" }, "", Number(new URL(server.url).port));
+    const closed = server.close(60_000);
+    const says = (client: Socket) => {
+      const head = `POST ${CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n`;
+      client.write(`${head}Content-Length: ${BODY.length}\r\n\r\n${BODY}`);
+      return text(client);
+    };
+    expect(await says(clients[0])).toMatch(/^HTTP\/1\.1 200 [\s\S]*Fine\./);
+    proxy.abort();
+    expect(await says(clients[1])).toMatch(/^HTTP\/1\.1 503 [\s\S]*shutting_down/);
+    await closed;
+  });
 
   test("a client that writes more than anybody drops has its answer, and may write on until it is closed", async () => {
     const tooLarge = () => new Response("no", { status: 413, headers: { connection: "close" } });
