@@ -44,59 +44,79 @@ export function Conversation({ turns, examples, language, s, onChange, onPick }:
         ))}
       </select>
       {turns.map((turn, i) => (
-        <div class="turn-editor" key={i}>
-          <div class="turn-head">
-            <select
-              aria-label={`${s.role} ${i + 1}`}
-              value={turn.role}
-              onChange={({ currentTarget }) => change(i, { role: currentTarget.value as Turn["role"] })}
-            >
-              {ROLES.map((role) => (
-                <option key={role} value={role}>
-                  {s[role]}
-                </option>
-              ))}
-            </select>
-            <button
-              type="button"
-              title={s.up}
-              aria-label={s.up}
-              disabled={i === 0}
-              onClick={() => move(i, -1)}
-            >
-              ↑
-            </button>
-            <button
-              type="button"
-              title={s.down}
-              aria-label={s.down}
-              disabled={i === turns.length - 1}
-              onClick={() => move(i, 1)}
-            >
-              ↓
-            </button>
-            <button
-              type="button"
-              title={s.remove}
-              aria-label={s.remove}
-              disabled={turns.length === 1}
-              onClick={() => onChange(turns.filter((_, other) => other !== i))}
-            >
-              ✕
-            </button>
-          </div>
-          <textarea
-            rows={Math.min(6, 1 + Math.ceil(turn.content.length / 48))}
-            aria-label={`${s[turn.role]} ${i + 1}`}
-            value={turn.content}
-            onInput={({ currentTarget }) => change(i, { content: currentTarget.value })}
-          />
-        </div>
+        <TurnEditor
+          key={i}
+          turn={turn}
+          number={i + 1}
+          of={turns.length}
+          s={s}
+          onChange={(changes) => change(i, changes)}
+          onMove={(by) => move(i, by)}
+          onRemove={() => onChange(turns.filter((_, other) => other !== i))}
+        />
       ))}
       <button type="button" onClick={() => onChange([...turns, nextTurn(turns)])}>
         + {s.addTurn}
       </button>
     </section>
+  );
+}
+
+interface TurnProps {
+  turn: Turn;
+  number: number;
+  of: number;
+  s: Strings;
+  onChange(changes: Partial<Turn>): void;
+  onMove(by: number): void;
+  onRemove(): void;
+}
+
+function TurnEditor({ turn, number, of, s, onChange, onMove, onRemove }: TurnProps) {
+  const role = (
+    <select
+      aria-label={`${s.role} ${number}`}
+      value={turn.role}
+      onChange={({ currentTarget }) => onChange({ role: currentTarget.value as Turn["role"] })}
+    >
+      {ROLES.map((name) => (
+        <option key={name} value={name}>
+          {s[name]}
+        </option>
+      ))}
+    </select>
+  );
+  return (
+    <div class="turn-editor">
+      <div class="turn-head">
+        {role}
+        <IconButton icon="↑" name={s.up} disabled={number === 1} onClick={() => onMove(-1)} />
+        <IconButton icon="↓" name={s.down} disabled={number === of} onClick={() => onMove(1)} />
+        <IconButton icon="✕" name={s.remove} disabled={of === 1} onClick={onRemove} />
+      </div>
+      <textarea
+        rows={Math.min(6, 1 + Math.ceil(turn.content.length / 48))}
+        aria-label={`${s[turn.role]} ${number}`}
+        value={turn.content}
+        onInput={({ currentTarget }) => onChange({ content: currentTarget.value })}
+      />
+    </div>
+  );
+}
+
+interface IconProps {
+  icon: string;
+  /** For those who cannot tell from the icon. */
+  name: string;
+  disabled: boolean;
+  onClick(): void;
+}
+
+function IconButton({ icon, name, disabled, onClick }: IconProps) {
+  return (
+    <button type="button" title={name} aria-label={name} disabled={disabled} onClick={onClick}>
+      {icon}
+    </button>
   );
 }
 

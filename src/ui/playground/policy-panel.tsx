@@ -26,33 +26,20 @@ export function PolicyPanel({ policy, problem, labels, s, onChange }: Props) {
     <section class="card" aria-labelledby="policy">
       <h2 id="policy">{s.policy}</h2>
       <p class="note">{s.policyNote}</p>
-      <label class="field">
-        {s.readingName}
-        <select
-          value={policy.reading ?? "strict"}
-          onChange={({ currentTarget }) =>
-            set({ reading: currentTarget.value === "loose" ? "loose" : undefined })
-          }
-        >
-          <option value="strict">{s.strict}</option>
-          <option value="loose">{s.loose}</option>
-        </select>
-      </label>
-      <label class="field">
-        {s.action}
-        <select
-          value={policy.action ?? "block"}
-          onChange={({ currentTarget }) =>
-            set({ action: currentTarget.value === "block" ? undefined : (currentTarget.value as Action) })
-          }
-        >
-          {ACTIONS.map((action) => (
-            <option key={action} value={action}>
-              {s[action]}
-            </option>
-          ))}
-        </select>
-      </label>
+      <Choice
+        name={s.readingName}
+        value={policy.reading ?? "strict"}
+        options={["strict", "loose"]}
+        s={s}
+        onChange={(reading) => set({ reading: reading === "strict" ? undefined : reading })}
+      />
+      <Choice
+        name={s.action}
+        value={policy.action ?? "block"}
+        options={ACTIONS}
+        s={s}
+        onChange={(action) => set({ action: action === "block" ? undefined : action })}
+      />
       <label class="field">
         {s.debounce}
         <input
@@ -92,6 +79,35 @@ export function PolicyPanel({ policy, problem, labels, s, onChange }: Props) {
       )}
       <Copies policy={policy} s={s} onReset={() => onChange({})} />
     </section>
+  );
+}
+
+interface ChoiceProps<V extends "strict" | "loose" | Action> {
+  name: string;
+  value: V;
+  options: readonly V[];
+  s: Strings;
+  onChange(value: V): void;
+}
+
+function Choice<V extends "strict" | "loose" | Action>({
+  name,
+  value,
+  options,
+  s,
+  onChange,
+}: ChoiceProps<V>) {
+  return (
+    <label class="field">
+      {name}
+      <select value={value} onChange={({ currentTarget }) => onChange(currentTarget.value as V)}>
+        {options.map((option) => (
+          <option key={option} value={option}>
+            {s[option]}
+          </option>
+        ))}
+      </select>
+    </label>
   );
 }
 
