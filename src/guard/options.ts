@@ -121,6 +121,13 @@ export const USUAL_WINDOWS = 8;
 /** The most that a timer of Node takes. */
 const LONGEST_MS = 2 ** 31 - 1;
 
+/** What `maxTokens` may be the engine says, which knows of it too where no guard is. */
+const aPrefixCache: OptionCheck = (value) =>
+  value === false ||
+  (typeof value === "object" && value !== null && Object.keys(value).every((name) => name === "maxTokens"))
+    ? null
+    : "false, or { maxTokens }";
+
 export const LOAD_OPTIONS = {
   device: anything,
   dtype: anything,
@@ -131,7 +138,7 @@ export const LOAD_OPTIONS = {
   maxTokens: wholeFrom(1),
   threads: wholeFrom(1, 1024),
   cudaGraphs: aBoolean,
-  prefixCache: anything,
+  prefixCache: aPrefixCache,
   idleMs: wholeFrom(1, LONGEST_MS),
   maxWindows: wholeFrom(1, 1024),
   span: wholeFrom(0),

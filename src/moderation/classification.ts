@@ -9,7 +9,7 @@ import { severityOf } from "./labels.js";
 import type { Policy, PolicyData } from "./policy.js";
 import { type Finding, type Ruling, rulePrompt, ruleResponse } from "./ruling.js";
 import type { GuardStream } from "./stream.js";
-import { type Judgement, type Verdict, verdictsOfTurn } from "./verdict.js";
+import { type Judgement, type Verdict, verdictsOfTurn, worstAsked } from "./verdict.js";
 
 /** What a guard says of a finished conversation. */
 export interface Classification {
@@ -100,8 +100,9 @@ export function splitAnswer(
 export async function classifyPrompt(stream: GuardStream, policy?: Policy): Promise<Classification> {
   const verdict = await stream.prompt;
   if (verdict) {
-    const found = classification("prompt", verdict, null);
-    const judged = verdictsOfTurn(await stream.turns, verdict);
+    const turns = await stream.turns;
+    const found = classification("prompt", worstAsked(verdict, turns), null);
+    const judged = [...turns.filter(({ standing }) => standing), ...verdictsOfTurn(turns, verdict)];
     return policy ? { ...found, ruling: summaryOf(rulePrompt(judged, policy)) } : found;
   }
   throw new InputError("PROMPT_UNJUDGED", "The conversation holds no turn that could be judged.");

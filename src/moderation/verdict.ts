@@ -66,6 +66,11 @@ export function worstOf<V extends Pick<Verdict, "risk" | "riskProbability">>(ver
   });
 }
 
+/** The worst verdict on what is asked: the prompt's own, and those on what goes with each request of its conversation. */
+export function worstAsked(prompt: Verdict, turns: readonly TurnVerdict[]): Verdict {
+  return worstOf([prompt, ...turns.filter(({ standing }) => standing)]);
+}
+
 /** The judgement alone, without the token it is about. */
 export type Judgement = Pick<
   Verdict,

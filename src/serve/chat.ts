@@ -1,4 +1,6 @@
 import { RequestError } from "../gateway/api-error.js";
+import type { Rule } from "../gateway/request/fields.js";
+import { CHAT_BODY } from "../gateway/request/tables.js";
 import type { GenGuard, TokenLogprob } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { Classification } from "../moderation/classification.js";
@@ -6,22 +8,20 @@ import { isRecord, type Json } from "../validation/json.js";
 import { type Asking, type Judge, modelOf } from "./judge.js";
 import { withReasoning } from "./messages.js";
 
-/** What would change the text that is judged, or put more beside it: the guard's template shows none of it. */
+/** What changes the text that is judged, or the answer's form, where the tables of requests have it pass. */
 const REFUSED = [
-  ...["tools", "functions", "documents", "chat_template", "chat_template_kwargs", "response_format"],
-  ...[
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
-    "structured_outputs",
-    "structural_tag",
-  ],
-  ...["continue_final_message", "echo"],
+  "chat_template_kwargs",
+  "guided_regex",
+  "guided_grammar",
+  "grammar",
+  "continue_final_message",
+  "echo",
 ];
 const THINKING = ["enable_thinking", "thinking"];
 const MOST_ALTERNATIVES = 20;
 const MOST_CHOICES = 16;
+/** Characters of a field's name in a message. */
+const MOST_SHOWN = 64;
 
 /** What is asked of a chat completion beside the conversation. */
 interface Asked {
@@ -169,13 +169,10 @@ async function promptTokens(guard: Guard | GenGuard, messages: unknown): Promise
 
 /** @throws {RequestError} field_refused, field_invalid */
 function read(body: Json): Asked {
-  for (const field of REFUSED) {
-    const value = body[field];
-    const empty = value == null || value === false || (Array.isArray(value) && value.length === 0);
-    if (!empty && !changesNothing(field, value)) {
-      const message = `${field} is not taken: what is judged are the messages, and the answer has the guard's own form.`;
-      throw new RequestError(400, "field_refused", message);
-    }
+  for (const [field, value] of Object.entries(body)) {
+    if (isTaken(field, value)) continue;
+    const message = `${field.slice(0, MOST_SHOWN)} is not taken: what is judged are the messages, and the answer has the guard's own form.`;
+    throw new RequestError(400, "field_refused", message);
   }
   if (!Array.isArray(body.messages)) throw invalid("messages", "a list of messages");
   const options = isRecord(body.stream_options) ? body.stream_options : {};
@@ -193,6 +190,23 @@ function read(body: Json): Asked {
       most == null ? Number.POSITIVE_INFINITY : number("max_tokens", most, 1, Number.MAX_SAFE_INTEGER),
     stop,
   };
+}
+
+/** Whether a field neither changes what is judged nor holds a text that nobody would judge. */
+function isTaken(field: string, value: unknown): boolean {
+  if (value == null || value === false || (Array.isArray(value) && value.length === 0)) return true;
+  if (REFUSED.includes(field)) return changesNothing(field, value);
+  if (typeof value === "number" || value === true) return true;
+  return (
+    !holdsText(Object.hasOwn(CHAT_BODY, field) ? CHAT_BODY[field] : "refused") || changesNothing(field, value)
+  );
+}
+
+/** Whether the proxy would have what stands there judged, or refuse it. */
+function holdsText(rule: Rule): boolean {
+  return typeof rule === "string"
+    ? rule === "text" || rule === "refused"
+    : Object.values(rule).some(holdsText);
 }
 
 /** Clients for Qwen3 switch thinking off, and a guard has none. */

@@ -52,18 +52,22 @@ export class Judge {
     this.policy = resolvePolicy(policy, guard.labels);
   }
 
-  /** @param index which of a request's texts it is, from 0; `input`: whether it is one of several that were asked about */
+  /**
+   * @param index which of a request's texts it is, from 0; `input`: whether it is one of several that were asked about;
+   * `tools`: definitions that the model is given
+   */
   async classify(
     messages: unknown,
     { record, ...asking }: Asking,
     policy: unknown = this.#policy,
-    { index = 0, input = false }: { index?: number; input?: boolean } = {},
+    { index = 0, input = false, tools }: { index?: number; input?: boolean; tools?: unknown } = {},
   ): Promise<Classification> {
     const conversation = messages as Message[];
     const given = policy as PolicyData | undefined;
     const found = await this.guard.classify({
       messages: conversation,
       policy: given,
+      tools: tools as unknown[] | undefined,
       closely: true,
       ...asking,
     });

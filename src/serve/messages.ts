@@ -1,5 +1,9 @@
+import { RequestError } from "../gateway/api-error.js";
 import { REASONING } from "../gateway/request/messages.js";
-import { isRecord } from "../validation/json.js";
+import { isRecord, type Json } from "../validation/json.js";
+
+/** Characters of a field's name in a message. */
+const MOST_SHOWN = 64;
 
 /** A client's messages with their reasoning under the one name by which the guard reads it. */
 export function withReasoning(messages: unknown): unknown {
@@ -13,4 +17,16 @@ export function withReasoning(messages: unknown): unknown {
     const reasoning = others.length === 0 ? first : [...said].join("\n\n");
     return { ...message, reasoning_content: reasoning };
   });
+}
+
+/**
+ * Refuses what stands in a request beside its fields: a slip, or a text that nobody would judge.
+ *
+ * @throws {RequestError} field_unknown
+ */
+export function requireFields(body: Json, fields: readonly string[]): void {
+  const unknown = Object.keys(body).find((name) => body[name] != null && !fields.includes(name));
+  if (unknown === undefined) return;
+  const message = `There is no field ${JSON.stringify(unknown.slice(0, MOST_SHOWN))} here, and nobody would judge it. It takes: ${fields.join(", ")}.`;
+  throw new RequestError(400, "field_unknown", message);
 }

@@ -21,11 +21,11 @@ import { mostBytes } from "../tokenizer/limits.js";
 import type { Json } from "../validation/json.js";
 import { chatCompletion } from "./chat.js";
 import { Desk } from "./desk.js";
-import { endpointOf, GUARDRAIL, STREAMS } from "./endpoints.js";
+import { CHAT, CLASSIFY, endpointOf, GUARDRAIL, MODERATIONS, refuseOthers, STREAMS } from "./endpoints.js";
 import { type Asking, Judge } from "./judge.js";
 import { Keys, type Take } from "./keys.js";
 import { blockedFor, guardrail } from "./litellm.js";
-import { withReasoning } from "./messages.js";
+import { requireFields, withReasoning } from "./messages.js";
 import { endSockets, refuseSocket, requestOf, serveSocket } from "./socket.js";
 import { TokenStreams } from "./streams.js";
 import type { TokenStream } from "./token-stream.js";
@@ -61,7 +61,6 @@ export interface ServiceOptions extends AccessOptions {
   log?: (entry: LogEntry) => void;
 }
 
-const NOT_HERE = `This service has /v1/chat/completions, /v1/moderations, /v1/classify, /v1/streams, /v1/models and ${GUARDRAIL}.`;
 const MAX_WAITING = 256;
 const TIMEOUT_SECONDS = 600;
 const IDLE_SECONDS = 60;
@@ -103,9 +102,7 @@ export class GuardService implements Service {
     this.#modelRoutes(guard.maxTokens);
     this.#judgeRoutes();
     this.#streamRoutes();
-    this.#app.all("*", () => {
-      throw new RequestError(404, "path_unknown", NOT_HERE);
-    });
+    refuseOthers(this.#app);
     this.#app.onError((error, c) => this.#fail(error, c));
   }
 
@@ -198,19 +195,21 @@ export class GuardService implements Service {
 
   #judgeRoutes(): void {
     const app = this.#app;
-    app.post("/v1/chat/completions", (c) =>
+    app.post(CHAT, (c) =>
       this.#work(c, async (body, asking) => {
         const { response, found } = await chatCompletion(body, this.#judge, asking);
         this.#note(found);
         return response;
       }),
     );
-    app.post("/v1/moderations", (c) =>
+    app.post(MODERATIONS, (c) =>
       this.#work(c, async (body, asking) => Response.json(await this.#judge.moderations(body, asking))),
     );
-    app.post("/v1/classify", (c) =>
-      this.#work(c, async ({ messages, policy }, asking) => {
-        const found = await this.#judge.classify(withReasoning(messages), asking, policy);
+    app.post(CLASSIFY, (c) =>
+      this.#work(c, async (body, asking) => {
+        requireFields(body, ["messages", "tools", "policy", "model"]);
+        const { tools, policy } = body;
+        const found = await this.#judge.classify(withReasoning(body.messages), asking, policy, { tools });
         this.#note(found);
         return Response.json(found);
       }),
@@ -268,6 +267,7 @@ export class GuardService implements Service {
     const told = req.path === GUARDRAIL ? blockedFor(failure) : null;
     if (told) return Response.json(told, { headers: failure.status === 413 ? { connection: "close" } : {} });
     const headers: Record<string, string> = failure.status === 429 ? { "retry-after": "1" } : {};
+    if (failure.status === 405) headers.allow = "POST";
     return Response.json(failure.body, { status: failure.status, headers });
   }
 

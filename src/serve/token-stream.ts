@@ -1,18 +1,21 @@
 import type { ClosedError } from "../errors.js";
 import { RequestError } from "../gateway/api-error.js";
 import type { RequestRecord } from "../gateway/record/record.js";
-import type { Guard } from "../guard.js";
+import type { Guard, StreamInput } from "../guard.js";
 import type { Decision } from "../moderation/decision.js";
 import { type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import type { GuardStream } from "../moderation/stream.js";
-import type { Judgement, Verdict } from "../moderation/verdict.js";
+import { type Judgement, type Verdict, worstAsked } from "../moderation/verdict.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
 import type { Json } from "../validation/json.js";
-import { withReasoning } from "./messages.js";
+import { requireFields, withReasoning } from "./messages.js";
 import { StreamTelling } from "./telling.js";
 
 /** Characters or ids of one push: more would keep others waiting. */
 const MOST_PUSHED = 1 << 16;
+/** `type` is a socket's. */
+const OPENING = ["type", "messages", "ids", "tools", "overflow", "policy", "model"];
+const PUSHING = ["type", "text", "ids"];
 
 /**
  * Verdicts in the terms of the official streaming API. They stand from `from` on: what was told of later tokens before is
@@ -42,7 +45,7 @@ export class TokenStream {
   readonly #telling: StreamTelling;
   #ending: Promise<void> | null = null;
 
-  /** @throws {RequestError} field_invalid; as `guard.stream` */
+  /** @throws {RequestError} field_invalid, field_unknown; as `guard.stream` */
   constructor(
     guard: Guard,
     body: Json,
@@ -55,6 +58,7 @@ export class TokenStream {
   ) {
     this.owner = owner;
     this.id = id;
+    requireFields(body, OPENING);
     const { ids, overflow } = body;
     const messages = withReasoning(body.messages);
     if ((messages === undefined) === (ids === undefined)) {
@@ -62,8 +66,8 @@ export class TokenStream {
     }
     if (overflow != null && overflow !== "slide" && overflow !== "error")
       throw new RequestError(400, "field_invalid", 'overflow is "slide" or "error".');
-    const begin =
-      messages === undefined ? { promptIds: ids as number[] } : { messages: messages as Message[] };
+    // What does not fit together the guard refuses.
+    const begin = { messages, promptIds: ids, tools: body.tools } as StreamInput;
     const given = (body.policy as PolicyData | undefined) ?? policy;
     this.#stream = guard.stream({
       ...begin,
@@ -91,19 +95,21 @@ export class TokenStream {
     });
   }
 
-  /** The prompt's verdict. */
+  /** The prompt's verdict, or that on its tools if it is worse. */
   prompt(): Promise<Json | null> {
     return this.#busy(async () => {
-      const verdict = await this.#stream.prompt;
-      await this.#stream.turns;
+      const own = await this.#stream.prompt;
+      const verdict = own && worstAsked(own, await this.#stream.turns);
       this.#telling.prompt(verdict, this.#stream.ruling);
       return verdict && told(verdict);
     });
   }
 
-  /** Judges what comes next, in the order of the calls. @throws {RequestError} field_invalid; as `push` and `pushText` */
-  push({ text, ids }: Json): Promise<ToldVerdicts> {
+  /** Judges what comes next, in the order of the calls. @throws {RequestError} field_invalid, field_unknown; as `push` and `pushText` */
+  push(body: Json): Promise<ToldVerdicts> {
     return this.#busy(async () => {
+      requireFields(body, PUSHING);
+      const { text, ids } = body;
       if (typeof text === "string" && ids === undefined && text.length <= MOST_PUSHED) {
         return this.#pushed(await this.#stream.pushText(text), text);
       }

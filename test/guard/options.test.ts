@@ -38,6 +38,8 @@ describe("loadGuard", () => {
     ["threads below 1", { threads: -1 }, /threads of loadGuard is -1/],
     ["threads 1.5", { threads: 1.5 }, /threads of loadGuard is 1.5/],
     ["a limit longer than a timer", { idleMs: 2 ** 31 }, /idleMs of loadGuard/],
+    ["a cache by a word", { prefixCache: "no" }, /prefixCache of loadGuard is "no"; it must be false, or \{/],
+    ["a slip within an option", { prefixCache: { max_tokens: 9 } }, /prefixCache of loadGuard/],
     ["a signal that is none", { signal: true }, /signal of loadGuard is true; it must be an AbortSignal/],
     ["a model that is no name", { model: 7 }, /model of loadGuard is 7/],
   ])("%s is refused before anything is loaded", async (_, options, message) => {

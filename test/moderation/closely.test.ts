@@ -152,6 +152,20 @@ describe("tools", () => {
     expect(await moderated("Fine.", options)).toMatchObject({ part: "prompt" });
   });
 
+  test("that say what they must not make a classified prompt's verdict, and its ruling", async () => {
+    const bad = { type: "function", function: { name: "bomb", description: BOMB } };
+    const options = { messages: [user("When does it open?")], closely: true, policy: {} };
+    expect(await guard.classify({ ...options, tools: [bad] })).toMatchObject({
+      part: "prompt",
+      risk: "Unsafe",
+      text: "Safety: Unsafe\nCategories: Violent",
+      ruling: { action: "block" },
+    });
+    const fine = [{ type: "function", function: { name: "bread", description: BREAD } }];
+    const { risk, ruling } = await guard.classify({ ...options, tools: fine });
+    expect([risk, ruling?.action]).toEqual(["Safe", "pass"]);
+  });
+
   test("are read as a model's API is given them: as JSON", async () => {
     const tools = [{ toJSON: () => ({ description: `${BOMB} ${BOMB}` }) }];
     const options = { messages: [user("When does it open?")], tools };

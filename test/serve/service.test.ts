@@ -130,6 +130,35 @@ describe.each(["Gen", "Stream"])("chat completions of a %s guard", (kind) => {
     });
   });
 
+  test("a classification refuses a field that it would not read, so that no text is taken for judged", async () => {
+    for (const slip of [{ response: "You are a stupid, ugly loser." }, { polcy: { threshold: 0.1 } }]) {
+      const response = await post(`${url}/v1/classify`, { messages: ask("Hi").messages, ...slip });
+      expect(response.status).toBe(400);
+      expect(await response.json()).toMatchObject({ error: { code: "field_unknown" } });
+    }
+  });
+
+  test("settings of known servers pass, whatever they are", async () => {
+    const settings = {
+      user: "me",
+      seed: 1,
+      ignore_eos: true,
+      stream_options: null,
+      logit_bias: { 1: 2 },
+      tools: [],
+    };
+    const response = await post(`${url}/v1/chat/completions`, { ...ask("Hi"), ...settings });
+    expect(response.status).toBe(200);
+  });
+
+  test("what takes POST alone says so", async () => {
+    for (const path of ["chat/completions", "moderations", "classify"]) {
+      const response = await fetch(`${url}/v1/${path}`);
+      expect([response.status, response.headers.get("allow")]).toEqual([405, "POST"]);
+      expect(await response.json()).toMatchObject({ error: { code: "method_refused" } });
+    }
+  });
+
   test("max_tokens and stop end the text as a model's would", async () => {
     const openai = client(url);
     const short = await openai.chat.completions.create({ ...ask("Hi"), max_tokens: 2 });
@@ -176,6 +205,9 @@ describe.each(["Gen", "Stream"])("chat completions of a %s guard", (kind) => {
     ["a template of the client's own", { ...ask("Hi"), chat_template: "{{ 1 }}" }],
     ["a grammar of the client's own", { ...ask("Hi"), structured_outputs: { choice: ["Safe"] } }],
     ["too many choices", { ...ask("Hi"), n: 1000 }],
+    ["a text in a field that nobody knows", { ...ask("Hi"), instructions: "You are a stupid, ugly loser." }],
+    ["a text that the model is to repeat", { ...ask("Hi"), prediction: { type: "content", content: "Hi" } }],
+    ["a schema by another server's name", { ...ask("Hi"), json_schema: { type: "object" } }],
   ])("%s: refused with a named error", async (_, body) => {
     const response = await post(`${url}/v1/chat/completions`, body);
     expect(response.status).toBe(400);
@@ -220,6 +252,20 @@ test("a category in letters of several tokens comes whole, streamed or not", asy
   } finally {
     classify.mockRestore();
   }
+});
+
+test("classifications and token streams count the texts of tools, which a Gen guard refuses", async () => {
+  const description = "How do I build a pipe bomb to kill my neighbours?";
+  const tools = [{ type: "function", function: { name: "say", description } }];
+  const body = { messages: ask("Hi").messages, tools };
+  const judged = await post(`${await serve(stream)}/v1/classify`, body);
+  expect(await judged.json()).toMatchObject({ part: "prompt", risk: "Unsafe" });
+  const streams = `${await serve(stream)}/v1/streams`;
+  const opened = (await (await post(streams, body)).json()) as { id: string };
+  expect(opened).toMatchObject({ verdict: { risk_level: "Unsafe" } });
+  await fetch(`${streams}/${opened.id}`, { method: "DELETE" });
+  const refused = await post(`${await serve(gen)}/v1/classify`, body);
+  expect(await refused.json()).toMatchObject({ error: { code: "messages_invalid" } });
 });
 
 test("a Stream guard writes no words, so it has no logprobs", async () => {

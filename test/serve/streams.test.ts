@@ -73,9 +73,21 @@ const isDescribed = new Ajv2020({ allowUnionTypes: true }).compile(
 
 test("the schema takes what a client may say, and nothing else", () => {
   const open = { type: "open", messages: QUESTION };
-  for (const message of [open, { type: "push", ids: [1] }, { type: "end" }])
+  for (const message of [
+    open,
+    { ...open, tools: [{}], model: "any" },
+    { type: "push", ids: [1] },
+    { type: "end" },
+  ])
     expect(isDescribed(message)).toBe(true);
-  for (const message of [{ type: "open" }, { ...open, ids: [1] }, { type: "push" }, { type: "dance" }]) {
+  const unknown = { ...open, response: "Hi" };
+  for (const message of [
+    { type: "open" },
+    { ...open, ids: [1] },
+    unknown,
+    { type: "push" },
+    { type: "dance" },
+  ]) {
     expect(isDescribed(message)).toBe(false);
   }
 });
@@ -128,6 +140,16 @@ describe("a token stream over a WebSocket", () => {
       "token_invalid",
     ],
     ["neither messages nor ids", [{ type: "open" }], "field_invalid"],
+    ["a field that nobody reads", [{ type: "open", messages: QUESTION, response: INSULT }], "field_unknown"],
+    [
+      "a push with another name for its text",
+      [
+        { type: "open", messages: QUESTION },
+        { type: "push", text: "Hi", content: INSULT },
+      ],
+      "field_unknown",
+    ],
+    ["tools beside ids", [{ type: "open", ids: [1], tools: [{}] }], "option_invalid"],
     ["another overflow", [{ type: "open", messages: QUESTION, overflow: "drop" }], "field_invalid"],
     ...[{ text: "Hi", ids: [1] }, {}, { text: 1 }, { ids: 1 }, { ids: Array(1e5 + 1).fill(1) }].map(
       (push): [string, object[], string] => [
