@@ -5,7 +5,11 @@ import { dirname, join, resolve } from "node:path";
 import { build } from "esbuild";
 
 const { metafile } = await build({
-  entryPoints: ["src/index.ts", "src/adapters/ai-sdk.ts", "src/cli/main.ts"],
+  entryPoints: [
+    ...["src/index.ts", "src/adapters/ai-sdk.ts", "src/cli/main.ts"],
+    // `GuardProxy` and `listen`, for who drives the proxy from a script.
+    ...["src/gateway/proxy.ts", "src/gateway/server.ts"],
+  ],
   outdir: "dist",
   // Two folders below the package, as all modules are that look for its files.
   chunkNames: "code/[name]-[hash]",

@@ -2,6 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { MODEL_CACHE } from "../support/model.js";
 import { built, PACKAGE, runProgram } from "../support/program.js";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -38,6 +39,21 @@ test("npm 10 does not know of the script with which onnxruntime-node would downl
   expect(packages["node_modules/onnxruntime-node"]).not.toHaveProperty("hasInstallScript");
 });
 
+/** What drives the proxy from a script. */
+const PROXY = ["gateway/proxy.js", "gateway/server.js"];
+
+test("a script can drive the proxy by two of the package's files, with the guard of its entry", async () => {
+  const [{ GuardProxy }, { listen }] = await Promise.all(
+    PROXY.map((file) => import(new URL(file, PACKAGE).href)),
+  );
+  const { loadGuard } = await import(PACKAGE);
+  const guard = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 1, maxTokens: 256 });
+  const server = await listen(new GuardProxy(guard, { upstream: "http://127.0.0.1:9" }), 0, "127.0.0.1");
+  expect((await fetch(`${server.url}/healthz`)).status).toBe(200);
+  await server.close(0);
+  await guard.close();
+});
+
 test("types and code name no package that a user has not", async () => {
   const { dependencies, optionalDependencies, peerDependencies } = await readJson<Manifest>("package.json");
   const known = [dependencies, optionalDependencies, peerDependencies].flatMap(Object.keys);
@@ -60,7 +76,14 @@ test("types and code name no package that a user has not", async () => {
       }
     }
   }
-  const ENTRIES = ["index.d.ts", "adapters/ai-sdk.d.ts", "index.js", "adapters/ai-sdk.js", "cli/main.js"];
+  const ENTRIES = [
+    "index.d.ts",
+    "adapters/ai-sdk.d.ts",
+    "index.js",
+    "adapters/ai-sdk.js",
+    "cli/main.js",
+    ...PROXY,
+  ];
   for (const entry of ENTRIES) await follow(join(ROOT, "dist", entry));
   expect([...strangers]).toEqual([]);
   expect(seen.size).toBeGreaterThan(100);
