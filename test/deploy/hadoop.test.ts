@@ -4,6 +4,7 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { MAIN, runCli } from "../support/cli.js";
+import { SHORT_LIVED } from "../support/java.js";
 import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 /** Hadoop streaming's jar, as `.ci/run` brings it. PySpark has the rest of Hadoop. */
@@ -40,6 +41,7 @@ test.skipIf(!INSTALLED)(
     const paths = ["-input", join(folder, "rows.jsonl"), "-output", join(folder, "judged")];
     const mapper = ["-mapper", `${process.execPath} ${MAIN} score --threads 1 --allow-errors all`];
     const job = [
+      ...SHORT_LIVED,
       "-cp",
       jars,
       "org.apache.hadoop.streaming.HadoopStreaming",

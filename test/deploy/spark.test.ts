@@ -5,8 +5,10 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeAll, expect, test } from "vitest";
+import { tiny } from "../../scripts/checkpoint/random.js";
 import { MAIN, runCli } from "../support/cli.js";
-import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
+import { SHORT_LIVED } from "../support/java.js";
+import { randomModel, temporaryFolder } from "../support/model.js";
 
 /** A virtual environment with PySpark, as `.ci/run` makes one. Without it nothing of this is tested. */
 const PYSPARK = process.env.QWEN3GUARD_PYSPARK ?? "";
@@ -18,7 +20,6 @@ const ROWS = Number(process.env.SPARK_ROWS ?? 2_000);
 const PARTITIONS = 4;
 /** How often each row comes: judged once, they are compared with all their likes. */
 const TIMES = 10;
-const SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC";
 
 let folder: string;
 let child: ChildProcess | null = null;
@@ -34,13 +35,16 @@ test.skipIf(!existsSync(SUBMIT))(
   { timeout: 600_000 },
   async () => {
     const distinct = conversations(ROWS / TIMES);
-    const env = { QWEN3GUARD_CACHE: MODEL_CACHE };
-    const alone = await runCli(["score"], { input: distinct.join(""), env });
+    // How good the verdicts are is no matter here, that they differ is; a small guard gives thousands of them soon.
+    const { modelDir } = await randomModel({ config: tiny, dtype: "BF16" });
+    const score = ["score", "--threads", "1", "--model", modelDir];
+    const alone = await runCli(score, { input: distinct.join("") });
     expect(alone).toMatchObject({ code: 0, stderr: "" });
+    expect(new Set(alone.stdout.match(/"risk":"\w+"/g)).size).toBeGreaterThan(1);
     await writeFile(join(folder, "rows.jsonl"), distinct.join("").repeat(TIMES));
 
     await mkdir(join(folder, "events"));
-    const { ended, log } = submit(env);
+    const { ended, log } = submit(score);
     const executor = await busyExecutor(child?.pid as number);
     process.kill(executor, "SIGKILL");
     expect({ code: (await ended)[0], log: log() }).toMatchObject({ code: 0 });
@@ -63,12 +67,11 @@ function conversations(count: number): string[] {
   });
 }
 
-function submit(env: Record<string, string>) {
+function submit(score: string[]) {
   const settings = [
     "spark.executor.memory=512m",
-    // They live for seconds: code compiled for the long run would be paid for and not used.
-    `spark.driver.extraJavaOptions=${SHORT_LIVED}`,
-    `spark.executor.extraJavaOptions=${SHORT_LIVED}`,
+    `spark.driver.extraJavaOptions=${SHORT_LIVED.join(" ")}`,
+    `spark.executor.extraJavaOptions=${SHORT_LIVED.join(" ")}`,
     "spark.ui.enabled=false",
     "spark.eventLog.enabled=true",
     `spark.eventLog.dir=file://${join(folder, "events")}`,
@@ -77,11 +80,11 @@ function submit(env: Record<string, string>) {
   ].flatMap((setting) => ["--conf", setting]);
   const master = ["--master", "local-cluster[2,1,512]"];
   const job = [JOB, join(folder, "rows.jsonl"), join(folder, "judged"), "--partitions", String(PARTITIONS)];
-  const command = ["--command", `${process.execPath} ${MAIN} score --threads 1`];
+  const command = ["--command", [process.execPath, MAIN, ...score].join(" ")];
   let log = "";
   child = spawn(SUBMIT, [...master, ...settings, ...job, ...command], {
     cwd: folder,
-    env: { ...process.env, ...env, SPARK_LOCAL_IP: "127.0.0.1", PYSPARK_PYTHON: PYTHON },
+    env: { ...process.env, SPARK_LOCAL_IP: "127.0.0.1", PYSPARK_PYTHON: PYTHON },
     stdio: ["ignore", "ignore", "pipe"],
   });
   child.stderr?.setEncoding("utf8").on("data", (text) => {
