@@ -70,12 +70,7 @@ const QWEN_TURN_END = 151645;
  */
 export async function evaluate(guard: Guard | GenGuard, options: EvaluationOptions): Promise<Evaluation> {
   const { type, reasoning, out } = options;
-  if (reasoning && guard instanceof GenGuard) {
-    throw new InputError(
-      "OPTION_INVALID",
-      "A Gen guard reads answers as they stand, their reasoning included. Leave --reasoning out.",
-    );
-  }
+  if (reasoning && guard instanceof GenGuard) throw reasoningRead();
   const run: Run = { type, reasoning, model: identify(guard.manifest), dtype: guard.manifest.dtype };
   const judge = judging(guard, { type, reasoning });
   const risks = type === "prompt" ? guard.labels.promptRisk : guard.labels.responseRisk;
@@ -119,6 +114,13 @@ export async function evaluate(guard: Guard | GenGuard, options: EvaluationOptio
   } finally {
     await file?.close();
   }
+}
+
+function reasoningRead(): InputError {
+  return new InputError(
+    "OPTION_INVALID",
+    "A Gen guard reads answers as they stand, their reasoning included. Leave --reasoning out.",
+  );
 }
 
 /** Where positions in a dataset count tokens that are not the guard's. */

@@ -68,22 +68,7 @@ export function parseConfig(
   const kind = architecture(json, source, genLabels !== null);
   checkFeatures(json, source);
 
-  const heads = fields.integer("num_attention_heads", 1, 4096);
-  const kvHeads = fields.integer("num_key_value_heads", 1, 4096);
-  const hiddenSize = fields.integer("hidden_size", 1, 1 << 20);
-  if (heads % kvHeads !== 0) {
-    throw fields.invalid(
-      "num_attention_heads",
-      `is ${heads}, which num_key_value_heads (${kvHeads}) does not divide`,
-    );
-  }
-  if (json.head_dim == null && hiddenSize % heads !== 0) {
-    throw fields.invalid("head_dim", `is missing, and hidden_size / num_attention_heads is not whole`);
-  }
-  const headDim = json.head_dim == null ? hiddenSize / heads : fields.integer("head_dim", 2, 1 << 16);
-  if (headDim % 2 !== 0)
-    throw fields.invalid("head_dim", `is ${headDim}, but rotary positions need an even size`);
-
+  const { hiddenSize, heads, kvHeads, headDim } = attentionSizes(fields);
   return {
     kind,
     hiddenSize,
@@ -100,6 +85,26 @@ export function parseConfig(
     guardInnerSize: kind === "gen" ? null : fields.integer("guard_inner_size", 1, 1 << 20),
     labels: kind === "gen" ? templateLabels(genLabels, source) : mappedLabels(fields),
   };
+}
+
+function attentionSizes(fields: Fields): Pick<GuardConfig, "hiddenSize" | "heads" | "kvHeads" | "headDim"> {
+  const heads = fields.integer("num_attention_heads", 1, 4096);
+  const kvHeads = fields.integer("num_key_value_heads", 1, 4096);
+  const hiddenSize = fields.integer("hidden_size", 1, 1 << 20);
+  if (heads % kvHeads !== 0) {
+    throw fields.invalid(
+      "num_attention_heads",
+      `is ${heads}, which num_key_value_heads (${kvHeads}) does not divide`,
+    );
+  }
+  const isDerived = fields.json.head_dim == null;
+  if (isDerived && hiddenSize % heads !== 0) {
+    throw fields.invalid("head_dim", `is missing, and hidden_size / num_attention_heads is not whole`);
+  }
+  const headDim = isDerived ? hiddenSize / heads : fields.integer("head_dim", 2, 1 << 16);
+  if (headDim % 2 !== 0)
+    throw fields.invalid("head_dim", `is ${headDim}, but rotary positions need an even size`);
+  return { hiddenSize, heads, kvHeads, headDim };
 }
 
 /** Whether a config.json is a causal LM's: a Gen guard's, if its chat template is one's. */

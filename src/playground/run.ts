@@ -29,34 +29,53 @@ export async function run(
     );
   };
   try {
-    const judging = new Set<Promise<void>>();
-    let failure: { error: unknown } | undefined;
-    const watch = (task: Promise<void>) => {
-      judging.add(task);
-      task.then(
-        () => judging.delete(task),
-        (error) => {
-          failure ??= { error };
-        },
-      );
-    };
+    const judging = new Underway();
     const prompt = Promise.all([stream.prompt, stream.turns]);
-    watch(prompt.then(([verdict, turns]) => emit({ type: "prompt", at: at(), verdict, turns })));
+    judging.add(prompt.then(([verdict, turns]) => emit({ type: "prompt", at: at(), verdict, turns })));
     let empty = true;
     for await (const text of answerText(source, messages, signal)) {
-      if (failure) throw failure.error;
+      judging.check();
       empty &&= text === "";
       emit({ type: "chunk", at: at(), text });
-      watch(told(stream.pushText(text)));
-      if (judging.size > MOST_BEHIND) await Promise.race(judging);
+      judging.add(told(stream.pushText(text)));
+      await judging.room();
     }
-    await Promise.all(judging);
+    await judging.all();
     if (!empty) await told(stream.flush());
     emit({ type: "end", at: at(), decision: empty ? null : await stream.end() });
   } catch (error) {
     if (!signal.aborted) emit({ type: "failed", at: at(), ...explained(error) });
   } finally {
     stream.close();
+  }
+}
+
+/** What is with the guard, and what of it has failed. */
+class Underway {
+  readonly #tasks = new Set<Promise<void>>();
+  #failure: { error: unknown } | null = null;
+
+  add(task: Promise<void>): void {
+    this.#tasks.add(task);
+    task.then(
+      () => this.#tasks.delete(task),
+      (error) => {
+        this.#failure ??= { error };
+      },
+    );
+  }
+
+  /** @throws what failed first */
+  check(): void {
+    if (this.#failure) throw this.#failure.error;
+  }
+
+  async room(): Promise<void> {
+    if (this.#tasks.size > MOST_BEHIND) await Promise.race(this.#tasks);
+  }
+
+  async all(): Promise<void> {
+    await Promise.all(this.#tasks);
   }
 }
 

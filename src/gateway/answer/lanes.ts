@@ -42,32 +42,29 @@ export function lanesOf(
       once(() => guard.prompt({ messages, reasoning: true, scope, overflow: "slide", cacheKey })),
     ]),
   );
+  // What comes at once goes out at once: nothing is gained by letting it pass first.
+  const paced = parsed.stream && {
+    mode: mode === "regenerate" ? ("hold-back" as const) : mode,
+    release,
+    batch,
+  };
+  const restarts = regeneration !== null && { restarts: true };
   return parsed.choices.map(({ messages, prefill }, choice) => {
     const begun = { messages, policy, replaces };
     const watched = watchers.length > 0 ? new WatchedChoice(watchers, choice, begun) : null;
     const open = (): VerdictStream => {
       const prompt = (prompts.get(messages) as () => Prompt)();
-      const restarts = regeneration !== null;
-      const stream = guard.stream({
-        ...{ prompt, overflow: "slide", closely: true, cacheKey },
-        ...(restarts && { restarts }),
-      });
+      const stream = guard.stream({ prompt, overflow: "slide", closely: true, cacheKey, ...restarts });
       const kept = keepers[choice]?.watch(stream) ?? stream;
       return watched?.stream(kept) ?? kept;
     };
-    const gate = {
-      policy,
-      // What comes at once goes out at once: nothing is gained by letting it pass first.
-      ...(parsed.stream && { mode: mode === "regenerate" ? ("hold-back" as const) : mode, release, batch }),
-      signal,
-      onObserve: (finding: Finding) => {
-        watched?.observed(finding);
-        onObserve(finding);
-      },
+    const observe = (finding: Finding) => {
+      watched?.observed(finding);
+      onObserve(finding);
     };
-    const ahead = parsed.stream
-      ? scoutFor(guard, scout, { messages, reasoning: true, scope, cacheKey, closely: true })
-      : null;
+    const gate = { policy, ...paced, signal, onObserve: observe };
+    const read = { messages, reasoning: true, scope, cacheKey, closely: true };
+    const ahead = parsed.stream ? scoutFor(guard, scout, read) : null;
     const lane = new Lane(prefill, asksForJson(options.request), open, gate, ahead, watched, regeneration);
     lane.dropped = dropped;
     watched?.follow(lane.gate);
