@@ -31,10 +31,9 @@ export class AhoCorasick {
   add(token: number, node: number, more: string): number {
     for (let i = 0; i < more.length; i++) {
       const byte = byteAt(more, i);
-      let next = this.#edges.get(node, byte);
-      if (next === -1) {
-        next = this.#size++;
-        this.#edges.add(node, byte, next);
+      const next = this.#edges.obtain(node, byte, this.#size);
+      if (next === this.#size) {
+        this.#size++;
         this.#parent[next] = node;
         this.#byte[next] = byte;
         this.#depth[next] = this.#depth[node] + 1;

@@ -24,7 +24,7 @@ export interface TokenizerFile {
   /** Token in the byte alphabet → id, added tokens left out. */
   tokens: Map<string, number>;
   /** Pairs of tokens that merge, by rank. */
-  merges: string[][];
+  merges: [string, string][];
   added: AddedToken[];
 }
 
@@ -127,15 +127,19 @@ function tokensOf(model: Fields, added: ReadonlySet<string>, expect: Expect): Ma
   return tokens;
 }
 
-function mergesOf(model: Fields, expect: Expect): string[][] {
+function mergesOf(model: Fields, expect: Expect): [string, string][] {
   // A rule is ["a", "b"], in older files "a b".
-  const merges = (model.merges as unknown[]).map((rule) =>
-    typeof rule === "string" ? rule.split(" ") : rule,
-  );
-  for (const rule of merges) {
-    if (!Array.isArray(rule) || rule.length !== 2) expect(false, "a merge is not of two tokens");
+  const merges = model.merges as unknown[];
+  for (let rank = 0; rank < merges.length; rank++) {
+    const rule = merges[rank];
+    if (typeof rule === "string") merges[rank] = rule.split(" ");
+    if (!isPair(merges[rank])) expect(false, "a merge is not of two tokens");
   }
-  return merges as string[][];
+  return merges as [string, string][];
+}
+
+function isPair(rule: unknown): boolean {
+  return Array.isArray(rule) && rule.length === 2;
 }
 
 /** Ids fit a table in memory; Qwen3 has 151,669. */

@@ -14,16 +14,26 @@ export const BYTE_LETTERS: readonly string[] = letters();
 const BYTE_OF_CODE = new Int16Array(0x200).fill(-1);
 for (const [byte, letter] of BYTE_LETTERS.entries()) BYTE_OF_CODE[letter.charCodeAt(0)] = byte;
 
+/** All letters: the last is that of the 68th byte which Latin-1 does not print. */
+const WRITTEN = /^[!-~\xa1-\xac\xae-\u0143]+$/;
+
 /** The byte that the letter at `index` of `token` stands for, -1 when it is not in the alphabet. */
 export function byteAt(token: string, index: number): number {
   const code = token.charCodeAt(index);
   return code < BYTE_OF_CODE.length ? BYTE_OF_CODE[code] : -1;
 }
 
+/** The bytes that a text in the alphabet stands for. */
+export function bytesOf(text: string): Uint8Array {
+  const codes = Buffer.from(text, "utf16le");
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = BYTE_OF_CODE[codes[2 * i] | (codes[2 * i + 1] << 8)];
+  return bytes;
+}
+
 /** Whether a token is written in the alphabet throughout. */
 export function isWritten(token: string): boolean {
-  for (let i = 0; i < token.length; i++) if (byteAt(token, i) === -1) return false;
-  return token !== "";
+  return WRITTEN.test(token);
 }
 
 function letters(): string[] {

@@ -23,6 +23,14 @@ export class PairTable {
     this.#put(first, second, value);
   }
 
+  /** The value of the pair; of one that is not in the table yet it is this one from now on. */
+  obtain(first: number, second: number, value: number): number {
+    const slot = this.#slot(first, second);
+    if (this.#first[slot] !== -1) return this.#value[slot];
+    this.add(first, second, value);
+    return value;
+  }
+
   /** The value of the pair, -1 when it was never added. */
   get(first: number, second: number): number {
     const slot = this.#slot(first, second);

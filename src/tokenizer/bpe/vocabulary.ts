@@ -1,4 +1,4 @@
-import { byteAt } from "./byte-alphabet.js";
+import { bytesOf } from "./byte-alphabet.js";
 
 /** The bytes of all tokens, back to back. */
 export class Vocabulary {
@@ -12,30 +12,29 @@ export class Vocabulary {
 
   /** `tokens`: written in the byte alphabet; `added`: as they are. Both token → id. */
   constructor(tokens: ReadonlyMap<string, number>, added: ReadonlyMap<string, number>) {
+    this.size = Math.max(largest(tokens), largest(added)) + 1;
+    this.#starts = new Uint32Array(this.size);
+    this.#ends = new Uint32Array(this.size);
     const utf8 = new TextEncoder();
-    let size = 0;
-    let bytes = 0;
-    for (const [token, id] of [...tokens, ...added]) {
-      size = Math.max(size, id + 1);
-      bytes += token.length * 3;
-    }
-    const all = new Uint8Array(bytes);
-    this.size = size;
-    this.#starts = new Uint32Array(size);
-    this.#ends = new Uint32Array(size);
-    let end = 0;
-    for (const [token, id] of tokens) {
+    const addedBytes = [...added].map(([token, id]) => ({ id, bytes: utf8.encode(token) }));
+    const written = bytesOf([...tokens.keys()].join(""));
+    this.#bytes = new Uint8Array(addedBytes.reduce((sum, { bytes }) => sum + bytes.length, written.length));
+    this.#bytes.set(written);
+    let [end, longest] = [0, 0];
+    const place = (id: number, length: number): void => {
       this.#starts[id] = end;
-      for (let i = 0; i < token.length; i++) all[end++] = byteAt(token, i);
+      end += length;
       this.#ends[id] = end;
+      if (length > longest) longest = length;
+    };
+    tokens.forEach((id, token) => {
+      place(id, token.length);
+    });
+    for (const { id, bytes } of addedBytes) {
+      this.#bytes.set(bytes, end);
+      place(id, bytes.length);
     }
-    for (const [token, id] of added) {
-      this.#starts[id] = end;
-      end += utf8.encodeInto(token, all.subarray(end)).written;
-      this.#ends[id] = end;
-    }
-    this.#bytes = all.slice(0, end);
-    this.longest = this.#ends.reduce((longest, to, id) => Math.max(longest, to - this.#starts[id]), 0);
+    this.longest = longest;
   }
 
   /** The bytes of a token, null when no token has this id. */
@@ -44,4 +43,11 @@ export class Vocabulary {
     if (typeof id !== "number" || !(this.#ends[id] > this.#starts[id])) return null;
     return this.#bytes.subarray(this.#starts[id], this.#ends[id]);
   }
+}
+
+/** The largest id; -1 of no tokens. */
+function largest(tokens: ReadonlyMap<string, number>): number {
+  let largest = -1;
+  for (const id of tokens.values()) if (id > largest) largest = id;
+  return largest;
 }

@@ -13,7 +13,7 @@ const THINK = "<think>";
 /** A template and the values of the variables that name tokens: how conversations are written out. */
 export class ConversationForm {
   readonly #template: JinjaTemplate;
-  readonly #variables: Record<string, string>;
+  #variables: Record<string, string>;
   readonly #nonce: string;
 
   /**
@@ -24,6 +24,13 @@ export class ConversationForm {
     this.#template = new JinjaTemplate(source);
     this.#variables = variables;
     this.#nonce = nonce;
+  }
+
+  /** From now on it writes marks in place of its control tokens: to parse it once more would take as long as all else of it. */
+  mark(marked: (own: string) => string): void {
+    this.#template.rewrite(marked);
+    const variables = Object.entries(this.#variables);
+    this.#variables = Object.fromEntries(variables.map(([name, token]) => [name, marked(token)]));
   }
 
   /** As a whole. @throws {InputError} MESSAGES_INVALID where the template refuses it */

@@ -36,6 +36,11 @@ export class JinjaTemplate {
     this.#costs = new Costs(this.#program);
   }
 
+  /** Replaces the template's own texts, as it writes them and as it compares with them. */
+  rewrite(text: (own: string) => string): void {
+    rewriteTexts(this.#program, text);
+  }
+
   /** Throws an Error where the template refuses what it is given, or takes more work than a template should. */
   render(variables: Record<string, unknown>): string {
     return atOnce(this.steps(variables));
@@ -59,6 +64,13 @@ function redirectStrips(node: unknown): void {
   if (!Object.hasOwn(STRIPS, method) || args.length !== 1) return;
   call.args = [callee.object, ...args];
   call.callee = { type: "Identifier", value: functionName(method) };
+}
+
+function rewriteTexts(node: unknown, text: (own: string) => string): void {
+  if (typeof node !== "object" || node === null) return;
+  for (const child of node instanceof Map ? node : Object.values(node)) rewriteTexts(child, text);
+  const literal = node as Node;
+  if (literal.type === "StringLiteral") literal.value = text(literal.value as string);
 }
 
 /** No name that a template's own variables could have. */

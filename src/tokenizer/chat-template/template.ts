@@ -71,12 +71,8 @@ export class ChatTemplate {
   private constructor(tokenizer: Tokenizer, sources: TemplateSources, file: string) {
     this.#tokenizer = tokenizer;
     this.#marks = new Marks(tokenizer);
-    const marked = (text: string) => this.#marks.mark(text);
-    const variables = Object.fromEntries(
-      Object.entries(sources.tokens).map(([name, token]) => [name, marked(token)]),
-    );
     const one = sources.toolTemplate === sources.template;
-    const form = (source: string) => new ConversationForm(marked(source), variables, this.#marks.nonce);
+    const form = (source: string) => new ConversationForm(source, sources.tokens, this.#marks.nonce);
     try {
       this.#template = form(sources.template);
       this.#toolTemplate = one ? this.#template : form(sources.toolTemplate);
@@ -85,9 +81,7 @@ export class ChatTemplate {
         cause,
       });
     }
-    const refused =
-      this.#trial(this.#template, sources.template, sources) ??
-      (one ? null : this.#trial(this.#toolTemplate, sources.toolTemplate, sources));
+    const refused = this.#mark(this.#template) ?? (one ? null : this.#mark(this.#toolTemplate));
     if (refused !== null) {
       throw new CheckpointError(
         "TEMPLATE_INVALID",
@@ -229,13 +223,16 @@ export class ChatTemplate {
     }
   }
 
-  /** What is wrong with the template: it must take an ordinary conversation, and marks must be all it takes. */
-  #trial(form: ConversationForm, source: string, { tokens }: TemplateSources): string | null {
+  /**
+   * Puts marks in place of a template's control tokens. Says what is wrong with it: it must take an ordinary conversation,
+   * and marks must be all it takes.
+   */
+  #mark(form: ConversationForm): string | null {
     const messages = ["system", "user", "assistant", "user"].map((role) => ({ role, content: role }));
     try {
+      const whole = this.#tokenizer.encodeTemplated(atOnce(form.upToAnswer(messages)));
+      form.mark((text) => this.#marks.mark(text));
       const marked = atOnce(this.#steps(form.upToAnswer(messages)));
-      const plainly = new ConversationForm(source, tokens, this.#marks.nonce);
-      const whole = this.#tokenizer.encodeTemplated(atOnce(plainly.upToAnswer(messages)));
       const same = marked.length === whole.length && marked.every((id, i) => id === whole[i]);
       return same ? null : "puts its control tokens together from parts";
     } catch (error) {
