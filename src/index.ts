@@ -1,6 +1,7 @@
 import "./package/package.js";
 
-export { type PullOptions, pull } from "./download/hub.js";
+export type { PullOptions } from "./download/hub.js";
+export { pull } from "./download/on-demand.js";
 export {
   CheckpointError,
   ClosedError,
@@ -13,7 +14,8 @@ export {
   QueueFullError,
   StorageError,
 } from "./errors.js";
-export { type ExportOptions, exportCheckpoint } from "./export/export.js";
+export type { ExportOptions } from "./export/export.js";
+export { exportCheckpoint } from "./export/on-demand.js";
 export {
   type Attempt,
   type ContinuedTurn,

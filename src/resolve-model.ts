@@ -7,6 +7,7 @@ import { isDeepStrictEqual } from "node:util";
 import { Checkpoint } from "./checkpoint/checkpoint.js";
 import type { LoadProgress } from "./engine/engine.js";
 import { CheckpointError, GuardError, InputError, ModelError, namingAbort, StorageError } from "./errors.js";
+import { exportCheckpoint } from "./export/on-demand.js";
 import { usualFormat } from "./export/target.js";
 import { fileProblem, readText, writeWhole } from "./files/regular-file.js";
 import { fileIdentity, verifyFiles } from "./model/file-hashes.js";
@@ -120,8 +121,6 @@ async function exportOnce(
       if (await isWhole(out, { device, dtype, sources, config: checkpoint.config }, cache)) return out;
       await rm(out, { recursive: true, force: true });
     }
-    // Most find their model exported, and have no use for what makes one.
-    const { exportCheckpoint } = await import("./export/export.js");
     await exportCheckpoint(checkpointDir, out, {
       ...{ device, dtype, sources, signal },
       onProgress: (stage, done, total) => stage !== "check" && onProgress?.(stage, done, total),

@@ -1,4 +1,4 @@
-import { Float16Array } from "@petamoriken/float16";
+import { createRequire } from "node:module";
 
 /** Element types of the weights that can be read. */
 export type SourceDtype = "BF16" | "F16" | "F32";
@@ -49,9 +49,7 @@ function widenBfloat16(source: Uint8Array, bits: Int32Array): boolean {
 let float16Bits: Int32Array | undefined;
 
 function widenFloat16(source: Uint8Array, bits: Int32Array): boolean {
-  float16Bits ??= new Int32Array(
-    new Float32Array(new Float16Array(Uint16Array.from({ length: 65536 }, (_, i) => i).buffer)).buffer,
-  );
+  float16Bits ??= readFloat16();
   const table = float16Bits;
   const halves = new Uint16Array(source.buffer, source.byteOffset, bits.length);
   let carry = 0;
@@ -61,6 +59,15 @@ function widenFloat16(source: Uint8Array, bits: Int32Array): boolean {
     carry |= (word & EXPONENT) + EXPONENT_ONE;
   }
   return carry < 0;
+}
+
+/** Each of the 65,536 as a float32's bits. */
+function readFloat16(): Int32Array {
+  // Loaded here, since few checkpoints hold any.
+  const require = createRequire(import.meta.url);
+  const { Float16Array }: typeof import("@petamoriken/float16") = require("@petamoriken/float16");
+  const all = Uint16Array.from({ length: 65536 }, (_, i) => i);
+  return new Int32Array(new Float32Array(new Float16Array(all.buffer)).buffer);
 }
 
 function copyFloat32(source: Uint8Array, bits: Int32Array): boolean {

@@ -59,17 +59,7 @@ export interface ExportOptions {
 /** A row that has nothing to do in a batch still writes one position past its length. */
 const PADDING_POSITIONS = 1;
 
-/**
- * Exports a checkpoint to a model directory: model.onnx, model.onnx.data, guard.json and the tokenizer's files.
- * Weights stream through, so memory stays bounded whatever the model's size. The directory appears only when it
- * is complete.
- *
- * @throws {CheckpointError} NON_FINITE_WEIGHT, TOKENIZER_MISSING, TOKENIZER_MISMATCH, and see `Checkpoint.open`,
- *   `Tokenizer.load` and `ChatTemplate.load`
- * @throws {InputError} UNKNOWN_DTYPE, UNKNOWN_DEVICE, DTYPE_NEEDS_CUDA, DTYPE_NEEDS_CPU
- * @throws {StorageError} OUTPUT_EXISTS, OUTPUT_NOT_WRITABLE, DISK_FULL
- * @throws {ClosedError} ABORTED
- */
+/** As `exportCheckpoint` of on-demand.ts. */
 export async function exportCheckpoint(
   checkpointDir: string,
   out: string,
