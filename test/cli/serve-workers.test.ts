@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { json } from "node:stream/consumers";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
-import { MAIN } from "../support/cli.js";
+import { MAIN, runCli } from "../support/cli.js";
 import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 const QUESTION = [{ role: "user", content: "Write a card." }];
@@ -207,6 +207,13 @@ describe.skipIf(process.platform !== "linux")("serve --workers", () => {
     expect((await service.ended)[0]).toBe(0);
     expect(await readdir(folder)).toEqual([]);
   }, 60_000);
+
+  test("a folder for temporary files that is none is named", async () => {
+    const { code, stderr } = await runCli(["serve", "--port", "0", "--workers", "2"], {
+      env: { TMPDIR: "/dev/null" },
+    });
+    expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining("[SOCKETS_UNWRITABLE]") });
+  });
 
   test("workers whose first process is killed stop, and leave nothing behind", async () => {
     const service = await start();

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
-import { DeviceError, InputError } from "../../errors.js";
+import { DeviceError, InputError, StorageError } from "../../errors.js";
 import { Connections } from "./connections.js";
 import { Member } from "./member.js";
 import type { FromWorker, Question } from "./messages.js";
@@ -57,13 +57,21 @@ export class WorkerPool {
     cluster.setupPrimary({ silent: true });
   }
 
-  /** Takes connections, which wait for workers. @throws {InputError} PORT_UNAVAILABLE, SOCKET_PATH_TOO_LONG */
+  /**
+   * Takes connections, which wait for workers.
+   *
+   * @throws {InputError} PORT_UNAVAILABLE, SOCKET_PATH_TOO_LONG
+   * @throws {StorageError} SOCKETS_UNWRITABLE
+   */
   static async listen(options: WorkerPoolOptions): Promise<WorkerPool> {
     const { port, host } = options;
     const prefix = join(tmpdir(), "qwen3guard-");
     requirePlaces(`${prefix}XXXXXX`);
     // Before it listens: a connection that came while this is waited for would be nobody's, and never be answered.
-    const folder = await mkdtemp(prefix);
+    const folder = await mkdtemp(prefix).catch((cause) => {
+      const message = `There is no place for the workers' sockets in ${tmpdir()} (${cause.code}). Set TMPDIR to a folder that you may write to.`;
+      throw new StorageError("SOCKETS_UNWRITABLE", message, { cause });
+    });
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
     server.listen(port, host);
     await once(server, "listening").catch(async (cause: NodeJS.ErrnoException) => {
