@@ -1,19 +1,17 @@
 import { ClosedError } from "../errors.js";
-import { Batches, type BatchOptions } from "../gate/batches.js";
 import { ModerationViolation } from "../gate/violation.js";
 import type { Guard } from "../guard.js";
 import type { Decision } from "../moderation/decision.js";
 import { severityOf } from "../moderation/labels.js";
-import { type PolicyData, resolvePolicy } from "../moderation/policy.js";
+import { type Policy, type PolicyData, resolvePolicy } from "../moderation/policy.js";
 import { Reviewer } from "../moderation/reviewer.js";
 import { type Finding, rulePrompt, turnsInScope } from "../moderation/ruling.js";
 import type { GuardStream } from "../moderation/stream.js";
-import type { Verdict } from "../moderation/verdict.js";
+import type { TurnVerdict, Verdict } from "../moderation/verdict.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
 import { ClearText } from "./clear-text.js";
 import type { ScanOptions } from "./commands/scan.js";
-import { readInput } from "./input.js";
-import type { InputKind } from "./input-kinds.js";
+import { Feeding } from "./feeding.js";
 import { interruptSignal } from "./interrupt.js";
 import { POLICY_HINT, readJsonFile } from "./json-file.js";
 import { readMessages } from "./messages-file.js";
@@ -79,100 +77,102 @@ async function judge(
   const enforced = data !== undefined || options.stop === true;
   const policy = resolvePolicy(data, guard.labels);
   const { reasoning, overflow } = options;
+  const { scope } = policy.prompt;
   const stream = guard.stream({
-    messages,
-    reasoning,
-    overflow,
+    ...{ messages, reasoning, overflow, scope, signal },
     closely: overflow === "slide",
-    scope: policy.prompt.scope,
-    signal,
   });
   const judgesPrompt = options.prompt !== undefined || options.messages !== undefined;
   const prompt = judgesPrompt ? await stream.prompt : null;
   if (prompt) report.prompt(prompt);
-  const block = (finding: Finding | null) => {
-    if (!finding) return;
-    report.violation(finding);
-    if (options.stop) throw new ModerationViolation(finding, null);
-  };
-  const blocked = enforced && judgesPrompt ? rulePrompt(await stream.turns, policy).violation : null;
-  block(blocked);
-  const latency: number[] = [];
-  const reviewer = enforced ? new Reviewer(policy.response) : null;
-  const clear = options.stop ? new ClearText(report) : null;
-  const take = (verdicts: Verdict[]) => {
-    const review = reviewer?.review(verdicts, stream.settled, (verdict) => clear?.judge(verdict) ?? true);
-    if (reviewer) clear?.show(reviewer.clear, options.release === "judged" ? reviewer.likelyClear : []);
-    block(review?.flag ?? null);
-    if (!options.stop || options.jsonl) report.tokens(verdicts);
-  };
+  const scan = new Scan(stream, report, options, enforced ? policy : null);
+  if (judgesPrompt) scan.rule(await stream.turns);
   const batch = batchOf(options);
-  const feeding = { batch, mostInFlight: enforced || batch ? 1 : MAX_CHUNKS_IN_FLIGHT };
-  const broken = await feed(stream, options.input, feeding, {
-    onChunk: (chunk) => clear?.push(chunk),
-    onVerdicts(verdicts, elapsed) {
-      for (let i = 0; i < verdicts.length && elapsed !== null; i++) latency.push(elapsed);
-      take(verdicts);
-    },
+  const feeding = new Feeding(stream, {
+    batch,
+    mostInFlight: enforced || batch ? 1 : MAX_CHUNKS_IN_FLIGHT,
+    onChunk: (chunk) => scan.push(chunk),
+    onVerdicts: (verdicts, elapsed) => scan.take(verdicts, elapsed),
   });
-  clear?.end();
+  const broken = await feeding.all(options.input);
+  scan.end();
   if (broken) throw broken.error;
   const decision = await stream.end();
-  report.end(decision, summarize(latency), stream);
-  const turns = judgesPrompt ? turnsInScope(await stream.turns, policy.prompt.scope) : [];
+  report.end(decision, summarize(scan.latency), stream);
+  const turns = judgesPrompt ? turnsInScope(await stream.turns, scope) : [];
   const met = options.failOn !== undefined && isMet(options.failOn, turns, decision);
-  return Boolean(blocked || reviewer?.violation) || met;
+  return scan.hasBlocked || met;
 }
 
-/** Feeds a stream from standard input. Returns what ended the input in place of its end: what came before counts. */
-async function feed(
-  stream: GuardStream,
-  input: InputKind,
-  { batch, mostInFlight }: { batch: BatchOptions | undefined; mostInFlight: number },
-  {
-    onChunk,
-    onVerdicts,
-  }: {
-    onChunk: (chunk: string | number[]) => void;
-    /** `elapsedMs` is null of what the text's end alone has settled. */
-    onVerdicts: (verdicts: Verdict[], elapsedMs: number | null) => void;
-  },
-): Promise<{ error: unknown } | null> {
-  const inFlight = new Set<Promise<void>>();
-  let failure: unknown;
-  let broken: { error: unknown } | null = null;
-  /** When the first chunk came of those that wait in a batch. */
-  let since: number | null = null;
-  const batches = new Batches(stream, batch, () => void judge("", []));
-  const judge = (text: string, ids: readonly number[]): void => {
-    const started = since ?? performance.now();
-    const done = batches
-      .push(text, ids, false)
-      .then((verdicts) => {
-        since = batches.waiting > 0 ? started : null;
-        onVerdicts(verdicts, performance.now() - started);
-      })
-      .catch((error) => {
-        failure ??= error;
-        process.stdin.destroy();
-      })
-      .finally(() => inFlight.delete(done));
-    inFlight.add(done);
-  };
-  try {
-    for await (const chunk of readInput(input)) {
-      if (failure) break;
-      onChunk(chunk);
-      judge(typeof chunk === "string" ? chunk : "", typeof chunk === "string" ? [] : chunk);
-      while (inFlight.size >= mostInFlight) await Promise.race(inFlight);
-    }
-  } catch (error) {
-    broken = { error };
+/** Shows what comes of a stream, and holds it against a policy. */
+class Scan {
+  readonly #stream: GuardStream;
+  readonly #report: Report;
+  readonly #options: Pick<ScanOptions, "stop" | "jsonl" | "release">;
+  readonly #policy: Policy | null;
+  readonly #reviewer: Reviewer | null;
+  readonly #clear: ClearText | null;
+  #blocked = false;
+  /** Milliseconds, of each token. */
+  readonly latency: number[] = [];
+
+  /** @param policy null: nothing is ruled on */
+  constructor(
+    stream: GuardStream,
+    report: Report,
+    options: Pick<ScanOptions, "stop" | "jsonl" | "release">,
+    policy: Policy | null,
+  ) {
+    this.#stream = stream;
+    this.#report = report;
+    this.#options = options;
+    this.#policy = policy;
+    this.#reviewer = policy && new Reviewer(policy.response);
+    this.#clear = options.stop ? new ClearText(report) : null;
   }
-  await Promise.all(inFlight);
-  if (!failure) onVerdicts(await batches.settle(), since === null ? null : performance.now() - since);
-  if (failure) throw failure;
-  return broken;
+
+  /** Whether the policy has blocked anything. */
+  get hasBlocked(): boolean {
+    return this.#blocked || Boolean(this.#reviewer?.violation);
+  }
+
+  /** Rules on the prompt. @throws {ModerationViolation} where that is to stop it */
+  rule(turns: readonly TurnVerdict[]): void {
+    const violation = this.#policy && rulePrompt(turns, this.#policy).violation;
+    this.#blocked = violation !== null;
+    this.#block(violation);
+  }
+
+  /** Takes what is about to be judged. */
+  push(chunk: string | number[]): void {
+    this.#clear?.push(chunk);
+  }
+
+  /**
+   * @param elapsed milliseconds from a chunk to these; null: the text's end has settled them
+   * @throws {ModerationViolation} where that is to stop it
+   */
+  take(verdicts: Verdict[], elapsed: number | null): void {
+    if (elapsed !== null) for (const _ of verdicts) this.latency.push(elapsed);
+    const [clear, reviewer] = [this.#clear, this.#reviewer];
+    const judge = (verdict: Verdict) => clear?.judge(verdict) ?? true;
+    const review = reviewer?.review(verdicts, this.#stream.settled, judge);
+    const ahead = this.#options.release === "judged" ? reviewer?.likelyClear : [];
+    if (reviewer) clear?.show(reviewer.clear, ahead);
+    this.#block(review?.flag ?? null);
+    if (!this.#options.stop || this.#options.jsonl) this.#report.tokens(verdicts);
+  }
+
+  /** Shows what is left. */
+  end(): void {
+    this.#clear?.end();
+  }
+
+  #block(finding: Finding | null): void {
+    if (!finding) return;
+    this.#report.violation(finding);
+    if (this.#options.stop) throw new ModerationViolation(finding, null);
+  }
 }
 
 function isMet(failOn: "unsafe" | "controversial", turns: Verdict[], decision: Decision): boolean {

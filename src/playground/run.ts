@@ -1,4 +1,5 @@
 import { GuardError } from "../errors.js";
+import { InFlight } from "../gate/in-flight.js";
 import type { Guard } from "../guard.js";
 import type { Verdict } from "../moderation/verdict.js";
 import type { RunEvent, RunRequest } from "./protocol.js";
@@ -29,7 +30,7 @@ export async function run(
     );
   };
   try {
-    const judging = new Underway();
+    const judging = new InFlight();
     const prompt = Promise.all([stream.prompt, stream.turns]);
     judging.add(prompt.then(([verdict, turns]) => emit({ type: "prompt", at: at(), verdict, turns })));
     let empty = true;
@@ -38,7 +39,7 @@ export async function run(
       empty &&= text === "";
       emit({ type: "chunk", at: at(), text });
       judging.add(told(stream.pushText(text)));
-      await judging.room();
+      await judging.below(MOST_BEHIND);
     }
     await judging.all();
     if (!empty) await told(stream.flush());
@@ -47,35 +48,6 @@ export async function run(
     if (!signal.aborted) emit({ type: "failed", at: at(), ...explained(error) });
   } finally {
     stream.close();
-  }
-}
-
-/** What is with the guard, and what of it has failed. */
-class Underway {
-  readonly #tasks = new Set<Promise<void>>();
-  #failure: { error: unknown } | null = null;
-
-  add(task: Promise<void>): void {
-    this.#tasks.add(task);
-    task.then(
-      () => this.#tasks.delete(task),
-      (error) => {
-        this.#failure ??= { error };
-      },
-    );
-  }
-
-  /** @throws what failed first */
-  check(): void {
-    if (this.#failure) throw this.#failure.error;
-  }
-
-  async room(): Promise<void> {
-    if (this.#tasks.size > MOST_BEHIND) await Promise.race(this.#tasks);
-  }
-
-  async all(): Promise<void> {
-    await Promise.all(this.#tasks);
   }
 }
 
