@@ -5,7 +5,6 @@ import type { Readable } from "node:stream";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { ClosedError, InputError } from "../../errors.js";
 import type { Totals } from "../../scoring/score.js";
-import { isFolder } from "../input.js";
 import { interruptSignal } from "../interrupt.js";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { whole } from "../numbers.js";
@@ -108,6 +107,7 @@ async function score(file: string | undefined, options: Options): Promise<void> 
 async function open(file: string | undefined): Promise<Readable> {
   try {
     if (file === undefined) {
+      const { isFolder } = await import("../input.js");
       if (isFolder()) throw new Error("it is a folder");
       return process.stdin;
     }
