@@ -51,8 +51,17 @@ test.each([
   ["beside one that is none", ["--api-key", "right", "--api-key", "  "]],
   ["that no header can hold", ["--api-key", "clé"]],
   ["in a file without a name", ["--api-key-file", ""]],
+  ["of two words", ["--api-key", "team a"]],
 ])("a key %s is no open door", async (_, args) => {
   const { code, stderr } = await runHere(["serve", "--port", "0", ...args]);
+  expect(code).toBe(1);
+  expect(stderr).toContain("[KEYS_INVALID]");
+});
+
+test("a remark in a file of keys is no key", async () => {
+  const keys = join(await temporaryFolder(), "keys.txt");
+  await writeFile(keys, "# team\nright\n");
+  const { code, stderr } = await runHere(["serve", "--port", "0", "--api-key-file", keys]);
   expect(code).toBe(1);
   expect(stderr).toContain("[KEYS_INVALID]");
 });

@@ -191,11 +191,16 @@ async function readKeys(path: string): Promise<string[]> {
   throw new InputError("KEYS_INVALID", `The file of keys, ${path}, holds none: write one a line.`);
 }
 
-/** A variable that is not set must not make a service that asks nobody for a key. @throws {InputError} KEYS_INVALID */
+/**
+ * A variable that is not set must not make a service that asks nobody for a key, nor a remark in a file of keys one that
+ * many could guess.
+ *
+ * @throws {InputError} KEYS_INVALID
+ */
 function requireSendable(keys: readonly string[]): void {
-  if (keys.every((key) => /^[ -~]+$/.test(key))) return;
+  if (keys.every((key) => /^(?!#)[!-~]+$/.test(key))) return;
   throw new InputError(
     "KEYS_INVALID",
-    "A key is empty, or holds what no header can: use letters, digits and signs of ASCII. To ask for none, leave --api-key out.",
+    "A key is empty, holds a space or what no header can, or begins with #, like a remark, which files of keys have none of: use letters, digits and signs of ASCII. To ask for none, leave --api-key out.",
   );
 }
