@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { GuardProxy } from "../../src/gateway/proxy.js";
 import { type Listening, listen } from "../../src/gateway/server.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
-import { MODEL_CACHE } from "../support/model.js";
+import { DEFAULT_MODEL, randomModel } from "../support/model.js";
 import { PROTOCOLS } from "./protocols.js";
 import { scriptedUpstream } from "./upstream.js";
 
@@ -16,9 +16,11 @@ let proxy: GuardProxy;
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
 
 beforeAll(async () => {
-  guard = await loadGuard(undefined, { cacheDir: MODEL_CACHE, maxStreams: 16, maxTokens: 1024, threads: 1 });
+  const config = { vocab_size: 8192 };
+  const { modelDir } = await randomModel({ config, dtype: "BF16", tokenizerDir: DEFAULT_MODEL });
+  guard = await loadGuard(modelDir, { maxStreams: 16, maxTokens: 1024, threads: 1 });
   upstream = await scriptedUpstream();
-  // Verdicts are the guard's own; what they are is no matter here, so nothing is stopped for them.
+  // Verdicts are a guard's own; what they are is no matter here, so it is a small one, and nothing is stopped for them.
   proxy = new GuardProxy(guard, { upstream: upstream.url, policy: { action: "observe" } });
   server = await listen(proxy, 0, "127.0.0.1");
 });
