@@ -4,16 +4,21 @@ import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { scriptedUpstream, sse } from "../gateway/upstream.js";
 import { MAIN } from "../support/cli.js";
 import { freePort } from "../support/free-port.js";
 import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
+import { OBSERVE, smallGuard } from "../support/small-guard.js";
 
 const PRELOAD = fileURLToPath(new URL("../support/hold.mjs", import.meta.url));
 
 let child: ChildProcess | undefined;
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
+let small: string[];
+beforeAll(async () => {
+  small = await smallGuard();
+});
 beforeEach(async () => {
   upstream = await scriptedUpstream();
 });
@@ -127,7 +132,7 @@ async function startWithStream(worker: number, at: "boot" | "load", ...more: str
   const finish = answerUntilReleased();
   const port = await freePort();
   const options = ["--port", String(port), "--workers", "2", "--grace", "60", ...more];
-  const proxy = await startHeld(worker, at, "proxy", "--upstream", upstream.url, ...options);
+  const proxy = await startHeld(worker, at, "proxy", "--upstream", upstream.url, ...small, ...options);
   const url = `http://127.0.0.1:${port}`;
   const response = await proxy.sees("an answer", () => ask(url).catch(() => undefined));
   const reader = (response.body as ReadableStream<Uint8Array>).getReader();
@@ -223,7 +228,7 @@ describe.skipIf(process.platform !== "linux")(
       "SIGHUP, at which files are read again, ends neither (held at %s)",
       async (at) => {
         const policies = join(await temporaryFolder(), "policies.json");
-        await writeFile(policies, JSON.stringify({ policies: [{ name: "all", policy: {} }] }));
+        await writeFile(policies, JSON.stringify({ policies: [{ name: "all", policy: OBSERVE }] }));
         const proxy = await startWithStream(2, at, "--policies", policies);
         await proxy.held();
         proxy.kill("SIGHUP");

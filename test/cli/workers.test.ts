@@ -8,12 +8,15 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest
 import { scriptedUpstream, sse } from "../gateway/upstream.js";
 import { MAIN, runCli, runHere } from "../support/cli.js";
 import { MODEL_CACHE } from "../support/model.js";
+import { smallGuard } from "../support/small-guard.js";
 
 let cache: string;
 let child: ChildProcess | undefined;
 let upstream: Awaited<ReturnType<typeof scriptedUpstream>>;
+let small: string[];
 beforeAll(async () => {
   cache = MODEL_CACHE;
+  small = await smallGuard();
 });
 beforeEach(async () => {
   upstream = await scriptedUpstream();
@@ -28,7 +31,8 @@ const ending = [sse({ choices: [{ index: 0, delta: {}, finish_reason: "stop" }] 
 
 /** A proxy of two workers, which are all there once it says where it listens. */
 async function start(...options: string[]) {
-  const args = [MAIN, "proxy", "--upstream", upstream.url, "--port", "0", "--workers", "2", ...options];
+  const proxy = ["proxy", "--upstream", upstream.url, "--port", "0", "--workers", "2"];
+  const args = [MAIN, ...proxy, ...small, ...options];
   const started = spawn(process.execPath, args, {
     env: { ...process.env, NO_COLOR: "1", QWEN3GUARD_CACHE: cache },
     stdio: ["ignore", "pipe", "pipe"],
