@@ -7,6 +7,7 @@ test.each([
   ["eval", "rows.jsonl", "--type", "prompt", "--report"],
   ["eval", "rows.jsonl", "--type", "prompt", "--out"],
   ["serve", "--policy"],
+  ["serve", "--api-key-file"],
   ["proxy", "--upstream", "http://127.0.0.1:9", "--policies"],
   ["proxy", "--upstream", "http://127.0.0.1:9", "--audit"],
   ["cuda", "install", "--from"],

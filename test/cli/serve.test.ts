@@ -50,7 +50,6 @@ test.each([
   ["that is empty, as of a variable that is not set", ["--api-key", ""]],
   ["beside one that is none", ["--api-key", "right", "--api-key", "  "]],
   ["that no header can hold", ["--api-key", "clé"]],
-  ["in a file without a name", ["--api-key-file", ""]],
   ["of two words", ["--api-key", "team a"]],
 ])("a key %s is no open door", async (_, args) => {
   const { code, stderr } = await runHere(["serve", "--port", "0", ...args]);
