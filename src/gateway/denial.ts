@@ -23,7 +23,7 @@ export function denial(
   }
   const answer = stream();
   const stopped = parsed.choices.flatMap((_, choice) => answer.stop(choice, violation));
-  const events = [...answer.opening(), ...stopped, ...answer.closing()];
+  const events = [...(answer.opening?.() ?? []), ...stopped, ...(answer.closing?.() ?? [])];
   const frames = events.map((event) => answer.frame(event));
   if (answer.terminator !== null) frames.push(`data: ${answer.terminator}\n\n`);
   const headers = { "content-type": codec.media.contentType, "cache-control": "no-cache" };

@@ -96,21 +96,25 @@ function limitOptions(): Option[] {
 }
 
 async function serve(options: Options, stop: Stop): Promise<void> {
-  const { host, rateLimit } = options;
   const name = options.servedModelName ?? nameOf(options.model);
   const apiKeys = await keysOf(options);
   const warnings = warningsOf(options, apiKeys);
   const say = (url: string, what: string) => announce(url, `serves ${what}`, warnings, options);
   if (options.audit) heedHangup();
-  if (runsWorkers(options)) {
-    const { shares } = await import("../../serve/keys.js");
-    return runWorkers(
-      options,
-      stop,
-      (url) => say(url, name),
-      rateLimit === undefined ? undefined : shares(rateLimit),
-    );
-  }
+  if (!runsWorkers(options)) return serveHere(options, stop, { name, apiKeys }, say);
+  const { shares } = await import("../../serve/keys.js");
+  const { rateLimit } = options;
+  const mayAsk = rateLimit === undefined ? undefined : shares(rateLimit);
+  return runWorkers(options, stop, (url) => say(url, name), mayAsk);
+}
+
+/** In this process: the only one, or a worker. */
+async function serveHere(
+  options: Options,
+  stop: Stop,
+  named: { name: string; apiKeys: string[] },
+  say: (url: string, what: string) => void,
+): Promise<void> {
   const [{ GuardService }, { listen }, { isWorker, ...pool }, { SiblingStreams, streamIdsOf }] =
     await Promise.all([
       import("../../serve/service.js"),
@@ -123,9 +127,9 @@ async function serve(options: Options, stop: Stop): Promise<void> {
   const guard = await loadAnyModel(shareOf(options), { signal: stop.asked });
   try {
     if (stop.asked.aborted) return;
-    const { maxStreams, maxBody, timeout, idle } = options;
+    const { host, maxStreams, maxBody, timeout, idle, rateLimit } = options;
     const service = new GuardService(guard, {
-      ...{ maxStreams, maxBody, timeout, idle, rateLimit, apiKeys, name },
+      ...{ maxStreams, maxBody, timeout, idle, rateLimit, ...named },
       policy: policy as PolicyData | undefined,
       allowHosts: hostsOf(options),
       allowOrigins: options.allowOrigin,

@@ -60,10 +60,10 @@ export interface StreamCodec {
   readonly terminator: string | null;
   /** An event as it is sent, once and in order. */
   frame(event: Event): string;
-  /** What comes before all else, once the prompt has passed. */
-  opening(): Event[];
-  /** What is told of the choices once all of them are over. */
-  closing(): Event[];
+  /** What comes before all else, once the prompt has passed, if anything. */
+  opening?(): Event[];
+  /** What is told of the choices once all of them are over, if anything. */
+  closing?(): Event[];
   /** What says nothing and keeps a connection open. */
   keepAlive(): string;
   /** What the client has been sent. Of those whose answers can be gone on with. */

@@ -149,7 +149,7 @@ class Relay {
 
   /** Sends what comes before the answer. */
   async open(): Promise<void> {
-    for (const event of this.#answer.opening()) await this.#client.write(event);
+    for (const event of this.#answer.opening?.() ?? []) await this.#client.write(event);
   }
 
   /** Hands on what passes of a choice. */
@@ -173,7 +173,7 @@ class Relay {
     // Where every choice was stopped, that the stream ended early takes nothing from the client.
     const over = this.#stopped === this.#lanes.length && !(this.#failure instanceof UpstreamError);
     if (this.#failure && !over) throw this.#failure;
-    for (const event of this.#answer.closing()) await this.#client.write(event);
+    for (const event of this.#answer.closing?.() ?? []) await this.#client.write(event);
     if (this.#last) await this.#client.write(this.#last);
     if (this.#terminated || this.#stopped > 0) await this.#client.terminate();
     await this.#client.close();

@@ -99,14 +99,6 @@ class MessageAnswer implements StreamCodec {
     return anthropicError(failure);
   }
 
-  opening(): Event[] {
-    return [];
-  }
-
-  closing(): Event[] {
-    return [];
-  }
-
   keepAlive(): string {
     return this.frame({ type: "ping" });
   }

@@ -119,14 +119,6 @@ class LinesAnswer implements StreamCodec {
     return ollamaError(body.error);
   }
 
-  opening(): Event[] {
-    return [];
-  }
-
-  closing(): Event[] {
-    return [];
-  }
-
   keepAlive(): string {
     return this.frame({ ...this.#own(), ...this.#form.write("content", ""), done: false });
   }

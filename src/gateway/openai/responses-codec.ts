@@ -137,14 +137,6 @@ class ResponsesAnswer implements StreamCodec {
     ];
   }
 
-  opening(): Event[] {
-    return [];
-  }
-
-  closing(): Event[] {
-    return [];
-  }
-
   keepAlive(): string {
     return ": keep-alive\n\n";
   }
