@@ -65,6 +65,12 @@ test("a remark in a file of keys is no key", async () => {
   expect(stderr).toContain("[KEYS_INVALID]");
 });
 
+test("a file of keys without a name is no open door", async () => {
+  const { code, stderr } = await runHere(["serve", "--port", "0", "--api-key-file", ""]);
+  expect(code).toBe(2);
+  expect(stderr).toContain("'--api-key-file <file>' is empty");
+});
+
 test("a file of keys without keys is no open door", async () => {
   const keys = join(await temporaryFolder(), "keys.txt");
   await writeFile(keys, "\n \n");
