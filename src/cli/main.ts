@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import cluster from "node:cluster";
+import { isWorker } from "./cluster.js";
 import "./stop.js";
 
 // A reader that leaves early, as in `| head`, is no error.
@@ -12,4 +12,4 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 const { run } = await import("./program.js");
 await run(process.argv.slice(2));
 // The pool that started it would keep it.
-if (cluster.isWorker) process.disconnect();
+if (isWorker) process.disconnect();

@@ -1,6 +1,7 @@
-import cluster, { type Worker } from "node:cluster";
+import type { Worker } from "node:cluster";
 import { watchFile } from "node:fs";
 import type { FromWorker } from "../gateway/cluster/messages.js";
+import { nodeCluster } from "./cluster.js";
 import { readJsonFile } from "./json-file.js";
 
 const HINT = '{"policies": [{"name": "…", "when": {"model": "…"}, "policy": {…}}]}';
@@ -37,6 +38,7 @@ export function keepPolicies(file: string, use: (policies: unknown) => void): vo
  * workers are their own to read: it goes on to all that hear it. It would end others, which have yet to read theirs.
  */
 export function heedHangup(): void {
+  const cluster = nodeCluster();
   const hearing = new Set<Worker>();
   cluster.on("message", (worker, { kind }: FromWorker) => {
     if (kind === "started") hearing.add(worker);

@@ -21,28 +21,32 @@ const FAILURE = 1;
 /** Runs one command line; what it comes to is in `process.exitCode`. */
 export async function run(args: readonly string[]): Promise<void> {
   try {
-    await createProgram().parseAsync(args, { from: "user" });
+    await createProgram(args[0]).parseAsync(args, { from: "user" });
   } catch (error) {
     if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : USAGE;
     else if (!isInterrupted()) process.exitCode = report(error);
   }
 }
 
-function createProgram(): Command {
+const COMMANDS = {
+  scan: scanCommand,
+  classify: classifyCommand,
+  score: scoreCommand,
+  eval: evalCommand,
+  export: exportCommand,
+  pull: pullCommand,
+  proxy: proxyCommand,
+  serve: serveCommand,
+  playground: playgroundCommand,
+  doctor: doctorCommand,
+  cuda: cudaCommand,
+};
+
+/** @param named what the command line begins with: where that is a command, the others have no part in it */
+function createProgram(named: string | undefined): Command {
   const program = new Command("qwen3guard")
     .description("Judges the output of an LLM token by token, as it streams.")
     .version(PACKAGE.version)
-    .addCommand(scanCommand())
-    .addCommand(classifyCommand())
-    .addCommand(scoreCommand())
-    .addCommand(evalCommand())
-    .addCommand(exportCommand())
-    .addCommand(pullCommand())
-    .addCommand(proxyCommand())
-    .addCommand(serveCommand())
-    .addCommand(playgroundCommand())
-    .addCommand(doctorCommand())
-    .addCommand(cudaCommand())
     .addHelpText(
       "after",
       `
@@ -54,6 +58,9 @@ Examples:
 Exit codes: 0 done, 1 error, 2 wrong usage, 3 found what --fail-on names or blocked, 130 Ctrl-C, 143 SIGTERM.`,
     );
 
+  for (const [name, create] of Object.entries(COMMANDS)) {
+    if (named === name || !Object.hasOwn(COMMANDS, named ?? "")) program.addCommand(create());
+  }
   for (const command of [program, ...program.commands.flatMap((command) => [command, ...command.commands])]) {
     command
       .exitOverride()

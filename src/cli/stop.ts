@@ -1,6 +1,6 @@
-import cluster from "node:cluster";
 import { ClosedError } from "../errors.js";
 import type { FromWorker, ToWorker } from "../gateway/cluster/messages.js";
+import { isWorker } from "./cluster.js";
 
 /** How a server is asked to stop: by Ctrl-C and SIGTERM, or where it is a worker by its pool. */
 export interface Stop {
@@ -13,7 +13,7 @@ export interface Stop {
 const SIGNALS = ["SIGINT", "SIGTERM"];
 
 /** Heard from the first moment on, as the program imports this first: what came before would be lost. */
-const fromPool = cluster.isWorker ? heedPool() : null;
+const fromPool = isWorker ? heedPool() : null;
 
 /**
  * Runs a server, which can be asked to stop from now on. Where that ends it before it serves, nothing is wrong.

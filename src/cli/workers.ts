@@ -1,6 +1,6 @@
-import cluster from "node:cluster";
 import { availableParallelism } from "node:os";
 import { Option } from "commander";
+import { isWorker } from "./cluster.js";
 import type { ModelOptions } from "./model-options.js";
 import { whole } from "./numbers.js";
 import { closeWhenAsked, type Stop } from "./stop.js";
@@ -29,7 +29,7 @@ export function workersOption(): Option {
 
 /** Whether this process is to start others, which answer in its place. */
 export function runsWorkers(options: WorkersOptions): boolean {
-  return cluster.isPrimary && countOf(options) > 1;
+  return !isWorker && countOf(options) > 1;
 }
 
 /**
@@ -65,7 +65,7 @@ export async function runWorkers(
 
 /** A worker's part of the machine: the cores, unless threads were asked for. */
 export function shareOf<O extends WorkersOptions>(options: O): O {
-  if (options.threads !== undefined || !cluster.isWorker) return options;
+  if (options.threads !== undefined || !isWorker) return options;
   return { ...options, threads: Math.max(1, Math.floor(availableParallelism() / countOf(options))) };
 }
 

@@ -1,4 +1,3 @@
-import { spawn } from "node:child_process";
 import { Command, Option } from "commander";
 import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
 import { whole } from "../numbers.js";
@@ -51,7 +50,7 @@ async function playground(options: Options, stop: Stop): Promise<void> {
     const server = await listen(page, options.port, "127.0.0.1");
     const address = `${server.url}/?token=${page.token}`;
     process.stdout.write(`${terminal.colors.bold(address)}\n`);
-    if (options.open) openBrowser(address);
+    if (options.open) await openBrowser(address);
     await closeWhenAsked(server, 0, stop);
   } finally {
     await guard.close();
@@ -59,7 +58,8 @@ async function playground(options: Options, stop: Stop): Promise<void> {
 }
 
 /** Where there is no browser, the address stands on the terminal. */
-function openBrowser(address: string): void {
+async function openBrowser(address: string): Promise<void> {
+  const { spawn } = await import("node:child_process");
   const [command, ...args] = {
     darwin: ["open", address],
     win32: ["rundll32", "url.dll,FileProtocolHandler", address],

@@ -1,24 +1,14 @@
-import { once } from "node:events";
-import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
-import type { Readable } from "node:stream";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { ClosedError, InputError } from "../../errors.js";
-import type { Totals } from "../../scoring/score.js";
-import { interruptSignal } from "../interrupt.js";
-import { addModelOptions, loadModel, type ModelOptions } from "../model-options.js";
+import { addModelOptions, type ModelOptions } from "../model-options.js";
 import { whole } from "../numbers.js";
-import { visibleLine } from "../terminal.js";
 
-interface Options extends ModelOptions {
+export interface ScoreOptions extends ModelOptions {
   field: string;
   allowErrors: number;
   maxLine: number;
   maxStreams: number;
   reuse?: boolean;
 }
-
-const FAILED = 1;
 
 export function scoreCommand(): Command {
   const command = new Command("score")
@@ -70,7 +60,9 @@ Lines:
 
 Exit code: 0 if every line is there with a verdict, 1 if any has an error (see --allow-errors) or lines are missing.`,
     )
-    .action(score);
+    .action(async (file: string | undefined, options: ScoreOptions) =>
+      (await import("../scoring.js")).score(file, options),
+    );
   return addModelOptions(command);
 }
 
@@ -78,61 +70,4 @@ function fieldName(value: string): string {
   // Those of a line that is no row.
   if (value === "line" || value === "bytes") throw new InvalidArgumentError("line and bytes are taken.");
   return value;
-}
-
-async function score(file: string | undefined, options: Options): Promise<void> {
-  // Until the last line is out: whoever stops reading before must not be told that this is all.
-  process.exitCode = FAILED;
-  const { scoreLines } = await import("../../scoring/score.js");
-  const signal = interruptSignal();
-  const name = file ?? "Standard input";
-  const source = await open(file);
-  signal.addEventListener("abort", () => source.destroy());
-  const guard = await loadModel(options, { maxStreams: options.maxStreams, signal });
-  try {
-    const totals = await scoreLines(guard, source, print, { ...options, signal });
-    if (totals.errors > options.allowErrors) report(totals);
-    else process.exitCode = 0;
-  } catch (error) {
-    if (source.errored && error === source.errored) throw unreadable(name, source.errored);
-    // Ctrl-C has its own exit code; there is nothing to explain.
-    if (!(signal.aborted && (error instanceof ClosedError || source.destroyed))) throw error;
-  } finally {
-    source.destroy();
-    await guard.close();
-  }
-}
-
-/** @throws {InputError} ROWS_UNREADABLE */
-async function open(file: string | undefined): Promise<Readable> {
-  try {
-    if (file === undefined) {
-      const { isFolder } = await import("../input.js");
-      if (isFolder()) throw new Error("it is a folder");
-      return process.stdin;
-    }
-    // A folder can be opened, and only then not be read.
-    if ((await stat(file)).isDirectory()) throw new Error("it is a folder");
-    const stream = createReadStream(file);
-    await once(stream, "open");
-    return stream;
-  } catch (cause) {
-    throw unreadable(file ?? "Standard input", cause as Error);
-  }
-}
-
-function unreadable(name: string, cause: Error): InputError {
-  return new InputError("ROWS_UNREADABLE", `${name} cannot be read: ${cause.message}.`, { cause });
-}
-
-function print(text: string): Promise<void> {
-  if (process.stdout.write(text)) return Promise.resolve();
-  return new Promise((resolve) => process.stdout.once("drain", resolve));
-}
-
-function report({ errors, lines, firstError }: Totals): void {
-  const told = `${errors} of ${lines} lines have an error, the first in line ${firstError}.`;
-  process.stderr.write(
-    `${visibleLine(told)} They are there, without a verdict; --allow-errors accepts them.\n`,
-  );
 }
