@@ -161,7 +161,10 @@ export class GuardProxy {
       throw new RequestError(502, "upstream_redirects", "The model's server sends its clients elsewhere.");
     }
     this.#ledger.close(record, response.status);
-    return new Response(response.body, { status: response.status, headers: responseHeaders(response) });
+    // Through a stream that reads it from now on: the body of a fetched response that is collected is cancelled, where nobody
+    // has begun to read it, and a refusal waits until its client has sent all.
+    const passing = response.body?.pipeThrough(new TransformStream<Uint8Array, Uint8Array>()) ?? null;
+    return new Response(passing, { status: response.status, headers: responseHeaders(response) });
   }
 
   async #moderations(request: Request, record: RequestRecord): Promise<Response> {

@@ -1,8 +1,10 @@
 import { once } from "node:events";
-import { Agent, request } from "node:http";
-import { connect, type Socket } from "node:net";
+import { Agent, createServer, request } from "node:http";
+import { type AddressInfo, connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { GuardProxy, type LogEntry, type ProxyOptions } from "../../../src/gateway/proxy.js";
 import { type Listening, listen } from "../../../src/gateway/server.js";
 import { scriptedGuard } from "../../gate/scripted.js";
@@ -333,6 +335,28 @@ describe("sockets", () => {
     proxy.abort();
     expect(await says(clients[1])).toMatch(/^HTTP\/1\.1 503 [\s\S]*shutting_down/);
     await closed;
+  });
+
+  test("an API that refuses an upload before all of it is there is heard, however long that takes", async () => {
+    const told = JSON.stringify({ error: { message: "That is too much." } });
+    const api = createServer((_, response) => response.writeHead(413, { connection: "close" }).end(told));
+    await once(api.listen(0, "127.0.0.1"), "listening");
+    const upstream = `http://127.0.0.1:${(api.address() as AddressInfo).port}`;
+    const client = connect(await start({ upstream, otherPaths: "pass" }), "127.0.0.1");
+    client.write(
+      "POST /v1/files HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhalf",
+    );
+    await vi.waitFor(() => expect(log).toHaveLength(1));
+    // Node cancels the body of a fetched response that nobody holds any more.
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc") as () => void;
+    for (let i = 0; i < 20; i++) {
+      collect();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    client.write(" more");
+    expect(await text(client)).toMatch(/^HTTP\/1\.1 413 [\s\S]*That is too much\./);
+    api.close();
   });
 
   test("a client that writes more than anybody drops has its answer, and may write on until it is closed", async () => {
