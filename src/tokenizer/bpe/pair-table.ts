@@ -19,15 +19,18 @@ export class PairTable {
 
   /** Adds a pair that is not in the table yet. */
   add(first: number, second: number, value: number): void {
-    if (++this.#size * 1.5 > this.#first.length) this.#grow();
-    this.#put(first, second, value);
+    this.obtain(first, second, value);
   }
 
   /** The value of the pair; of one that is not in the table yet it is this one from now on. */
   obtain(first: number, second: number, value: number): number {
+    if ((this.#size + 1) * 1.5 > this.#first.length) this.#grow();
     const slot = this.#slot(first, second);
     if (this.#first[slot] !== -1) return this.#value[slot];
-    this.add(first, second, value);
+    this.#size++;
+    this.#first[slot] = first;
+    this.#second[slot] = second;
+    this.#value[slot] = value;
     return value;
   }
 
@@ -37,19 +40,14 @@ export class PairTable {
     return this.#first[slot] === -1 ? -1 : this.#value[slot];
   }
 
-  #put(first: number, second: number, value: number): void {
-    const slot = this.#slot(first, second);
-    this.#first[slot] = first;
-    this.#second[slot] = second;
-    this.#value[slot] = value;
-  }
-
   #slot(first: number, second: number): number {
-    const mask = this.#first.length - 1;
+    const firsts = this.#first;
+    const seconds = this.#second;
+    const mask = firsts.length - 1;
     let hash = Math.imul(first, 0x9e3779b1) ^ Math.imul(second + 1, 0x85ebca6b);
     hash ^= hash >>> 15;
     let slot = hash & mask;
-    while (this.#first[slot] !== -1 && (this.#first[slot] !== first || this.#second[slot] !== second)) {
+    while (firsts[slot] !== -1 && (firsts[slot] !== first || seconds[slot] !== second)) {
       slot = (slot + 1) & mask;
     }
     return slot;
@@ -57,11 +55,12 @@ export class PairTable {
 
   #grow(): void {
     const [first, second, value] = [this.#first, this.#second, this.#value];
+    this.#size = 0;
     this.#first = new Int32Array(first.length * 2).fill(-1);
     this.#second = new Int32Array(first.length * 2);
     this.#value = new Int32Array(first.length * 2);
     for (let slot = 0; slot < first.length; slot++) {
-      if (first[slot] !== -1) this.#put(first[slot], second[slot], value[slot]);
+      if (first[slot] !== -1) this.add(first[slot], second[slot], value[slot]);
     }
   }
 }
