@@ -12,6 +12,7 @@ export class Member {
   last = 0;
   readonly #collecting = new Map<number, (measured: Measured) => void>();
   #ids = 0;
+  #unheard = 0;
 
   constructor(worker: Worker) {
     this.worker = worker;
@@ -19,6 +20,17 @@ export class Member {
 
   tell(message: ToWorker): void {
     if (this.worker.isConnected()) this.worker.send(message, () => {});
+  }
+
+  /** Asks whether it hears. @returns how often it was asked since it last said anything */
+  feel(): number {
+    this.tell({ kind: "pulse" });
+    return this.#unheard++;
+  }
+
+  /** It has said something. */
+  heard(): void {
+    this.#unheard = 0;
   }
 
   /** Asks for its metrics; of one that ends meanwhile there are none. */

@@ -17,6 +17,8 @@ export type FromWorker =
   /** It answers requests. */
   | { kind: "ready" }
   | { kind: "ask"; id: number; question: Question }
+  /** It heard what it was told. */
+  | { kind: "pulse" }
   /** Its own metrics, as asked for. */
   | { kind: "metrics"; id: number; metrics: Measured };
 
@@ -24,5 +26,7 @@ export type FromWorker =
 export type ToWorker =
   | { kind: "collect"; id: number }
   | { kind: "answer"; id: number; answer: string | boolean }
+  /** Say that you hear this. */
+  | { kind: "pulse" }
   /** Take no more requests, let those under way end for the time of grace, or end them now; then end yourself. */
   | { kind: "close"; now: boolean };

@@ -16,6 +16,9 @@ import { PooledMetrics } from "./pooled-metrics.js";
 /** Milliseconds until a worker is started again that died before it was ready; doubled each time. */
 const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 30_000;
+/** Milliseconds between two questions whether a worker hears, and how many may stand without an answer. */
+const PULSE = 10_000;
+const MOST_UNHEARD = 6;
 /** Milliseconds beyond its time of grace for a worker to end. */
 const FAREWELL = 10_000;
 
@@ -29,11 +32,13 @@ export interface WorkerPoolOptions {
   out?: (line: string) => Promise<void>;
   /** Counts a request of a client's, whichever worker it came to; false: no more for now. */
   mayAsk?: (client: string) => boolean;
+  /** Milliseconds between two questions whether a worker hears. Default 10,000. */
+  pulse?: number;
 }
 
 /**
- * Processes that run this same command line, behind one port. One that dies is replaced; what it was saying ends with an
- * error, and nobody else notices.
+ * Processes that run this same command line, behind one port. One that dies is replaced, and one that hears nothing any more is
+ * killed; what it was saying ends with an error, and nobody else notices.
  */
 export class WorkerPool {
   readonly url: string;
@@ -43,6 +48,7 @@ export class WorkerPool {
   readonly #members = new Map<number, Member>();
   readonly #connections: Connections;
   readonly #metrics = new PooledMetrics();
+  readonly #pulse: NodeJS.Timeout;
   #pause = FIRST_PAUSE;
   #closing = false;
 
@@ -55,6 +61,7 @@ export class WorkerPool {
     this.url = `http://${family === "IPv6" ? `[${address}]` : address}:${port}`;
     server.on("connection", (socket) => this.#connections.take(socket));
     cluster.setupPrimary({ silent: true });
+    this.#pulse = setInterval(() => this.#feelPulses(), options.pulse ?? PULSE).unref();
   }
 
   /**
@@ -108,6 +115,7 @@ export class WorkerPool {
    */
   async close(graceMs: number, farewellMs = FAREWELL): Promise<void> {
     this.#closing = true;
+    clearInterval(this.#pulse);
     this.#server.close();
     this.#connections.closeWaiting();
     const members = [...this.#members.values()];
@@ -168,7 +176,18 @@ export class WorkerPool {
     }
   }
 
+  /** Counts questions, not seconds: where all processes stood still, no worker is to blame. */
+  #feelPulses(): void {
+    for (const member of this.#members.values()) {
+      if (!member.ready || member.feel() < MOST_UNHEARD) continue;
+      member.ready = false;
+      this.#note("worker_hangs", { pid: member.worker.process.pid });
+      member.worker.process.kill("SIGKILL");
+    }
+  }
+
   #hear(member: Member, message: FromWorker): void {
+    member.heard();
     if (message.kind === "started") {
       // It was told before it could hear.
       if (this.#closing) member.tell({ kind: "close", now: false });
@@ -177,7 +196,7 @@ export class WorkerPool {
       this.#connections.takeWaiting();
     } else if (message.kind === "metrics") {
       member.collected(message.id, message.metrics);
-    } else {
+    } else if (message.kind === "ask") {
       const { id, question } = message;
       void this.#answer(question).then((answer) => member.tell({ kind: "answer", id, answer }));
     }

@@ -46,6 +46,7 @@ export async function serveInPool(
   const server = await listenAt(service, { path: siblingAt(workerNumber), exclusive: true });
   process.on("message", (message: ToWorker) => {
     if (message.kind === "answer") answered(message);
+    else if (message.kind === "pulse") tell(message);
     else if (message.kind === "collect") {
       void registry.getMetricsAsJSON().then((metrics) => tell({ ...message, kind: "metrics", metrics }));
     }
