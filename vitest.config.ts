@@ -14,8 +14,8 @@ const together = files.filter((name) => !alone.includes(name));
 const shared = {
   testTimeout: 60_000,
   hookTimeout: 300_000,
-  // One more than cores, on the smallest machine: many tests wait for a process, a browser or a file.
-  maxWorkers: 3,
+  // Two more than cores, on the smallest machine: many tests wait for a process, a browser or a file.
+  maxWorkers: 4,
   pool: "forks",
   // Most of what a test makes lives as long as the test: too long for the garbage collector's first, small space.
   execArgv: ["--max-semi-space-size=32"],

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { MAIN, runCli } from "../support/cli.js";
 import { SHORT_LIVED } from "../support/java.js";
-import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
+import { randomModel, temporaryFolder } from "../support/model.js";
 
 /** Hadoop streaming's jar, as `.ci/run` brings it. PySpark has the rest of Hadoop. */
 const STREAMING = process.env.QWEN3GUARD_HADOOP ?? "";
@@ -26,8 +26,9 @@ test.skipIf(!INSTALLED)(
     const folder = await temporaryFolder();
     const input = rows.map((row) => `${row}\n`).join("");
     await writeFile(join(folder, "rows.jsonl"), input);
-    const env = { QWEN3GUARD_CACHE: MODEL_CACHE };
-    const alone = await runCli(["score", "--allow-errors", "all"], { input, env });
+    const { modelDir } = await randomModel({ config: {}, dtype: "BF16" });
+    const score = ["score", "--threads", "1", "--allow-errors", "all", "--model", modelDir];
+    const alone = await runCli(score, { input });
     expect(alone.code).toBe(0);
 
     const [python] = (await readdir(PYSPARK)).filter((name) => name.startsWith("python3"));
@@ -39,7 +40,7 @@ test.skipIf(!INSTALLED)(
       `hadoop.tmp.dir=${join(folder, "hadoop")}`,
     ].flatMap((setting) => ["-D", setting]);
     const paths = ["-input", join(folder, "rows.jsonl"), "-output", join(folder, "judged")];
-    const mapper = ["-mapper", `${process.execPath} ${MAIN} score --threads 1 --allow-errors all`];
+    const mapper = ["-mapper", [process.execPath, MAIN, ...score].join(" ")];
     const job = [
       ...SHORT_LIVED,
       "-cp",
@@ -51,7 +52,6 @@ test.skipIf(!INSTALLED)(
     ];
     const { status, stderr } = spawnSync("java", job, {
       cwd: folder,
-      env: { ...process.env, ...env },
       encoding: "utf8",
     });
     expect({ status, stderr: status === 0 ? "" : stderr }).toEqual({ status: 0, stderr: "" });
