@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
 import { tiny } from "../../scripts/checkpoint/random.js";
@@ -46,7 +47,7 @@ function recorder(seen: Seen): LogitsReader {
       const { width } = plain.manifest.outputs.find((output) => output.name === name)!;
       return [...all.slice(index * width, (index + 1) * width)];
     });
-    expect(seen.has(position), `position ${position} is given once`).toBe(false);
+    assert(!seen.has(position), `position ${position} is given twice`);
     seen.set(position, values);
   };
 }
@@ -70,7 +71,7 @@ async function expectSame(found: Seen, tokens: readonly number[]): Promise<void>
   for (const [position, values] of found) {
     const reference = expected.get(position) as number[];
     const distance = Math.max(...values.map((value, i) => Math.abs(value - reference[i])));
-    expect(distance, `at position ${position}`).toBeLessThan(TOLERANCE);
+    assert(distance < TOLERANCE, `${distance} at position ${position}`);
   }
 }
 
