@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readlinkSync } from "node:fs";
 import { delimiter, dirname, join, resolve } from "node:path";
 
@@ -25,6 +24,8 @@ function loaderFolders(): string[] {
 
 /** Folders in which the loader's cache has the library. */
 function cachedFolders(name: string): string[] {
+  // Where there is no GPU nobody gets here; it brings all of networking along.
+  const { execFileSync } = process.getBuiltinModule("node:child_process");
   let listing: string;
   try {
     listing = execFileSync("/sbin/ldconfig", ["-p"], {
