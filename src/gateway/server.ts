@@ -163,7 +163,7 @@ function readToEnd(incoming: IncomingMessage): Promise<boolean> {
 function closeLate(socket: Socket): void {
   socket.destroySoon = () => {
     socket.end();
-    const timer = setTimeout(() => socket.destroy(), UNWANTED_MS);
+    const timer = setTimeout(() => socket.destroy(), UNWANTED_MS).unref();
     socket.once("close", () => clearTimeout(timer));
   };
 }

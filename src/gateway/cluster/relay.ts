@@ -49,7 +49,7 @@ async function conclude(client: Socket, path: string, answer: AnswerState): Prom
 
 /** Drops what a client still says. One that never closes its half would keep the connection for ever. */
 function takeLeave(client: Socket): void {
-  const timer = setTimeout(() => client.destroy(), FAREWELL);
+  const timer = setTimeout(() => client.destroy(), FAREWELL).unref();
   client.once("close", () => clearTimeout(timer));
   client.resume();
 }
