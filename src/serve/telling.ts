@@ -6,6 +6,7 @@ import { type Classification, findingOf } from "../moderation/classification.js"
 import type { Decision } from "../moderation/decision.js";
 import type { Policy } from "../moderation/policy.js";
 import type { Ruling } from "../moderation/ruling.js";
+import type { GuardStream } from "../moderation/stream.js";
 import type { Judgement } from "../moderation/verdict.js";
 import type { Message } from "../tokenizer/chat-template/messages.js";
 
@@ -60,6 +61,8 @@ function ofPart(
   return { ...NOTHING, part, policy, action, finding };
 }
 
+type JudgedPrompt = Pick<GuardStream, "ruling" | "promptTokens" | "reusedTokens">;
+
 /** Tells those who watch the request that opened a token stream what becomes of it. */
 export class StreamTelling {
   readonly record: RequestRecord;
@@ -75,9 +78,10 @@ export class StreamTelling {
     this.#messages = messages;
   }
 
-  prompt(verdict: Judgement | null, ruling: Ruling | null): void {
+  prompt(verdict: Judgement | null, { ruling, promptTokens, reusedTokens }: JudgedPrompt): void {
     this.#begun = true;
     notePrompt(this.record);
+    Object.assign(this.record, { promptTokens, reusedTokens });
     const told = ofPart("prompt", ruling, this.#policy);
     for (const watcher of this.record.watchers)
       watcher.told(0, { ...told, messages: this.#messages, verdict });

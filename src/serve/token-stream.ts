@@ -100,7 +100,7 @@ export class TokenStream {
     return this.#busy(async () => {
       const own = await this.#stream.prompt;
       const verdict = own && worstAsked(own, await this.#stream.turns);
-      this.#telling.prompt(verdict, this.#stream.ruling);
+      this.#telling.prompt(verdict, this.#stream);
       return verdict && told(verdict);
     });
   }

@@ -53,11 +53,14 @@ describe("qwen3guard classify", () => {
     expect((await runHere(["classify", "--messages", file])).stdout).toContain("prompt, ");
   });
 
-  test("without anything to judge it says how it is used", async () => {
-    const { code, stderr } = await runHere(["classify"]);
-    expect(code).toBe(2);
-    expect(stderr).toContain("--prompt TEXT or --messages FILE");
-  });
+  test.each([[], ["--prompt", ""]])(
+    "without anything to judge it says how it is used: %j",
+    async (...args) => {
+      const { code, stderr } = await runHere(["classify", ...args, "--fail-on", "unsafe"]);
+      expect(code).toBe(2);
+      expect(stderr).toContain("--prompt TEXT or --messages FILE");
+    },
+  );
 
   test("with --fail-on an answer that cannot be judged is a failure, not a pass", async () => {
     const args = ["classify", "--prompt", "Hi", "--response", "", "--fail-on", "unsafe"];

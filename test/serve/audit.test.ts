@@ -178,6 +178,7 @@ describe("a token stream", () => {
       endpoint: "/v1/streams",
       end: "passed",
       status: 101,
+      promptTokens: guard.template.prefix([user(BREAD)]).ids.length,
       tokens,
       error: null,
     });

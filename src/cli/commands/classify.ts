@@ -49,7 +49,8 @@ Examples:
 }
 
 async function classify(options: Options, command: Command): Promise<void> {
-  if (options.prompt === undefined && options.messages === undefined) {
+  // An empty prompt is a shell's variable that was not set.
+  if (!options.prompt && options.messages === undefined) {
     command.error("error: say what to judge: --prompt TEXT or --messages FILE", { exitCode: 2 });
   }
   // Until it is judged: nobody must be told that all is well.

@@ -67,8 +67,10 @@ export class RequestRecord {
   stream = false;
   unjudged: readonly (Unjudged | "path")[] = [];
   leftOut = 0;
-  /** Milliseconds until the prompt's verdict, and tokens of an answer, where there are no outcomes that tell. */
+  /** Milliseconds until the prompt's verdict, its tokens, and those of an answer, where there are no outcomes that tell. */
   promptMs: number | null = null;
+  promptTokens = 0;
+  reusedTokens = 0;
   tokens = 0;
   /** How it ended, where its status does not tell. */
   end: RequestEnd | null = null;
@@ -103,8 +105,8 @@ export class RequestRecord {
       status,
       ms: Math.round(performance.now() - this.startedAt),
       promptMs: promptMs && Math.round(promptMs),
-      promptTokens: outcomes.reduce((sum, { stats }) => sum + stats.promptTokens, 0),
-      reusedTokens: outcomes.reduce((sum, { stats }) => sum + stats.reusedTokens, 0),
+      promptTokens: outcomes.reduce((sum, { stats }) => sum + stats.promptTokens, this.promptTokens),
+      reusedTokens: outcomes.reduce((sum, { stats }) => sum + stats.reusedTokens, this.reusedTokens),
       tokens: outcomes.reduce((sum, { stats }) => sum + stats.tokens, this.tokens),
       regenerations: outcomes.reduce((sum, { stats }) => sum + stats.regenerations, 0),
       violations: outcomes
