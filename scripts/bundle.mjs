@@ -1,6 +1,6 @@
 // Bundles the package's entries into dist/, where what runs together lies in few files: a command that judges would load
 // two hundred, which takes as long as all of Node. The modules themselves are in build/, for tests.
-import { readdirSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { build } from "esbuild";
 
@@ -32,9 +32,12 @@ for (const [file, { inputs }] of Object.entries(metafile.outputs)) {
     throw new Error(`${lost} would not find the package's files from ${file}.`);
 }
 
-// What an earlier build left, and would be published along. Types are the compiler's, pages are build-ui.mjs'.
+// What an earlier build left, and would be published along: code that this one did not write, types of no module. Pages are
+// build-ui.mjs', which comes next.
 for (const name of readdirSync("dist", { recursive: true })) {
   const file = join("dist", name);
-  const kept = written.has(file.replaceAll("\\", "/")) || name.startsWith("ui");
-  if (!kept && /\.js(\.map)?$/.test(name)) rmSync(file);
+  const kept = written.has(file.replaceAll("\\", "/"));
+  const module = /^(.*)\.d\.ts$/.exec(name)?.[1];
+  const left = module === undefined ? /\.js(\.map)?$/.test(name) && !kept : !existsSync(`src/${module}.ts`);
+  if (left) rmSync(file);
 }
