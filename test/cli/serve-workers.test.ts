@@ -8,7 +8,7 @@ import { json } from "node:stream/consumers";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { MAIN, runCli } from "../support/cli.js";
-import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
+import { MODEL_CACHE, randomModel, temporaryFolder } from "../support/model.js";
 
 const QUESTION = [{ role: "user", content: "Write a card." }];
 const INSULT =
@@ -17,8 +17,12 @@ const INSULT =
 let cache: string;
 let folder: string;
 let child: ChildProcess | undefined;
+/** Options for a guard at random, which is sooner loaded, where verdicts are no matter. */
+let small: string[];
 beforeAll(async () => {
   cache = MODEL_CACHE;
+  const { modelDir } = await randomModel({ config: {}, dtype: "BF16" });
+  small = ["--model", modelDir];
 });
 afterEach(() => child?.kill("SIGKILL"));
 
@@ -137,7 +141,7 @@ describe.skipIf(process.platform !== "linux")("serve --workers", () => {
   }, 60_000);
 
   test("kill -9 of a worker ends its own streams with an error, and nobody else's; another takes its place", async () => {
-    const service = await start();
+    const service = await start(...small);
     const asks = await twoConnections(service.url);
     const opened = await Promise.all(asks.map((ask) => ask("POST", "/v1/streams", { messages: QUESTION })));
     const sockets = [1, 2].map(() => new WebSocket(`${service.url.replace("http", "ws")}/v1/streams`));
@@ -181,7 +185,7 @@ describe.skipIf(process.platform !== "linux")("serve --workers", () => {
   }, 60_000);
 
   test("of streams that are opened on a connection each, every worker gets its share", async () => {
-    const { url } = await start("--max-streams", "2");
+    const { url } = await start(...small, "--max-streams", "2");
     const opened: Body[] = [];
     for (let i = 0; i < 4; i++) {
       const headers = { "content-type": "application/json", connection: "close" };
@@ -194,7 +198,7 @@ describe.skipIf(process.platform !== "linux")("serve --workers", () => {
   }, 60_000);
 
   test("a client's requests a minute are counted over all workers", async () => {
-    const service = await start("--rate-limit", "1");
+    const service = await start(...small, "--rate-limit", "1");
     const asks = await twoConnections(service.url);
     const ask = (i: number) => asks[i % 2]("POST", "/v1/classify", { messages: QUESTION });
     const statuses = (await Promise.all([0, 1, 2, 3].map(ask))).map(({ status }) => status);
@@ -202,7 +206,7 @@ describe.skipIf(process.platform !== "linux")("serve --workers", () => {
   }, 60_000);
 
   test("SIGTERM ends it, and it leaves nothing behind", async () => {
-    const service = await start();
+    const service = await start(...small);
     child?.kill("SIGTERM");
     expect((await service.ended)[0]).toBe(0);
     expect(await readdir(folder)).toEqual([]);
@@ -216,7 +220,7 @@ describe.skipIf(process.platform !== "linux")("serve --workers", () => {
   });
 
   test("workers whose first process is killed stop, and leave nothing behind", async () => {
-    const service = await start();
+    const service = await start(...small);
     const workers = await childrenOf(service.pid);
     child?.kill("SIGKILL");
     await until(() => workers.every((pid) => !existsSync(`/proc/${pid}`)));
