@@ -78,7 +78,7 @@ function submit(score: string[]) {
     "spark.eventLog.rolling.enabled=false",
     "spark.eventLog.compress=false",
   ].flatMap((setting) => ["--conf", setting]);
-  const master = ["--master", "local-cluster[1,2,512]"];
+  const master = ["--master", "local-cluster[2,1,512]"];
   const job = [JOB, join(folder, "rows.jsonl"), join(folder, "judged"), "--partitions", String(PARTITIONS)];
   const command = ["--command", [process.execPath, MAIN, ...score].join(" ")];
   let log = "";
