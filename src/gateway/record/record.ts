@@ -7,6 +7,7 @@ import type { Json } from "../../validation/json.js";
 import { type Facts, RequestError, toRequestError } from "../api-error.js";
 import type { Unjudged } from "../request/fields.js";
 import type { RequestEnd } from "./metrics.js";
+import { sourcePlace } from "./source-place.js";
 import type { RequestTrace } from "./tracing.js";
 import type { Watcher } from "./watcher.js";
 
@@ -160,6 +161,6 @@ function told(error: unknown): LogEntry["error"] {
 /** Where in the code an error that nobody foresaw came up: its own words may be anybody's. */
 function placeOf(error: unknown): Facts {
   if (!(error instanceof Error)) return {};
-  const frame = /^\s+at .*?([\w.-]+\.[jt]s:\d+)/m.exec(error.stack?.slice(error.message.length) ?? "");
-  return { kind: error.constructor.name, ...(frame && { at: frame[1] }) };
+  const at = sourcePlace(error);
+  return { kind: error.constructor.name, ...(at !== null && { at }) };
 }
