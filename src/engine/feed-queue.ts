@@ -24,19 +24,23 @@ export class FeedQueue {
 
   /** Number of tokens that follow `length` of them without a gap. */
   pending(length: number): number {
-    let count = 0;
-    for (const feed of this.#following(length)) count += feed.ids.length - feed.taken;
-    return count;
+    let expected = length;
+    for (const { at, taken, end } of this.#feeds) {
+      if (at + taken !== expected) break;
+      expected = end;
+    }
+    return expected - length;
   }
 
   /** Of these those up to the last whose logits are wanted; all of them where none are. */
   awaited(length: number): number {
-    let [count, awaited] = [0, 0];
-    for (const { at, ids, taken, wanted } of this.#following(length)) {
-      if (wanted !== null) awaited = count + wanted - (at + taken);
-      count += ids.length - taken;
+    let [awaited, expected] = [length, length];
+    for (const { at, taken, wanted, end } of this.#feeds) {
+      if (at + taken !== expected) break;
+      if (wanted !== null) awaited = wanted;
+      expected = end;
     }
-    return awaited || count;
+    return (awaited > length ? awaited : expected) - length;
   }
 
   /** Whether somebody waits for logits. */
@@ -62,15 +66,6 @@ export class FeedQueue {
     for (const { ids, taken } of this.#feeds) {
       for (let i = taken; i < ids.length && written < count; i++) target[offset + written++] = BigInt(ids[i]);
       if (written === count) return;
-    }
-  }
-
-  *#following(length: number): Generator<Feed> {
-    let expected = length;
-    for (const feed of this.#feeds) {
-      if (feed.at + feed.taken !== expected) return;
-      yield feed;
-      expected = feed.end;
     }
   }
 }
