@@ -3,6 +3,7 @@ import type { AddressInfo, ListenOptions, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { createAdaptorServer, type HttpBindings, type ServerType } from "@hono/node-server";
 import { InputError } from "../errors.js";
+import { destroyLate } from "./destroy-late.js";
 
 /**
  * Milliseconds that a client may take to send a request's head, and all of it; a connection that says nothing counts from
@@ -163,8 +164,7 @@ function readToEnd(incoming: IncomingMessage): Promise<boolean> {
 function closeLate(socket: Socket): void {
   socket.destroySoon = () => {
     socket.end();
-    const timer = setTimeout(() => socket.destroy(), UNWANTED_MS).unref();
-    socket.once("close", () => clearTimeout(timer));
+    destroyLate(socket, UNWANTED_MS);
   };
 }
 

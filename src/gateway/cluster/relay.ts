@@ -1,4 +1,5 @@
 import { connect, type Socket } from "node:net";
+import { destroyLate } from "../destroy-late.js";
 import { LOST } from "./lost.js";
 import { SocketFrames } from "./socket-frames.js";
 
@@ -49,8 +50,7 @@ async function conclude(client: Socket, path: string, answer: AnswerState): Prom
 
 /** Drops what a client still says. One that never closes its half would keep the connection for ever. */
 function takeLeave(client: Socket): void {
-  const timer = setTimeout(() => client.destroy(), FAREWELL).unref();
-  client.once("close", () => clearTimeout(timer));
+  destroyLate(client, FAREWELL);
   client.resume();
 }
 

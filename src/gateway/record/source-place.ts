@@ -16,13 +16,28 @@ export function sourcePlace({ stack = "", message }: Error): string | null {
 }
 
 function mappedPlace(file: string, line: number, column: number): [source: string, line: number] | null {
+  const entry = mapOf(file)?.findEntry(line - 1, column - 1);
+  return entry && "originalSource" in entry ? [entry.originalSource, entry.originalLine + 1] : null;
+}
+
+/** By the file that ran, of which a program has a fixed number. null: it has none, or none that can be read. */
+const maps = new Map<string, SourceMap | null>();
+
+/** Read once: whoever finds a way to make errors must not have a file parsed for each. */
+function mapOf(file: string): SourceMap | null {
+  let map = maps.get(file);
+  if (map === undefined) {
+    map = readMap(file);
+    maps.set(file, map);
+  }
+  return map;
+}
+
+function readMap(file: string): SourceMap | null {
   try {
     const path = file.startsWith("file:") ? fileURLToPath(file) : file;
-    const map = new SourceMap(JSON.parse(readFileSync(`${path}.map`, "utf8")));
-    const entry = map.findEntry(line - 1, column - 1);
-    return "originalSource" in entry ? [entry.originalSource, entry.originalLine + 1] : null;
+    return new SourceMap(JSON.parse(readFileSync(`${path}.map`, "utf8")));
   } catch {
-    // It has none, or none that can be read.
     return null;
   }
 }
