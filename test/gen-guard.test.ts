@@ -9,6 +9,7 @@ import { type GenGuard, loadGenGuard } from "../src/gen-guard.js";
 import { type Classification, loadGuard, type Message } from "../src/index.js";
 import type { Dtype } from "../src/model/manifest.js";
 import { randomGen } from "./support/gen.js";
+import { idle } from "./support/idle.js";
 import { DEFAULT_MODEL, randomModel, reseal, temporaryFolder } from "./support/model.js";
 
 const QUESTION: Message = { role: "user", content: "How do I bake bread?" };
@@ -113,7 +114,7 @@ describe("a Gen guard's verdict", () => {
       code: "MESSAGES_INVALID",
     });
     await guard.classify({ messages: [QUESTION] });
-    expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
+    await idle(guard);
   });
 
   test("of a long prompt the LM head says nothing but what is read, and that is what it says of each run's end", async () => {

@@ -4,6 +4,7 @@ import { BatchRunner } from "../src/engine/batch.js";
 import { type GenGuard, loadGenGuard } from "../src/gen-guard.js";
 import type { Classification, Message } from "../src/index.js";
 import { randomGen } from "./support/gen.js";
+import { idle } from "./support/idle.js";
 
 const RUNS = Number(process.env.PROPERTY_RUNS ?? 10);
 const TEXTS = ["Why?", "How do I bake bread?", "Tell me a joke, please.", "x".repeat(120)];
@@ -93,8 +94,7 @@ test("requests that share their instructions are judged as if alone, whichever a
           for (const code of await Promise.all(round.map(play))) codes.add(code);
           spy?.mockRestore();
         }
-        // A slot is free once no step is using it.
-        await vi.waitFor(() => expect(guard.load).toMatchObject({ active: 0, waiting: 0 }), 20_000);
+        await idle(guard);
       },
     ),
     { numRuns: RUNS, endOnFailure: true },

@@ -7,6 +7,7 @@ import { Engine } from "../../src/engine/engine.js";
 import type { LogitsReader } from "../../src/engine/logits.js";
 import type { Sequence } from "../../src/engine/sequence.js";
 import { ClosedError, ContextLengthError, InputError, NumericError } from "../../src/errors.js";
+import { idle } from "../support/idle.js";
 import { randomModel, reseal, temporaryFolder } from "../support/model.js";
 
 const done = new ClosedError("STREAM_CLOSED", "done");
@@ -150,7 +151,7 @@ test("NaN logits fail their own sequence and no other", async () => {
   beside.forEach((value, i) => {
     expect(value).toBeCloseTo(alone[i], 4);
   });
-  expect(engine.load).toMatchObject({ active: 0, waiting: 0 });
+  await idle(engine);
   await engine.close();
 });
 

@@ -9,6 +9,7 @@ import type { LogitsReader } from "../../src/engine/logits.js";
 import type { Sequence } from "../../src/engine/sequence.js";
 import { SharedRows } from "../../src/engine/shared-rows.js";
 import { ClosedError } from "../../src/errors.js";
+import { idle } from "../support/idle.js";
 import { randomModel } from "../support/model.js";
 import { totalsOf } from "./totals.js";
 
@@ -170,7 +171,7 @@ test("those that are closed once they are judged were never copied, and are coun
   const { reused, prefilled } = totalsOf(engine);
   expect(reused).toBe(totals.reused + 5 * SHARED);
   expect(prefilled - totals.prefilled).toBeGreaterThanOrEqual(SHARED + 6 * 3);
-  expect(engine.load.active).toBe(0);
+  await idle(engine);
   copies.mockRestore();
 });
 
@@ -282,7 +283,7 @@ test("a reader that throws as it is told fails its own sequence alone", async ()
   await first.feed([1, 2], recorder(seen));
   await expectSame(seen, [...tokens, 1, 2]);
   first.close(done);
-  expect(engine.load.active).toBe(0);
+  await idle(engine);
 });
 
 test("where free slots keep nothing, those that begin alike at once are judged in one row all the same", async () => {
@@ -374,7 +375,7 @@ test("random streams that begin alike, closed at any moment, read what they woul
           const tenant = Math.floor(++played / 2);
           await Promise.all(round.map((one) => play({ ...one, key: `${one.key}${tenant}` })));
         }
-        expect(engine.load).toMatchObject({ active: 0, waiting: 0 });
+        await idle(engine);
       },
     ),
     // Chance alone seldom has a tail run in another's row.

@@ -8,6 +8,7 @@ import type { Source } from "../../src/gate/source.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import { finish, MAJORS, text } from "../adapters/ai-sdk/majors.js";
 import { type Script, scriptedUpstream, sse } from "../gateway/upstream.js";
+import { idle } from "../support/idle.js";
 import { MODEL_CACHE } from "../support/model.js";
 import { policyOf, ScriptedStream } from "./scripted.js";
 
@@ -38,7 +39,7 @@ afterEach(async () => {
   await new Promise(setImmediate);
   process.off("unhandledRejection", unhandled);
   expect(unhandled).not.toHaveBeenCalled();
-  expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
+  await idle(guard);
 });
 
 /** Its parameter says that text comes out for what the clients give. */

@@ -5,6 +5,7 @@ import { resolvePolicy } from "../../src/moderation/policy.js";
 import { ruleResponse } from "../../src/moderation/ruling.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
 import type { Message } from "../../src/tokenizer/chat-template/messages.js";
+import { idle } from "../support/idle.js";
 import { MODEL_CACHE } from "../support/model.js";
 
 const messages = [{ role: "user", content: "How do I bake bread?" }];
@@ -17,7 +18,7 @@ beforeAll(async () => {
   guard = await loadGuard(undefined, { cacheDir, maxStreams: 4, maxTokens: 512 });
 });
 afterAll(async () => {
-  expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
+  await idle(guard);
   await guard.close();
 });
 
@@ -127,7 +128,7 @@ describe("with the embedded guard", () => {
           for await (const _ of stopped);
         })(),
       ).rejects.toMatchObject({ index: 6 });
-      await expect.poll(() => guard.load).toMatchObject({ active: 0, waiting: 0 });
+      await idle(guard);
     },
   );
 
@@ -280,7 +281,7 @@ describe("responses longer than the context", () => {
     small = await loadGuard(undefined, { cacheDir, dtype: "fp32", maxStreams: 2, maxTokens: 96 });
   });
   afterAll(async () => {
-    expect(small.load).toMatchObject({ active: 0, waiting: 0 });
+    await idle(small);
     await small.close();
   });
   const LONG = TEXT.repeat(6);
@@ -349,7 +350,7 @@ describe("responses longer than the context", () => {
         }
         const { slides } = stream;
         expect((await stream.end()).tokens).toBe(standing.length);
-        await expect.poll(() => owner.load).toMatchObject({ active: 0, waiting: 0 });
+        await idle(owner);
         return { standing, most, slides };
       };
       const [beside, inPlace] = [await judge(small), await judge(lone)];
@@ -372,7 +373,7 @@ describe("responses longer than the context", () => {
     const stream = small.stream({ messages, overflow: "slide" });
     for (let i = 0; small.load.active < 2; i++) await stream.push(300 + i);
     stream.close();
-    await expect.poll(() => small.load).toMatchObject({ active: 0, waiting: 0 });
+    await idle(small);
   });
 
   test("ids slide as well, and a wrong one among them pushes nothing", async () => {

@@ -6,6 +6,7 @@ import { type Guard, loadGuard } from "../../src/guard.js";
 import { resolvePolicy } from "../../src/moderation/policy.js";
 import { ruleResponse } from "../../src/moderation/ruling.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
+import { idle } from "../support/idle.js";
 
 const messages = [{ role: "user", content: "How do I end a process?" }];
 const words = fc.constantFrom(
@@ -28,7 +29,7 @@ beforeAll(async () => {
   guard = await loadGuard(undefined, { maxStreams: 4, maxTokens: 512 });
 });
 afterAll(async () => {
-  expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
+  await idle(guard);
   await guard.close();
 });
 

@@ -1,7 +1,8 @@
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { GuardProxy } from "../../src/gateway/proxy.js";
 import type { LogEntry } from "../../src/gateway/record/record.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
+import { idle } from "../support/idle.js";
 import { MODEL_CACHE } from "../support/model.js";
 import { scriptedUpstream } from "./upstream.js";
 
@@ -39,7 +40,7 @@ beforeAll(async () => {
   proxy = new GuardProxy(guard, { upstream: upstream.url, log: (entry) => log.push(entry) });
 });
 afterAll(async () => {
-  await vi.waitFor(() => expect(guard.load.active).toBe(0));
+  await idle(guard);
   await guard.close();
   await upstream.close();
 });

@@ -1,6 +1,7 @@
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { GuardProxy } from "../../src/gateway/proxy.js";
 import { type Guard, loadGuard } from "../../src/guard.js";
+import { idle } from "../support/idle.js";
 import { asAnthropicTools, asFunctions, asResponsesTools, MANY_TOOLS } from "../support/many-tools.js";
 import { MODEL_CACHE } from "../support/model.js";
 import { PROTOCOLS } from "./protocols.js";
@@ -31,7 +32,7 @@ beforeAll(async () => {
   guard = await loadGuard({ cacheDir: MODEL_CACHE, maxStreams: 3 });
 });
 afterAll(async () => {
-  await vi.waitFor(() => expect(guard.load.active).toBe(0));
+  await idle(guard);
   await guard.close();
   await upstream.close();
 });

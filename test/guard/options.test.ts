@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Guard, loadGuard } from "../../src/guard.js";
+import { idle } from "../support/idle.js";
 import { MODEL_CACHE } from "../support/model.js";
 
 const messages = [{ role: "user", content: "Hi" }];
@@ -85,9 +86,9 @@ describe("guard.stream", () => {
     ["tools of ids", { promptIds: [1], tools: [{}] }, "OPTION_INVALID", /tools go with messages/],
     ["another kind of reasoning", { messages, reasoning: "yes" }, "OPTION_INVALID", /must be true or false/],
     ["an unknown scope", { messages, scope: "all" }, "OPTION_INVALID", /must be "turn" or "conversation"/],
-  ])("%s is refused", (_, input, code, message) => {
+  ])("%s is refused", async (_, input, code, message) => {
     expect(() => guard.stream(input as never)).toThrow(named(code, message));
-    expect(guard.load.active).toBe(0);
+    await idle(guard);
   });
 
   test("what is undefined was not given", () => {

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Guard, loadGuard } from "../../src/guard.js";
 import type { Message } from "../../src/index.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
+import { idle } from "../support/idle.js";
 import { MODEL_CACHE } from "../support/model.js";
 
 const QUESTION = { role: "user", content: "Write a birthday card for Tom." } as const;
@@ -109,7 +110,7 @@ describe("guard.classify", () => {
     expect(together.map(({ risk, flaggedAt }) => [risk, flaggedAt])).toEqual(
       alone.map(({ risk, flaggedAt }) => [risk, flaggedAt]),
     );
-    expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
+    await idle(guard);
   });
 
   test.each([
@@ -123,6 +124,6 @@ describe("guard.classify", () => {
     ],
   ])("%s is an error, not a verdict, and holds no slot", async (_, messages, code) => {
     await expect(guard.classify({ messages })).rejects.toMatchObject({ code });
-    expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
+    await idle(guard);
   });
 });

@@ -1,9 +1,10 @@
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Engine } from "../../src/engine/engine.js";
 import { Guard, loadGuard } from "../../src/guard.js";
 import { resolvePolicy } from "../../src/moderation/policy.js";
 import { rulePrompt } from "../../src/moderation/ruling.js";
 import type { Message } from "../../src/tokenizer/chat-template/template.js";
+import { idle } from "../support/idle.js";
 import { asFunctions, MANY_TOOLS } from "../support/many-tools.js";
 import { MODEL_CACHE } from "../support/model.js";
 
@@ -23,7 +24,7 @@ beforeAll(async () => {
   guard = await loadGuard({ cacheDir: MODEL_CACHE, maxStreams: 3 });
 });
 afterAll(async () => {
-  await vi.waitFor(() => expect(guard.load.active).toBe(0));
+  await idle(guard);
   await guard.close();
 });
 

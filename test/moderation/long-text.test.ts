@@ -5,6 +5,7 @@ import { JinjaTemplate } from "../../src/tokenizer/chat-template/jinja-template.
 import { IncrementalEncoder } from "../../src/tokenizer/incremental.js";
 import { MOST_UNSETTLED } from "../../src/tokenizer/limits.js";
 import { SLICE } from "../../src/tokenizer/slices.js";
+import { idle } from "../support/idle.js";
 import { MODEL_CACHE } from "../support/model.js";
 
 /** More than a slice holds, and less than the guard does. */
@@ -19,7 +20,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 afterAll(async () => {
-  expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
+  await idle(guard);
   await guard.close();
 });
 

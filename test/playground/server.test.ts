@@ -11,6 +11,7 @@ import type { RunEvent, RunRequest } from "../../src/playground/protocol.js";
 import { PlaygroundServer } from "../../src/playground/server.js";
 import { ruleRun } from "../../src/ui/playground/ruled.js";
 import { reply, scriptedUpstream } from "../gateway/upstream.js";
+import { idle } from "../support/idle.js";
 import { MODEL_CACHE } from "../support/model.js";
 
 const KEY = "sk-secret-of-the-tester";
@@ -145,7 +146,7 @@ describe("a run", () => {
     });
     expect(events.at(-1)).toMatchObject({ type: "failed", code: "ENDPOINT_REFUSED" });
     expect(JSON.stringify(events)).not.toContain(KEY);
-    expect(guard.load).toMatchObject({ active: 0, waiting: 0 });
+    await idle(guard);
   });
 
   test("a page that leaves frees the slot", async () => {
@@ -161,7 +162,7 @@ describe("a run", () => {
     await response.body?.getReader().read();
     expect(guard.load.active).toBe(1);
     controller.abort();
-    await expect.poll(() => guard.load.active).toBe(0);
+    await idle(guard);
   });
 
   test.each([

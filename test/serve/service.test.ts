@@ -7,6 +7,7 @@ import { type GenGuard, loadGenGuard } from "../../src/gen-guard.js";
 import { type Guard, loadGuard } from "../../src/index.js";
 import { GuardService, type ServiceOptions } from "../../src/serve/service.js";
 import { randomGen } from "../support/gen.js";
+import { idle } from "../support/idle.js";
 
 let gen: GenGuard;
 let stream: Guard;
@@ -361,7 +362,7 @@ test("requests of many clients all get their verdict, and no slot is left", asyn
     ),
   );
   expect(answers.every((answer) => SAFETY.test(String(answer)))).toBe(true);
-  expect(gen.load).toMatchObject({ active: 0, waiting: 0 });
+  await idle(gen);
 });
 
 test("at its end it takes no more, finishes what is under way, and says so", async () => {

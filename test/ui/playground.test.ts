@@ -9,6 +9,7 @@ import { type Guard, loadGuard } from "../../src/guard.js";
 import { describeGuard } from "../../src/playground/guard-info.js";
 import { PlaygroundServer } from "../../src/playground/server.js";
 import { accessibilityProblems, CHROMIUM, launchBrowser } from "../support/browser.js";
+import { idle } from "../support/idle.js";
 import { MODEL_CACHE } from "../support/model.js";
 
 const NASTY = `</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">&amp;`;
@@ -84,7 +85,7 @@ describe.skipIf(!CHROMIUM)("the playground in a browser", () => {
     expect(await page.getByRole("button", { name: "Stop" }).isEnabled()).toBe(true);
     expect(await tokens().count()).toBeLessThan(60);
     await page.getByRole("button", { name: "Stop" }).click();
-    await expect.poll(() => guard.load.active).toBe(0);
+    await idle(guard);
   });
 
   test("pointing at a token, or going to it by arrow keys, shows all of its probabilities", async () => {
@@ -228,7 +229,7 @@ describe.skipIf(!CHROMIUM)("the playground in a browser", () => {
     await run();
     await tokens().nth(3).waitFor();
     await page.reload();
-    await expect.poll(() => guard.load.active).toBe(0);
+    await idle(guard);
     await atOnce();
     await run();
     await flagged().waitFor();

@@ -1,6 +1,7 @@
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { guardMiddleware } from "../../../src/adapters/ai-sdk.js";
 import { type Guard, loadGuard } from "../../../src/guard.js";
+import { idle } from "../../support/idle.js";
 import { MANY_TOOLS } from "../../support/many-tools.js";
 import { MODEL_CACHE } from "../../support/model.js";
 import { finish, MAJORS, text } from "./majors.js";
@@ -13,7 +14,7 @@ beforeAll(async () => {
   guard = await loadGuard({ cacheDir: MODEL_CACHE, maxStreams: 2 });
 });
 afterAll(async () => {
-  await vi.waitFor(() => expect(guard.load.active).toBe(0));
+  await idle(guard);
   await guard.close();
 });
 
