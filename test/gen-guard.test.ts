@@ -78,6 +78,19 @@ describe("a Gen guard's verdict", () => {
     expect(guard.load.prefilledTokens - after.prefilledTokens).toBeLessThan(2);
   });
 
+  test("says how many tokens it read: the answer is among its prompt's", async () => {
+    const messages = [{ role: "user", content: "third" }, ANSWER];
+    const { length } = guard.template.prompt(messages).ids;
+    const cacheKey = crypto.randomUUID();
+    const before = guard.load;
+    const first = await guard.classify({ messages, cacheKey });
+    expect(first).toMatchObject({ promptTokens: length, tokens: 0 });
+    expect(first.reusedTokens).toBe(guard.load.reusedTokens - before.reusedTokens);
+    expect(first.reusedTokens).toBeLessThan(length);
+    // Of an answer that was expected, and is there already, nothing counts.
+    expect(await guard.classify({ messages, cacheKey })).toEqual({ ...first, reusedTokens: length });
+  });
+
   test("reads the instructions once for all keys, and of what others ask nothing", async () => {
     const own = await loadGenGuard(dirs.modelDir, { maxStreams: 2 });
     try {

@@ -177,7 +177,7 @@ export class GuardProxy {
       const answer = await moderations(body, this.#guard, policy, {
         signal: admission.signal,
         cacheKey: tenantOf(request),
-        watchers: record.watchers,
+        record,
       });
       this.#ledger.close(record, 200);
       return Response.json(answer);

@@ -38,6 +38,12 @@ export interface Classification {
   flaggedAt: number | null;
   /** The same in the form that Qwen3Guard-Gen writes: "Safety: Unsafe\nCategories: Violent". */
   text: string;
+  /** Tokens of the templated conversation ahead of the answer; of a Gen guard all that it reads, instructions and answer too. */
+  promptTokens: number;
+  /** Of these, those that were read before, for this conversation's or another's sake: they cost nothing. */
+  reusedTokens: number;
+  /** Tokens of the answer that were judged; 0 for prompts, and of a Gen guard, to which the answer is a part of its prompt. */
+  tokens: number;
   /** What the policy makes of it, where one was given. */
   ruling?: ClassificationRuling;
 }
@@ -101,7 +107,7 @@ export async function classifyPrompt(stream: GuardStream, policy?: Policy): Prom
   const verdict = await stream.prompt;
   if (verdict) {
     const turns = await stream.turns;
-    const found = classification("prompt", worstAsked(verdict, turns), null);
+    const found = classification("prompt", worstAsked(verdict, turns), null, tokensOf(stream));
     const judged = [...turns.filter(({ standing }) => standing), ...verdictsOfTurn(turns, verdict)];
     return policy ? { ...found, ruling: summaryOf(rulePrompt(judged, policy)) } : found;
   }
@@ -165,7 +171,8 @@ async function decided(
   riskLabels: readonly string[],
 ): Promise<Classification> {
   const { flaggedAt } = await stream.end();
-  if (flaggedAt !== null) return classification("response", verdicts[flaggedAt], flaggedAt);
+  const read = tokensOf(stream, verdicts.length);
+  if (flaggedAt !== null) return classification("response", verdicts[flaggedAt], flaggedAt, read);
   const safe = riskLabels.findIndex((label) => severityOf(label) === "safe");
   const sureness = ({ probabilities }: Verdict) => probabilities.risk[safe];
   const weakest = verdicts.reduce((least, verdict) =>
@@ -181,13 +188,22 @@ async function decided(
       probabilities: weakest.probabilities,
     },
     null,
+    read,
   );
+}
+
+type ReadTokens = Pick<Classification, "promptTokens" | "reusedTokens" | "tokens">;
+
+/** @param tokens of the answer */
+function tokensOf({ promptTokens, reusedTokens }: GuardStream, tokens = 0): ReadTokens {
+  return { promptTokens, reusedTokens, tokens };
 }
 
 function classification(
   part: Classification["part"],
   { risk, riskProbability, category, categoryProbability, probabilities }: Judgement,
   flaggedAt: number | null,
+  read: ReadTokens,
 ): Classification {
   return {
     part,
@@ -200,5 +216,6 @@ function classification(
     probabilities,
     flaggedAt,
     text: `Safety: ${risk}\nCategories: ${category ?? "None"}`,
+    ...read,
   };
 }

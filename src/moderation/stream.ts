@@ -113,7 +113,8 @@ export class GuardStream {
 
   /** Of these, those that were read before, for this stream's or another's sake: they cost nothing. */
   get reusedTokens(): number {
-    return this.#window.reusedTokens;
+    // Where windows overlap, some are read more than once.
+    return Math.min(this.#window.reusedTokens, this.promptTokens);
   }
 
   /** How often the context was full and slid on (`overflow: "slide"`). */

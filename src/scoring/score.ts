@@ -75,7 +75,9 @@ async function judge(
   try {
     if ("problem" in row) throw row.problem;
     const cacheKey = reuse ? "" : String(number);
-    const found = await guard.classify({ ...row.conversation, closely: true, signal, cacheKey });
+    const asked = { ...row.conversation, closely: true, signal, cacheKey };
+    // How much had been read before is the run's, not the row's: the same row has the same verdict, to the letter.
+    const { reusedTokens: _, ...found } = await guard.classify(asked);
     totals.risks.set(found.risk, (totals.risks.get(found.risk) ?? 0) + 1);
     return row.with(found);
   } catch (error) {

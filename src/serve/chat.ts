@@ -1,7 +1,7 @@
 import { RequestError } from "../gateway/api-error.js";
 import type { Rule } from "../gateway/request/fields.js";
 import { CHAT_BODY } from "../gateway/request/tables.js";
-import type { GenGuard, TokenLogprob } from "../gen-guard.js";
+import type { TokenLogprob } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { Classification } from "../moderation/classification.js";
 import { isRecord, type Json } from "../validation/json.js";
@@ -55,16 +55,14 @@ export async function chatCompletion(
   const asked = read(body);
   const messages = withReasoning(body.messages);
   const written = await write(messages, asked, judge, asking);
-  const prompt = await promptTokens(judge.guard, messages);
-  const completion = asked.choices * written.pieces.length;
-  const usage = { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
+  const { found } = written;
+  const usage = usageOf(found, asked.choices * written.pieces.length);
   const common = {
     id: `chatcmpl-${crypto.randomUUID()}`,
     created: Math.floor(Date.now() / 1000),
     model: modelOf(body),
   };
   const choices = Array.from({ length: asked.choices }, (_, index) => index);
-  const { found } = written;
   if (asked.stream) {
     const object = "chat.completion.chunk";
     const events = chunks(written, asked, choices, usage).map((chunk) => ({ ...common, object, ...chunk }));
@@ -84,6 +82,17 @@ export async function chatCompletion(
       })),
       usage,
     }),
+  };
+}
+
+/** What was judged is what a server of a Gen guard has in its prompt: an answer too. */
+function usageOf({ promptTokens, reusedTokens, tokens }: Classification, written: number): Json {
+  const prompt = promptTokens + tokens;
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: written,
+    total_tokens: prompt + written,
+    prompt_tokens_details: { cached_tokens: reusedTokens },
   };
 }
 
@@ -157,14 +166,6 @@ function described({ id, logprob, top }: TokenLogprob, tokenizer: Guard["tokeniz
     return { token: tokenizer.decode([of]), logprob: log, bytes };
   };
   return { ...token(id, logprob), top_logprobs: top.map((other) => token(other.id, other.logprob)) };
-}
-
-/** What the guard has read; of a Stream guard the conversation up to its last answer. */
-async function promptTokens(guard: Guard | GenGuard, messages: unknown): Promise<number> {
-  const list = messages as Parameters<Guard["classify"]>[0]["messages"];
-  if ("logprobs" in guard) return (await guard.template.promptWithin(guard.maxTokens, list)).ids.length;
-  const asked = list.at(-1)?.role === "assistant" ? list.slice(0, -1) : list;
-  return (await guard.prompt({ messages: asked }).prefix).ids.length;
 }
 
 /** @throws {RequestError} field_refused, field_invalid */

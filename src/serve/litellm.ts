@@ -91,6 +91,7 @@ async function judgePrompt(
   const stream = guard.stream({ prompt, overflow: "slide", closely: true, ...options });
   try {
     const turns = await stream.turns;
+    record.read(stream);
     const ruling = rulePrompt(turns, policy);
     const replaces = ({ category }: { category: string }) => replacementOf(policy, category) !== null;
     for (const watcher of record.watchers) {

@@ -27,6 +27,7 @@ export function tellClassification(
   const { part, ruling, flaggedAt, risk, riskProbability, category, categoryProbability, probabilities } =
     found;
   if (part === "prompt") notePrompt(record);
+  record.read(found);
   for (const watcher of record.watchers) {
     watcher.told(index, {
       ...NOTHING,
@@ -78,11 +79,11 @@ export class StreamTelling {
     this.#messages = messages;
   }
 
-  prompt(verdict: Judgement | null, { ruling, promptTokens, reusedTokens }: JudgedPrompt): void {
+  prompt(verdict: Judgement | null, stream: JudgedPrompt): void {
     this.#begun = true;
     notePrompt(this.record);
-    Object.assign(this.record, { promptTokens, reusedTokens });
-    const told = ofPart("prompt", ruling, this.#policy);
+    this.record.read(stream);
+    const told = ofPart("prompt", stream.ruling, this.#policy);
     for (const watcher of this.record.watchers)
       watcher.told(0, { ...told, messages: this.#messages, verdict });
   }

@@ -115,7 +115,10 @@ describe("through the proxy", () => {
 
   test("a long text is moderated in windows, and scored by the worst", async () => {
     const content = BREAD.repeat(5) + BOMB.repeat(10) + BREAD.repeat(25);
+    log.length = 0;
     const { body } = await post("/moderations", { input: [content, BREAD.repeat(25)] });
+    const tokensOf = (text: string) => guard.template.prefix([user(text)]).ids.length;
+    expect(log[0].promptTokens).toBe(tokensOf(content) + tokensOf(BREAD.repeat(25)));
     const [bad, good] = (body as { results: { flagged: boolean; category_scores: Record<string, number> }[] })
       .results;
     expect([bad.flagged, good.flagged]).toEqual([true, false]);

@@ -63,15 +63,41 @@ describe("guard.classify", () => {
     expect(found.text).toBe("Safety: Safe\nCategories: None");
   });
 
+  test("says how many tokens were read, in the words of streams, and how many of them before", async () => {
+    const cacheKey = crypto.randomUUID();
+    const stream = guard.stream({ messages: [QUESTION], cacheKey });
+    await stream.prompt;
+    const { promptTokens } = stream;
+    stream.close();
+    const { verdicts } = await streamed(BREAD);
+    const answered = [QUESTION, { role: "assistant", content: BREAD }];
+    const own = { cacheKey: crypto.randomUUID() };
+    const first = await guard.classify({ messages: [QUESTION], ...own });
+    expect(first).toMatchObject({ promptTokens, reusedTokens: 0, tokens: 0 });
+    const second = await guard.classify({ messages: answered, ...own });
+    expect(second).toMatchObject({ promptTokens, reusedTokens: promptTokens, tokens: verdicts.length });
+  });
+
+  test("never says that more was read before than there is, though windows overlap", async () => {
+    const messages = [{ role: "user", content: "Knead the dough, and wait for it. ".repeat(200) }];
+    const asked = { messages, closely: true, cacheKey: crypto.randomUUID() };
+    const { promptTokens } = await guard.classify(asked);
+    expect(promptTokens).toBeGreaterThan(guard.maxTokens);
+    const { reusedTokens } = await guard.classify(asked);
+    expect(reusedTokens).toBeGreaterThan(guard.maxTokens);
+    expect(reusedTokens).toBeLessThanOrEqual(promptTokens);
+  });
+
   test("parts of text and reasoning that came apart are judged like one text", async () => {
     const parts = [
       { type: "text", text: TURNING.slice(0, 40) },
       { type: "text", text: TURNING.slice(40) },
     ];
-    const whole = await guard.classify({ messages: [QUESTION, { role: "assistant", content: TURNING }] });
-    expect(await guard.classify({ messages: [QUESTION, { role: "assistant", content: parts }] })).toEqual(
-      whole,
-    );
+    const judged = async (content: Message["content"]) => {
+      const cacheKey = crypto.randomUUID();
+      return guard.classify({ messages: [QUESTION, { role: "assistant", content }], cacheKey });
+    };
+    expect(await judged(parts)).toEqual(await judged(TURNING));
     const told = { role: "assistant", content: BREAD, reasoning_content: TURNING };
     expect((await guard.classify({ messages: [QUESTION, told] })).risk).toBe("Unsafe");
   });

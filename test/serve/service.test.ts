@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import OpenAI from "openai";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import type { LogEntry } from "../../src/gateway/record/record.js";
 import { type Listening, listen } from "../../src/gateway/server.js";
 import { type GenGuard, loadGenGuard } from "../../src/gen-guard.js";
 import { type Guard, loadGuard } from "../../src/index.js";
@@ -73,7 +74,10 @@ describe.each(["Gen", "Stream"])("chat completions of a %s guard", (kind) => {
       usage = chunk.usage ?? usage;
     }
     expect(streamed).toBe(text);
-    expect(usage).toEqual(whole.usage);
+    expect(usage).toEqual({
+      ...whole.usage,
+      prompt_tokens_details: { cached_tokens: expect.any(Number) },
+    });
   });
 
   test("models are listed under the name that was given", async () => {
@@ -181,10 +185,28 @@ describe.each(["Gen", "Stream"])("chat completions of a %s guard", (kind) => {
     expect(three?.prompt_tokens).toBe(one?.prompt_tokens);
   });
 
+  test("usage has all that was read, an answer too, and what of it had been read before", async () => {
+    const guard = kind === "Gen" ? gen : stream;
+    const messages = [
+      ...ask("How do I bake rye bread?").messages,
+      { role: "assistant" as const, content: "Mix rye flour and water, then wait." },
+    ];
+    const { promptTokens, tokens } = await guard.classify({ messages, closely: true });
+    const openai = client(url, crypto.randomUUID());
+    const usages: (OpenAI.CompletionUsage | undefined)[] = [];
+    for (let i = 0; i < 2; i++)
+      usages.push((await openai.chat.completions.create({ model: "any", messages })).usage);
+    const [first, second] = usages;
+    expect(first?.prompt_tokens).toBe(promptTokens + tokens);
+    expect(first?.prompt_tokens_details?.cached_tokens).toBeLessThan(promptTokens);
+    expect(second).toEqual({ ...first, prompt_tokens_details: { cached_tokens: promptTokens } });
+  });
+
   test("reasoning is judged under each of its names", async () => {
     const classify = async (fields: object) => {
       const messages = [...ask("Hi").messages, { role: "assistant", content: "Hello", ...fields }];
-      return (await post(`${url}/v1/classify`, { messages })).json();
+      const answer = await post(`${url}/v1/classify`, { messages });
+      return { ...((await answer.json()) as object), reusedTokens: null };
     };
     const judged = await classify({ reasoning_content: "I hate you" });
     expect(judged).not.toEqual(await classify({}));
@@ -253,6 +275,62 @@ test("a category in letters of several tokens comes whole, streamed or not", asy
   } finally {
     classify.mockRestore();
   }
+});
+
+test("a conversation longer than the context has a usage, as it has a verdict", async () => {
+  const url = await serve(stream);
+  const messages = [
+    { role: "user" as const, content: "Knead the dough, and wait. ".repeat(stream.maxTokens / 4) },
+  ];
+  const { usage } = await client(url).chat.completions.create({ model: "any", messages });
+  expect(usage?.prompt_tokens).toBeGreaterThan(stream.maxTokens);
+});
+
+test.each([
+  ["Gen", "/v1/chat/completions"],
+  ["Gen", "/v1/classify"],
+  ["Gen", "/v1/moderations"],
+  ["Gen", "/beta/litellm_basic_guardrail_api"],
+  ["Stream", "/v1/chat/completions"],
+  ["Stream", "/v1/classify"],
+  ["Stream", "/v1/moderations"],
+  ["Stream", "/beta/litellm_basic_guardrail_api"],
+])("of a %s guard's %s the log and /metrics count what was read", async (kind, path) => {
+  const guard = kind === "Gen" ? gen : stream;
+  const log: LogEntry[] = [];
+  const url = await serve(guard, { log: (entry) => log.push(entry) });
+  const content = `How do I bake bread? ${crypto.randomUUID()}`;
+  const { messages } = ask(content);
+  const answer = { role: "assistant", content: "Mix flour, then wait." };
+  const bodies: Record<string, object[]> = {
+    "/v1/moderations": [{ input: [content, content] }],
+    "/beta/litellm_basic_guardrail_api": [
+      { input_type: "request", texts: [content] },
+      { input_type: "response", texts: [answer.content] },
+    ],
+  };
+  const before = guard.load;
+  for (const body of bodies[path] ?? [{ messages }, { messages: [...messages, answer] }])
+    expect((await post(`${url}${path}`, body)).status).toBe(200);
+  const sum = (of: "promptTokens" | "reusedTokens" | "tokens") =>
+    log.reduce((all, entry) => all + entry[of], 0);
+  const reused = guard.load.reusedTokens - before.reusedTokens;
+  const prefilled = guard.load.prefilledTokens - before.prefilledTokens;
+  // A Gen guard also reads the answer that it expects, which is none of the prompt's.
+  expect(sum("promptTokens")).toBeGreaterThan(0);
+  expect(sum("promptTokens")).toBeLessThanOrEqual(reused + prefilled);
+  expect(sum("reusedTokens")).toBeLessThanOrEqual(reused);
+  if (kind === "Stream") {
+    expect(sum("promptTokens")).toBe(reused + prefilled);
+    expect(sum("reusedTokens")).toBe(reused);
+    expect(sum("tokens") > 0).toBe(path !== "/v1/moderations");
+  }
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  expect(metrics).toContain(`qwen3guard_tokens_total ${sum("tokens")}\n`);
+  expect(metrics).toContain(`qwen3guard_prompt_tokens_total{state="reused"} ${guard.load.reusedTokens}\n`);
+  expect(metrics).toContain(
+    `qwen3guard_prompt_tokens_total{state="prefilled"} ${guard.load.prefilledTokens}\n`,
+  );
 });
 
 test("classifications and token streams count the texts of tools, which a Gen guard refuses", async () => {

@@ -5,7 +5,7 @@ import { verdictsOfTurn } from "../../moderation/verdict.js";
 import type { Json } from "../../validation/json.js";
 import { scoresOf } from "../answer/scores.js";
 import { RequestError } from "../api-error.js";
-import type { Watcher } from "../record/watcher.js";
+import type { RequestRecord } from "../record/record.js";
 import { categoriesOf } from "./annotations.js";
 import { moderationInputs } from "./moderation-inputs.js";
 
@@ -17,7 +17,7 @@ export async function moderations(
   body: Json,
   guard: Guard,
   policy: Policy,
-  { watchers = [], ...options }: { signal: AbortSignal; cacheKey: string; watchers?: readonly Watcher[] },
+  { record, ...options }: { signal: AbortSignal; cacheKey: string; record: RequestRecord },
 ): Promise<Json> {
   const results: Json[] = [];
   for (const [i, content] of moderationInputs(body.input).entries()) {
@@ -27,10 +27,11 @@ export async function moderations(
       const verdict = await stream.prompt;
       if (verdict === null) throw new RequestError(500, "internal_error", "The guard gave no verdict.");
       const judged = verdictsOfTurn(await stream.turns, verdict);
+      record.read(stream);
       const ruling = rulePrompt(judged, policy);
       const { violation } = ruling;
       const told = { messages, policy, ruling, turns: judged, unguarded: false };
-      for (const watcher of watchers) watcher.input(i, told);
+      for (const watcher of record.watchers) watcher.input(i, told);
       const { promptRisk, promptCategory } = guard.labels;
       const scored = judged.map(({ probabilities }) => scoresOf(probabilities, promptRisk));
       const probable = promptCategory.map((_, i) => Math.max(...scored.map((scores) => scores[i])));

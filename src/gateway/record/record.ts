@@ -50,6 +50,8 @@ export interface LogEntry {
   error: ({ code: string; message: string } & Facts) | null;
 }
 
+type ReadTokens = Pick<LogEntry, "promptTokens" | "reusedTokens"> & { tokens?: number };
+
 const IDENTIFIER = /^[\w.:@/+-]{1,96}$/;
 
 /** What is known of a request until it is written down. */
@@ -82,6 +84,13 @@ export class RequestRecord {
     this.endpoint = endpoint;
     const id = request.headers.get("x-request-id");
     this.id = id !== null && IDENTIFIER.test(id) ? id : crypto.randomUUID();
+  }
+
+  /** Counts tokens of a text that was judged without an outcome. */
+  read({ promptTokens, reusedTokens, tokens = 0 }: ReadTokens): void {
+    this.promptTokens += promptTokens;
+    this.reusedTokens += reusedTokens;
+    this.tokens += tokens;
   }
 
   asked({ model }: Json, stream = false): void {

@@ -26,6 +26,15 @@ export class AnswerReader {
     this.#tail = tailOfAll(sequence.limits.outputs);
   }
 
+  get promptTokens(): number {
+    return this.#prompt.length;
+  }
+
+  /** Of the prompt's tokens, those that the cache held already. What it held of the answer is none of them. */
+  get reusedTokens(): number {
+    return Math.min(this.#sequence.reused, this.#prompt.length);
+  }
+
   /** What the model makes of what comes after an answer's beginning. It may be empty at the most once, as the first. */
   async after<T>(answer: readonly number[], take: (logits: Float32Array) => T): Promise<T> {
     let taken: { value: T } | undefined;

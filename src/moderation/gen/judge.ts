@@ -60,6 +60,7 @@ export async function judgeByWords(
     probabilities,
     flaggedAt: null,
     text: textOf({ risk, category: name, refusal: refusal?.said }),
+    ...{ promptTokens: reader.promptTokens, reusedTokens: reader.reusedTokens, tokens: 0 },
   };
   return policy ? { ...found, ruling: ruled(found, policy) } : found;
 }
