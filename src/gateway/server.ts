@@ -1,9 +1,10 @@
-import { IncomingMessage, type ServerResponse } from "node:http";
+import { IncomingMessage, type Server } from "node:http";
 import type { AddressInfo, ListenOptions, Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { createAdaptorServer, type HttpBindings, type ServerType } from "@hono/node-server";
+import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
 import { InputError } from "../errors.js";
 import { destroyLate } from "./destroy-late.js";
+import { OpenConnections } from "./open-connections.js";
 
 /**
  * Milliseconds that a client may take to send a request's head, and all of it; a connection that says nothing counts from
@@ -19,7 +20,10 @@ const TELL_MS = 500;
 export interface Listening {
   /** Address to reach it at. */
   url: string;
-  /** Takes no more requests, lets those under way end for so long, then ends them. A second call can shorten that. */
+  /**
+   * Takes no more connections, lets requests that are under way, or on their way, end for so long, then ends them. A second call can
+   * shorten that.
+   */
   close(graceMs: number): Promise<void>;
 }
 
@@ -53,40 +57,32 @@ export async function listenAt(
   const server = createAdaptorServer({
     fetch: (request, env) => answer(service, request, (env as HttpBindings).incoming),
     serverOptions: { ...timeouts, IncomingMessage: Http1Message },
-  });
+  }) as Server;
   if (service.upgrade) {
     server.on("upgrade", (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
       service.upgrade?.(incoming, socket, head).catch(() => socket.destroy());
     });
   }
+  const connections = new OpenConnections(server);
   await bind(server, where);
-  let closed: Promise<void> | null = null;
-  // Kept open it would hold up the end until its client, or Node's keepAliveTimeout, gave it up.
-  server.on("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
-    response.once("finish", () => closed && socket.destroySoon());
-  });
   return {
     url: urlOf(server.address()),
     close(graceMs) {
-      closed ??= new Promise<void>((resolve) => {
-        service.drain();
-        server.close(() => resolve());
-        if ("closeIdleConnections" in server) server.closeIdleConnections();
-      });
+      service.drain();
       const timer = setTimeout(end, graceMs);
-      return closed.finally(() => clearTimeout(timer));
+      return connections.close(graceMs).finally(() => clearTimeout(timer));
     },
   };
 
   function end(): void {
     service.abort();
     // What was aborted still tells its client.
-    setTimeout(() => "closeAllConnections" in server && server.closeAllConnections(), TELL_MS).unref();
+    setTimeout(() => server.closeAllConnections(), TELL_MS).unref();
   }
 }
 
 /** @throws {InputError} PORT_UNAVAILABLE */
-function bind(server: ServerType, where: ListenOptions): Promise<void> {
+function bind(server: Server, where: ListenOptions): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", (cause: NodeJS.ErrnoException) => {
       const place = where.path ?? `${where.host}:${where.port}`;

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { type IncomingMessage, request } from "node:http";
+import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import OpenAI from "openai";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -190,7 +191,11 @@ describe.skipIf(process.platform !== "linux")("proxy --workers", () => {
     const release = answerUntilReleased();
     const proxy = await start();
     const stream = await openStream(proxy.client);
+    const silent = connect(Number(new URL(proxy.url).port), "127.0.0.1");
+    await once(silent, "connect");
+    const late = text(silent.end("GET /v1/nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     proxy.kill("SIGTERM");
+    expect(await late).toMatch(/^HTTP\/1\.1 404 [\s\S]*path_refused/);
     await until(() =>
       fetch(`${proxy.url}/healthz`).then(
         ({ status }) => status === 503,

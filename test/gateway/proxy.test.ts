@@ -882,9 +882,11 @@ describe("the proxy's own endpoints", () => {
 describe("shutting down", () => {
   test("what is under way may end, nothing new begins", async () => {
     upstream.stream(chunk({ content: "so " }), 200, chunk({ content: "far" }), chunk({}, "stop"), "[DONE]");
-    const { client, server, proxy } = await start();
+    const { client, server, proxy, url } = await start();
     const stream = await client.chat.completions.create({ ...ask, stream: true });
     const closed = server.close(5000);
+    // What the system has taken meanwhile is answered.
+    await vi.waitFor(() => expect(fetch(`${url}/healthz`)).rejects.toThrow());
     await expect(client.chat.completions.create(ask)).rejects.toThrow();
     const { text, finish } = await read(stream);
     expect(text()).toBe("so far");

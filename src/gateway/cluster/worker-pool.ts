@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { DeviceError, InputError, StorageError } from "../../errors.js";
+import { takeBacklog } from "../backlog.js";
 import { Connections } from "./connections.js";
 import { Member } from "./member.js";
 import type { FromWorker, Question } from "./messages.js";
@@ -116,6 +117,7 @@ export class WorkerPool {
   async close(graceMs: number, farewellMs = FAREWELL): Promise<void> {
     this.#closing = true;
     clearInterval(this.#pulse);
+    await takeBacklog(this.#server);
     this.#server.close();
     this.#connections.closeWaiting();
     const members = [...this.#members.values()];
