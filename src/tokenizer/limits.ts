@@ -8,7 +8,7 @@ import { MOST_MARKS } from "./normalization/nfc-stream.js";
  */
 export const MOST_UNSETTLED = 5 * MOST_MARKS;
 
-/** Messages that are templated at once, at some 0.1 ms each. */
+/** Messages that are templated at once, at some 10 µs each and at first three times that. */
 export const FEW_MESSAGES = 64;
 
 /** Characters that take as long to encode as a message takes to template: what each counts beside its text. */

@@ -1,3 +1,6 @@
+import { loopMembers } from "./loop-variable.js";
+import { toValue, type Value } from "./values.js";
+
 /** Of a template's syntax tree. */
 export interface Node {
   type: string;
@@ -10,24 +13,45 @@ const GLANCES = ["length", "count", "first", "last", "safe", "list", "default", 
 const MULTIPLIES = ["replace", "join", "indent", "tojson", "split"];
 const SORTS = ["sort", "dictsort", "tojson"];
 
-/** What a template's nodes cost beyond their own result, found once for all renderings. */
+/** What a node costs beyond its own result. */
+export class Cost {
+  /** Its container is gone through, copied or spelled out, not only referred to. */
+  consumed = false;
+  /** Its value must be short. */
+  short = false;
+  /** A member that is called where it is named. */
+  called = false;
+  sorting = false;
+  looped = false;
+  /** A loop of the program's own that can be left between two turns. */
+  stepped = false;
+  /** What a literal is, whenever it is evaluated. */
+  constant: Value | undefined;
+}
+
+/** What a template's nodes cost, found once for all renderings. */
 export class Costs {
-  /** Their containers are gone through, copied or spelled out, not only referred to. */
-  readonly consumed = new WeakSet<object>();
-  /** Their values must be short. */
-  readonly short = new WeakSet<object>();
-  /** Members that are called where they are named. */
-  readonly called = new WeakSet<object>();
-  readonly sorting = new WeakSet<object>();
-  readonly looped = new WeakSet<object>();
-  /** Loops of the program's own that can be left between two turns. */
-  readonly stepped = new WeakSet<object>();
   /** Nodes in all. A macro's definition is searched through each time it is come upon. */
   nodes = 0;
+  /** Members of `loop` that are looked at. */
+  readonly loopMembers: readonly string[];
+  readonly #costs = new Map<object, Cost>();
+  /** Of `loop`: what is named of it, and how often it is named without. */
+  readonly #named = new Set<string>();
+  #whole = 0;
 
   constructor(program: Node) {
     this.#visit(program);
-    for (const statement of program.body as Node[]) if (isPlainLoop(statement)) this.stepped.add(statement);
+    this.loopMembers = loopMembers(this.#whole === 0 ? this.#named : null);
+    for (const statement of program.body as Node[]) this.of(statement).stepped = isPlainLoop(statement);
+  }
+
+  of(node: Node): Cost {
+    const known = this.#costs.get(node);
+    if (known !== undefined) return known;
+    const cost = new Cost();
+    this.#costs.set(node, cost);
+    return cost;
   }
 
   #visit(value: unknown): void {
@@ -41,27 +65,28 @@ export class Costs {
   }
 
   #note(node: Node): void {
+    this.#noteValue(node);
     for (const block of [node.body, node.alternate, node.defaultBlock]) {
-      if (Array.isArray(block)) for (const statement of block) this.consumed.add(statement);
+      if (Array.isArray(block)) for (const statement of block) this.of(statement).consumed = true;
     }
     if (node.type === "For") {
       const iterable = node.iterable as Node;
       const over = iterable.type === "SelectExpression" ? iterable.lhs : iterable;
       this.#consume(over);
-      this.looped.add(over as Node);
+      this.of(over as Node).looped = true;
     } else if (node.type === "SpreadExpression" || node.type === "KeywordSpreadExpression") {
       this.#consume(node.argument);
     } else if (node.type === "BinaryExpression") {
       const operator = (node.operator as { value: string }).value;
       this.#consume(node.left, operator !== "and" && operator !== "or");
       this.#consume(node.right, operator !== "and" && operator !== "or");
-      if (operator === "in" || operator === "not in") this.short.add(node.left as Node);
+      if (operator === "in" || operator === "not in") this.of(node.left as Node).short = true;
     } else if (node.type === "FilterExpression" || node.type === "FilterStatement") {
       const filter = node.filter as Node;
       const call = filter.type === "CallExpression";
       const name = (call ? (filter.callee as Node).value : filter.value) as string;
       this.#consume(node.operand, !GLANCES.includes(name));
-      if (SORTS.includes(name)) this.sorting.add(node);
+      if (SORTS.includes(name)) this.of(node).sorting = true;
       if (call) this.#limit(name, filter.args as Node[]);
     } else if (
       node.type === "CallExpression" &&
@@ -69,23 +94,38 @@ export class Costs {
       node.callee.type === "MemberExpression"
     ) {
       const name = (node.callee.property as Node).value as string;
-      this.called.add(node.callee);
-      if (SORTS.includes(name)) this.sorting.add(node);
+      this.of(node.callee).called = true;
+      if (SORTS.includes(name)) this.of(node).sorting = true;
       this.#limit(name, node.args as Node[]);
     }
   }
 
+  /** What its value will be, as far as that is known beforehand. */
+  #noteValue(node: Node): void {
+    const { type, value } = node;
+    const literal = type === "StringLiteral" || (type === "IntegerLiteral" && Number.isInteger(value));
+    if (literal) this.of(node).constant = toValue(value);
+    if (isLoop(node)) this.#whole++;
+    if (type !== "MemberExpression" || node.computed || !isLoop(node.object as Node)) return;
+    this.#named.add((node.property as Node).value as string);
+    this.#whole--;
+  }
+
   #consume(node: unknown, does = true): void {
-    if (does && isNode(node)) this.consumed.add(node);
+    if (does && isNode(node)) this.of(node).consumed = true;
   }
 
   #limit(name: string, args: Node[]): void {
     if (!MULTIPLIES.includes(name)) return;
     for (const arg of args) {
       const given = arg.type === "KeywordArgumentExpression" ? arg.value : (arg.argument ?? arg);
-      this.short.add(given as Node);
+      this.of(given as Node).short = true;
     }
   }
+}
+
+function isLoop({ type, value }: Node): boolean {
+  return type === "Identifier" && value === "loop";
 }
 
 /** Whether a statement is a loop over a list, with one name, that goes through all of it. */

@@ -11,10 +11,16 @@ const STRIPS: Record<string, (text: string, characters: string) => string> = {
 };
 
 const FUNCTIONS = Object.fromEntries(
-  Object.entries(STRIPS).map(([name, strip]) => [functionName(name), strip]),
+  Object.entries(STRIPS).map(([name, strip]) => [
+    functionName(name),
+    (text: unknown, characters: unknown) => {
+      if (typeof text === "string" && typeof characters === "string") return strip(text, characters);
+      throw new Error(`its ${name}() is not of a text, or not with one`);
+    },
+  ]),
 );
 
-/** Messages that are templated without a break, at some 0.1 ms each. */
+/** Messages that are templated without a break: well below a millisecond's work. */
 const TURNS_A_STEP = 32;
 
 /** Qwen3's has 4,000 characters. */
@@ -26,7 +32,7 @@ const LONGEST_SOURCE = 1 << 18;
  */
 export class JinjaTemplate {
   readonly #program: Node;
-  readonly #costs: Costs;
+  #costs: Costs;
 
   /** Throws an Error when the source is no template, or one without end. */
   constructor(source: string) {
@@ -39,6 +45,7 @@ export class JinjaTemplate {
   /** Replaces the template's own texts, as it writes them and as it compares with them. */
   rewrite(text: (own: string) => string): void {
     rewriteTexts(this.#program, text);
+    this.#costs = new Costs(this.#program);
   }
 
   /** Throws an Error where the template refuses what it is given, or takes more work than a template should. */

@@ -1,27 +1,7 @@
-import { Environment, Interpreter } from "@huggingface/jinja";
-import type { Costs, Node } from "./costs.js";
-
-/** A string, a number, …; an array's or object's values are Values themselves. */
-interface Value {
-  type: string;
-  value: unknown;
-}
-
-interface Scope {
-  set(name: string, value: unknown): Value;
-  setVariable(name: string, value: Value): void;
-  lookupVariable(name: string): Value;
-}
-
-/** The package's types do not resolve in an ES module. */
-const BaseInterpreter = Interpreter as unknown as new (
-  scope: Scope,
-) => {
-  readonly global: Scope;
-  run(program: Node): Value;
-  evaluate(node: Node | undefined, scope: Scope): Value;
-  evaluateBlock(statements: Node[], scope: Scope): Value;
-};
+import type { Cost, Costs, Node } from "./costs.js";
+import { FrugalInterpreter } from "./frugal-interpreter.js";
+import { loopVariable } from "./loop-variable.js";
+import { newScope, type Scope, toValue, type Value } from "./values.js";
 
 /** Work is counted in characters read or written; a node's evaluation takes as long as this many. */
 const STEP = 16;
@@ -50,20 +30,20 @@ const LONGEST_ARGUMENT = 128;
  * values it is given and makes, and these are counted; the few steps that multiply (`replace`, `join` and the like) are
  * held to short arguments. A version that adds steps of that kind has to be read for them first: it is pinned.
  */
-export class MeteredInterpreter extends BaseInterpreter {
+export class MeteredInterpreter extends FrugalInterpreter {
   readonly #costs: Costs;
   readonly #weights = new WeakMap<object, number>();
   readonly #largest: number;
   #work: number;
 
   constructor(costs: Costs, variables: Record<string, unknown>) {
-    super(environment(variables));
+    super(scopeOf(variables, GLOBALS));
     this.#costs = costs;
     this.#largest = Number.POSITIVE_INFINITY;
     this.#work = Number.POSITIVE_INFINITY;
     let size = 0;
     for (const name of Object.keys(variables)) {
-      const { type, value } = this.global.lookupVariable(name);
+      const { type, value } = this.global.variables.get(name) as Value;
       size += this.#weigh(type, value);
     }
     this.#largest = SIZE.base + SIZE.perCharacter * size;
@@ -72,8 +52,10 @@ export class MeteredInterpreter extends BaseInterpreter {
 
   override evaluate(node: Node | undefined, scope: Scope): Value {
     this.#spend(STEP);
-    const value = super.evaluate(node, scope);
-    if (node !== undefined && value !== undefined) this.#account(node, value);
+    if (node === undefined) return super.evaluate(node, scope);
+    const cost = this.#costs.of(node);
+    const value = cost.constant ?? super.evaluate(node, scope);
+    if (value !== undefined) this.#account(node, cost, value);
     return value;
   }
 
@@ -81,7 +63,7 @@ export class MeteredInterpreter extends BaseInterpreter {
   *steps(program: Node, turns: number): Generator<void, string> {
     let text = "";
     for (const statement of program.body as Node[]) {
-      const list = this.#costs.stepped.has(statement)
+      const list = this.#costs.of(statement).stepped
         ? this.evaluate(statement.iterable as Node, this.global)
         : null;
       if (list?.type === "ArrayValue") text += yield* this.#loop(statement, list.value as Value[], turns);
@@ -92,12 +74,12 @@ export class MeteredInterpreter extends BaseInterpreter {
 
   /** As the interpreter's own loop. */
   *#loop({ loopvar, body, defaultBlock }: Node, items: Value[], turns: number): Generator<void, string> {
-    const scope: Scope = new Environment(this.global);
+    const scope = newScope(this.global);
     if (items.length === 0) return this.evaluateBlock(defaultBlock as Node[], scope).value as string;
     let text = "";
     for (const [i, item] of items.entries()) {
       if (i > 0 && i % turns === 0) yield;
-      scope.setVariable("loop", loopVariable(items, i));
+      scope.setVariable("loop", loopVariable(this.#costs.loopMembers, items, i));
       scope.setVariable((loopvar as Node).value as string, item);
       text += this.evaluateBlock(body as Node[], scope).value;
     }
@@ -106,22 +88,20 @@ export class MeteredInterpreter extends BaseInterpreter {
   }
 
   /** Takes the cost of a node's value from the work that is left. */
-  #account(node: Node, { type, value }: Value): void {
-    const costs = this.#costs;
-    const times = costs.sorting.has(node) ? SORTING : 1;
+  #account(node: Node, cost: Cost, { type, value }: Value): void {
+    const times = cost.sorting ? SORTING : 1;
     if (typeof value === "string") {
       if (value.length > this.#largest) throw new Error("it makes a text too large");
       this.#spend(value.length * times);
     } else if (typeof value === "object" && value !== null) {
-      if (!refers(node) || costs.consumed.has(node)) this.#spend(this.#weigh(type, value) * times);
-      if (costs.looped.has(node))
-        this.#spend(TURN * (value instanceof Map ? value.size : (value as []).length));
+      if (!refers(node) || cost.consumed) this.#spend(this.#weigh(type, value) * times);
+      if (cost.looped) this.#spend(TURN * (value instanceof Map ? value.size : (value as []).length));
     } else if (type === "UndefinedValue" && node.type === "Identifier") this.#spend(UNKNOWN_NAME);
     else if (type === "FunctionValue" && node.type === "MemberExpression") {
-      if (node.computed || !costs.called.has(node)) throw new Error("it calls a method in a roundabout way");
+      if (node.computed || !cost.called) throw new Error("it calls a method in a roundabout way");
     }
-    if (node.type === "Macro" || node.type === "CallStatement") this.#spend(STEP * costs.nodes);
-    if (costs.short.has(node)) this.#requireShort(type, value);
+    if (node.type === "Macro" || node.type === "CallStatement") this.#spend(STEP * this.#costs.nodes);
+    if (cost.short) this.#requireShort(type, value);
   }
 
   #spend(work: number): void {
@@ -160,31 +140,18 @@ export class MeteredInterpreter extends BaseInterpreter {
   }
 }
 
-/** What a loop's body knows as `loop`. */
-function loopVariable(items: readonly Value[], i: number): Value {
-  const left = items.length - i;
-  const from = { index: i + 1, index0: i, first: i === 0 };
-  const to = { revindex: left, revindex0: left - 1, last: left === 1, length: items.length };
-  const others = { previtem: undefined, nextitem: undefined };
-  const loop: Value = new Environment().set("loop", { ...from, ...to, ...others });
-  const members = loop.value as Map<string, Value>;
-  if (i > 0) members.set("previtem", items[i - 1]);
-  if (left > 1) members.set("nextitem", items[i + 1]);
-  return loop;
-}
-
 /** Whether a node's value is one that was there before. */
 function refers(node: Node): boolean {
   if (node.type === "MemberExpression") return (node.property as Node).type !== "SliceExpression";
   return node.type === "Identifier";
 }
-/** What Jinja gives every template, and the variables of one rendering. */
-function environment(variables: Record<string, unknown>): Scope {
-  const scope: Scope = new Environment();
-  const globals = { true: true, false: false, none: null, True: true, False: false, None: null };
-  for (const [name, value] of Object.entries({ ...globals, range, raise_exception: raise, ...variables })) {
-    scope.set(name, value);
-  }
+const GIVEN = { true: true, false: false, none: null, True: true, False: false, None: null };
+/** What Jinja gives every template. None writes to it, but to scopes of its own. */
+const GLOBALS = scopeOf({ ...GIVEN, range, raise_exception: raise });
+
+function scopeOf(variables: Record<string, unknown>, parent?: Scope): Scope {
+  const scope = newScope(parent);
+  for (const [name, value] of Object.entries(variables)) scope.setVariable(name, toValue(value));
   return scope;
 }
 

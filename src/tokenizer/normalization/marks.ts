@@ -28,9 +28,22 @@ export class Marks {
 
   /** What was rendered, in control tokens and the text between them. */
   parts(rendered: string): Part[] {
-    return rendered
-      .split(new RegExp(`(${this.nonce}x\\d+x)`))
-      .filter((part) => part !== "")
-      .map((part) => this.#ids.get(part) ?? part);
+    const { nonce } = this;
+    const parts: Part[] = [];
+    let from = 0;
+    for (let at = rendered.indexOf(nonce); at !== -1; at = rendered.indexOf(nonce, Math.max(at + 1, from))) {
+      NUMBER.lastIndex = at + nonce.length;
+      const number = NUMBER.exec(rendered)?.[0];
+      if (number === undefined) continue;
+      if (at > from) parts.push(rendered.slice(from, at));
+      const mark = nonce + number;
+      parts.push(this.#ids.get(mark) ?? mark);
+      from = at + mark.length;
+    }
+    if (from < rendered.length) parts.push(rendered.slice(from));
+    return parts;
   }
 }
+
+/** What a mark ends with. */
+const NUMBER = /x\d+x/y;

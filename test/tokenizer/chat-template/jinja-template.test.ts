@@ -119,6 +119,23 @@ test.each([
   expect(() => new JinjaTemplate(source)).toThrow();
 });
 
+test("bounds are a number of steps, which is the same however a rendering is done", () => {
+  const turn =
+    "{% set x = a.role ~ 'b' %}{% if x == 'ab' and (loop.first or not missing) %}{{ [x, 1] | length }}{{ x + 'c' }}{% endif %}" +
+    "{% if a.gone is none %}1{% endif %}";
+  const turns = (count: number) =>
+    `{% set a = {'role': 'a'} %}{% for i in range(${count}) %}${turn.repeat(6)}{% endfor %}`;
+  expect(render(turns(3347))).toBe("2abc".repeat(6 * 3347));
+  expect(() => render(turns(3348))).toThrow(/more work/);
+});
+
+test.each(["[1, 'a'].lstrip('a')", "messages.strip('a')", "'a'.rstrip(none)", "'a'.strip(1)"])(
+  "%s, of no text or without one, is refused",
+  (source) => {
+    expect(() => render(`{{ ${source} }}`)).toThrow(/not of a text/);
+  },
+);
+
 test("nothing of JavaScript's own can be reached", () => {
   expect(() => render("{{ ''.constructor.constructor('return process')() }}")).toThrow();
   expect(render("{{ messages.__proto__ }}{{ messages.constructor }}")).toBe("");
