@@ -55,7 +55,7 @@ export async function listenAt(
   timeouts = TIMEOUTS,
 ): Promise<Listening> {
   const server = createAdaptorServer({
-    fetch: (request, env) => answer(service, request, (env as HttpBindings).incoming),
+    fetch: (request, env) => answer(service, request, env as HttpBindings),
     serverOptions: { ...timeouts, IncomingMessage: Http1Message },
   }) as Server;
   if (service.upgrade) {
@@ -117,16 +117,23 @@ class Http1Message extends IncomingMessage {
  * A refusal goes out once the body has come, though nobody wants it: on a connection with an unread rest the client might
  * not get it, and would lose what it asks next.
  */
-async function answer(service: Service, request: Request, incoming: IncomingMessage): Promise<Response> {
+async function answer(
+  service: Service,
+  request: Request,
+  { incoming, outgoing }: HttpBindings,
+): Promise<Response> {
   const response = await service.fetch(request);
   const closes = response.headers.get("connection") === "close";
   const unread = closes || response.status === 413 || (response.status >= 400 && !request.bodyUsed);
-  if (!unread) return response;
+  // Who reads the body may go on while it is answered, as an API does that refuses an upload before its end.
+  const early = !unread && request.bodyUsed && !incoming.readableEnded;
+  if (!unread && !early) return response;
   const headers = new Headers(response.headers);
-  if (await readToEnd(incoming)) headers.delete("connection");
+  if (unread && (await readToEnd(incoming))) headers.delete("connection");
   else {
     headers.set("connection", "close");
     closeLate(incoming.socket);
+    if (early) outgoing.once("finish", () => void readToEnd(incoming));
   }
   return new Response(response.body, { status: response.status, headers });
 }

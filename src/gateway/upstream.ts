@@ -1,4 +1,5 @@
 import { RequestError } from "./api-error.js";
+import { hearOut } from "./late-failure.js";
 import { POLICY_HEADER } from "./policies/policy-override.js";
 import type { RequestRecord } from "./record/record.js";
 
@@ -32,6 +33,7 @@ export class Upstream {
   /** @param url the API's address, with or without the `/v1` that its paths begin with */
   constructor(url: string) {
     const { origin, pathname } = new URL(url);
+    hearOut(origin);
     this.#base = origin + pathname.replace(/\/+$/, "").replace(/\/v1$/, "");
   }
 
