@@ -55,7 +55,7 @@ const CACHE_OVER_WEIGHTS = 0.5;
  */
 const CACHE_OVER_KEPT_WEIGHTS = 3;
 /** Bytes of weights that stay there. */
-const MOST_KEPT = 32 * 2 ** 20;
+export const MOST_KEPT = 32 * 2 ** 20;
 
 /** On the CPU a copy writes as well as reads, and on one thread. Measured in w8a8: 17 ms of 850 tokens against 6. */
 const COPY_OVER_ATTENTION = 3;
@@ -90,7 +90,8 @@ export function tokensAsLargeAsWeights(manifest: Manifest, shape: CacheShape): n
   return weightBytes(manifest) / slotBytes({ ...shape, capacity: 1 });
 }
 
-function weightBytes({ files, config, dtype }: Manifest): number {
+/** Bytes of all weights that a step multiplies with. */
+export function weightBytes({ files, config, dtype }: Manifest): number {
   const tableBytes = config.vocabSize * config.hiddenSize * (dtype === "bf16" || dtype === "fp16" ? 2 : 1);
   return Math.max(0, files[WEIGHTS_FILE] - tableBytes);
 }

@@ -8,10 +8,12 @@ import type { DeviceId, DeviceName } from "../runtime/devices/device-id.js";
 import type { Session } from "../runtime/session.js";
 import type { ElementType } from "../runtime/tensor.js";
 import { BatchRunner } from "./batch.js";
+import { BranchRunner } from "./branch-runner.js";
 import { type CacheShape, KvCache, slotBytes } from "./cache.js";
 import { affordableGap, stepCosts, tokensAsLargeAsWeights } from "./costs.js";
+import { GuestRuns } from "./guest-runs.js";
 import { longRanges, longStepLengths } from "./long-steps.js";
-import { chooseDevice, openSession } from "./open-session.js";
+import { chooseDevice, hasBranches, openBranches, openSession } from "./open-session.js";
 import type { StepRange } from "./recorded-steps.js";
 import { type RecordingReport, recordSteps } from "./recording.js";
 import { BuddyRanges, NearbyRows } from "./rows.js";
@@ -65,6 +67,7 @@ export class Engine {
   readonly session: Session;
   readonly #cache: KvCache;
   readonly #runner: BatchRunner;
+  readonly #guestRuns: GuestRuns;
   readonly #scheduler: Scheduler;
   readonly #scheduling: SchedulerOptions;
   /** What a GPU records. */
@@ -75,7 +78,7 @@ export class Engine {
 
   private constructor(
     manifest: Manifest,
-    session: Session,
+    { session, branches }: { session: Session; branches: (() => Promise<Session>) | null },
     threads: number,
     shape: CacheShape,
     maxTokens: number,
@@ -93,6 +96,8 @@ export class Engine {
     const costs = stepCosts(manifest, shape, device);
     const largest = Math.max(Math.min(costs.loneChunk + (costs.leftover ?? 0), maxTokens), shape.slots);
     this.#runner = new BatchRunner(session, this.#cache, outputs, largest);
+    const open = branches && (async () => new BranchRunner(await branches(), this.#cache, outputs, largest));
+    this.#guestRuns = new GuestRuns(this.#runner, manifest, open);
     const affordable = tokensAsLargeAsWeights(manifest, shape);
     const halved = new BuddyRanges(shape.slots, affordable);
     const longSteps = device.recorder ? longStepLengths() : [];
@@ -105,7 +110,7 @@ export class Engine {
       ...(longSteps.length > 0 && { fewTokens: 1, recordedChunks: longSteps }),
       ...(!this.#runner.padsChunks && { chunkLengths: device.defaults.paddedLengths }),
     };
-    this.#scheduler = new Scheduler(this.#runner, this.#cache, this.#scheduling);
+    this.#scheduler = this.#newScheduler();
     this.#limits = { maxTokens, vocabSize: config.vocabSize, outputs };
   }
 
@@ -139,7 +144,8 @@ export class Engine {
     };
     // Before native code reads them.
     const requireUnchanged = await verifyFiles(dir, manifest, options.cacheDir ?? modelCache());
-    const session = await openSession(dir, manifest, deviceId, threads);
+    const source = { dir, manifest, deviceId, threads };
+    const session = await openSession(source);
     let engine: Engine | undefined;
     try {
       await requireUnchanged();
@@ -148,7 +154,10 @@ export class Engine {
       const slots = options.maxStreams ?? defaultSlots(slotBytes(slot), room);
       const shape = { ...slot, slots };
       const kept = keptTokens(options.prefixCache, shape, room);
-      engine = new Engine(manifest, session, threads, shape, maxTokens, kept);
+      const branches = hasBranches(manifest)
+        ? () => requireUnchanged().then(() => openBranches(source))
+        : null;
+      engine = new Engine(manifest, { session, branches }, threads, shape, maxTokens, kept);
       if (session.device.defaults.paddedLengths) await engine.#prepare(options);
       await engine.#test(dir);
       return engine;
@@ -200,7 +209,7 @@ export class Engine {
     const { selfTest } = this.manifest;
     if (!selfTest) return;
     // Of its own, so that the first prompt does not take these tokens for another stream's.
-    const scheduler = new Scheduler(this.#runner, this.#cache, this.#scheduling);
+    const scheduler = this.#newScheduler();
     const sequence = new Sequence(this.#limits, scheduler);
     scheduler.admit(sequence);
     try {
@@ -208,6 +217,10 @@ export class Engine {
     } finally {
       await scheduler.stop();
     }
+  }
+
+  #newScheduler(): Scheduler {
+    return new Scheduler(this.#runner, this.#guestRuns, this.#cache, this.#scheduling);
   }
 
   /** Recorded steps (CUDA graphs). */
@@ -276,7 +289,8 @@ export class Engine {
 
   /** Closes every sequence and frees the model. Idempotent. */
   close(): Promise<void> {
-    this.#closed ??= this.#scheduler.stop().then(() => {
+    this.#closed ??= this.#scheduler.stop().then(async () => {
+      await this.#guestRuns.release();
       this.#runner.release();
       this.session.release();
       this.#cache.free();

@@ -47,6 +47,11 @@ export function requireFinite(
   }
 }
 
+/** Whether all that a step gives for its first tokens is finite, of a model that gives each of its outputs for each of them. */
+export function areFinite(logits: Logits, outputs: readonly ModelOutput[], tokens: number): boolean {
+  return outputs.every(({ name, width }) => logits[name].subarray(0, tokens * width).every(Number.isFinite));
+}
+
 function notFinite(position: number): NumericError {
   return new NumericError(
     "LOGITS_NOT_FINITE",

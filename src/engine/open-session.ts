@@ -1,24 +1,51 @@
 import { join } from "node:path";
 import { DeviceError, InputError, ModelError } from "../errors.js";
-import { type Manifest, MODEL_FILE } from "../model/manifest.js";
+import { BRANCHES_FILE, type Manifest, MODEL_FILE } from "../model/manifest.js";
 import { CPU, type DeviceId, type DeviceName, parseDevice } from "../runtime/devices/device-id.js";
 import { openDevice } from "../runtime/devices/open.js";
 import { mustWidenBytes } from "../runtime/integer-kernels.js";
 import { Session } from "../runtime/session.js";
+import { MOST_KEPT, weightBytes } from "./costs.js";
+
+/** A model directory, and where it is to run. */
+export interface SessionSource {
+  dir: string;
+  manifest: Manifest;
+  deviceId: DeviceId;
+  threads: number;
+}
 
 /** @throws {DeviceError} ORT_NOT_FOUND, KERNEL_INEXACT, CUDA_UNAVAILABLE, CUDA_ERROR, NODE_ON_CPU; @throws {ModelError} MODEL_NOT_LOADED */
-export async function openSession(
-  dir: string,
-  manifest: Manifest,
-  deviceId: DeviceId,
-  threads: number,
+export function openSession(source: SessionSource): Promise<Session> {
+  return open(source, MODEL_FILE, true);
+}
+
+/** Whether a model has a graph for runs of several branches. */
+export function hasBranches({ files }: Manifest): boolean {
+  return Object.hasOwn(files, BRANCHES_FILE);
+}
+
+/**
+ * The session of that graph. Large weights stay mapped as they lie in the file, so that it has next to no memory of its own.
+ *
+ * @throws as `openSession`
+ */
+export function openBranches(source: SessionSource): Promise<Session> {
+  return open(source, BRANCHES_FILE, weightBytes(source.manifest) < MOST_KEPT);
+}
+
+async function open(
+  { dir, manifest, deviceId, threads }: SessionSource,
+  file: string,
+  prepack: boolean,
 ): Promise<Session> {
   const widenBytes = manifest.dtype === "w8a8" && (await mustWidenBytes(manifest.sumsFit16Bits));
   try {
-    return await Session.load(join(dir, MODEL_FILE), {
+    return await Session.load(join(dir, file), {
       device: await openDevice(deviceId),
       threads,
       widenBytes,
+      prepack,
       // Over an int8 cache the kernel without tiling is the faster one for single tokens (bench/results).
       flashAttention: manifest.kvCache !== "int8",
     });
@@ -26,7 +53,7 @@ export async function openSession(
     if (cause instanceof DeviceError && cause.code !== "ORT_ERROR") throw cause;
     throw new ModelError(
       "MODEL_NOT_LOADED",
-      `ONNX Runtime cannot load ${join(dir, MODEL_FILE)}: ${(cause as Error).message}. Export the model again.`,
+      `ONNX Runtime cannot load ${join(dir, file)}: ${(cause as Error).message}. Export the model again.`,
       { cause },
     );
   }

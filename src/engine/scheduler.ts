@@ -2,6 +2,7 @@ import { ClosedError, type GuardError, QueueFullError } from "../errors.js";
 import type { BatchRunner } from "./batch.js";
 import type { KvCache } from "./cache.js";
 import { fitInRow, isBetterApart, type StepCosts } from "./costs.js";
+import type { GuestRuns } from "./guest-runs.js";
 import type { RowPlan, RowRange } from "./rows.js";
 import type { Sequence, SequenceOwner } from "./sequence.js";
 import { type PrefixTotals, Slots } from "./slots.js";
@@ -26,8 +27,9 @@ interface Step {
   group: Sequence[];
   rows: RowRange;
   length: number;
-  /** In whose row the only one of the group runs, behind what that holds. */
+  /** In whose row those of the group run, behind what that holds, and how many tokens of its own it brings. */
   host?: Sequence;
+  own?: number;
 }
 
 /**
@@ -36,6 +38,7 @@ interface Step {
  */
 export class Scheduler implements SequenceOwner {
   readonly #runner: BatchRunner;
+  readonly #guestRuns: GuestRuns;
   readonly #options: SchedulerOptions;
   readonly #slots: Slots;
   readonly #waiting = new Set<Sequence>();
@@ -53,8 +56,9 @@ export class Scheduler implements SequenceOwner {
   /** When anything else ran last. */
   #busyAt = Number.NEGATIVE_INFINITY;
 
-  constructor(runner: BatchRunner, cache: KvCache, options: SchedulerOptions) {
+  constructor(runner: BatchRunner, guestRuns: GuestRuns, cache: KvCache, options: SchedulerOptions) {
     this.#runner = runner;
+    this.#guestRuns = guestRuns;
     this.#options = options;
     this.#slots = new Slots(cache, options.keptTokens, (counts, length) => fitInRow(options, counts, length));
   }
@@ -134,7 +138,7 @@ export class Scheduler implements SequenceOwner {
       await new Promise(setImmediate);
       await this.#slots.begin(this.#ready);
       const steps = this.#plan();
-      for (const step of steps) await (step.host ? this.#stepAsGuest(step, step.host) : this.#step(step));
+      for (const step of steps) await (step.host ? this.#stepAsGuests(step, step.host) : this.#step(step));
       // Some were fed while others began, and have to begin first.
       if (steps.length > 0 || this.#toBegin()) continue;
       this.#loop = null;
@@ -171,20 +175,19 @@ export class Scheduler implements SequenceOwner {
     }
   }
 
-  /** A run for one that has no row of its own yet. */
-  async #stepAsGuest({ group: [guest], length }: Step, host: Sequence): Promise<void> {
-    const { slot, length: behind } = host;
-    if (guest.slot === null || slot === null) return;
+  /** A run for those that have no row of their own yet. */
+  async #stepAsGuests({ group, own = 0 }: Step, host: Sequence): Promise<void> {
+    const guests = group.filter((guest) => guest.slot !== null);
+    if (guests.length === 0 || host.slot === null) return;
     this.#running = [host];
     try {
-      const batch = { firstRow: slot, rows: [guest.behind(behind)], active: [true], length };
-      guest.advanceAhead(behind, length, await this.#runner.run(batch));
+      await this.#guestRuns.run({ guests, own }, host);
     } catch (error) {
-      guest.close(error as GuardError);
+      for (const guest of guests) guest.close(error as GuardError);
     } finally {
       this.#running = [];
       this.#busyAt = performance.now();
-      this.#slots.leave(guest);
+      for (const guest of guests) this.#slots.leave(guest);
       if (host.failure) this.#vacate(host);
     }
   }
@@ -211,13 +214,16 @@ export class Scheduler implements SequenceOwner {
     if (apart.length > 0 && (this.#chunkNext || together.length === 0)) {
       this.#chunkNext = false;
       const alone = this.#nextOf(apart, pending);
-      const host = hosts.get(alone);
-      if (host)
-        return [{ group: [alone], rows: { first: host.slot!, count: 1 }, length: pending.get(alone)!, host }];
       const small = alone.background || performance.now() - this.#togetherAt < RECENT_MS;
       const { sharedChunk, loneChunk, leftover = 0 } = this.#options;
       const count = pending.get(alone)!;
       const [usual, more] = small ? [sharedChunk, 0] : [loneChunk, leftover];
+      const host = hosts.get(alone);
+      if (host) {
+        const others = [...hosts.keys()].filter((guest) => guest !== alone && hosts.get(guest) === host);
+        const { guests, own } = this.#guestRuns.group([alone, ...others], host, usual + more);
+        return [{ group: guests, rows: { first: host.slot!, count: 1 }, length: count, host, own }];
+      }
       const length = this.#chunkLength(count, count > usual + more ? usual : count);
       return [{ group: [alone], rows: { first: alone.slot!, count: 1 }, length }];
     }

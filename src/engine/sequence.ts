@@ -174,14 +174,14 @@ export class Sequence {
     };
   }
 
-  /** Takes what such a run of `count` tokens gave. If the sequence goes on, they run again in its own row. */
-  advanceAhead(position: number, count: number, logits: Logits): void {
+  /** Takes what a run gave for such tokens, from index `from` on. If the sequence goes on, they run again in its own row. */
+  advanceAhead(position: number, count: number, logits: Logits, from = 0): void {
     this.#ahead((beginning) => {
       this.#count(position, count);
       for (let i = 0; i < count && !this.#failure; i++) {
         const place = tailPlace(i, count, 0, this.#tail);
-        requireFinite(logits, this.limits.outputs, i, position + i, place);
-        beginning.give(logits, i, position + i, place);
+        requireFinite(logits, this.limits.outputs, from + i, position + i, place);
+        beginning.give(logits, from + i, position + i, place);
       }
     });
   }

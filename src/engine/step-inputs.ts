@@ -13,17 +13,32 @@ export class StepInputs {
   readonly lengths: Int32Array;
   /** [rows, length] int64 */
   readonly ids: BigInt64Array;
+  /** Each token's position, where the model is told it: [rows, length] int64 */
+  readonly positions: BigInt64Array | null;
   /** Whether the model is told of how many of a row's last tokens logits are wanted. */
   readonly asks: boolean;
   readonly #block: InputBuffer;
   readonly #idsAt: number;
+  readonly #positionsAt: number;
   readonly #total: HostScalar<Int32Array>;
   readonly #asked: HostScalar<BigInt64Array> | null;
 
   /** @param tokens the most that a step holds @throws {DeviceError} OUT_OF_MEMORY */
-  constructor(device: Device, outputs: readonly ModelOutput[], rows: number, tokens: number) {
+  constructor(
+    device: Device,
+    outputs: readonly ModelOutput[],
+    rows: number,
+    tokens: number,
+    withPositions = false,
+  ) {
     this.#idsAt = aligned(rows * ELEMENT.int32.bytes);
-    this.#block = new InputBuffer(this.#idsAt + tokens * ELEMENT.int64.bytes, device);
+    const idBytes = tokens * ELEMENT.int64.bytes;
+    this.#positionsAt = aligned(this.#idsAt + idBytes);
+    this.#block = new InputBuffer(
+      withPositions ? this.#positionsAt + idBytes : this.#idsAt + idBytes,
+      device,
+    );
+    this.positions = withPositions ? new BigInt64Array(this.#block.view(), this.#positionsAt, tokens) : null;
     this.lengths = new Int32Array(this.#block.view(), 0, rows);
     this.ids = new BigInt64Array(this.#block.view(), this.#idsAt, tokens);
     // The kernels' own launch depends on these, so they are read on the host even where those run on a GPU.
@@ -48,18 +63,22 @@ export class StepInputs {
     this.lengths.fill(length - 1);
   }
 
-  /** Lets the kernels see the lengths, and the ids of so many tokens. */
+  /** Lets the kernels see the lengths, and the ids of so many tokens; their positions too, where they are told. */
   publish(tokens: number): void {
-    this.#block.publish(this.#idsAt + tokens * ELEMENT.int64.bytes);
+    const from = this.positions ? this.#positionsAt : this.#idsAt;
+    this.#block.publish(from + tokens * ELEMENT.int64.bytes);
   }
 
   /** To be bound for steps of a shape. */
   tensors(rows: number, length: number): [string, Tensor][] {
     const { memory } = this.#block;
-    return [
+    const inputs: [string, Tensor][] = [
       ["input_ids", Tensor.view(memory, this.#idsAt, "int64", [rows, length])],
       ["seqlens_k", Tensor.view(memory, 0, "int32", [rows])],
     ];
+    if (this.positions)
+      inputs.push(["position_ids", Tensor.view(memory, this.#positionsAt, "int64", [rows, length])]);
+    return inputs;
   }
 
   /** Binds what is the same for steps of all shapes. */

@@ -6,6 +6,7 @@ import { namingAbort, StorageError } from "../errors.js";
 import { hashFiles } from "../model/file-hashes.js";
 import { TAIL } from "../model/guard-outputs.js";
 import {
+  BRANCHES_FILE,
   type Comparison,
   type Device,
   type Dtype,
@@ -19,13 +20,14 @@ import { createSelfTest, type SelfTest, selfTestIds } from "../model/self-test.j
 import { Graph } from "../onnx/graph.js";
 import { PACKAGE } from "../package/package.js";
 import { TOKENIZER_FILES } from "../tokenizer/tokenizer-file.js";
+import { BRANCHING } from "./branches.js";
 import type { CacheScales } from "./byte-attention.js";
 import { createWeights } from "./formats/formats.js";
 import { addHeads } from "./heads.js";
 import { addLmHead } from "./lm-head.js";
 import type { AddOutputs } from "./outputs.js";
 import { padHeads } from "./padded-heads.js";
-import { addBackbone } from "./qwen3.js";
+import { addBackbone, type BackboneOptions } from "./qwen3.js";
 import { referenceLogits } from "./reference.js";
 import { chooseTarget, usualFormat } from "./target.js";
 import type { WeightSource } from "./weights.js";
@@ -118,14 +120,14 @@ async function write(
   requireAbsent(out);
   const { device, dtype, target } = chooseFormat(options);
   const source = padHeads(checkpoint);
-  const build = (cacheScales?: CacheScales[]): [Graph, ModelOutput[]] => {
+  const build = (varied: Pick<BackboneOptions, "cacheScales" | "branches"> = {}): [Graph, ModelOutput[]] => {
     const graph = new Graph();
     const weights = createWeights(source, dtype, target);
     const headWeights = dtype === "int4" ? createWeights(source, "int8", target) : weights;
     const backbone = { weights, headWeights, target };
     const hidden = addBackbone(graph, source, {
       ...backbone,
-      cacheScales,
+      ...varied,
       tail,
       headSize: checkpoint.config.headDim,
       positions: checkpoint.config.maxPositions + PADDING_POSITIONS,
@@ -137,6 +139,10 @@ async function write(
     const onWrite = (done: number, total: number) => options.onProgress?.("write", done, total);
     const [graph, outputs] = build();
     const { files, tensors } = await writeModel(dir, graph, PACKAGE, onWrite, options.signal);
+    if (device === "cpu" && tail === undefined && !options.calibrate && BRANCHING.includes(dtype)) {
+      const [branches] = build({ branches: true });
+      files[BRANCHES_FILE] = await rewriteGraph(dir, branches, PACKAGE, tensors, BRANCHES_FILE);
+    }
     for (const text of texts) {
       const file = basename(text);
       await copyFile(text, join(dir, file));
@@ -157,7 +163,7 @@ async function write(
     };
     if (options.calibrate) {
       await writeManifest(dir, content);
-      const [graph] = build(await options.calibrate(dir));
+      const [graph] = build({ cacheScales: await options.calibrate(dir) });
       options.signal?.throwIfAborted();
       files[MODEL_FILE] = await rewriteGraph(dir, graph, PACKAGE, tensors);
       content.kvCache = "int8";

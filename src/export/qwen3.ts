@@ -2,6 +2,7 @@ import type { GuardConfig } from "../model/config.js";
 import type { FloatType } from "../onnx/float.js";
 import { type Graph, MICROSOFT } from "../onnx/graph.js";
 import { ELEMENT } from "../runtime/tensor.js";
+import { addBranches } from "./branches.js";
 import { addByteAttention, type CacheScales } from "./byte-attention.js";
 import { addRotaryTables } from "./rotary.js";
 import { ASKED, addAsked, addTail } from "./tail.js";
@@ -33,6 +34,8 @@ export interface BackboneOptions {
   positions: number;
   /** Of how many of a run's last tokens the hidden state is wanted; of a run with fewer all. Default: of every token. */
   tail?: number;
+  /** Whether a run brings several branches of one row, and nothing else: see `addBranches`. */
+  branches?: boolean;
 }
 
 /**
@@ -58,6 +61,7 @@ export function addBackbone(graph: Graph, source: WeightSource, options: Backbon
   graph.input("seqlens_k", "int32", ["batch"]);
   graph.input("total_sequence_length", "int32", []);
   addRotaryTables(graph, config, options);
+  const branches = options.branches ? addBranches(graph) : [];
 
   const table = matrix("model.embed_tokens.weight", config.vocabSize, config.hiddenSize);
   let residual = options.weights.embed(graph, "embedding", ids, table);
@@ -71,7 +75,7 @@ export function addBackbone(graph: Graph, source: WeightSource, options: Backbon
     const name = `layers.${layer}`;
     // Behind the last keys and values nothing else is asked of the other tokens.
     const tail = layer + 1 === config.layers ? options.tail : undefined;
-    let mixed = addAttention(graph, source, options, layer, hidden, tail);
+    let mixed = addAttention(graph, source, options, { layer, hidden, tail, branches });
     if (tail !== undefined) residual = addTail(graph, residual, tail);
     if (tail !== undefined && options.target.asksForOutputs) {
       graph.input(ASKED, "int64", [1]);
@@ -117,18 +121,21 @@ export function addBackbone(graph: Graph, source: WeightSource, options: Backbon
   }
 }
 
-/**
- * What each token takes of the others, before `o_proj`: [batch, length, heads · head_dim]
- *
- * @param tail how many of a run's last tokens go on, if not all do
- */
+interface LayerInput {
+  layer: number;
+  hidden: string;
+  /** How many of a run's last tokens go on, if not all do. */
+  tail: number | undefined;
+  /** What `addBranches` gives, if the run brings branches. */
+  branches: string[];
+}
+
+/** What each token takes of the others, before `o_proj`: [batch, length, heads · head_dim] */
 function addAttention(
   graph: Graph,
   source: WeightSource,
   options: BackboneOptions,
-  layer: number,
-  hidden: string,
-  tail: number | undefined,
+  { layer, hidden, tail, branches }: LayerInput,
 ): string {
   const { config } = source;
   const { target, headSize, cacheScales } = options;
@@ -155,7 +162,7 @@ function addAttention(
         ...[q, k, v, `past.${layer}.key`, `past.${layer}.value`],
         ...["seqlens_k", "total_sequence_length", "rotary_cos", "rotary_sin"],
         // Position ids, attention bias, head sink and the cache's scales come before the norms.
-        ...(target.fusedQkNorm ? ["", "", "", "", "", ...norms] : []),
+        ...(target.fusedQkNorm ? ["", "", "", "", "", ...norms] : branches),
       ],
       [`${name}.mixed`, `present.${layer}.key`, `present.${layer}.value`],
       target.fusedQkNorm ? { ...attributes, qk_norm_epsilon: headEpsilon(config, headSize) } : attributes,

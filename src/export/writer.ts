@@ -63,26 +63,27 @@ export async function writeModel(
   } finally {
     await file.close();
   }
-  const modelBytes = await writeGraph(dir, graph, producer, tensors);
+  const modelBytes = await writeGraph(dir, graph, producer, tensors, MODEL_FILE);
   return { files: { [MODEL_FILE]: modelBytes, [WEIGHTS_FILE]: end }, tensors };
 }
 
 /**
- * Writes model.onnx anew over weights that are there already; constants that came to the graph since must be small.
- * Returns its size in bytes.
+ * Writes model.onnx anew, or another graph beside it, over weights that are there already; constants that came to the graph
+ * since must be small. Returns the file's size in bytes.
  */
 export async function rewriteGraph(
   dir: string,
   graph: Graph,
   producer: { name: string; version: string },
   written: OnnxTensor[],
+  file = MODEL_FILE,
 ): Promise<number> {
   const known = new Set(written.map(({ name }) => name));
   const tensors = [...written];
   for (const { name, type, dims, bytes, write } of graph.initializers) {
     if (!known.has(name)) tensors.push({ name, type, dims, data: await collect(name, bytes, write) });
   }
-  return writeGraph(dir, graph, producer, tensors);
+  return writeGraph(dir, graph, producer, tensors, file);
 }
 
 async function writeGraph(
@@ -90,6 +91,7 @@ async function writeGraph(
   graph: Graph,
   producer: { name: string; version: string },
   tensors: OnnxTensor[],
+  file: string,
 ): Promise<number> {
   const model = encodeModel({
     producer: producer.name,
@@ -97,7 +99,7 @@ async function writeGraph(
     opsets: graph.opsets,
     graph: { nodes: graph.nodes, tensors, inputs: graph.inputs, outputs: graph.outputs },
   });
-  await writeFile(join(dir, MODEL_FILE), model);
+  await writeFile(join(dir, file), model);
   return model.byteLength;
 }
 

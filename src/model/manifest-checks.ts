@@ -6,6 +6,7 @@ import { TOKENIZER_FILES } from "../tokenizer/tokenizer-file.js";
 import { isRecord } from "../validation/json.js";
 import { type GuardConfig, paddedHeadSize, parseConfig, rawConfig } from "./config.js";
 import {
+  BRANCHES_FILE,
   type Device,
   DTYPES,
   type Dtype,
@@ -20,7 +21,7 @@ import { selfTestComplaint } from "./self-test.js";
 /** A folder without one of these is no model. */
 const REQUIRED = [MODEL_FILE, WEIGHTS_FILE];
 /** What else a folder may have that decides what the model says. */
-const KNOWN = [...REQUIRED, ...TOKENIZER_FILES];
+const KNOWN = [...REQUIRED, BRANCHES_FILE, ...TOKENIZER_FILES];
 /** No vocabulary is larger. */
 const MAX_WIDTH = 2 ** 24;
 const MAX_TAIL = 64;

@@ -18,12 +18,14 @@ export const KV_CACHES = { float32: "fp32", bfloat16: "bf16", float16: "fp16" } 
 export const MANIFEST_FILE = "guard.json";
 export const MODEL_FILE = "model.onnx";
 export const WEIGHTS_FILE = "model.onnx.data";
+/** The same model over the same weights, for a run that brings several branches of one row. Not every model has one. */
+export const BRANCHES_FILE = "branches.onnx";
 
 /** Raised whenever reader and exporter of different versions could misread each other. */
 export const FORMAT = 2;
 
 /** Raised whenever a checkpoint's graph becomes a better one: exports in the cache are made anew, others go on as they are. */
-export const GRAPH = 2;
+export const GRAPH = 3;
 
 /** How far a format's verdicts are from those of fp32 on the same conversations. */
 export interface Comparison {

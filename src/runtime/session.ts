@@ -17,6 +17,11 @@ export interface SessionOptions {
    * (VNNI, AMX) those kernels are several times faster. Default false.
    */
   widenBytes?: boolean;
+  /**
+   * Whether constants are laid out once for the kernels that read them, in memory of the session's own. Otherwise they stay
+   * mapped as they lie in their file, and kernels that want them otherwise take longer. For the CPU. Default true.
+   */
+  prepack?: boolean;
 }
 
 type Create = (api: OrtApi, settings: Handle) => Promise<Handle>;
@@ -75,14 +80,14 @@ export class Session {
   }
 
   static async #make(options: SessionOptions, create: Create): Promise<Session> {
-    const { device = cpu, threads, widenBytes = false, flashAttention = true } = options;
+    const { device = cpu, threads, widenBytes = false, prepack = true, flashAttention = true } = options;
     const inherited = process.env[NO_FLASH_ATTENTION];
     let settings: Handle | undefined;
     let thread: CallThread | null = null;
     try {
       const api = ortApi();
       settings = api.create("CreateSessionOptions");
-      await device.configure(settings, { threads, widenBytes });
+      await device.configure(settings, { threads, widenBytes, prepack });
       if (device.prepareThread) {
         thread = new CallThread(api.libraryPath, deviceName(device.id));
         await device.prepareThread(thread);

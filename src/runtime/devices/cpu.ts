@@ -44,10 +44,11 @@ export const cpu: Device = {
     }
   },
 
-  async configure(settings: Handle, { threads, widenBytes }: SessionSettings) {
+  async configure(settings: Handle, { threads, widenBytes, prepack }: SessionSettings) {
     const api = ortApi();
     api.call("SetIntraOpNumThreads", settings, threads);
     api.call("AddSessionConfigEntry", settings, "session.intra_op.spin_duration_us", SPIN_US);
+    if (!prepack) api.call("AddSessionConfigEntry", settings, "session.disable_prepacking", "1");
     if (widenBytes) api.call("AddSessionConfigEntry", settings, "session.x64quantprecision", "1");
   },
 

@@ -117,4 +117,6 @@ export interface SessionSettings {
   threads: number;
   /** Whether products of bytes take the u8 × u8 kernels: see SessionOptions. */
   widenBytes: boolean;
+  /** Whether constants are laid out for the kernels that read them: see SessionOptions. */
+  prepack: boolean;
 }
