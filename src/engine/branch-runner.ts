@@ -20,6 +20,8 @@ export interface Branch {
  */
 export class BranchRunner {
   readonly #session: Session;
+  readonly #maxTokens: number;
+  readonly #capacity: number;
   readonly #outputs: readonly ModelOutput[];
   readonly #inputs: StepInputs;
   readonly #logitsMemory: Memory;
@@ -34,12 +36,19 @@ export class BranchRunner {
   constructor(session: Session, cache: KvCache, outputs: readonly ModelOutput[], maxTokens: number) {
     const { device } = session;
     this.#session = session;
+    this.#maxTokens = maxTokens;
+    this.#capacity = cache.shape.capacity;
     this.#outputs = outputs;
     this.#inputs = new StepInputs(device, outputs, 1, maxTokens, true);
     const layout = new LogitsLayout(outputs, maxTokens, 1);
     this.#logitsMemory = device.shared(layout.bytes);
     this.#logits = layout.views(this.#logitsMemory);
     this.#bindings = new Bindings(session, cache, this.#inputs, { layout, memory: this.#logitsMemory });
+  }
+
+  /** How many tokens a run may bring behind what a row holds. */
+  room(held: number): number {
+    return Math.min(this.#maxTokens, this.#capacity - held);
   }
 
   /**

@@ -42,16 +42,18 @@ export class GuestRuns {
   group([first, ...others]: readonly Sequence[], host: Sequence, most: number): GuestRun {
     const { length } = host;
     const guests = [first];
-    if (!this.#trusted && (others.length === 0 || !this.#isOpen())) return { guests, own: 0 };
+    if (!this.#trusted && others.length > 0) this.#beginToOpen();
+    if (!this.#branches) return { guests, own: 0 };
+    const room = Math.min(most, this.#branches.room(length));
     let tokens = first.wantedBehind(length);
     for (const guest of others) {
       const all = tokens + guest.wantedBehind(length);
-      if (all > most || (!this.#trusted && guests.length === TRIED)) continue;
+      if (all > room || (!this.#trusted && guests.length === TRIED)) continue;
       guests.push(guest);
       tokens = all;
     }
     const own = this.#trusted && guests.length > others.length && host.isAwaited ? host.awaited() : 0;
-    return { guests, own: tokens + own <= most ? own : 0 };
+    return { guests, own: tokens + own <= room ? own : 0 };
   }
 
   /** Runs what is wanted of guests behind what the row of their host holds. @throws {DeviceError} ORT_ERROR */
@@ -90,17 +92,15 @@ export class GuestRuns {
     this.#branches = null;
   }
 
-  #isOpen(): boolean {
-    if (this.#open) {
-      this.#opening = this.#open().then(
-        (branches) => {
-          this.#branches = branches;
-        },
-        (error) => warn((error as Error).message),
-      );
-      this.#open = null;
-    }
-    return this.#branches !== null;
+  #beginToOpen(): void {
+    if (!this.#open) return;
+    this.#opening = this.#open().then(
+      (branches) => {
+        this.#branches = branches;
+      },
+      (error) => warn((error as Error).message),
+    );
+    this.#open = null;
   }
 
   /** @param told what the other graph has said of each token */

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { tiny } from "../../scripts/checkpoint/random.js";
 import { BatchRunner } from "../../src/engine/batch.js";
 import { KvCache } from "../../src/engine/cache.js";
+import { GuestRuns } from "../../src/engine/guest-runs.js";
 import { type RecordingReport, recordSteps } from "../../src/engine/recording.js";
 import { BuddyRanges } from "../../src/engine/rows.js";
 import { Scheduler } from "../../src/engine/scheduler.js";
@@ -29,13 +30,15 @@ let session: Session;
 let recorder: RecordingCpu;
 let runner: BatchRunner;
 let cache: KvCache;
+let guestRuns: GuestRuns;
 let scheduler: Scheduler;
 let vocabSize: number;
 
 beforeAll(async () => {
   golden = await readGolden("tiny");
   const { modelDir } = await randomModel({ config: tiny, dtype: "BF16" });
-  const { config, cachedHeadSize: headDim, ...manifest } = await readManifest(modelDir);
+  const manifest = await readManifest(modelDir);
+  const { config, cachedHeadSize: headDim } = manifest;
   const { layers, kvHeads } = config;
   outputs = manifest.outputs;
   vocabSize = config.vocabSize;
@@ -54,7 +57,8 @@ beforeAll(async () => {
   await runner.record(rows.ranges(), MODES[0]);
   expect(runner.recorded).toBe(rows.ranges().length);
   const chunks = { sharedChunk: 32, loneChunk: 64, fewTokens: 4 };
-  scheduler = new Scheduler(runner, cache, { maxWaiting: 8, rows, keptTokens: 0, ...chunks });
+  guestRuns = new GuestRuns(runner, manifest);
+  scheduler = new Scheduler(runner, guestRuns, cache, { maxWaiting: 8, rows, keptTokens: 0, ...chunks });
 });
 
 afterAll(async () => {
@@ -188,7 +192,7 @@ test("steps of several tokens of one stream, where they are recorded too, give t
     keptTokens: 0,
     recordedChunks: lengths,
   };
-  const own = new Scheduler(runner, cache, options);
+  const own = new Scheduler(runner, guestRuns, cache, options);
   recorder.log.length = 0;
   expectGolden(await judge(7, own));
   // Each 7 are 4, 2 and 1.

@@ -1,9 +1,11 @@
 import { expect, test } from "vitest";
 import type { Batch, BatchRunner } from "../../src/engine/batch.js";
 import type { KvCache } from "../../src/engine/cache.js";
+import { GuestRuns } from "../../src/engine/guest-runs.js";
 import { NearbyRows } from "../../src/engine/rows.js";
 import { Scheduler, type SchedulerOptions } from "../../src/engine/scheduler.js";
 import { Sequence } from "../../src/engine/sequence.js";
+import type { Manifest } from "../../src/model/manifest.js";
 
 const limits = { maxTokens: 4096, vocabSize: 1000, outputs: [] };
 const SLOTS = 8;
@@ -22,7 +24,8 @@ function steps(options: Partial<SchedulerOptions> = {}) {
   };
   const cache = { shape: { slots: SLOTS } } as KvCache;
   const chunks = { sharedChunk: 32, loneChunk: 128, fewTokens: 1 };
-  const scheduler = new Scheduler({ run, asks: true } as unknown as BatchRunner, cache, {
+  const runner = { run, asks: true } as unknown as BatchRunner;
+  const scheduler = new Scheduler(runner, new GuestRuns(runner, {} as Manifest), cache, {
     maxWaiting: 8,
     rows: new NearbyRows(SLOTS),
     keptTokens: 0,

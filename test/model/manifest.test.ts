@@ -29,7 +29,7 @@ test("a whole model is read", async () => {
   expect(config.layers).toBe(tiny.num_hidden_layers);
   expect(config.labels.responseRisk).toEqual(["Safe", "Unsafe", "Controversial"]);
   expect(Object.keys(files).sort()).toEqual([
-    ...["model.onnx", "model.onnx.data", "tokenizer.json", "tokenizer_config.json"],
+    ...["branches.onnx", "model.onnx", "model.onnx.data", "tokenizer.json", "tokenizer_config.json"],
   ]);
 });
 

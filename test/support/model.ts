@@ -4,7 +4,13 @@ import { fileURLToPath } from "node:url";
 import { writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
 import { exportCheckpoint } from "../../src/export/export.js";
 import { hashFiles } from "../../src/model/file-hashes.js";
-import { type Dtype, MANIFEST_FILE, type Manifest, writeManifest } from "../../src/model/manifest.js";
+import {
+  BRANCHES_FILE,
+  type Dtype,
+  MANIFEST_FILE,
+  type Manifest,
+  writeManifest,
+} from "../../src/model/manifest.js";
 import { temporaryFolder } from "./temporary-folder.js";
 
 export const OFFICIAL_TOKENIZER = fileURLToPath(
@@ -49,6 +55,12 @@ export async function reseal(
   const files: Record<string, number> = {};
   for (const file of Object.keys(manifest.files)) files[file] = (await stat(join(dir, file))).size;
   await writeManifest(dir, { ...manifest, files, hashes: await hashFiles(dir, Object.keys(files)) });
+}
+
+/** A model whose guests of a shared row run one after the other. */
+export function withoutBranches({ files, ...manifest }: Manifest): Manifest {
+  const { [BRANCHES_FILE]: _, ...others } = files;
+  return { ...manifest, files: others };
 }
 
 export async function readGolden<T>(name: string): Promise<T> {
