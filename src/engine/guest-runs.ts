@@ -1,5 +1,5 @@
 import { NumericError } from "../errors.js";
-import type { Manifest } from "../model/manifest.js";
+import { BRANCHES_FILE, type Manifest, MODEL_FILE } from "../model/manifest.js";
 import { logitDistance, tolerance } from "../model/self-test.js";
 import type { BatchRunner } from "./batch.js";
 import type { Branch, BranchRunner } from "./branch-runner.js";
@@ -117,7 +117,9 @@ export class GuestRuns {
         const distance = found ? logitDistance(found, expected, width) : Number.NaN;
         const limit = tolerance(this.#manifest);
         if (!(distance <= limit))
-          throw new Error(`its ${name} is ${distance.toPrecision(3)} away, and ${limit} is allowed`);
+          throw new Error(
+            `${BRANCHES_FILE}'s ${name} is ${distance.toPrecision(3)} away from ${MODEL_FILE}'s, and ${limit} is allowed`,
+          );
       }
       this.#trusted = true;
     } catch (error) {

@@ -35,12 +35,12 @@ export class Alike {
     };
   }
 
-  async expectSame(found: Seen, tokens: readonly number[]): Promise<void> {
+  async expectSame(found: Seen, tokens: readonly number[], tolerance = TOLERANCE): Promise<void> {
     const expected = await this.#atOnce(tokens);
     for (const [position, values] of found) {
       const reference = expected.get(position) as number[];
       const distance = Math.max(...values.map((value, i) => Math.abs(value - reference[i])));
-      assert(distance < TOLERANCE, `${distance} at position ${position}`);
+      assert(distance < tolerance, `${distance} at position ${position}`);
     }
   }
 
