@@ -6,7 +6,6 @@ import type { LogitsReader } from "../../src/engine/logits.js";
 import { ClosedError } from "../../src/errors.js";
 
 export const done = new ClosedError("STREAM_CLOSED", "done");
-const TOLERANCE = 1e-3;
 /** Long enough for three tokens of their own to be worth it. */
 export const SHARED = 200;
 
@@ -18,10 +17,12 @@ export type Seen = Map<number, number[]>;
 /** What streams are told, held against what an engine without reuse says when it reads all at once. */
 export class Alike {
   readonly #plain: Engine;
+  readonly #tolerance: number;
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(plain: Engine) {
+  constructor(plain: Engine, tolerance = 1e-3) {
     this.#plain = plain;
+    this.#tolerance = tolerance;
   }
 
   recorder(seen: Seen): LogitsReader {
@@ -35,12 +36,12 @@ export class Alike {
     };
   }
 
-  async expectSame(found: Seen, tokens: readonly number[], tolerance = TOLERANCE): Promise<void> {
+  async expectSame(found: Seen, tokens: readonly number[]): Promise<void> {
     const expected = await this.#atOnce(tokens);
     for (const [position, values] of found) {
       const reference = expected.get(position) as number[];
       const distance = Math.max(...values.map((value, i) => Math.abs(value - reference[i])));
-      assert(distance < tolerance, `${distance} at position ${position}`);
+      assert(distance < this.#tolerance, `${distance} at position ${position}`);
     }
   }
 

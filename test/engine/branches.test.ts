@@ -56,23 +56,23 @@ function watchRuns(before: () => void = () => {}) {
 }
 
 /** Six streams that begin alike, to the end. */
-async function wave(on: Engine, key: string) {
-  const all = SEEDS.map((seed) => checked.open(on, key, ids(1, SHARED), seed));
+async function wave(on: Engine, key: string, alike = checked) {
+  const all = SEEDS.map((seed) => alike.open(on, key, ids(1, SHARED), seed));
   await Promise.all(all.map(({ fed }) => fed));
   for (const { sequence, seen, tokens } of all) {
-    await checked.expectSame(seen, tokens);
+    await alike.expectSame(seen, tokens);
     sequence.close(done);
   }
 }
 
 /** Has streams begin alike until guests were run together, or the process was warned. */
-async function tried(on: Engine, key: string) {
+async function tried(on: Engine, key: string, alike = checked) {
   const watched = watchRuns();
   const warnings: Error[] = [];
   const warned = (warning: Error) => warnings.push(warning);
   process.on("warning", warned);
   for (let i = 0; watched.together.length === 0 && warnings.length === 0; i++) {
-    await wave(on, `${key} ${i}`);
+    await wave(on, `${key} ${i}`, alike);
     await new Promise(setImmediate);
   }
   await new Promise(setImmediate);
@@ -82,9 +82,9 @@ async function tried(on: Engine, key: string) {
 }
 
 /** An engine that has found its graph for branches to say what the other says. */
-async function trusting(dir: string, options = OPTIONS): Promise<Engine> {
+async function trusting(dir: string, options = OPTIONS, alike = checked): Promise<Engine> {
   const loaded = await Engine.load(dir, options);
-  expect((await tried(loaded, "first")).warnings).toEqual([]);
+  expect((await tried(loaded, "first", alike)).warnings).toEqual([]);
   return loaded;
 }
 
@@ -137,15 +137,11 @@ test("two that begin alike with one that has read it are judged in one run", asy
 test("in w8a8 they are told what each would be told alone, as near as chunks are", async () => {
   const { modelDir: dir } = await randomModel({ config: tiny, dtype: "BF16" }, "w8a8");
   const alone = await Engine.load(dir, { maxStreams: 1, maxTokens: 256, prefixCache: false });
-  const together = await trusting(dir);
+  const alike = new Alike(alone, 0.2);
+  const together = await trusting(dir, OPTIONS, alike);
   const watched = watchRuns();
-  const all = SEEDS.map((seed) => checked.open(together, "w8a8", ids(2, SHARED), seed));
-  await Promise.all(all.map(({ fed }) => fed));
+  await wave(together, "w8a8", alike);
   expect(watched.together).toEqual([[3, 3, 3, 3, 3]]);
-  for (const { sequence, seen, tokens } of all) {
-    await new Alike(alone).expectSame(seen, tokens, 0.2);
-    sequence.close(done);
-  }
   for (const one of [alone, together]) await one.close();
 });
 
