@@ -1,10 +1,12 @@
 import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import { vi } from "vitest";
+import { breakOff } from "./break-off.js";
 
 export interface Fault {
-  /** Break the connection after that many bytes of the body. */
+  /** Break the connection after that many bytes of the body, once they are in the cache. */
   cutAfter?: number;
   /** Flip a bit of the first byte sent. */
   corrupt?: boolean;
@@ -52,6 +54,8 @@ export class FakeHub {
   private counts = new Map<string, number>();
   private servers: Server[] = [];
   endpoint = "";
+  /** The client's folder. */
+  home = "";
   private cdn = "";
 
   static async start(): Promise<FakeHub> {
@@ -65,6 +69,7 @@ export class FakeHub {
 
   /** Points this process at the hub, with `home` as its folder, until environment stubs are undone. */
   enter(home: string): void {
+    this.home = home;
     for (const name of VARIABLES) vi.stubEnv(name, undefined);
     vi.stubEnv("HF_HOME", home);
     vi.stubEnv("HF_ENDPOINT", this.endpoint);
@@ -192,6 +197,10 @@ export class FakeHub {
     response.setHeader("Content-Length", body.length);
     if (request.method === "HEAD") return void response.end();
     if (fault.cutAfter === undefined) return void response.end(body);
-    response.write(body.subarray(0, fault.cutAfter), () => setTimeout(() => response.destroy(), 20));
+    const blobs = join(this.home, "hub", "models--acme--guard", "blobs");
+    await breakOff(response, body.subarray(0, fault.cutAfter), {
+      path: join(blobs, this.oid(file)),
+      size: content.length - body.length + fault.cutAfter,
+    });
   }
 }

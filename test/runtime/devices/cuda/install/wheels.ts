@@ -1,10 +1,13 @@
 import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import yazl from "yazl";
+import { cudaFolder } from "../../../../../src/runtime/devices/cuda/files.js";
 import { NVIDIA_PACKAGES, providerPackage } from "../../../../../src/runtime/devices/cuda/packages.js";
 import { findLibrary } from "../../../../../src/runtime/library.js";
+import { breakOff } from "../../../../download/break-off.js";
 
 export const PACKAGES = [providerPackage(findLibrary().packageVersion), ...NVIDIA_PACKAGES];
 
@@ -42,7 +45,7 @@ export class FakeIndex {
   wheels = new Map<string, Buffer>();
   /** What is announced instead of a wheel's real SHA-256. */
   sha256: string | undefined;
-  /** Called for each transfer; a number breaks the connection after so many bytes. */
+  /** Called for each transfer; a number breaks the connection after so many bytes, once they have arrived. */
   cutAfter: (file: string, range: string) => number | undefined = () => undefined;
   /** Answers a project's page instead of the index. */
   page: ((response: ServerResponse) => void) | undefined;
@@ -105,6 +108,7 @@ export class FakeIndex {
       "Content-Length": wheel.length - from,
     });
     if (cut === undefined) return void response.end(wheel.subarray(from));
-    response.write(wheel.subarray(from, from + cut), () => setTimeout(() => response.destroy(), 20));
+    const path = join(cudaFolder(), name);
+    void breakOff(response, wheel.subarray(from, from + cut), { path, size: from + cut });
   }
 }
