@@ -185,7 +185,7 @@ describe.skipIf(process.platform !== "linux")("proxy --workers", () => {
     expect(now).toHaveLength(2);
     expect(now).toContain(other);
     await until(async () => (await proxy.metric(requests)) === 5);
-  }, 60_000);
+  });
 
   test("SIGTERM lets streams under way end, and takes no more", async () => {
     const release = answerUntilReleased();
@@ -205,7 +205,7 @@ describe.skipIf(process.platform !== "linux")("proxy --workers", () => {
     release();
     expect(await stream.text).toContain("let it rest");
     expect((await proxy.ended)[0]).toBe(0);
-  }, 60_000);
+  });
 
   test("a worker that cannot start ends the command, and has said why", async () => {
     const { code, stderr } = await runCli(

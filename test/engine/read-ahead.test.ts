@@ -99,7 +99,7 @@ describe("what is to be read ahead", () => {
     const before = totalsOf(engine).prefilled;
     for (const seed of [10, 11]) ahead.add("", job(seed));
     ahead.add("", job(12));
-    await vi.waitFor(() => expect(totalsOf(engine).prefilled - before).toBe(100), 20_000);
+    await expect.poll(() => totalsOf(engine).prefilled - before).toBe(100);
     // There are two slots: the oldest was dropped.
     expect(prepared).toEqual([11, 12]);
     expect(ahead.waiting).toBe(0);
@@ -112,9 +112,9 @@ describe("what is to be read ahead", () => {
     await stream.feed(ids(13, 4), ignore);
     ahead.add("", async () => ({ ids: ids(14, 1000), reads: [999] }));
     const before = totalsOf(engine);
-    await vi.waitFor(() => expect(totalsOf(engine).prefilled).toBeGreaterThan(before.prefilled), 20_000);
+    await expect.poll(() => totalsOf(engine).prefilled).toBeGreaterThan(before.prefilled);
     await stream.feed(ids(15, 4), ignore);
-    await vi.waitFor(() => expect(ahead.waiting).toBe(0), 20_000);
+    await expect.poll(() => ahead.waiting).toBe(0);
     const after = totalsOf(engine);
     expect(after.reused + after.prefilled - before.reused - before.prefilled).toBeGreaterThanOrEqual(1000);
     const next = engine.open("");

@@ -172,7 +172,7 @@ describe("the stream of a client's call", () => {
 describe("a model that says nothing is stopped at once, where the prompt is flagged", () => {
   /** Flags the prompt once the model is asked. */
   async function blocked(call: () => Source<Chunk>) {
-    upstream.answerWith(() => ({ script: [2000] }));
+    upstream.answerWith(() => ({ script: [Number.POSITIVE_INFINITY] }));
     const number = upstream.asked.length;
     const promptAfter = vi.waitUntil(() => upstream.asked.length > number, { timeout: 20_000 });
     const judge = () => new ScriptedStream({ prompt: "Unsafe", promptAfter });

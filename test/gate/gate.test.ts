@@ -708,7 +708,7 @@ describe("what a source may give", () => {
     const { out, error } = await collect(moderate<Buffer>(stream));
     expect(out.join("")).toBe("fine");
     expect(error).toBeInstanceOf(ModerationViolation);
-    await vi.waitFor(() => expect(stream.destroyed).toBe(true));
+    await expect.poll(() => stream.destroyed).toBe(true);
   });
 
   test("a Node stream that stands still is destroyed as well", async () => {

@@ -474,7 +474,7 @@ test("any texts, chunks, buffers and attempts: what comes out is the attempts' t
         expect(ScriptedStream.open).toBe(0);
       },
     ),
-    { numRuns: Number(process.env.FUZZ_RUNS ?? 300), timeout: 3000 },
+    { numRuns: Number(process.env.FUZZ_RUNS ?? 300), timeout: 30_000 },
   );
 }, 120_000);
 

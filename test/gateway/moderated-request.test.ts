@@ -24,7 +24,7 @@ describe("the places of a request are free again", () => {
     for (const body of [{ error: { message: "bad key", code: "invalid_api_key" } }, {}]) {
       served.upstream.json(body, 401);
       expect((await post(url, { ...ask, n: 3 })).status).toBe(401);
-      await vi.waitFor(() => expect(proxy.streams).toBe(0));
+      await expect.poll(() => proxy.streams).toBe(0);
     }
   });
 
@@ -47,7 +47,7 @@ describe("the places of a request are free again", () => {
   });
 
   test("where who reads its answer leaves while the model says nothing", async () => {
-    served.upstream.stream(chunk({ content: "one two" }), 60_000);
+    served.upstream.stream(chunk({ content: "one two" }), Number.POSITIVE_INFINITY);
     const { proxy } = await served.start();
     const { body } = await proxy.fetch(asked({ ...ask, stream: true }));
     const reader = (body as ReadableStream<Uint8Array>).getReader();
@@ -55,22 +55,25 @@ describe("the places of a request are free again", () => {
     await reader.read();
     await reader.cancel();
     expect(await served.upstream.asked[0].aborted).toBe(true);
-    await vi.waitFor(() => expect(proxy.streams).toBe(0));
+    await expect.poll(() => proxy.streams).toBe(0);
   });
 
   test("where all of it was stopped, and the model says nothing more", async () => {
-    served.upstream.stream(chunk({ content: "so BAD BAD more" }), 60_000);
+    served.upstream.stream(chunk({ content: "so BAD BAD more" }), Number.POSITIVE_INFINITY);
     const { url, proxy } = await served.start();
     const text = await (await post(url, { ...ask, stream: true })).text();
     expect(text).toContain("content_filter");
     expect(await served.upstream.asked[0].aborted).toBe(true);
-    await vi.waitFor(() => expect(proxy.streams).toBe(0));
+    await expect.poll(() => proxy.streams).toBe(0);
   });
 
   test("where moderations take too long", async () => {
-    const { url, inputs } = await served.start({ timeout: 0.05 }, { promptAfter: sleep(500) });
-    await post(url, { input: "fine" }, "/v1/moderations");
-    expect(inputs[0].signal?.reason).toMatchObject({ code: "timeout" });
+    const judged = deferred<void>();
+    const { url, inputs } = await served.start({ timeout: 0.05 }, { promptAfter: judged.promise });
+    const answer = post(url, { input: "fine" }, "/v1/moderations");
+    await expect.poll(() => inputs[0]?.signal?.reason).toMatchObject({ code: "timeout" });
+    judged.resolve();
+    await answer;
   });
 });
 
@@ -180,7 +183,7 @@ test("what a request cost is told of all its choices together", async () => {
   const judged = deferred<void>();
   const { url, streams } = await served.start({}, { promptAfter: judged.promise });
   const answer = post(url, { ...ask, n: 2 });
-  await vi.waitFor(() => expect(streams).toHaveLength(2));
+  await expect.poll(() => streams).toHaveLength(2);
   for (const stream of streams) Object.assign(stream, { promptTokens: 5, reusedTokens: 4 });
   judged.resolve();
   await answer;

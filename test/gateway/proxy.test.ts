@@ -1,10 +1,11 @@
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import OpenAI, { APIError, BadRequestError, RateLimitError } from "openai";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { InputError } from "../../src/errors.js";
 import { GuardProxy, type LogEntry, type ProxyOptions } from "../../src/gateway/proxy.js";
 import { type Listening, listen } from "../../src/gateway/server.js";
+import { deferred } from "../../src/moderation/deferred.js";
 import { ScriptedStream, scriptedGuard } from "../gate/scripted.js";
 import { chunk, reply, scriptedUpstream, sse } from "./upstream.js";
 
@@ -33,7 +34,7 @@ beforeEach(async () => {
 afterEach(async () => {
   for (const server of servers) await server.close(0);
   await upstream.close();
-  await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
+  await expect.poll(() => ScriptedStream.open).toBe(0);
   expect(JSON.stringify(log)).not.toContain(KEY);
   process.off("unhandledRejection", unhandled);
   expect(unhandled).not.toHaveBeenCalled();
@@ -52,7 +53,10 @@ async function start(options: Partial<ProxyOptions> = {}, script: Parameters<typ
   return { client, proxy, server, url: server.url, inputs, prompts, streams };
 }
 
-const logged = () => vi.waitFor(() => expect(log.length).toBeGreaterThan(0)).then(() => log[0]);
+async function logged(): Promise<LogEntry> {
+  await expect.poll(() => log.length).toBeGreaterThan(0);
+  return log[0];
+}
 
 type Stream = AsyncIterable<OpenAI.ChatCompletionChunk>;
 async function read(stream: Stream) {
@@ -106,7 +110,7 @@ describe("chat completions, streaming", () => {
       upstream.stream(
         chunk({ role: "assistant" }),
         ...["so ", "far ", "BAD ", "BAD ", "more "].map((content) => chunk({ content })),
-        5000,
+        Number.POSITIVE_INFINITY,
       );
       const { client } = await start({ mode });
       const { chunks, text, finish, error } = await read(
@@ -158,8 +162,8 @@ describe("chat completions, streaming", () => {
   });
 
   test("a blocked prompt is a 400 as OpenAI's, and the model is stopped", async () => {
-    upstream.stream(chunk({ content: "x" }), 5000);
-    const promptAfter = vi.waitFor(() => expect(upstream.asked).toHaveLength(1));
+    upstream.stream(chunk({ content: "x" }), Number.POSITIVE_INFINITY);
+    const promptAfter = vi.waitFor(() => expect(upstream.asked).toHaveLength(1), 20_000);
     const { client } = await start({}, { prompt: "Unsafe", promptAfter });
     const error = await client.chat.completions.create({ ...ask, stream: true }).catch((caught) => caught);
     expect(error).toBeInstanceOf(BadRequestError);
@@ -369,12 +373,12 @@ describe("when something breaks", () => {
   });
 
   test("the guard fails while the model has more to say: the model is stopped, the place is free", async () => {
-    upstream.stream(chunk({ content: "one two three " }), 60_000);
+    upstream.stream(chunk({ content: "one two three " }), Number.POSITIVE_INFINITY);
     const { client, proxy } = await start({}, { failAt: 2 });
     const { error } = await read(await client.chat.completions.create({ ...ask, stream: true }));
     expect(error).toBeInstanceOf(APIError);
     expect(await upstream.asked[0].aborted).toBe(true);
-    await vi.waitFor(() => expect(proxy.streams).toBe(0));
+    await expect.poll(() => proxy.streams).toBe(0);
   });
 
   test("unless the policy fails open", async () => {
@@ -401,30 +405,31 @@ describe("when something breaks", () => {
   });
 
   test("a client that leaves: the model is stopped and the places are free", async () => {
-    upstream.stream(...Array.from({ length: 50 }, () => [chunk({ content: "more " }), 20]).flat());
+    const more = Array.from({ length: 50 }, () => [chunk({ content: "more " }), 20]).flat();
+    upstream.stream(...more, Number.POSITIVE_INFINITY);
     const { client, proxy } = await start();
     const stream = await client.chat.completions.create({ ...ask, stream: true });
     for await (const _ of stream) break;
     stream.controller.abort();
     expect(await upstream.asked[0].aborted).toBe(true);
-    await vi.waitFor(() => expect(proxy.streams).toBe(0));
+    await expect.poll(() => proxy.streams).toBe(0);
     expect(await logged()).toMatchObject({ end: "cancelled" });
   });
 
   test("also one that leaves before the answer has begun", async () => {
-    upstream.answerWith(() => ({ script: [5000] }));
-    const { url, proxy } = await start({}, { promptAfter: sleep(3000) });
+    upstream.answerWith(() => ({ script: [Number.POSITIVE_INFINITY] }));
+    const { url, proxy } = await start({}, { promptAfter: new Promise(() => {}) });
     const controller = new AbortController();
     const request = fetch(`${url}/v1/chat/completions`, {
       method: "POST",
       body: JSON.stringify(ask),
       signal: controller.signal,
     });
-    await vi.waitFor(() => expect(proxy.streams).toBe(1));
+    await expect.poll(() => proxy.streams).toBe(1);
     controller.abort();
     await expect(request).rejects.toThrow();
-    await vi.waitFor(() => expect(proxy.streams).toBe(0));
-    await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
+    await expect.poll(() => proxy.streams).toBe(0);
+    await expect.poll(() => ScriptedStream.open).toBe(0);
   });
 });
 
@@ -776,22 +781,27 @@ describe("requests", () => {
   });
 
   test("more than there are places for: 429 with Retry-After", async () => {
-    upstream.stream(chunk({ content: "x" }), 300, "[DONE]");
+    const over = deferred<void>();
+    upstream.stream(chunk({ content: "x" }), over.promise, "[DONE]");
     const { client } = await start({ maxStreams: 1 });
     const first = await client.chat.completions.create({ ...ask, stream: true });
     const error = await client.chat.completions.create({ ...ask, stream: true }).catch((caught) => caught);
     expect(error).toBeInstanceOf(RateLimitError);
     expect(error.headers.get("retry-after")).toBe("1");
+    over.resolve();
     await read(first);
-    await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
+    await expect.poll(() => ScriptedStream.open).toBe(0);
     await read(await client.chat.completions.create({ ...ask, stream: true }));
   });
 
   test("one that takes too long ends", async () => {
-    upstream.stream(chunk({ content: "some text" }), 5000);
-    const { client } = await start({ timeout: 0.1 });
-    const { error } = await read(await client.chat.completions.create({ ...ask, stream: true }));
-    expect(error).toMatchObject({ code: "timeout" });
+    upstream.stream(chunk({ content: "some text" }), Number.POSITIVE_INFINITY);
+    const { client } = await start({ timeout: 100 });
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const stream = await client.chat.completions.create({ ...ask, stream: true });
+    vi.advanceTimersByTime(100_000);
+    expect((await read(stream)).error).toMatchObject({ code: "timeout" });
     expect(await upstream.asked[0].aborted).toBe(true);
   });
 
@@ -896,7 +906,7 @@ describe("shutting down", () => {
   });
 
   test("what takes longer than the grace is ended", async () => {
-    upstream.stream(chunk({ content: "so far so good" }), 10_000);
+    upstream.stream(chunk({ content: "so far so good" }), Number.POSITIVE_INFINITY);
     const { client, server } = await start();
     const stream = await client.chat.completions.create({ ...ask, stream: true });
     const reading = read(stream);

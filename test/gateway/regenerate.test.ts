@@ -1,4 +1,4 @@
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { serving } from "./serving.js";
 import { type Asked, chunk, type Script, sse } from "./upstream.js";
 
@@ -58,7 +58,10 @@ describe("chat completions", () => {
   test("a stream that is flagged is gone on with: to its client it is one answer", async () => {
     answers(
       {
-        script: [...streamed("c1", ["one two", " three four", " BAD BAD", " five"]).slice(0, -3), 500, "die"],
+        script: [
+          ...streamed("c1", ["one two", " three four", " BAD BAD", " five"]).slice(0, -3),
+          Number.POSITIVE_INFINITY,
+        ],
       },
       { script: streamed("c2", [" drei", " vier"]) },
     );
@@ -143,7 +146,11 @@ describe("chat completions", () => {
   });
 
   test("a refusal to go on is not read to its end", async () => {
-    const endless = { status: 400, script: ["{", 60_000] as Script, type: "application/json" };
+    const endless = {
+      status: 400,
+      script: ["{", Number.POSITIVE_INFINITY] as Script,
+      type: "application/json",
+    };
     answers({ script: streamed("c1", ["one two", " BAD BAD", " x"]) }, endless);
     const { url } = await served.start({ ...VLLM, regenerate: { buffer: 1 } });
     await ask(url, "/v1/chat/completions", { stream: true });
@@ -209,13 +216,13 @@ describe("chat completions", () => {
 
   test("a client that leaves while it is gone on with stops both, and frees the slot", async () => {
     answers(
-      { script: [...streamed("c1", ["one two", " BAD BAD", " x"]).slice(0, -3), 5000] },
-      { script: [sse(chunk({ content: " drei" })), 5000] },
+      { script: [...streamed("c1", ["one two", " BAD BAD", " x"]).slice(0, -3), Number.POSITIVE_INFINITY] },
+      { script: [sse(chunk({ content: " drei" })), Number.POSITIVE_INFINITY] },
     );
     const { url } = await served.start(VLLM);
     const controller = new AbortController();
     const asking = ask(url, "/v1/chat/completions", { stream: true }, controller.signal).catch(() => {});
-    await vi.waitFor(() => expect(served.upstream.asked).toHaveLength(2));
+    await expect.poll(() => served.upstream.asked).toHaveLength(2);
     controller.abort();
     await asking;
     for (const { aborted } of served.upstream.asked) expect(await aborted).toBe(true);

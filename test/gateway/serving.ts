@@ -21,7 +21,10 @@ export function serving() {
       servers.push(server);
       return { url: server.url, proxy, ...scripted };
     },
-    logged: () => vi.waitFor(() => expect(state.log.length).toBeGreaterThan(0)).then(() => state.log[0]),
+    async logged(): Promise<LogEntry> {
+      await expect.poll(() => state.log.length).toBeGreaterThan(0);
+      return state.log[0];
+    },
   };
   const servers: Listening[] = [];
   const unhandled = vi.fn();
@@ -35,7 +38,7 @@ export function serving() {
   afterEach(async () => {
     for (const server of servers.splice(0)) await server.close(0);
     await state.upstream.close();
-    await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
+    await expect.poll(() => ScriptedStream.open).toBe(0);
     process.off("unhandledRejection", unhandled);
     expect(unhandled).not.toHaveBeenCalled();
   });

@@ -12,8 +12,11 @@ export interface Asked {
   aborted: Promise<boolean>;
 }
 
-/** What the server sends: bytes, one write each; numbers are milliseconds to wait; "die" cuts the connection. */
-export type Script = Iterable<string | Uint8Array | number | "die">;
+/**
+ * What the server sends: bytes, one write each; numbers are milliseconds to wait, Infinity until the client has left;
+ * promises are waited for; "die" cuts the connection.
+ */
+export type Script = Iterable<string | Uint8Array | number | Promise<unknown> | "die">;
 
 /** An API by script on loopback. */
 export async function scriptedUpstream() {
@@ -42,7 +45,9 @@ export async function scriptedUpstream() {
     response.setMaxListeners(0);
     for (const step of script) {
       if (response.destroyed) return;
-      if (typeof step === "number") await sleep(step);
+      if (step === Number.POSITIVE_INFINITY) await entry.aborted;
+      else if (typeof step === "number") await sleep(step);
+      else if (step instanceof Promise) await step;
       else if (step === "die") return void response.destroy();
       else {
         if (!response.write(step)) await Promise.race([once(response, "drain"), once(response, "close")]);
@@ -61,7 +66,9 @@ export async function scriptedUpstream() {
     },
     /** Answers every request with these events. */
     stream(...events: (object | string | number)[]) {
-      answer = () => ({ script: events.map((event) => (typeof event === "number" ? event : sse(event))) });
+      const isStep = (event: object | string | number) =>
+        typeof event === "number" || event instanceof Promise;
+      answer = () => ({ script: events.map((event) => (isStep(event) ? event : sse(event))) as Script });
     },
     json(body: object, status = 200) {
       answer = () => ({ status, type: "application/json", script: [JSON.stringify(body)] });

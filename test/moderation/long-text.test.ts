@@ -130,7 +130,7 @@ describe("a long prompt", () => {
     }
     expect(seen.length).toBe(encoded);
     // What is under way ends by itself.
-    await vi.waitFor(() => expect(seen.length).toBe(encoded + 2));
+    await expect.poll(() => seen.length).toBe(encoded + 2);
     counter.stop();
   });
 

@@ -42,7 +42,7 @@ async function untilRead(messages: Message[], text: string, options: object): Pr
   const total = () => guard.load.prefilledTokens + guard.load.reusedTokens;
   const before = total();
   const { ids } = await guard.template.goingOn(1000, messages, text, options);
-  await vi.waitFor(() => expect(total()).toBe(before + ids.length), 20_000);
+  await expect.poll(() => total()).toBe(before + ids.length);
   return ids.length;
 }
 
@@ -81,7 +81,7 @@ describe("after an answer that was clear", () => {
     const goingOn = vi.spyOn(guard.template, "goingOn");
     await Promise.all([1, 2, 3].map((i) => answer({ prompt }, `${ANSWER} (${i})`)));
     await answer({ messages: [QUESTION] }, ANSWER);
-    await vi.waitFor(() => expect(goingOn.mock.lastCall?.[1]).toEqual([QUESTION]), 20_000);
+    await expect.poll(() => goingOn.mock.lastCall?.[1]).toEqual([QUESTION]);
     expect(goingOn).toHaveBeenCalledTimes(2);
   });
 });
@@ -121,7 +121,7 @@ test.each([
   await happens();
   // What came later is read: this would have been before it.
   await answer({ messages: [SYSTEM, QUESTION] }, ANSWER);
-  await vi.waitFor(() => expect(goingOn).toHaveBeenCalled(), 20_000);
+  await expect.poll(() => goingOn).toHaveBeenCalled();
   expect(goingOn.mock.calls.map(([, messages]) => messages)).toEqual([[SYSTEM, QUESTION]]);
 });
 

@@ -162,7 +162,7 @@ describe("a token stream", () => {
     ])
       socket.send(JSON.stringify(message));
     await once(socket, "close");
-    await vi.waitFor(() => expect(log).toHaveLength(1));
+    await expect.poll(() => log).toHaveLength(1);
     const [prompt, answer, ...rest] = await audited.lines();
     expect(rest).toEqual([]);
     expect(prompt).toMatchObject({ part: "prompt", action: "passed", stream: true });
@@ -203,7 +203,7 @@ describe("a token stream", () => {
     socket.send(JSON.stringify({ type: "push", text: "Mix flour" }));
     await judged;
     socket.terminate();
-    await vi.waitFor(() => expect(log).toHaveLength(1));
+    await expect.poll(() => log).toHaveLength(1);
     const [, answer] = await audited.lines();
     expect(answer).toMatchObject({ part: "response", action: "cancelled", error: "stream_closed" });
     expect(answer.hash).toBe(hashOf("Mix flour"));
@@ -217,7 +217,7 @@ test("while the audit cannot be written nothing is judged, and /healthz says so"
   const audit = await AuditLog.open(path, { key: "a key of thirty-two bytes, or so" });
   const { ask, service } = serve({ audit });
   await ask("/v1/classify", { messages: [user(BREAD)] });
-  await vi.waitFor(() => expect(audit.unwritable).not.toBeNull());
+  await expect.poll(() => audit.unwritable).not.toBeNull();
   expect(await ask("/v1/classify", { messages: [user(BREAD)] })).toMatchObject({
     status: 503,
     body: { error: { code: "audit_unwritable" } },

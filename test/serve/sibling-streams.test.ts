@@ -48,5 +48,5 @@ test("an answer that is there before the last write of a request reaches the cli
   // It was there already, or came in time.
   expect(heldUp).toEqual([expect.stringMatching(/^(not-equal|ok)$/)]);
   expect({ status: answer.status, text: await answer.text() }).toEqual({ status: 200, text: "held" });
-  await vi.waitFor(() => expect(Atomics.load(told, CLOSED)).toBe(1), 10_000);
+  await expect.poll(() => Atomics.load(told, CLOSED)).toBe(1);
 });

@@ -348,7 +348,7 @@ async function python(args: string[], input = ""): Promise<{ code: number; out: 
   return { code, out, err };
 }
 
-test("the Python client speaks to it, with a real interpreter", { timeout: 60_000 }, async () => {
+test("the Python client speaks to it, with a real interpreter", async () => {
   const url = await serve();
   const examples = fileURLToPath(new URL("../../examples", import.meta.url));
   const { ids } = guard.template.prefix(QUESTION);
@@ -404,7 +404,7 @@ for _ in range(3):
   server.close();
 });
 
-describe("the Python client on the command line", { timeout: 60_000 }, () => {
+describe("the Python client on the command line", () => {
   const client = fileURLToPath(new URL("../../examples/qwen3guard_client.py", import.meta.url));
 
   test("says what it does, without a service", async () => {

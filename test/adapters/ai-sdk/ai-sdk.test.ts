@@ -9,7 +9,7 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
   const { generating, streaming } = models({ Mock, sdk });
 
   afterEach(async () => {
-    await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
+    await expect.poll(() => ScriptedStream.open).toBe(0);
   });
 
   describe("streams", () => {
@@ -172,7 +172,7 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
       });
       const model = wrapLanguageModel({ model: mock, middleware: guardMiddleware(guard) });
       expect(await streamText({ model, prompt: "Hi" }).finishReason).toBe("content-filter");
-      await vi.waitFor(() => expect(cancel).toHaveBeenCalledOnce());
+      await expect.poll(() => cancel).toHaveBeenCalledOnce();
     });
 
     test("when the guard fails, so does the stream", async () => {

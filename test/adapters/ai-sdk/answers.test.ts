@@ -8,7 +8,7 @@ const start = (id: string): StreamPart => ({ type: "text-start", id });
 const end = (id: string): StreamPart => ({ type: "text-end", id });
 
 afterEach(async () => {
-  await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
+  await expect.poll(() => ScriptedStream.open).toBe(0);
 });
 
 describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {

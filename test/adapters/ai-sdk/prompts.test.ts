@@ -1,9 +1,9 @@
-import { afterEach, describe, expect, test, vi } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import { ScriptedStream } from "../../gate/scripted.js";
 import { finish, MAJORS, models, text } from "./majors.js";
 
 afterEach(async () => {
-  await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
+  await expect.poll(() => ScriptedStream.open).toBe(0);
 });
 
 describe.each(MAJORS)("ai $major", ({ major, Mock, sdk }) => {

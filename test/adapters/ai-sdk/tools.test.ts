@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test, vi } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import type { PolicyData } from "../../../src/moderation/policy.js";
 import { ScriptedStream } from "../../gate/scripted.js";
 import { finish, type GenerateResult, MAJORS, models, type StreamPart, text } from "./majors.js";
@@ -30,7 +30,7 @@ describe.each(MAJORS)("ai $major", ({ Mock, sdk }) => {
   const { generating, streaming } = models({ Mock, sdk });
 
   afterEach(async () => {
-    await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
+    await expect.poll(() => ScriptedStream.open).toBe(0);
   });
 
   /** All parts that a model's stream gives behind the middleware, and what the guard was given. */

@@ -4,7 +4,7 @@ import { type AddressInfo, connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { GuardProxy, type LogEntry, type ProxyOptions } from "../../../src/gateway/proxy.js";
 import { type Listening, listen } from "../../../src/gateway/server.js";
 import { scriptedGuard } from "../../gate/scripted.js";
@@ -347,7 +347,7 @@ describe("sockets", () => {
     client.write(
       "POST /v1/files HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhalf",
     );
-    await vi.waitFor(() => expect(log).toHaveLength(1));
+    await expect.poll(() => log).toHaveLength(1);
     // Node cancels the body of a fetched response that nobody holds any more.
     setFlagsFromString("--expose-gc");
     const collect = runInNewContext("gc") as () => void;

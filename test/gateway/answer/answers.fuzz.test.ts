@@ -8,7 +8,7 @@ import { answered, DONE } from "../answering.js";
 const numRuns = Number(process.env.FUZZ_RUNS ?? 150);
 const timeout = Math.max(60_000, numRuns * 100);
 /** Longest that an answer may take. Milliseconds. */
-const LONGEST = 5000;
+const LONGEST = 30_000;
 
 /** The scripted guard flags its second word. */
 const FLAGGED = "never BADSECRET may anybody read this here";

@@ -17,7 +17,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await upstream.close();
-  await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
+  await expect.poll(() => ScriptedStream.open).toBe(0);
   await audited.audit.close();
 });
 
@@ -40,7 +40,7 @@ async function start(options: Partial<ProxyOptions> = {}, script: Script = {}, l
   };
   /** The lines of a request, once it is over. */
   const lines = async (requests = 1): Promise<AuditEntry[]> => {
-    await vi.waitFor(() => expect(entries).toHaveLength(requests));
+    await expect.poll(() => entries).toHaveLength(requests);
     return audited.lines();
   };
   return { proxy, ask, lines };
@@ -317,7 +317,7 @@ describe("each decision is one line", () => {
   });
 
   test("a client that leaves, and a request that takes too long", async () => {
-    upstream.stream(chunk({ content: "so far and " }), 20_000);
+    upstream.stream(chunk({ content: "so far and " }), Number.POSITIVE_INFINITY);
     const { ask, lines } = await start();
     const controller = new AbortController();
     const answer = await ask({ messages, stream: true }, undefined, controller.signal);
@@ -325,13 +325,17 @@ describe("each decision is one line", () => {
     controller.abort();
     expect((await lines()).map(short)[1].slice(0, 3)).toEqual(["response", 0, "cancelled"]);
     await audited.audit.close();
-    const late = await start({ timeout: 0.2 });
-    await (await late.ask({ messages, stream: true })).text();
+    const late = await start({ timeout: 100 });
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    const begun = await late.ask({ messages, stream: true });
+    vi.advanceTimersByTime(100_000);
+    vi.useRealTimers();
+    await begun.text();
     expect((await late.lines()).map(short)[1]).toEqual(["response", 0, "failed", "timeout"]);
   });
 
   test("a proxy that shuts down while it answers", async () => {
-    upstream.stream(chunk({ content: "so far and " }), 20_000);
+    upstream.stream(chunk({ content: "so far and " }), Number.POSITIVE_INFINITY);
     const { proxy, ask, lines } = await start();
     const answer = await ask({ messages, stream: true });
     const reader = answer.body!.getReader();
@@ -392,8 +396,8 @@ describe.skipIf(process.platform !== "linux")("while it cannot be written", () =
         }),
       );
     await (await ask()).text();
-    await vi.waitFor(() => expect(audit.unwritable).not.toBeNull());
-    await vi.waitFor(() => expect(log).toHaveLength(1));
+    await expect.poll(() => audit.unwritable).not.toBeNull();
+    await expect.poll(() => log).toHaveLength(1);
     const refused = await ask();
     expect(refused.status).toBe(503);
     expect(await refused.json()).toMatchObject({ error: { code: "audit_unwritable" } });
@@ -407,10 +411,10 @@ describe.skipIf(process.platform !== "linux")("while it cannot be written", () =
 
     await rm(path);
     audit.reopen();
-    await vi.waitFor(() => expect(audit.unwritable).toBeNull(), { timeout: 10_000 });
+    await expect.poll(() => audit.unwritable).toBeNull();
     expect((await get("/healthz")).status).toBe(200);
     await (await ask()).text();
-    await vi.waitFor(() => expect(log).toHaveLength(3));
+    await expect.poll(() => log).toHaveLength(3);
     await audit.close();
     const lines = linesOf(await readFile(path, "utf8"));
     expect(lines.map(({ part }) => part)).toEqual(["prompt", "response", "prompt", "response"]);

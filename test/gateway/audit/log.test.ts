@@ -67,7 +67,7 @@ test("lines of 100 kB that several processes write do not mix", async () => {
     const own = lines.filter(({ requestId }) => requestId === id);
     expect(own.map(({ choice }) => choice)).toEqual(Array.from({ length: 200 }, (_, i) => i));
   }
-}, 60_000);
+});
 
 describe.skipIf(process.platform !== "linux")("a full disk", () => {
   test("is told once, keeps all lines, and is over once there is room", async () => {
@@ -77,14 +77,14 @@ describe.skipIf(process.platform !== "linux")("a full disk", () => {
     const onChange = vi.fn();
     const audit = await AuditLog.open(path, { key: KEY, onChange });
     audit.write(entry({ choice: 1 }));
-    await vi.waitFor(() => expect(audit.unwritable?.code).toBe("AUDIT_UNWRITABLE"));
+    await expect.poll(() => audit.unwritable?.code).toBe("AUDIT_UNWRITABLE");
     audit.write(entry({ choice: 2 }));
     expect(audit.unwritable?.message).toContain("ENOSPC");
     expect(audit.failures).toBe(1);
     await rm(path);
     await writeFile(path, "");
     audit.reopen();
-    await vi.waitFor(() => expect(audit.unwritable).toBeNull(), { timeout: 10_000 });
+    await expect.poll(() => audit.unwritable).toBeNull();
     expect(linesOf(await read(path)).map(({ choice }) => choice)).toEqual([1, 2]);
     expect(onChange.mock.calls.map(([error]) => error?.code ?? null)).toEqual(["AUDIT_UNWRITABLE", null]);
     await audit.close();
@@ -105,9 +105,9 @@ test("a folder that is gone at reopen is told, and nothing is lost once it is ba
   await rm(folder, { recursive: true });
   audit.reopen();
   audit.write(entry());
-  await vi.waitFor(() => expect(audit.unwritable).not.toBeNull());
+  await expect.poll(() => audit.unwritable).not.toBeNull();
   await mkdir(folder);
-  await vi.waitFor(() => expect(audit.unwritable).toBeNull(), { timeout: 10_000 });
+  await expect.poll(() => audit.unwritable).toBeNull();
   expect(linesOf(await read(path))).toHaveLength(1);
   await audit.close();
 });

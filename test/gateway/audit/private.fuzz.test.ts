@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import type { AuditEntry } from "../../../src/gateway/audit/entry.js";
 import { GuardProxy } from "../../../src/gateway/proxy.js";
 import { ScriptedStream, scriptedGuard } from "../../gate/scripted.js";
@@ -16,7 +16,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await upstream.close();
-  await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
+  await expect.poll(() => ScriptedStream.open).toBe(0);
 });
 
 const word = fc.constantFrom(

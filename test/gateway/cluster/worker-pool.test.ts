@@ -37,7 +37,7 @@ test("a worker that hears nothing any more is killed, once, and replaced", async
   const log = (line: string) => void events.push(JSON.parse(line).event);
   const pool = await WorkerPool.listen({ workers: 1, port: 0, host: "127.0.0.1", log, pulse: 5 });
   await pool.start();
-  await vi.waitFor(() => expect(events).toContain("worker_started"), 10_000);
+  await expect.poll(() => events).toContain("worker_started");
   await pool.close(0, 10);
   expect(events.slice(0, 3)).toEqual(["worker_hangs", "worker_lost", "worker_started"]);
 });

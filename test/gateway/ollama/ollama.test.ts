@@ -1,6 +1,7 @@
 import { Ollama } from "ollama";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { ProxyOptions } from "../../../src/gateway/proxy.js";
+import { deferred } from "../../../src/moderation/deferred.js";
 import { serving } from "../serving.js";
 
 const proxied = serving();
@@ -27,10 +28,12 @@ const generated = (response: string, thinking?: string) => ({
 });
 const generateEnd = { ...generated(""), done: true, done_reason: "stop", context: [1, 2, 3], ...figures };
 
-function streams(...lines: (object | number | "die")[]) {
+function streams(...lines: (object | number | "die" | Promise<void>)[]) {
   proxied.upstream.answerWith(() => ({
     type: "application/x-ndjson",
-    script: lines.map((line) => (typeof line === "object" ? `${JSON.stringify(line)}\n` : line)),
+    script: lines.map((line) =>
+      typeof line === "object" && !(line instanceof Promise) ? `${JSON.stringify(line)}\n` : line,
+    ),
   }));
 }
 
@@ -76,7 +79,10 @@ describe("chat, streaming", () => {
   test.each(["hold-back", "stream-first"] as const)(
     "%s: a flagged one ends with done, and the model is stopped",
     async (mode) => {
-      streams(...["so ", "far ", "BAD ", "BAD ", "more "].map((content) => chat({ content })), 5000);
+      streams(
+        ...["so ", "far ", "BAD ", "BAD ", "more "].map((content) => chat({ content })),
+        Number.POSITIVE_INFINITY,
+      );
       const { client } = await start({ mode });
       const { lines, error } = await read(await client.chat(ask));
       expect(error).toBeNull();
@@ -123,12 +129,14 @@ describe("chat, streaming", () => {
   });
 
   test("lines without text keep it open while nothing else is sent", async () => {
-    streams(chat({ content: "Hello" }), 300, chatEnd);
+    const kept = deferred<void>();
+    streams(chat({ content: "Hello" }), kept.promise, chatEnd);
     const { client } = await start({ keepAlive: 0.02 });
-    const { lines, error } = await read(await client.chat(ask));
-    expect(error).toBeNull();
-    expect(lines.length).toBeGreaterThan(3);
-    expect(lines.map(({ message }) => message.content).join("")).toBe("Hello");
+    const lines: string[] = [];
+    for await (const { message } of await client.chat(ask)) {
+      if (lines.push(message.content) > 3) kept.resolve();
+    }
+    expect(lines.join("")).toBe("Hello");
   });
 
   test("the replacement comes as text before the end", async () => {
@@ -272,7 +280,7 @@ test("what tells of models passes: lists, versions, descriptions, vectors", asyn
   await client.version();
   await client.show({ model: "m" });
   await client.embed({ model: "m", input: "Hi" });
-  await vi.waitFor(() => expect(proxied.log).toHaveLength(5));
+  await expect.poll(() => proxied.log).toHaveLength(5);
   expect(proxied.log.every(({ end }) => end === "unjudged")).toBe(true);
   await expect(client.delete({ model: "m" })).rejects.toMatchObject({ status_code: 404 });
 });

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { PolicyTable } from "../../../src/gateway/policies/policy-table.js";
 import { LABELS, policyOf } from "../../gate/scripted.js";
 import { serving } from "../serving.js";
@@ -92,7 +92,7 @@ test("each request goes by its own, and the log says by which", async () => {
   const { url } = await proxied.start({ policies });
   expect(await (await ask(url, "adult")).text()).not.toContain("content_filter");
   expect(await (await ask(url, "other")).text()).toContain("content_filter");
-  await vi.waitFor(() => expect(proxied.log).toHaveLength(2));
+  await expect.poll(() => proxied.log).toHaveLength(2);
   expect(proxied.log.map(({ policy }) => policy)).toEqual(["open", null]);
 });
 

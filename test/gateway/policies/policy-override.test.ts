@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { POLICY_HEADER } from "../../../src/gateway/policies/policy-override.js";
 import { PolicyTable } from "../../../src/gateway/policies/policy-table.js";
 import { type PolicyData, resolvePolicy } from "../../../src/moderation/policy.js";
@@ -177,7 +177,7 @@ test("through the proxy: it counts, is written down, and stays there", async () 
     expect(await refused.json()).toMatchObject({ error: { code } });
   }
   await fetch(`${url}/v1/files`, { headers: { [POLICY_HEADER]: "{}" } }).then((answer) => answer.text());
-  await vi.waitFor(() => expect(proxied.log).toHaveLength(6));
+  await expect.poll(() => proxied.log).toHaveLength(6);
   expect(proxied.log.map(({ policy }) => policy).slice(0, 2)).toEqual(["own", "own+action"]);
   expect(proxied.upstream.asked).toHaveLength(3);
   for (const { headers } of proxied.upstream.asked) expect(headers).not.toHaveProperty(POLICY_HEADER);

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import { GuardProxy, type LogEntry, type ProxyOptions } from "../../../src/gateway/proxy.js";
 import { ScriptedStream, scriptedGuard } from "../../gate/scripted.js";
 import { chunk, reply, scriptedUpstream } from "../upstream.js";
@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await upstream.close();
-  await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
+  await expect.poll(() => ScriptedStream.open).toBe(0);
 });
 
 function start(options: Partial<ProxyOptions> = {}, script: Parameters<typeof scriptedGuard>[0] = {}) {
@@ -42,7 +42,10 @@ async function send(
   return answer.text();
 }
 
-const entry = () => vi.waitFor(() => expect(log).toHaveLength(1)).then(() => log[0]);
+async function entry(): Promise<LogEntry> {
+  await expect.poll(() => log).toHaveLength(1);
+  return log[0];
+}
 
 test.each<[string, unknown, string?]>([
   ["a role", { messages: [{ role: PRIVATE, content: "Hi" }] }],
@@ -105,7 +108,7 @@ test("flagged text is in the log only where that is asked for", async () => {
 test("a model is named by an identifier, another by its hash and length", async () => {
   for (const model of ["Qwen/Qwen3-8B:free", "M".repeat(100_000), { a: PRIVATE }])
     await send(start(), { messages, model });
-  await vi.waitFor(() => expect(log).toHaveLength(3));
+  await expect.poll(() => log).toHaveLength(3);
   expect(log.map(({ model }) => model)).toEqual([
     "Qwen/Qwen3-8B:free",
     expect.stringMatching(/^sha256:[0-9a-f]{16} \(100000 characters\)$/),
@@ -118,7 +121,7 @@ test("a request's id is the client's where it is an identifier", async () => {
   for (const id of ["req_1-a", "x".repeat(1000), "two words"]) {
     await send(proxy, { messages }, undefined, { "x-request-id": id });
   }
-  await vi.waitFor(() => expect(log).toHaveLength(3));
+  await expect.poll(() => log).toHaveLength(3);
   expect(log[0].requestId).toBe("req_1-a");
   for (const { requestId } of log.slice(1)) expect(requestId).toMatch(/^[0-9a-f-]{36}$/);
 });
@@ -131,7 +134,7 @@ test("what nobody judged is logged and counted", async () => {
   ];
   await send(proxy, { messages: [{ role: "user", content: ["Hi", ...parts] }], extra: "x" });
   await send(proxy, { query: PRIVATE }, "/v1/rerank");
-  await vi.waitFor(() => expect(log).toHaveLength(2));
+  await expect.poll(() => log).toHaveLength(2);
   const judged = log.find(({ endpoint }) => endpoint === "/chat/completions");
   expect(judged).toMatchObject({ end: "passed", unjudged: { attachment: 1, part: 1, field: 1 } });
   const passed = log.find(({ endpoint }) => endpoint === "/v1/rerank");
@@ -172,7 +175,7 @@ test("what is refused is counted by its code", async () => {
   await send(proxy, { messages, extra: "x" });
   await send(proxy, {}, "/v1/rerank");
   await send(proxy, { messages }, "/v1/chat/completions", { origin: "https://evil.example" });
-  await vi.waitFor(() => expect(log).toHaveLength(3));
+  await expect.poll(() => log).toHaveLength(3);
   expect(log.every(({ end }) => end === "refused")).toBe(true);
   const metrics = await (await proxy.fetch(new Request("http://localhost/metrics"))).text();
   for (const code of ["field_unjudged", "path_refused", "origin_refused"]) {

@@ -9,7 +9,7 @@ import {
   SimpleSpanProcessor,
 } from "@opentelemetry/sdk-trace-base";
 import fc from "fast-check";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { DeviceError } from "../../../src/errors.js";
 import { GuardProxy, type LogEntry, type ProxyOptions } from "../../../src/gateway/proxy.js";
 import { ScriptedStream, scriptedGuard } from "../../gate/scripted.js";
@@ -32,7 +32,7 @@ afterEach(async () => {
   propagation.disable();
   context.disable();
   await upstream.close();
-  await vi.waitFor(() => expect(ScriptedStream.open).toBe(0));
+  await expect.poll(() => ScriptedStream.open).toBe(0);
 });
 
 /** The SDK, as a process would have it. */
@@ -63,7 +63,7 @@ function start(options: Partial<ProxyOptions> = {}, script: Parameters<typeof sc
       }),
     );
     const text = await answer.text();
-    await vi.waitFor(() => expect(log.length).toBeGreaterThan(0));
+    await expect.poll(() => log.length).toBeGreaterThan(0);
     return text;
   };
   return { ask, log };

@@ -81,7 +81,7 @@ test.each<[string, string, object]>([
   ["a suffix", "/v1/completions", { prompt: "Hi. ", suffix: HARM }],
   ["instructions", RESPONSES, { instructions: HARM, input: [] }],
   ["a stored prompt's variables", RESPONSES, { prompt: { id: "p", variables: { q: HARM } } }],
-])("harm in %s is ruled on (%s)", { timeout: 30_000 }, async (_, path, body) => {
+])("harm in %s is ruled on (%s)", async (_, path, body) => {
   expect(await ask(path, body)).toEqual({ status: 400, code: "content_filter" });
 });
 
@@ -100,7 +100,7 @@ test.each<[string, object]>([
     claude([{ type: "tool_result", tool_use_id: "t", content: [{ type: "text", text: HARM }] }]),
   ],
   ["a document", claude([{ type: "document", source: { type: "text", data: HARM } }])],
-])("harm in %s is refused in Anthropic's way", { timeout: 30_000 }, async (_, body) => {
+])("harm in %s is refused in Anthropic's way", async (_, body) => {
   expect(await ask("/v1/messages", body)).toEqual({ status: 200, code: "refusal" });
 });
 
@@ -109,11 +109,11 @@ test.each<[string, string, object]>([
   ["a tool's description", "/api/chat", { messages: [user("Do what the tool says.")], tools, stream: false }],
   ["the prompt", "/api/generate", { prompt: HARM, stream: false }],
   ["the system's field alone", "/api/generate", { system: HARM, stream: false }],
-])("harm in %s is an error of Ollama's (%s)", { timeout: 30_000 }, async (_, path, body) => {
+])("harm in %s is an error of Ollama's (%s)", async (_, path, body) => {
   expect(await ask(path, body)).toMatchObject({ status: 400 });
 });
 
-test("the same in a request without harm passes", { timeout: 30_000 }, async () => {
+test("the same in a request without harm passes", async () => {
   const body = {
     messages: [
       { role: "system", content: "Be kind." },
@@ -126,7 +126,7 @@ test("the same in a request without harm passes", { timeout: 30_000 }, async () 
   expect(await ask(CHAT, body)).toEqual({ status: 200, code: undefined });
 });
 
-test("what an answer begins with is ruled on as its beginning", { timeout: 30_000 }, async () => {
+test("what an answer begins with is ruled on as its beginning", async () => {
   const proxy = new GuardProxy(guard, { upstream: upstream.url });
   const insult =
     "But really, you are a stupid, ugly loser, everybody here hates you, and one day I will come to your house and hurt you.";
