@@ -36,6 +36,8 @@ export async function scoreNames(
   whole: boolean,
   sequel?: readonly number[],
 ): Promise<Scores> {
+  const { root, lead } = treeOf(answers);
+  /** Of each name, less what is the same for all. */
   const logs = new Array<number>(names.length).fill(Number.NEGATIVE_INFINITY);
   let written = -1;
   let best = Number.NEGATIVE_INFINITY;
@@ -56,6 +58,8 @@ export async function scoreNames(
     let branchLogs: number[] = [];
     await reader.along(text, reads, (logits, read) => {
       if (read < text.length) log += logProbabilities(logits, [text[read]])[0];
+      // Where all names part only ratios count, and those take no sum over the vocabulary.
+      else if (node === root) branchLogs = branches.map((id) => logits[id]);
       else branchLogs = logProbabilities(logits, branches);
     });
     if (isName) {
@@ -67,7 +71,6 @@ export async function scoreNames(
     for (const child of children.sort((a, b) => b.log - a.log))
       await visit(end.children.get(child.id) as Node, [...text, child.id], child.log);
   };
-  const { root, lead } = treeOf(answers);
   await visit(root, lead, 0);
   return { probabilities: shares(logs), written };
 }

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { LogitsReader } from "../../../src/engine/logits.js";
 import type { Sequence } from "../../../src/engine/sequence.js";
@@ -138,6 +139,55 @@ describe("the probabilities of names", () => {
     expect(runs).toEqual(["7 1 5", "2 5"]);
   });
 });
+
+const RUNS = Number(process.env.PROPERTY_RUNS ?? 100);
+/** A name's tokens; small logits, so that none is too unlikely to be read to its end. */
+const token = fc.nat(5);
+const name = fc.array(token, { minLength: 1, maxLength: 3 });
+const few = fc.uniqueArray(name, { minLength: 1, maxLength: 5, selector: String });
+const isApart = (all: number[][]) =>
+  all.every((one, i) => all.every((other, j) => i === j || one.some((id, k) => other[k] !== id)));
+
+test("whatever was expected, right or wrong: names get the share that products of all their tokens' probabilities give", async () => {
+  const script = { all: few.filter(isApart), seed: fc.nat(1000), tail: fc.constantFrom(1, 3, 10) };
+  const guess = fc.option(fc.array(token, { minLength: 1, maxLength: 5 }));
+  await fc.assert(
+    fc.asyncProperty(fc.record({ ...script, guess }), async ({ all, seed, tail, guess }) => {
+      const after = (text: readonly number[]) =>
+        Array.from({ length: 6 }, (_, id) =>
+          Math.sin(seed + [...text, id].reduce((n, x) => n * 7 + x + 1, 0)),
+        );
+      const table = new Proxy({} as Record<string, number[]>, {
+        get: (_, text: string) => after(text.split(" ").map(Number)),
+      });
+      const { reader } = scripted(table, tail);
+      const answers = all.map((ids) => [0, ...ids]);
+      if (guess) await reader.expect([0, ...guess], [1, guess.length + 1]);
+      const { probabilities, written } = await scoreNames(reader, { names: all.map(String), answers }, true);
+      const products = answers.map((ids) =>
+        ids.slice(1).reduce((product, id, i) => {
+          const logits = Float32Array.from(after(ids.slice(0, i + 1)));
+          return product * Math.exp(logProbabilities(logits, [id])[0]);
+        }, 1),
+      );
+      const sum = products.reduce((total, one) => total + one);
+      for (const [i, product] of products.entries()) expect(probabilities[i]).toBeCloseTo(product / sum, 9);
+      expect(answers[written]).toEqual(greedy(answers, after));
+    }),
+    { numRuns: RUNS },
+  );
+});
+
+/** The name that the likeliest token at each place leads to, of those that names go on with. */
+function greedy(answers: readonly number[][], after: (text: readonly number[]) => number[]): number[] {
+  let left = [...answers];
+  for (let at = 1; left.length > 1; at++) {
+    const logits = Float32Array.from(after(left[0].slice(0, at)));
+    const best = left.map((ids) => ids[at]).reduce((a, b) => (logits[b] > logits[a] ? b : a));
+    left = left.filter((ids) => ids[at] === best);
+  }
+  return left[0];
+}
 
 test("log probabilities are those of a softmax over the whole vocabulary, however large the logits", () => {
   const logits = Float32Array.of(1000, 1001, 999);
