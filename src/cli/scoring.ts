@@ -1,8 +1,7 @@
-import { once } from "node:events";
-import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import { ClosedError, InputError } from "../errors.js";
+import { openInput } from "../files/input-stream.js";
+import type { Guard } from "../guard.js";
 import { scoreLines, type Totals } from "../scoring/score.js";
 import type { ScoreOptions } from "./commands/score.js";
 import { isFolder } from "./input.js";
@@ -19,9 +18,11 @@ export async function score(file: string | undefined, options: ScoreOptions): Pr
   const signal = interruptSignal();
   const name = file ?? "Standard input";
   const source = await open(file);
-  signal.addEventListener("abort", () => source.destroy());
-  const guard = await loadModel(options, { maxStreams: options.maxStreams, signal });
+  let guard: Guard | undefined;
   try {
+    signal.addEventListener("abort", () => source.destroy());
+    signal.throwIfAborted();
+    guard = await loadModel(options, { maxStreams: options.maxStreams, signal });
     const totals = await scoreLines(guard, source, print, { ...options, signal });
     if (totals.errors > options.allowErrors) report(totals);
     else process.exitCode = 0;
@@ -31,7 +32,7 @@ export async function score(file: string | undefined, options: ScoreOptions): Pr
     if (!(signal.aborted && (error instanceof ClosedError || source.destroyed))) throw error;
   } finally {
     source.destroy();
-    await guard.close();
+    await guard?.close();
   }
 }
 
@@ -42,11 +43,7 @@ async function open(file: string | undefined): Promise<Readable> {
       if (isFolder()) throw new Error("it is a folder");
       return process.stdin;
     }
-    // A folder can be opened, and only then not be read.
-    if ((await stat(file)).isDirectory()) throw new Error("it is a folder");
-    const stream = createReadStream(file);
-    await once(stream, "open");
-    return stream;
+    return await openInput(file);
   } catch (cause) {
     throw unreadable(file ?? "Standard input", cause as Error);
   }

@@ -1,7 +1,7 @@
 import { createReadStream } from "node:fs";
-import { open } from "node:fs/promises";
 import { createGunzip } from "node:zlib";
 import { InputError } from "../errors.js";
+import { fileProblem, openRegular } from "../files/regular-file.js";
 import { isBlank, type Line, readLines } from "../scoring/lines.js";
 
 /** One record of a dataset file, not yet looked at: JSON, or what is wrong with it. */
@@ -85,14 +85,19 @@ async function* readBytes(path: string): AsyncGenerator<Buffer> {
         { cause },
       );
     }
-    throw new InputError("DATASET_UNREADABLE", `${path} cannot be read: ${message}. Check its path.`, {
-      cause,
-    });
+    throw new InputError(
+      "DATASET_UNREADABLE",
+      `${path} cannot be read: ${fileProblem(cause)}. Check its path.`,
+      {
+        cause,
+      },
+    );
   }
 }
 
 async function isGzip(path: string): Promise<boolean> {
-  const file = await open(path);
+  // Of a pipe what is read here would be missing later.
+  const file = await openRegular(path);
   try {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(GZIP_MAGIC.length), 0, GZIP_MAGIC.length, 0);
     return bytesRead === GZIP_MAGIC.length && GZIP_MAGIC.every((byte, i) => buffer[i] === byte);

@@ -1,7 +1,9 @@
-import { writeFile } from "node:fs/promises";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { open, readdir, readlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { expect, test } from "vitest";
-import { breakingOff, runCli, runHere } from "../support/cli.js";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { breakingOff, MAIN, runCli, runHere } from "../support/cli.js";
 import { MODEL_CACHE, temporaryFolder } from "../support/model.js";
 
 const env = { QWEN3GUARD_CACHE: MODEL_CACHE };
@@ -38,6 +40,58 @@ test("1: a file that is not there, a folder", async () => {
     expect(stderr).toContain("[ROWS_UNREADABLE]");
   }
 });
+
+describe.skipIf(process.platform !== "linux")("a named pipe", () => {
+  async function pipe(): Promise<string> {
+    const path = join(await temporaryFolder(), "rows");
+    execFileSync("mkfifo", [path]);
+    return path;
+  }
+
+  test("is read as it is written to, to its end", async () => {
+    const path = await pipe();
+    const scored = runCli(["score", path], { env });
+    const writer = await open(path, "w");
+    for (let i = 0; i < 3; i++) await writer.write('{"prompt":"Hi"}\n');
+    await writer.close();
+    const { code, stdout, stderr } = await scored;
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout.trimEnd().split("\n")).toHaveLength(3);
+  });
+
+  test.each([
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const)("that nobody writes to: one %s ends it", async (signal, code) => {
+    const path = await pipe();
+    const child = spawn(process.execPath, [MAIN, "score", path], { env: { ...process.env, ...env } });
+    onTestFinished(() => void child.kill("SIGKILL"));
+    const ended = once(child, "exit");
+    await vi.waitFor(async () => expect(await opens(child.pid as number)).toContain(path), 20_000);
+    child.kill(signal);
+    expect(await ended).toEqual([code, null]);
+  });
+
+  test("that nobody writes to holds up no other error", async () => {
+    const { code, stderr } = await runCli(["score", await pipe(), "--model", "./absent"], { env });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^error \[/);
+  });
+
+  test("that nobody writes to is a dataset of eval's no more than any other pipe", async () => {
+    const path = await pipe();
+    const { code, stderr } = await runHere(["eval", path, "--type", "prompt"], env);
+    expect(code).toBe(1);
+    expect(stderr).toContain("not a file");
+    expect(stderr).toContain("[DATASET_UNREADABLE]");
+  });
+});
+
+/** Names of what a process has open. */
+async function opens(pid: number): Promise<string[]> {
+  const folder = `/proc/${pid}/fd`;
+  return Promise.all((await readdir(folder)).map((fd) => readlink(join(folder, fd)).catch(() => "")));
+}
 
 test("1: input that breaks off; what was judged before is there", async () => {
   const { code, stdout, stderr } = await runHere(
