@@ -8,7 +8,17 @@ export const STREAMS = "/v1/streams";
 /** Where LiteLLM's generic guardrail API asks. */
 export const GUARDRAIL = "/beta/litellm_basic_guardrail_api";
 
-const ENDPOINTS = [CHAT, MODERATIONS, CLASSIFY, "/v1/models", STREAMS, GUARDRAIL, "/healthz", "/metrics"];
+const ENDPOINTS = [
+  CHAT,
+  MODERATIONS,
+  CLASSIFY,
+  "/v1/models",
+  STREAMS,
+  GUARDRAIL,
+  "/livez",
+  "/healthz",
+  "/metrics",
+];
 
 /** A name for logs and metrics: the client's path, which may hold a stream's id, stands in neither. */
 export function endpointOf(path: string): string {

@@ -50,9 +50,23 @@ describe.skipIf(!existsSync(HELM))("the chart", () => {
       periodSeconds: 2,
     });
     expect(container.ports).toEqual([{ name: "http", containerPort: 8787 }]);
-    // While it drains /healthz is 503: that must not kill it.
-    expect(container.livenessProbe).not.toHaveProperty("httpGet");
     expect(all.Deployment.spec.strategy.rollingUpdate).toEqual({ maxUnavailable: 0, maxSurge: 1 });
+  });
+
+  test("a pod is restarted that answers nothing for longer than a worker may hang, and not one that drains or has much to do", () => {
+    const { livenessProbe, startupProbe } = podOf(all).container;
+    for (const { httpGet } of [livenessProbe, startupProbe])
+      expect(httpGet).toMatchObject({ path: "/livez", port: "http" });
+    expect(livenessProbe.periodSeconds * livenessProbe.failureThreshold).toBeGreaterThan(70);
+    expect(livenessProbe.timeoutSeconds).toBeGreaterThan(5);
+    // A minute to load, a few to export what no image brought along.
+    expect(startupProbe.periodSeconds * startupProbe.failureThreshold).toBe(600);
+  });
+
+  test("every probe asks under a name that the server goes by", () => {
+    for (const { container } of [podOf(all), podOf(serve)])
+      for (const probe of ["readinessProbe", "startupProbe", "livenessProbe"])
+        expect(container[probe].httpGet.httpHeaders).toEqual([{ name: "Host", value: "localhost" }]);
   });
 
   test("pods are added by processor, slots in use and lag, which the proxy has metrics of", async () => {

@@ -224,6 +224,7 @@ test("while the audit cannot be written nothing is judged, and /healthz says so"
   });
   const health = await service.fetch(new Request("http://localhost/healthz"));
   expect([health.status, await health.json()]).toMatchObject([503, { status: "audit_unwritable" }]);
+  expect((await service.fetch(new Request("http://localhost/livez"))).status).toBe(200);
   expect(await audit.close(0)).toBeGreaterThan(0);
 });
 

@@ -75,7 +75,7 @@ export function proxyCommand(): Command {
     .description(
       "Answers like the API behind it, with the guard between: prompts and answers are judged as they pass. " +
         "Judged are POST …/chat/completions, …/completions, …/responses (OpenAI), …/v1/messages (Anthropic), …/api/chat and " +
-        "…/api/generate (Ollama); /v1/moderations, /metrics and /healthz are its own. Lists of models and embeddings pass; " +
+        "…/api/generate (Ollama); /v1/moderations, /metrics, /healthz and /livez are its own. Lists of models and embeddings pass; " +
         "other paths are refused.",
     )
     .addHelpText("after", EXAMPLES)

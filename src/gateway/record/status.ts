@@ -11,9 +11,11 @@ interface Served {
   isDraining: () => boolean;
 }
 
-/** Adds what tells how a server is: /healthz and /metrics. */
+/** Adds what tells how a server is: /livez, whether it hears at all; /healthz, whether it takes requests; /metrics. */
 export function addStatus<E extends Env>(app: Hono<E>, served: Served): void {
   const { guard, metrics, pooled, audit, isDraining } = served;
+  // Who restarts what hangs asks here: neither much to do, nor an end that has begun, nor a disk that is full is mended by that.
+  app.get("/livez", (c) => c.json({ status: "ok" }));
   app.get("/healthz", (c) => {
     const { active, waiting } = guard.load;
     const status = isDraining() ? "draining" : audit?.unwritable ? "audit_unwritable" : "ok";

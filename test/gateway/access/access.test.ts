@@ -93,7 +93,7 @@ describe("Host", () => {
     "0.0.0.0",
     "192.168.0.1",
   ])("%s is refused on every path, before anybody is asked", async (host) => {
-    for (const path of ["/healthz", "/metrics", "/v1/models"]) {
+    for (const path of ["/healthz", "/livez", "/metrics", "/v1/models"]) {
       expect(code(await ask("GET", path, { host }))).toBe("host_refused");
     }
     const answer = await post({ host });
