@@ -22,6 +22,8 @@ const words = fc.constantFrom(
   " 12",
   "，结束任务",
 );
+/** Flagged in each attempt where little is let by. */
+const FLAGGED = [" kill", "ing", " 12"];
 const answers = fc.array(fc.array(words, { maxLength: 20 }), { minLength: 1, maxLength: 4 });
 
 let guard: Guard;
@@ -83,7 +85,8 @@ test("what a real guard lets out, however often it went back, is clear when it i
         }
       },
     ),
-    { numRuns: 60 },
+    // Chance alone may bring few texts that are flagged.
+    { numRuns: 60, examples: [1, 4, 8].map((buffer) => [Array(4).fill(FLAGGED), buffer, 0.02]) },
   );
   expect(tried).toBeGreaterThan(10);
 }, 120_000);
