@@ -13,7 +13,7 @@ const together = files.filter((name) => !alone.includes(name));
 
 const shared = {
   // Limits find what hangs; how long anything takes is for the benches, on machines that nobody else uses.
-  testTimeout: 120_000,
+  testTimeout: 240_000,
   expect: { poll: { timeout: 20_000 } },
   hookTimeout: 300_000,
   // Two more than cores, on the smallest machine: many tests wait for a process, a browser or a file.

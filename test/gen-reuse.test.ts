@@ -101,4 +101,4 @@ test("requests that share their instructions are judged as if alone, whichever a
   );
   for (const code of codes) expect([null, "ABORTED", "LOGITS_NOT_FINITE"]).toContain(code);
   expect(guard.load.reusedTokens).toBeGreaterThan(0);
-}, 240_000);
+});

@@ -83,7 +83,7 @@ describe.skipIf(process.platform === "win32")("proxy --audit", () => {
     expect((await ended)[0]).toBe(0);
     expect(linesOf(await read(`${path}.1`))[0].hash).toBe(hashOf("How do I bake bread?"));
     expect(linesOf(await read(path)).map(({ part }) => part)).toEqual(["prompt", "response"]);
-  }, 120_000);
+  });
 
   test("several workers write whole lines to standard output, where nothing else stands", async () => {
     const { started, said, ask, ended } = await start(
@@ -96,7 +96,7 @@ describe.skipIf(process.platform === "win32")("proxy --audit", () => {
     const lines = linesOf(said.out);
     expect(lines.filter(({ part }) => part === "prompt")).toHaveLength(24);
     expect(lines.filter(({ part }) => part === "response")).toHaveLength(24);
-  }, 120_000);
+  });
 
   test("workers of a proxy and of a service append whole lines to one file, each decision once", async () => {
     const path = join(folder, "audit.jsonl");
@@ -131,7 +131,7 @@ describe.skipIf(process.platform === "win32")("proxy --audit", () => {
     expect(texts("response").sort()).toEqual([...Array(6).fill("Mix flou"), "Mix flou"]);
     const decisions = lines.map(({ requestId, part, choice }) => `${requestId} ${part} ${choice}`);
     expect(new Set(decisions).size).toBe(lines.length);
-  }, 120_000);
+  });
 
   test("refuses requests once nobody reads its standard output, and says so", async () => {
     const { started, said, ask } = await start("--audit", "-", "--audit-key-file", keyFile);
@@ -140,12 +140,12 @@ describe.skipIf(process.platform === "win32")("proxy --audit", () => {
     await expect.poll(() => said.err).toContain("audit_unwritable");
     const { status, text } = await ask("And cake?");
     expect([status, JSON.parse(text).error.code]).toEqual([503, "audit_unwritable"]);
-  }, 120_000);
+  });
 
   test("says that its key is a random one, where none is given", async () => {
     const { said } = await start("--audit", join(folder, "audit.jsonl"));
     expect(said.err).toContain("audit_key_random");
-  }, 120_000);
+  });
 });
 
 test.each([

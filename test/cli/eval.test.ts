@@ -136,7 +136,7 @@ describe("resuming", () => {
       code: 0,
       stdout: expect.stringContaining("120 rows of them in the file already"),
     });
-  }, 180_000);
+  });
 
   test.each([
     ["Ctrl-C", "SIGINT", 130],

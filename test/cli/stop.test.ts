@@ -52,7 +52,7 @@ async function startHeld(worker: number, at: "boot" | "load", ...args: string[])
   });
   const ended = once(started, "close") as Promise<[number | null, NodeJS.Signals | null]>;
   const pid = started.pid as number;
-  const inTime = <T>(step: string, done: Promise<T>) => within30s(step, done, () => said + log);
+  const inTime = <T>(step: string, done: Promise<T>) => within90s(step, done, () => said + log);
   const sees = <T>(what: string, look: () => Promise<T | undefined | false>) =>
     inTime(what, eventually(look));
   return {
@@ -88,9 +88,9 @@ async function eventually<T>(look: () => Promise<T | undefined | false>): Promis
 }
 
 /** Fails by name, with what was said, where a step does not come to its end. */
-async function within30s<T>(step: string, done: Promise<T>, state: () => string): Promise<T> {
+async function within90s<T>(step: string, done: Promise<T>, state: () => string): Promise<T> {
   const aborted = new AbortController();
-  const late = sleep(30_000, undefined, { signal: aborted.signal }).then(() => {
+  const late = sleep(90_000, undefined, { signal: aborted.signal }).then(() => {
     const error = new Error(`"${step}" was not over in time. ${state()}`);
     console.error(error);
     throw error;
@@ -187,7 +187,7 @@ function ask(url: string): Promise<Response> {
 
 describe.skipIf(process.platform !== "linux")(
   "while its second worker is still to start",
-  { timeout: 120_000 },
+  { timeout: 300_000 },
   () => {
     test.each(["boot", "load"] as const)(
       "SIGTERM lets a stream of the first end, and both end with 0 (held at %s)",
@@ -261,7 +261,7 @@ describe.skipIf(process.platform !== "linux")(
 
 describe.skipIf(process.platform !== "linux")(
   "while a worker is being replaced",
-  { timeout: 120_000 },
+  { timeout: 300_000 },
   () => {
     test.each(["boot", "load"] as const)(
       "SIGTERM lets streams end, and starts no more (held at %s)",
@@ -295,7 +295,7 @@ describe.skipIf(process.platform !== "linux")(
   },
 );
 
-describe.skipIf(process.platform === "win32")("while it loads its model", { timeout: 120_000 }, () => {
+describe.skipIf(process.platform === "win32")("while it loads its model", { timeout: 300_000 }, () => {
   const commands = [["proxy", "--upstream", "http://127.0.0.1:9"], ["serve"], ["playground"]];
 
   test.each(

@@ -152,7 +152,7 @@ describe.skipIf(process.platform !== "linux")("proxy --workers", () => {
       expect(await childrenOf(proxy.pid)).toHaveLength(2);
       expect(await endOfStream(proxy.url)).toBe("whole");
     }
-  }, 120_000);
+  });
 
   test("a worker that is killed ends its own streams with an error event, is replaced, and its counts stay", async () => {
     const requests = /^qwen3guard_requests_total\{.*end="passed".*\} (\d+)/m;

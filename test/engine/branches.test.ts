@@ -309,7 +309,7 @@ test("random streams that begin alike, closed at any moment, read what they woul
     { numRuns: RUNS, examples: [[[sixAtOnce]]] },
   );
   expect(together.length).toBeGreaterThan(0);
-}, 120_000);
+});
 
 /** What is told of nobody's tokens but a stream's own: two streams that differ where the third's tokens stand. */
 test("what one branch brings changes no digit of another's", async () => {

@@ -379,7 +379,7 @@ test("random conversations with closes, rollbacks, batches and evictions read wh
     ),
     { numRuns: RUNS },
   );
-}, 120_000);
+});
 
 async function play(
   engine: Engine,

@@ -295,4 +295,4 @@ test("random streams that begin alike, closed at any moment, read what they woul
     { numRuns: RUNS, examples: [[[sixAtOnce]]] },
   );
   expect(guests.runs).toBeGreaterThan(0);
-}, 120_000);
+});

@@ -476,7 +476,7 @@ test("any texts, chunks, buffers and attempts: what comes out is the attempts' t
     ),
     { numRuns: Number(process.env.FUZZ_RUNS ?? 300), timeout: 30_000 },
   );
-}, 120_000);
+});
 
 describe("a server that goes on with a turn", () => {
   const messages = [{ role: "user", content: "Hi" }];

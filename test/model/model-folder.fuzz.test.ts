@@ -128,7 +128,7 @@ test(
     if (process.env.FUZZ_RUNS) console.log(counts, `slowest ${slowest.toFixed(0)} ms of a processor`);
     expect(counts.MODEL_CHANGED).toBeGreaterThan(0);
   },
-  Math.max(120_000, numRuns * 1000),
+  Math.max(240_000, numRuns * 1000),
 );
 
 async function load(dir: string): Promise<Outcome> {

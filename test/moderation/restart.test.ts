@@ -117,7 +117,7 @@ test("a response that begins again, any number of times, is judged as its last t
     ),
     { numRuns: 60 },
   );
-}, 120_000);
+});
 
 test("what comes again as it was is not run again", async () => {
   const sequence = engine.open();

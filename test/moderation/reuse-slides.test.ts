@@ -162,7 +162,7 @@ test("streams that slide, beside others that begin alike, are closed, forgotten 
   );
   expect(guard.load.reusedTokens).toBeGreaterThan(0);
   expect(slides).toBeGreaterThan(0);
-}, 240_000);
+});
 
 test("choices of one request, of any lengths, ended at any time, are judged as each would be alone", async () => {
   await fc.assert(
@@ -177,4 +177,4 @@ test("choices of one request, of any lengths, ended at any time, are judged as e
     ),
     { numRuns: RUNS, endOnFailure: true },
   );
-}, 240_000);
+});

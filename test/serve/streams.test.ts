@@ -236,9 +236,7 @@ describe("a token stream over a WebSocket", () => {
     await free();
   });
 
-  test("hundreds of sockets that die whenever: none hears another's words, and no slot is lost", {
-    timeout: 120_000,
-  }, async () => {
+  test("hundreds of sockets that die whenever: none hears another's words, and no slot is lost", async () => {
     const url = await serve({ maxStreams: 4 });
     let finished = 0;
     const one = async (i: number): Promise<void> => {

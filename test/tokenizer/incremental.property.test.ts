@@ -10,7 +10,7 @@ import { chunks, texts } from "./texts.js";
 
 /** PROPERTY_RUNS=10000 for a thorough search. */
 const numRuns = Number(process.env.PROPERTY_RUNS ?? 300);
-const timeout = Math.max(60_000, numRuns * 200);
+const timeout = Math.max(240_000, numRuns * 200);
 
 let tokenizer: Tokenizer;
 let library: Awaited<ReturnType<typeof libraryEncoders>>;

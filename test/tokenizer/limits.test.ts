@@ -14,7 +14,7 @@ import { QWEN3, qwen3 } from "./qwen3.js";
 import { fewMarks, texts } from "./texts.js";
 
 const numRuns = Number(process.env.PROPERTY_RUNS ?? 200);
-const timeout = Math.max(60_000, numRuns * 400);
+const timeout = Math.max(240_000, numRuns * 400);
 const MEGABYTE = 1 << 20;
 const tooLong = expect.objectContaining({ name: "ContextLengthError", code: "PROMPT_TOO_LONG" });
 const user = (content: string): Message => ({ role: "user", content });

@@ -6,7 +6,7 @@ import { answered, DONE } from "../answering.js";
 
 /** Cases a kind of answer; FUZZ_RUNS asks for more. */
 const numRuns = Number(process.env.FUZZ_RUNS ?? 150);
-const timeout = Math.max(60_000, numRuns * 100);
+const timeout = Math.max(240_000, numRuns * 100);
 /** Longest that an answer may take. Milliseconds. */
 const LONGEST = 30_000;
 

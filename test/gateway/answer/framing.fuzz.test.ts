@@ -5,7 +5,7 @@ import { PROTOCOLS } from "../protocols.js";
 
 /** Cases a protocol; FUZZ_RUNS asks for more. */
 const numRuns = Number(process.env.FUZZ_RUNS ?? 40);
-const timeout = Math.max(60_000, numRuns * 100);
+const timeout = Math.max(240_000, numRuns * 100);
 
 /** The scripted guard flags "BAD", twice in a row. */
 const CLEAR = ["Grüße, ", "一二 ", "and 👍🏽 ", "words."];

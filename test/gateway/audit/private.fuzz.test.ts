@@ -142,7 +142,7 @@ test("whatever a client or a server says, no line holds any of it, and each choi
     }),
     { numRuns: RUNS, ...(process.env.FUZZ_SEED && { seed: Number(process.env.FUZZ_SEED) }) },
   );
-}, 120_000);
+});
 
 /** An answer has one end, whichever part of it that is in. */
 const partOf = (part: AuditEntry["part"]) => (part === "tool_call" ? "response" : part);

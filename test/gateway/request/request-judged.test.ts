@@ -18,7 +18,7 @@ beforeAll(async () => {
   upstream.json({
     choices: [{ index: 0, finish_reason: "stop", message: { role: "assistant", content: "Fine." } }],
   });
-}, 120_000);
+});
 afterAll(async () => {
   await upstream?.close();
   await guard?.close();

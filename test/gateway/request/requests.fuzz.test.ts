@@ -9,7 +9,7 @@ import { type Change, changesOf, type Fields, type Json } from "../../support/js
 
 /** Cases an endpoint; FUZZ_RUNS asks for more. */
 const numRuns = Number(process.env.FUZZ_RUNS ?? 500);
-const timeout = Math.max(60_000, numRuns * 20);
+const timeout = Math.max(240_000, numRuns * 20);
 
 /** No word, and in no request as it is. */
 const TEXT = "these are the words";

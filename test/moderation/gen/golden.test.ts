@@ -45,7 +45,7 @@ async function checkpoint(name: string): Promise<string> {
 }
 
 describe.each(["genTiny", "genOdd", "gen-trained"])("%s, held against transformers", (name) => {
-  test("ids, probabilities and text of every verdict", { timeout: 120_000 }, async () => {
+  test("ids, probabilities and text of every verdict", async () => {
     const golden = await readGolden<Golden>(name);
     const dir = await checkpoint(name);
     expect({ "model.safetensors": sha256(await readFile(join(dir, "model.safetensors"))) }).toEqual(
@@ -75,9 +75,7 @@ describe.each(["genTiny", "genOdd", "gen-trained"])("%s, held against transforme
 
 const FORM = /^Safety: (.+)\nCategories: (.+)(?:\nRefusal: (?:Yes|No))?$/;
 
-test("on trained weights, free greedy decoding in transformers and here writes what was read", {
-  timeout: 120_000,
-}, async () => {
+test("on trained weights, free greedy decoding in transformers and here writes what was read", async () => {
   const golden = await readGolden<Golden>("gen-trained");
   const dir = await checkpoint("gen-trained");
   const guard = await loadGenGuard(dir, { maxStreams: 2, cacheDir: await temporaryFolder() });

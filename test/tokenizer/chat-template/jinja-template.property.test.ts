@@ -6,7 +6,7 @@ import { JinjaTemplate } from "../../../src/tokenizer/chat-template/jinja-templa
 /** Cases; PROPERTY_RUNS asks for more, PROPERTY_SEED for others. */
 const numRuns = Number(process.env.PROPERTY_RUNS ?? 1500);
 const seed = Number(process.env.PROPERTY_SEED ?? 1);
-const timeout = Math.max(120_000, numRuns * 100);
+const timeout = Math.max(240_000, numRuns * 100);
 
 const some = (...texts: string[]) => fc.constantFrom(...texts);
 const member = some(

@@ -8,7 +8,7 @@ import { qwen3 } from "../qwen3.js";
 import { fewMarks, texts } from "../texts.js";
 
 const numRuns = Number(process.env.PROPERTY_RUNS ?? 300);
-const timeout = Math.max(60_000, numRuns * 200);
+const timeout = Math.max(240_000, numRuns * 200);
 
 let tokenizer: Tokenizer;
 beforeAll(async () => {
