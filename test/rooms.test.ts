@@ -87,6 +87,7 @@ test("a command line is read, and help given, without what judges: that is loade
     "runtime/devices/kind-names.ts",
     "validation/json.ts",
     "validation/options.ts",
+    "validation/quoted.ts",
   ];
   expect(others.sort()).toEqual(LIGHT);
 });

@@ -1,10 +1,11 @@
 import { RequestError } from "../gateway/api-error.js";
-import type { Rule } from "../gateway/request/fields.js";
+import { type Rule, refusal } from "../gateway/request/fields.js";
 import { CHAT_BODY } from "../gateway/request/tables.js";
 import type { TokenLogprob } from "../gen-guard.js";
 import type { Guard } from "../guard.js";
 import type { Classification } from "../moderation/classification.js";
 import { isRecord, type Json } from "../validation/json.js";
+import { quotedName } from "../validation/quoted.js";
 import { type Asking, type Judge, modelOf } from "./judge.js";
 import { withReasoning } from "./messages.js";
 
@@ -20,8 +21,6 @@ const REFUSED = [
 const THINKING = ["enable_thinking", "thinking"];
 const MOST_ALTERNATIVES = 20;
 const MOST_CHOICES = 16;
-/** Characters of a field's name in a message. */
-const MOST_SHOWN = 64;
 
 /** What is asked of a chat completion beside the conversation. */
 interface Asked {
@@ -172,8 +171,8 @@ function described({ id, logprob, top }: TokenLogprob, tokenizer: Guard["tokeniz
 function read(body: Json): Asked {
   for (const [field, value] of Object.entries(body)) {
     if (isTaken(field, value)) continue;
-    const message = `${field.slice(0, MOST_SHOWN)} is not taken: what is judged are the messages, and the answer has the guard's own form.`;
-    throw new RequestError(400, "field_refused", message);
+    const message = `${quotedName(field)} is not taken: what is judged are the messages, and the answer has the guard's own form.`;
+    throw refusal("field_refused", message);
   }
   if (!Array.isArray(body.messages)) throw invalid("messages", "a list of messages");
   const options = isRecord(body.stream_options) ? body.stream_options : {};

@@ -1,7 +1,7 @@
-import { RequestError } from "../gateway/api-error.js";
-import { shown } from "../gateway/request/fields.js";
+import { refusal } from "../gateway/request/fields.js";
 import { REASONING } from "../gateway/request/messages.js";
 import { isRecord, type Json } from "../validation/json.js";
+import { quotedName } from "../validation/quoted.js";
 
 /** A client's messages with their reasoning under the one name by which the guard reads it. */
 export function withReasoning(messages: unknown): unknown {
@@ -25,6 +25,6 @@ export function withReasoning(messages: unknown): unknown {
 export function requireFields(body: Json, fields: readonly string[]): void {
   const unknown = Object.keys(body).find((name) => body[name] != null && !fields.includes(name));
   if (unknown === undefined) return;
-  const message = `There is no field ${shown(unknown)} here, and nobody would judge it. It takes: ${fields.join(", ")}.`;
-  throw new RequestError(400, "field_unknown", message);
+  const message = `There is no field ${quotedName(unknown)} here, and nobody would judge it. It takes: ${fields.join(", ")}.`;
+  throw refusal("field_unknown", message);
 }

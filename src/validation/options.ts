@@ -1,4 +1,5 @@
 import { InputError } from "../errors.js";
+import { quotedName } from "./quoted.js";
 
 /** What an option must be, in words; null where the value is that. */
 export type OptionCheck = (value: unknown) => string | null;
@@ -68,7 +69,7 @@ function unknown(name: string, owner: string, names: string[]): InputError {
   const meant = near ? ` Did you mean ${near}?` : "";
   return new InputError(
     "OPTION_INVALID",
-    `${owner} has no option ${JSON.stringify(name.slice(0, 40))}.${meant} It takes: ${names.join(", ")}.`,
+    `${owner} has no option ${quotedName(name)}.${meant} It takes: ${names.join(", ")}.`,
   );
 }
 
@@ -90,7 +91,7 @@ function distance(one: string, other: string): number {
 /** Kinds of values rather than values where those may be anybody's text. */
 function shown(value: unknown): string {
   if (typeof value === "number" || typeof value === "boolean" || value === null) return String(value);
-  if (typeof value === "string") return JSON.stringify(value.slice(0, 40));
+  if (typeof value === "string") return quotedName(value);
   return kind(value);
 }
 

@@ -12,6 +12,15 @@ export function quoted(value: unknown): string {
   }
 }
 
+/** Of a name: more than any that is known, and too little for a text to say anything. */
+const LONGEST_NAME = 40;
+
+/** What stands where a name should, in whatever a stranger sends, as a message may show it: as JSON, cut where it is long. */
+export function quotedName(name: unknown): string {
+  if (typeof name !== "string") return `(${name === null ? "null" : typeof name})`;
+  return JSON.stringify(name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME)}…` : name);
+}
+
 function cut(text: string): string {
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
 }

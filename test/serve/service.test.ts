@@ -426,7 +426,12 @@ describe("who may ask", () => {
     expect((await post(`${url}/v1/classify`, { messages: "secret".repeat(500) })).status).toBe(413);
     await post(`${url}/v1/classify`, { messages: [{ role: "secret", content: "secret" }] });
     await post(`${url}/v1/secret`, {});
-    expect(lines).toHaveLength(4);
+    const named = { messages: ask("Hi").messages, "a secret": "a secret" };
+    for (const path of ["/v1/classify", "/v1/chat/completions"]) {
+      const refused = await post(`${url}${path}`, named);
+      expect([refused.status, await refused.text()]).toEqual([400, expect.stringContaining("a secret")]);
+    }
+    expect(lines).toHaveLength(6);
     expect(lines.join()).not.toContain("secret");
   });
 });

@@ -1,7 +1,8 @@
 import { textsIn } from "../../tokenizer/chat-template/standing.js";
 import { isRecord, type Json } from "../../validation/json.js";
+import { quotedName } from "../../validation/quoted.js";
 import { promptOf } from "../request/beside.js";
-import { type FieldReader, shown } from "../request/fields.js";
+import type { FieldReader } from "../request/fields.js";
 import { attach, invalid, plainText, type TextMessage } from "../request/messages.js";
 import type { ParsedRequest } from "../request/parsed-request.js";
 import { streamOf } from "../request/settings.js";
@@ -74,7 +75,7 @@ function readBlock(block: unknown, role: string, where: string, reader: FieldRea
   if (!isRecord(block)) throw invalid(`a block of ${where} is not an object`);
   const { type } = block;
   if (typeof type !== "string" || !Object.hasOwn(BLOCKS, type)) {
-    reader.pass("part", `a block of ${where} of the type ${shown(type)}`);
+    reader.pass("part", `a block of ${where} of the type ${quotedName(type)}`);
     return [];
   }
   const { as, fields } = BLOCKS[type];

@@ -3,6 +3,7 @@ import type { GuardConfig } from "../../model/config.js";
 import { POLICY_FIELDS, type Policy, resolvePolicy } from "../../moderation/policy.js";
 import { isAsStrict } from "../../moderation/strictness.js";
 import { isRecord, type Json } from "../../validation/json.js";
+import { quotedName } from "../../validation/quoted.js";
 import { RequestError } from "../api-error.js";
 
 /** What a request may set of its policy, as JSON. It stays with the proxy. */
@@ -54,7 +55,7 @@ export function overridden(
   const asked = parse(header);
   const fields = Object.keys(asked);
   const refused = fields.find((field) => !allowed.any.includes(field) && !allowed.stricter.includes(field));
-  if (refused !== undefined) throw refusal(`does not let a request set ${named(refused)}`);
+  if (refused !== undefined) throw refusal(`does not let a request set ${quotedName(refused)}`);
   const free = pick(asked, (field) => allowed.any.includes(field));
   const bound = pick(asked, (field) => !allowed.any.includes(field));
   try {
@@ -66,7 +67,7 @@ export function overridden(
     throw policyInvalid(cause.message);
   }
   throw refusal(
-    `lets a request set ${Object.keys(bound).map(named).join(", ")} only so that nothing more passes`,
+    `lets a request set ${Object.keys(bound).map(quotedName).join(", ")} only so that nothing more passes`,
   );
 }
 
@@ -97,11 +98,6 @@ function merged(own: unknown, other: unknown): unknown {
     Object.hasOwn(own, name) ? merged(own[name], value) : value,
   ]);
   return { ...own, ...Object.fromEntries(both) };
-}
-
-/** A stranger's name for a message to that stranger. */
-function named(field: string): string {
-  return JSON.stringify(field.slice(0, 64));
 }
 
 function policyInvalid(why: string): RequestError {

@@ -1,6 +1,7 @@
 import type { Policy } from "../../moderation/policy.js";
 import { TYPE_WORDS, textsIn } from "../../tokenizer/chat-template/standing.js";
 import { isRecord, type Json, list } from "../../validation/json.js";
+import { quotedName } from "../../validation/quoted.js";
 import { RequestError } from "../api-error.js";
 
 /**
@@ -32,7 +33,6 @@ export interface Beside {
 const WORD = /^[!-~]{0,128}$/;
 /** Base64 of any kind: what a server has encrypted or signed. */
 const SEALED = /^[\w+/=.-]*$/;
-const MOST_SHOWN = 64;
 
 /** Fields of requests that clients send with each turn of a conversation as they were. */
 const STANDING = new Set(
@@ -78,7 +78,7 @@ export class FieldReader {
   /** Lets something go unjudged where the policy says so. @throws {RequestError} field_unjudged */
   pass(kind: Unjudged, what: string, name?: string): void {
     if (this.policy.unjudged !== "pass" && !(name !== undefined && this.#passed.includes(name))) {
-      const way = name === undefined ? "" : `with --pass-fields ${name.slice(0, MOST_SHOWN)}, or anything `;
+      const way = name === undefined || !WORD.test(name) ? "" : `with --pass-fields ${name}, or anything `;
       throw refusal(
         `${kind}_unjudged`,
         `The guard cannot judge ${what}. Leave it out, or let it pass unjudged: ${way}with "unjudged": "pass" in the policy.`,
@@ -110,7 +110,7 @@ export class FieldReader {
   #unknown(name: string, value: unknown, where: string): [] {
     // A name can be a text as well.
     if (holdsText(value) || !WORD.test(name))
-      this.pass("field", `the field ${shown(name)} of ${where}`, name);
+      this.pass("field", `the field ${quotedName(name)} of ${where}`, name);
     return [];
   }
 }
@@ -135,7 +135,7 @@ function rejectSpelling(name: string, fields: Fields, where: string): void {
   // There and back, as some letters have two small or two capital forms.
   const folded = name.toLowerCase().toUpperCase().toLowerCase();
   if (folded === name || !Object.hasOwn(fields, folded)) return;
-  throw refusal("body_invalid", `The field ${shown(name)} of ${where} must be spelled "${folded}".`);
+  throw refusal("body_invalid", `The field ${quotedName(name)} of ${where} must be spelled "${folded}".`);
 }
 
 /** The objects of a list. @throws {RequestError} body_invalid */
@@ -149,10 +149,4 @@ export function objectsOf(value: unknown, what: string): Json[] {
 /** An error whose message may quote the request: it goes to the client, and into no log. */
 export function refusal(code: string, message: string): RequestError {
   return new RequestError(400, code, "The request holds what the guard cannot judge.", { told: { message } });
-}
-
-/** A stranger's name for a message to that stranger. */
-export function shown(name: unknown): string {
-  if (typeof name !== "string") return "that is no text";
-  return JSON.stringify(name.length > MOST_SHOWN ? `${name.slice(0, MOST_SHOWN)}…` : name);
 }

@@ -1,8 +1,9 @@
 import { type Message, ROLES, rejectAttachment } from "../../tokenizer/chat-template/messages.js";
 import { textsIn } from "../../tokenizer/chat-template/standing.js";
 import { isRecord, type Json, text } from "../../validation/json.js";
+import { quotedName } from "../../validation/quoted.js";
 import type { RequestError } from "../api-error.js";
-import { type FieldReader, objectsOf, refusal, shown } from "./fields.js";
+import { type FieldReader, objectsOf, refusal } from "./fields.js";
 import { ATTACHMENTS, CALL, ITEMS, MESSAGE, TEXT_PART, TOOL_CALL } from "./tables.js";
 
 const TEXT_TYPES = new Set(
@@ -95,7 +96,7 @@ function readItem(item: Json, where: string, reader: FieldReader): TextMessage[]
   }
   if (typeof type !== "string" || !Object.hasOwn(ITEMS, type)) {
     if (ATTACHMENTS.has(text(type))) attach(text(type), reader);
-    else reader.pass("part", `${where}, of the type ${shown(type)}`);
+    else reader.pass("part", `${where}, of the type ${quotedName(type)}`);
     return [];
   }
   const { role, fields } = ITEMS[type];
@@ -134,7 +135,7 @@ function partText(part: unknown, where: string, reader: FieldReader): string {
     return [plainText(part.text) + plainText(part.refusal), ...texts].filter((own) => own !== "").join("\n");
   }
   if (typeof type === "string" && ATTACHMENTS.has(type)) attach(type, reader);
-  else reader.pass("part", `a part of ${where} of the type ${shown(type)}`);
+  else reader.pass("part", `a part of ${where} of the type ${quotedName(type)}`);
   return "";
 }
 

@@ -1,5 +1,6 @@
 import { InputError } from "../../errors.js";
 import { DEEPEST } from "../../validation/json.js";
+import { quotedName } from "../../validation/quoted.js";
 import { wellFormed } from "../tokenizer.js";
 
 /**
@@ -91,7 +92,7 @@ export function readMessage(
 ): TemplateMessage {
   const { role, content, reasoning_content: reasoning, tool_calls: calls, refusal, audio } = message ?? {};
   if (typeof role !== "string" || !Object.hasOwn(ROLES, role)) {
-    throw invalid(`${which} has the role ${shown(role)}; roles are ${Object.keys(ROLES).join(", ")}`);
+    throw invalid(`${which} has the role ${quotedName(role)}; roles are ${Object.keys(ROLES).join(", ")}`);
   }
   for (const [name, text] of Object.entries({ reasoning_content: reasoning, refusal })) {
     if (text != null && typeof text !== "string") throw invalid(`the ${name} of ${which} must be a string`);
@@ -141,7 +142,7 @@ export function contentText(content: unknown, which: string, attachments: "block
       if (typeof type !== "string" || type === "refusal" || TEXT_PARTS.includes(type)) {
         throw invalid(`a part of ${which} has no text; a part is { type: "text", text: "…" }`);
       }
-      rejectAttachment(`a part of type ${shown(type)} (${which})`, attachments);
+      rejectAttachment(`a part of type ${quotedName(type)} (${which})`, attachments);
       return "";
     })
     .join("");
@@ -213,11 +214,3 @@ function asTold(value: unknown): unknown {
 export function invalid(what: string, options?: ErrorOptions): InputError {
   return new InputError("MESSAGES_INVALID", `Cannot template the messages: ${what}.`, options);
 }
-
-/** A value of a stranger's in a message: enough to find it, too little to say anything. */
-function shown(value: unknown): string {
-  if (typeof value !== "string") return `of type ${value === null ? "null" : typeof value}`;
-  return JSON.stringify(value.length > MOST_SHOWN ? `${value.slice(0, MOST_SHOWN)}…` : value);
-}
-
-const MOST_SHOWN = 24;
