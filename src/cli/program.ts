@@ -66,15 +66,21 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 found what --fail-on names or bloc
       .exitOverride()
       .showHelpAfterError("(--help shows how it is used)")
       .configureOutput({ outputError: (text, write) => write(visible(text)) });
-    refuseEmptyNames(command);
+    refuseEmptyValues(command);
   }
   return program;
 }
 
-/** A variable that is not set must not go for an option that was left out. */
-function refuseEmptyNames(command: Command): void {
+/** Texts: an answer, which is then refused as one, and what stands in the place of one. */
+const MAY_BE_EMPTY = ["response", "replacement"];
+
+/**
+ * A variable that is not set must not go for an option that was left out, nor for a value: for a key that anybody has, or for an
+ * address that stands for all.
+ */
+function refuseEmptyValues(command: Command): void {
   for (const option of command.options) {
-    if (!/<(file|folder|model|url)>/.test(option.flags)) continue;
+    if (option.isBoolean() || MAY_BE_EMPTY.includes(option.name())) continue;
     command.on(`option:${option.name()}`, (value) => {
       if (value === "") command.error(`error: option '${option.flags}' is empty`);
     });

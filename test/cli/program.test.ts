@@ -12,8 +12,18 @@ test.each([
   ["proxy", "--upstream", "http://127.0.0.1:9", "--audit"],
   ["cuda", "install", "--from"],
   ["doctor", "--model"],
+  ["scan", "--prompt"],
+  ["classify", "--prompt"],
+  ["score", "--field"],
+  ["pull", "a/b", "--revision"],
+  ["serve", "--api-key"],
+  ["serve", "--api-key", "right", "--api-key"],
+  ["serve", "--host"],
+  ["serve", "--allow-host"],
+  ["serve", "--served-model-name"],
+  ["proxy", "--upstream", "http://127.0.0.1:9", "--allow-path"],
 ])(
-  "2: a name that is empty, as of a variable that is not set, is none that was left out: %s %s",
+  "2: a value that is empty, as of a variable that is not set, is none, and none that was left out: %s %s",
   async (...args) => {
     const { code, stderr } = await runHere([...args, ""]);
     expect(code).toBe(2);

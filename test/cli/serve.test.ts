@@ -47,7 +47,6 @@ test("qwen3guard serve answers with the embedded guard, asks for its keys, and e
 });
 
 test.each([
-  ["that is empty, as of a variable that is not set", ["--api-key", ""]],
   ["beside one that is none", ["--api-key", "right", "--api-key", "  "]],
   ["that no header can hold", ["--api-key", "clé"]],
   ["of two words", ["--api-key", "team a"]],

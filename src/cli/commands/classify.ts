@@ -49,8 +49,7 @@ Examples:
 }
 
 async function classify(options: Options, command: Command): Promise<void> {
-  // An empty prompt is a shell's variable that was not set.
-  if (!options.prompt && options.messages === undefined) {
+  if (options.prompt === undefined && options.messages === undefined) {
     command.error("error: say what to judge: --prompt TEXT or --messages FILE", { exitCode: 2 });
   }
   // Until it is judged: nobody must be told that all is well.
