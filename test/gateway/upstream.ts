@@ -28,7 +28,9 @@ export async function scriptedUpstream() {
     script: Script;
   } = () => ({ script: [] });
 
-  const server = createServer(async (request: IncomingMessage, response: ServerResponse) => {
+  // It has no clients but ours, however long a busy machine takes them to ask.
+  const limits = { headersTimeout: 0, requestTimeout: 0 };
+  const server = createServer(limits, async (request: IncomingMessage, response: ServerResponse) => {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk);
     const entry: Asked = {
