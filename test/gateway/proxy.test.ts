@@ -891,13 +891,15 @@ describe("the proxy's own endpoints", () => {
 
 describe("shutting down", () => {
   test("what is under way may end, nothing new begins", async () => {
-    upstream.stream(chunk({ content: "so " }), 200, chunk({ content: "far" }), chunk({}, "stop"), "[DONE]");
+    const refused = deferred<void>();
+    upstream.stream(chunk({ content: "so " }), refused.promise, ...reply("far"));
     const { client, server, proxy, url } = await start();
     const stream = await client.chat.completions.create({ ...ask, stream: true });
-    const closed = server.close(5000);
+    const closed = server.close(60_000);
     // What the system has taken meanwhile is answered.
-    await vi.waitFor(() => expect(fetch(`${url}/healthz`)).rejects.toThrow());
+    await vi.waitFor(() => expect(fetch(`${url}/healthz`)).rejects.toThrow(), 20_000);
     await expect(client.chat.completions.create(ask)).rejects.toThrow();
+    refused.resolve();
     const { text, finish } = await read(stream);
     expect(text()).toBe("so far");
     expect(finish()).toBe("stop");
