@@ -154,9 +154,7 @@ export class Engine {
       const slots = options.maxStreams ?? defaultSlots(slotBytes(slot), room);
       const shape = { ...slot, slots };
       const kept = keptTokens(options.prefixCache, shape, room);
-      const branches = hasBranches(manifest)
-        ? () => requireUnchanged().then(() => openBranches(source))
-        : null;
+      const branches = hasBranches(manifest) ? () => openBranches(source, requireUnchanged) : null;
       engine = new Engine(manifest, { session, branches }, threads, shape, maxTokens, kept);
       if (session.device.defaults.paddedLengths) await engine.#prepare(options);
       await engine.#test(dir);

@@ -28,10 +28,22 @@ export function hasBranches({ files }: Manifest): boolean {
 /**
  * The session of that graph. Large weights stay mapped as they lie in the file, so that it has next to no memory of its own.
  *
- * @throws as `openSession`
+ * @param requireUnchanged asked before native code reads the files, and once it has
+ * @throws as `openSession`; what `requireUnchanged` throws
  */
-export function openBranches(source: SessionSource): Promise<Session> {
-  return open(source, BRANCHES_FILE, weightBytes(source.manifest) < MOST_KEPT);
+export async function openBranches(
+  source: SessionSource,
+  requireUnchanged: () => Promise<void>,
+): Promise<Session> {
+  await requireUnchanged();
+  const session = await open(source, BRANCHES_FILE, weightBytes(source.manifest) < MOST_KEPT);
+  try {
+    await requireUnchanged();
+    return session;
+  } catch (error) {
+    session.release();
+    throw error;
+  }
 }
 
 async function open(

@@ -9,8 +9,8 @@ interface SharedRow {
 
 /**
  * Where many begin alike, the first few tokens of their own that somebody waits for run in the row of one of them, the host,
- * one sequence after the other, each over what the one before has left: what lies behind a row's length is nobody's. So
- * their verdicts are there before what they have in common was copied for each. Until then the host runs nothing of its own.
+ * over what others have left there: what lies behind a row's length is nobody's. So their verdicts are there before what they
+ * have in common was copied for each. Of its own the host runs nothing ahead of them; it may run along with the last.
  */
 export class SharedRows {
   readonly #rows = new Map<Sequence, SharedRow>();

@@ -208,8 +208,8 @@ export class Slots {
   }
 
   /**
-   * Sequences that begin with what was found for one of them, that one among them, and that can be judged one after the
-   * other in the row of the last; none where that does not pay.
+   * Sequences that begin with what was found for one of them, that one among them, and that can be judged in the row of the
+   * last; none where that does not pay.
    */
   #gather(sequence: Sequence, { content, length }: Held, ready: ReadonlySet<Sequence>): Sequence[] {
     const isAlike = (other: Sequence) =>

@@ -1,13 +1,18 @@
-import { copyFile, cp, rm, writeFile } from "node:fs/promises";
+import { copyFile, cp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, type Mock, test, vi } from "vitest";
 import { tiny } from "../../scripts/checkpoint/random.js";
 import { BatchRunner } from "../../src/engine/batch.js";
 import { BranchRunner } from "../../src/engine/branch-runner.js";
 import { KvCache } from "../../src/engine/cache.js";
 import { Engine } from "../../src/engine/engine.js";
+import type { Logits } from "../../src/engine/logits.js";
+import { LogitsLayout } from "../../src/engine/logits-block.js";
+import { SharedRows } from "../../src/engine/shared-rows.js";
 import { BRANCHES_FILE } from "../../src/model/manifest.js";
+import { Binding } from "../../src/runtime/binding.js";
+import { Session } from "../../src/runtime/session.js";
 import { idle } from "../support/idle.js";
 import { randomModel, reseal, temporaryFolder } from "../support/model.js";
 import { Alike, done, ids, rounds, type Seen, SHARED, sixAtOnce } from "./alike.js";
@@ -123,6 +128,62 @@ test("many that begin alike are judged in one run, their host among them, before
   }
 });
 
+test("what the host brings of its own to that run is in its row, and does not run again", async () => {
+  const { run } = BatchRunner.prototype;
+  const all = SEEDS.map((seed) => checked.open(engine, "own", ids(12, SHARED), seed));
+  const [host] = all.slice(-1);
+  let ran = 0;
+  vi.spyOn(BatchRunner.prototype, "run").mockImplementation(function (this: BatchRunner, ...args) {
+    const { rows, active, length } = args[0];
+    if (rows.some((row, i) => row === host.sequence && active[i])) ran += length;
+    return run.apply(this, args);
+  });
+  await Promise.all(all.map(({ fed }) => fed));
+  // Of its eight tokens three are awaited.
+  expect(ran).toBe(5);
+  for (const { sequence, seen, tokens } of all) {
+    await checked.expectSame(seen, tokens);
+    sequence.close(done);
+  }
+});
+
+test("one of another key runs in no run of theirs, though its ids are the same", async () => {
+  const opened = vi.spyOn(SharedRows.prototype, "open");
+  const mine = SEEDS.slice(1).map((seed) => checked.open(engine, "mine", ids(13, SHARED), seed));
+  await mine[0].judged;
+  // The others, who have waited for this, begin together with it.
+  const theirs = checked.open(engine, "theirs", ids(13, SHARED), 1);
+  await Promise.all([...mine, theirs].map(({ fed }) => fed));
+  expect(opened).toHaveBeenCalledTimes(1);
+  const [[host, guests]] = opened.mock.calls;
+  expect([...guests, host].map(({ key }) => key)).toEqual(["mine", "mine", "mine", "mine"]);
+  expect(theirs.sequence).toMatchObject({ reused: 0, prefilled: SHARED + 8 });
+  for (const { sequence, seen, tokens } of [...mine, theirs]) {
+    await checked.expectSame(seen, tokens);
+    sequence.close(done);
+  }
+});
+
+test("those that begin alike in one way run in another run than those that do in another", async () => {
+  const starts = [ids(14, SHARED), ids(15, SHARED)];
+  for (const start of starts) {
+    const first = checked.open(engine, "ways", start, 0);
+    await first.fed;
+    first.sequence.close(done);
+  }
+  const { together } = watchRuns();
+  const all = starts.flatMap((start) => [1, 2, 3].map((seed) => checked.open(engine, "ways", start, seed)));
+  await Promise.all(all.map(({ fed }) => fed));
+  expect(together).toEqual([
+    [3, 3, 3],
+    [3, 3, 3],
+  ]);
+  for (const { sequence, seen, tokens } of all) {
+    await checked.expectSame(seen, tokens);
+    sequence.close(done);
+  }
+});
+
 test("two that begin alike with one that has read it are judged in one run", async () => {
   const { together } = watchRuns();
   const all = SEEDS.slice(0, 3).map((seed) => checked.open(engine, "three", ids(2, SHARED), seed));
@@ -233,6 +294,30 @@ test("where numbers go wrong in one run of several, each runs alone, and only th
   }
 });
 
+test("one number that is none, the last of one run of several, has each run alone", async () => {
+  const views = vi.spyOn(LogitsLayout.prototype, "views");
+  const poisoned = await trusting(modelDir);
+  const [{ promptCategory }] = views.mock.results.slice(-1).map(({ value }) => value as Logits);
+  const { run } = Binding.prototype;
+  const watched = watchRuns(() => {
+    vi.spyOn(Binding.prototype, "run").mockImplementationOnce(async function (this: Binding) {
+      await run.call(this);
+      const { width } = poisoned.manifest.outputs.find(({ name }) => name === "promptCategory")!;
+      promptCategory[5 * 3 * width - 1] = Number.NaN;
+    });
+  });
+  await wave(poisoned, "poisoned");
+  // And together once more, held against what each was told alone.
+  expect(watched).toEqual({
+    together: [
+      [3, 3, 3, 3, 3],
+      [3, 3, 3, 3],
+    ],
+    alone: [3, 3, 3, 3],
+  });
+  await poisoned.close();
+});
+
 describe("a graph for branches that cannot be believed", () => {
   /** The model with another file for its graph, which its manifest vouches for. */
   async function altered(alter: (path: string) => Promise<unknown>): Promise<string> {
@@ -243,27 +328,33 @@ describe("a graph for branches that cannot be believed", () => {
     return dir;
   }
 
-  test.each<[string, RegExp, () => Promise<string>]>([
+  test.each<[string, RegExp, number, () => Promise<string>]>([
     [
       "is another model's",
       /promptRisk is .* away from .*, and 0\.001 is allowed/,
+      1,
       async () => {
         const other = await randomModel({ config: tiny, dtype: "BF16", seed: 99 });
         return altered((path) => copyFile(join(other.modelDir, BRANCHES_FILE), path));
       },
     ],
-    ["is none", /cannot load .*branches\.onnx/, () => altered((path) => writeFile(path, "no graph"))],
-  ])("that %s: guests run one after the other, and the process is warned once", async (_, why, make) => {
-    const wary = await Engine.load(await make(), OPTIONS);
-    const { warnings } = await tried(wary, "wary");
-    expect(warnings).toMatchObject([
-      { code: "QWEN3GUARD_NOT_BRANCHED", message: expect.stringMatching(why) },
-    ]);
-    const watched = watchRuns();
-    await wave(wary, "after");
-    expect(watched).toEqual({ together: [], alone: [3, 3, 3, 3] });
-    await wary.close();
-  });
+    ["is none", /cannot load .*branches\.onnx/, 0, () => altered((path) => writeFile(path, "no graph"))],
+  ])(
+    "that %s: guests run one after the other, and the process is warned once",
+    async (_, why, opened, make) => {
+      const wary = await Engine.load(await make(), OPTIONS);
+      const released = vi.spyOn(BranchRunner.prototype, "release");
+      const { warnings } = await tried(wary, "wary");
+      expect(warnings).toMatchObject([
+        { code: "QWEN3GUARD_NOT_BRANCHED", message: expect.stringMatching(why) },
+      ]);
+      expect(released).toHaveBeenCalledTimes(opened);
+      const watched = watchRuns();
+      await wave(wary, "after");
+      expect(watched).toEqual({ together: [], alone: [3, 3, 3, 3] });
+      await wary.close();
+    },
+  );
 
   test("that was taken away since the model was loaded: so too", async () => {
     const dir = await altered(async () => {});
@@ -272,6 +363,32 @@ describe("a graph for branches that cannot be believed", () => {
     const { warnings } = await tried(wary, "gone");
     expect(warnings).toMatchObject([{ code: "QWEN3GUARD_NOT_BRANCHED" }]);
     await wave(wary, "after");
+    await wary.close();
+  });
+
+  test.each(["before it is read", "while it is read"])("that changes %s: so too", async (when) => {
+    const dir = await altered(async () => {});
+    const path = join(dir, BRANCHES_FILE);
+    const wary = await Engine.load(dir, OPTIONS);
+    // What is written is what was there: only which file it is tells.
+    const rewrite = async () => writeFile(path, await readFile(path));
+    const { load } = Session;
+    let released: Mock | undefined;
+    const loads = vi.spyOn(Session, "load").mockImplementation(async (...args) => {
+      const session = await load.apply(Session, args);
+      released = vi.spyOn(session, "release");
+      await rewrite();
+      return session;
+    });
+    if (when === "before it is read") await rewrite();
+    const { together, warnings } = await tried(wary, when);
+    expect(warnings).toMatchObject([
+      { code: "QWEN3GUARD_NOT_BRANCHED", message: expect.stringMatching(/branches\.onnx changed/) },
+    ]);
+    expect(together).toEqual([]);
+    const times = when === "before it is read" ? 0 : 1;
+    expect(loads).toHaveBeenCalledTimes(times);
+    expect(released?.mock.calls.length ?? 0).toBe(times);
     await wary.close();
   });
 });

@@ -3,7 +3,7 @@ import { access, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/pr
 import { join } from "node:path";
 import { threadId } from "node:worker_threads";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
-import { tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
+import { genTiny, tiny, writeRandomCheckpoint } from "../../scripts/checkpoint/random.js";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { CheckpointError, InputError, StorageError } from "../../src/errors.js";
 import { exportCheckpoint } from "../../src/export/export.js";
@@ -73,6 +73,13 @@ describe("the folder", () => {
       ...["tokenizer.json", "tokenizer_config.json"],
     ]);
     expect(manifest.sources["model.safetensors"]).toMatch(/^[0-9a-f]{64}$/);
+  });
+
+  test("of a Gen guard holds no graph for branches", async () => {
+    const dir = await emptyFolder("gen");
+    await writeRandomCheckpoint(join(dir, "gen"), { config: genTiny, dtype: "BF16" });
+    const { files } = await exportCheckpoint(join(dir, "gen"), join(dir, "out"), { dtype: "fp32" });
+    expect(Object.keys(files).filter((file) => file.endsWith(".onnx"))).toEqual(["model.onnx"]);
   });
 
   test("holds the checkpoint's own bytes, in bf16 for CUDA", async () => {
