@@ -29,11 +29,25 @@ export class BranchRunner {
   readonly #bindings: Bindings;
 
   /**
-   * @param session is released with it
+   * @param session taken over: it is released with it, also where there is no memory for it
    * @param maxTokens the most that all branches of a run may have
    * @throws {DeviceError} OUT_OF_MEMORY
    */
-  constructor(session: Session, cache: KvCache, outputs: readonly ModelOutput[], maxTokens: number) {
+  static over(
+    session: Session,
+    cache: KvCache,
+    outputs: readonly ModelOutput[],
+    maxTokens: number,
+  ): BranchRunner {
+    try {
+      return new BranchRunner(session, cache, outputs, maxTokens);
+    } catch (error) {
+      session.release();
+      throw error;
+    }
+  }
+
+  private constructor(session: Session, cache: KvCache, outputs: readonly ModelOutput[], maxTokens: number) {
     const { device } = session;
     this.#session = session;
     this.#maxTokens = maxTokens;

@@ -96,7 +96,7 @@ export class Engine {
     const costs = stepCosts(manifest, shape, device);
     const largest = Math.max(Math.min(costs.loneChunk + (costs.leftover ?? 0), maxTokens), shape.slots);
     this.#runner = new BatchRunner(session, this.#cache, outputs, largest);
-    const open = branches && (async () => new BranchRunner(await branches(), this.#cache, outputs, largest));
+    const open = branches && (async () => BranchRunner.over(await branches(), this.#cache, outputs, largest));
     this.#guestRuns = new GuestRuns(this.#runner, manifest, open);
     const affordable = tokensAsLargeAsWeights(manifest, shape);
     const halved = new BuddyRanges(shape.slots, affordable);
