@@ -1,6 +1,6 @@
 /**
  * How far do a format's verdicts drift: from fp32, and from themselves when tokens come one by one, in chunks, or in a
- * batch with strangers? On random weights, the worst case, and on the embedded guard, a trained one.
+ * batch with strangers, or in one run with others that begin alike? On random weights, the worst case, and on the embedded guard, a trained one.
  *
  *   npm run bench -- drift [--models embedded,random] [--formats …]
  */
@@ -14,11 +14,18 @@ import { twoLayers06B, writeRandomCheckpoint } from "../scripts/checkpoint/rando
 import { convertCheckpoint } from "../src/calibration/convert-checkpoint.js";
 import { sampleIds } from "../src/calibration/samples.js";
 import { Engine } from "../src/engine/engine.js";
+import type { Logits } from "../src/engine/logits.js";
+import { hasBranches } from "../src/engine/open-session.js";
 import { ClosedError } from "../src/errors.js";
 import { HEAD_NAMES, type HeadName } from "../src/model/architecture.js";
 import { benchCheckpoint, parseFormat } from "./model.js";
 import { report, resultPath } from "./report.js";
 import { round } from "./stats.js";
+
+/** Sequences that begin alike, so many tokens, and tokens of their own. */
+const GUESTS = 12;
+const SHARED = 300;
+const OWN = 3;
 
 /** Logits of every token of every sample. */
 type Judged = Record<HeadName, number[]>[];
@@ -51,11 +58,12 @@ try {
     models[model] ??= {};
     const rows = models[model];
     for (const format of values.formats.split(",")) {
-      const { single, chunked, batched } = await judgeFormat(checkpoint, format);
+      const { single, chunked, batched, branches } = await judgeFormat(checkpoint, format);
       rows[format] = {
         fromFp32: distance(single, reference.single),
         chunksOf16: distance(chunked, single),
         batchOf4: distance(batched, single),
+        ...(branches && { branches: distance(branches.together, branches.alone) }),
       };
       console.log(model, format, JSON.stringify(rows[format]));
       report("drift", { models });
@@ -83,28 +91,59 @@ async function judgeFormat(checkpoint: string, format: string) {
     batched.push(...(await Promise.all(samples.slice(i, i + 4).map((ids) => judge(engine, ids, 1)))));
   }
   await engine.close();
-  return { single, chunked, batched };
+  const branches = hasBranches(engine.manifest) ? await judgeBranches(dir, samples) : null;
+  return { single, chunked, batched, branches };
+}
+
+/** The last few tokens of many that begin like stretches of the samples, all at once, and each read alone. */
+async function judgeBranches(dir: string, samples: number[][]) {
+  const engine = await Engine.load(dir, { maxStreams: GUESTS + 2, maxTokens: 520 });
+  const together: Judged = [];
+  const alone: Judged = [];
+  const all = samples.flat();
+  const long = Array.from({ length: Math.floor(all.length / SHARED) }, (_, i) =>
+    all.slice(i * SHARED, (i + 1) * SHARED),
+  );
+  // The first opens the graph for branches, and the second tries it.
+  for (const [n, shared] of [long[0], long[0], ...long].entries()) {
+    const guests = Array.from({ length: GUESTS }, (_, i) => [...shared, ...samples[0].slice(i, i + OWN)]);
+    const judged = await Promise.all(guests.map((ids) => judgeEnd(engine, ids, `${n}`)));
+    if (n < 2) continue;
+    together.push(...judged);
+    for (const ids of guests) alone.push(await judgeEnd(engine, ids, null));
+  }
+  await engine.close();
+  return { together, alone };
+}
+
+async function judgeEnd(engine: Engine, ids: number[], key: string | null): Promise<Judged[number]> {
+  const judged = nothing();
+  const sequence = engine.open(key);
+  const reads = Array.from({ length: OWN }, (_, i) => ids.length - OWN + i);
+  await sequence.feed(ids, (logits, index) => keep(judged, engine, logits, index), 0, reads);
+  sequence.close(new ClosedError("STREAM_CLOSED", "done"));
+  return judged;
 }
 
 async function judge(engine: Engine, ids: number[], chunk: number): Promise<Judged[number]> {
-  const { labels } = engine.manifest.config;
-  const judged: Judged[number] = {
-    promptRisk: [],
-    promptCategory: [],
-    responseRisk: [],
-    responseCategory: [],
-  };
+  const judged = nothing();
   const sequence = engine.open();
   for (let at = 0; at < ids.length; at += chunk) {
-    await sequence.feed(ids.slice(at, at + chunk), (logits, index) => {
-      for (const head of HEAD_NAMES) {
-        const width = labels[head].length;
-        judged[head].push(...logits[head].subarray(index * width, (index + 1) * width));
-      }
-    });
+    await sequence.feed(ids.slice(at, at + chunk), (logits, index) => keep(judged, engine, logits, index));
   }
   sequence.close(new ClosedError("STREAM_CLOSED", "done"));
   return judged;
+}
+
+function nothing(): Judged[number] {
+  return { promptRisk: [], promptCategory: [], responseRisk: [], responseCategory: [] };
+}
+
+function keep(judged: Judged[number], { manifest }: Engine, logits: Logits, index: number): void {
+  for (const head of HEAD_NAMES) {
+    const width = manifest.config.labels[head].length;
+    judged[head].push(...logits[head].subarray(index * width, (index + 1) * width));
+  }
 }
 
 /** Logits: mean and largest distance. Response risk: share of tokens with the same label, change of probability. */
