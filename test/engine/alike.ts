@@ -4,6 +4,7 @@ import { expect } from "vitest";
 import type { Engine } from "../../src/engine/engine.js";
 import type { LogitsReader } from "../../src/engine/logits.js";
 import { ClosedError } from "../../src/errors.js";
+import { idle } from "../support/idle.js";
 
 export const done = new ClosedError("STREAM_CLOSED", "done");
 /** Long enough for three tokens of their own to be worth it. */
@@ -78,8 +79,24 @@ export class Alike {
     return { sequence, seen, tokens, judged, fed };
   }
 
+  /** Has rounds of random streams begin, most of them alike; each reads what it would read alone, and leaves its slot. */
+  async playRounds(engine: Engine, numRuns: number): Promise<void> {
+    let count = 0;
+    await fc.assert(
+      fc.asyncProperty(rounds, async (played) => {
+        // In every other round there is nothing yet of what they share.
+        for (const round of played) {
+          const tenant = Math.floor(++count / 2);
+          await Promise.all(round.map((one) => this.#play(engine, one, `${tenant}`)));
+        }
+        await idle(engine);
+      }),
+      { numRuns, examples: [[[sixAtOnce]]] },
+    );
+  }
+
   /** Reads a random stream, and closes it. */
-  async play(
+  async #play(
     engine: Engine,
     { seed, key, shared, own, more, answer, closed }: Played,
     keys: string,
@@ -106,7 +123,18 @@ export class Alike {
   }
 }
 
-export interface Played {
+/** Of streams what became of each: "read", or the code of what ended it. */
+export function outcomes(all: readonly { fed: Promise<void> }[]): Promise<string[]> {
+  const ends = all.map(({ fed }) =>
+    fed.then(
+      () => "read",
+      (error) => error.code,
+    ),
+  );
+  return Promise.all(ends);
+}
+
+interface Played {
   seed: number;
   key: string;
   shared: number;
@@ -119,7 +147,7 @@ export interface Played {
 }
 
 /** Rounds of random streams, most of which begin alike. */
-export const rounds: fc.Arbitrary<Played[][]> = fc.array(
+const rounds: fc.Arbitrary<Played[][]> = fc.array(
   fc.array(
     fc.record({
       seed: fc.integer({ min: 0, max: 4 }),
@@ -136,7 +164,7 @@ export const rounds: fc.Arbitrary<Played[][]> = fc.array(
 );
 
 /** Chance alone seldom has a tail run in another's row. */
-export const sixAtOnce: Played[] = [1, 2, 3, 4, 5, 6].map((seed) => ({
+const sixAtOnce: Played[] = [1, 2, 3, 4, 5, 6].map((seed) => ({
   ...{ seed: seed % 5, key: "x", shared: SHARED },
   ...{ own: 3, more: 5, answer: 0, closed: null },
 }));

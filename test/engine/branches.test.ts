@@ -1,6 +1,5 @@
 import { copyFile, cp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, type Mock, test, vi } from "vitest";
 import { tiny } from "../../scripts/checkpoint/random.js";
 import { BatchRunner } from "../../src/engine/batch.js";
@@ -15,7 +14,7 @@ import { Binding } from "../../src/runtime/binding.js";
 import { Session } from "../../src/runtime/session.js";
 import { idle } from "../support/idle.js";
 import { randomModel, reseal, temporaryFolder } from "../support/model.js";
-import { Alike, done, ids, rounds, type Seen, SHARED, sixAtOnce } from "./alike.js";
+import { Alike, done, ids, outcomes, type Seen, SHARED } from "./alike.js";
 import { totalsOf } from "./totals.js";
 
 const RUNS = Number(process.env.PROPERTY_RUNS ?? 25);
@@ -278,14 +277,7 @@ test("where numbers go wrong in one run of several, each runs alone, and only th
     if (row && !("feed" in row) && guests++ === 1) Object.values(logits)[0].fill(Number.NaN);
     return logits;
   });
-  const codes = await Promise.all(
-    all.map(({ fed }) =>
-      fed.then(
-        () => "read",
-        (error) => error.code,
-      ),
-    ),
-  );
+  const codes = await outcomes(all);
   expect(codes.sort()).toEqual(["LOGITS_NOT_FINITE", "read", "read", "read", "read", "read"]);
   expect(guests).toBe(4);
   for (const { sequence, seen, tokens } of all) {
@@ -398,14 +390,7 @@ test("an engine that closes while its graph for branches is opened, or runs, end
     const all = SEEDS.map((seed) => checked.open(closing, "closing", ids(8, SHARED), seed));
     await Promise.race(all.map(({ judged }) => judged));
     await closing.close();
-    const codes = await Promise.all(
-      all.map(({ fed }) =>
-        fed.then(
-          () => "read",
-          (error) => error.code,
-        ),
-      ),
-    );
+    const codes = await outcomes(all);
     expect(codes).toContain("GUARD_CLOSED");
     for (const { seen, tokens } of all) await checked.expectSame(seen, tokens);
   }
@@ -413,18 +398,7 @@ test("an engine that closes while its graph for branches is opened, or runs, end
 
 test("random streams that begin alike, closed at any moment, read what they would read alone", async () => {
   const { together } = watchRuns();
-  let count = 0;
-  await fc.assert(
-    fc.asyncProperty(rounds, async (played) => {
-      // In every other round there is nothing yet of what they share.
-      for (const round of played) {
-        const tenant = Math.floor(++count / 2);
-        await Promise.all(round.map((one) => checked.play(engine, one, `${tenant}`)));
-      }
-      await idle(engine);
-    }),
-    { numRuns: RUNS, examples: [[[sixAtOnce]]] },
-  );
+  await checked.playRounds(engine, RUNS);
   expect(together.length).toBeGreaterThan(0);
 });
 

@@ -1,4 +1,3 @@
-import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
 import { tiny } from "../../scripts/checkpoint/random.js";
 import { BatchRunner } from "../../src/engine/batch.js";
@@ -7,7 +6,7 @@ import { Engine } from "../../src/engine/engine.js";
 import { SharedRows } from "../../src/engine/shared-rows.js";
 import { idle } from "../support/idle.js";
 import { randomModel, reseal, withoutBranches } from "../support/model.js";
-import { Alike, done, ids, rounds, type Seen, SHARED, sixAtOnce } from "./alike.js";
+import { Alike, done, ids, outcomes, type Seen, SHARED } from "./alike.js";
 import { totalsOf } from "./totals.js";
 
 const RUNS = Number(process.env.PROPERTY_RUNS ?? 25);
@@ -164,16 +163,9 @@ test("a guest whose numbers go wrong fails alone, and nothing that begins alike 
     if (row && !("feed" in row) && runs++ === 1) Object.values(logits)[0].fill(Number.NaN);
     return logits;
   });
-  const failed = await Promise.all(
-    all.map(({ fed }) =>
-      fed.then(
-        () => null,
-        (error) => error.code,
-      ),
-    ),
-  );
+  const failed = await outcomes(all);
   spy.mockRestore();
-  expect(failed.filter(Boolean)).toEqual(["LOGITS_NOT_FINITE"]);
+  expect(failed.filter((code) => code !== "read")).toEqual(["LOGITS_NOT_FINITE"]);
   for (const { sequence, seen, tokens } of all) {
     if (!sequence.failure) await checked.expectSame(seen, tokens);
     sequence.close(done);
@@ -267,14 +259,7 @@ test("an engine that closes while guests run ends all of them", async () => {
   const closing = await Engine.load(modelDir, { maxStreams: 4, maxTokens: 256 });
   const all = [1, 2, 3, 4].map((seed) => alike(seed, "", ids(12, SHARED), closing));
   const guests = watchGuests((nth) => nth === 0 && void closing.close());
-  const codes = await Promise.all(
-    all.map(({ fed }) =>
-      fed.then(
-        () => "read",
-        (error) => error.code,
-      ),
-    ),
-  );
+  const codes = await outcomes(all);
   expect(guests.runs).toBe(1);
   expect(new Set(codes)).toEqual(new Set(["read", "GUARD_CLOSED"]));
   await closing.close();
@@ -282,17 +267,6 @@ test("an engine that closes while guests run ends all of them", async () => {
 
 test("random streams that begin alike, closed at any moment, read what they would read alone", async () => {
   const guests = watchGuests();
-  let count = 0;
-  await fc.assert(
-    fc.asyncProperty(rounds, async (played) => {
-      // In every other round there is nothing yet of what they share.
-      for (const round of played) {
-        const tenant = Math.floor(++count / 2);
-        await Promise.all(round.map((one) => checked.play(engine, one, `${tenant}`)));
-      }
-      await idle(engine);
-    }),
-    { numRuns: RUNS, examples: [[[sixAtOnce]]] },
-  );
+  await checked.playRounds(engine, RUNS);
   expect(guests.runs).toBeGreaterThan(0);
 });
